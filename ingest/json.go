@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"bytes"
-	"math"
 	"strconv"
 	"unicode/utf8"
 
@@ -236,7 +235,7 @@ func (s *scanner) number() (v float64, raw []byte, exact bool, f *fault) {
 	if err != nil {
 		return 0, raw, false, nil
 	}
-	return v, raw, !plain || exp || math.Abs(v) <= 1<<53, nil
+	return v, raw, !plain || exp || digits <= 16 && mant <= 1<<53, nil
 }
 
 // exponent reads an exponent if there is one.

@@ -35,7 +35,11 @@ func AppendValue(b []byte, v muster.Value) []byte {
 	case v.Key.Kind == muster.Bool:
 		return strconv.AppendBool(b, v.Num != 0)
 	}
-	return strconv.AppendFloat(b, v.Num, 'g', -1, 64)
+	format := byte('f')
+	if abs := math.Abs(v.Num); abs != 0 && (abs < 1e-6 || abs >= 1e21) { // as JavaScript writes them
+		format = 'e'
+	}
+	return strconv.AppendFloat(b, v.Num, format, -1, 64)
 }
 
 // AppendString appends s as a JSON string.
