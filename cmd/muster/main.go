@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"muster"
+)
+
+// version is set by the build: -ldflags "-X main.version=...".
+var version = "dev"
+
+// cli is every flag and verb. A flag beats its MUSTER_ variable.
+type cli struct {
+	Serve   serveCmd   `cmd:"" default:"withargs" help:"Run the platform (the default)."`
+	Sim     simCmd     `cmd:"" help:"Run N virtual devices over real MQTT."`
+	Health  healthCmd  `cmd:"" help:"Ask a running server whether it is ready; exit code 0 means yes."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// console is where a verb prints.
+type console struct{ out, err io.Writer }
+
+type versionCmd struct{}
+
+// Run prints the version.
+func (versionCmd) Run(c *console) error {
+	_, err := fmt.Fprintln(c.out, version)
+	return err
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], &console{os.Stdout, os.Stderr})
+	stop()
+	os.Exit(code)
+}
+
+// run parses args and runs their verb. Every failure is one sentence and exit
+// code 1.
+func run(ctx context.Context, args []string, c *console) int {
+	var flags cli
+	helped := false
+	parser, err := kong.New(&flags, kong.Name("muster"), kong.Writers(c.out, c.err),
+		kong.Description("IoT telemetry and device fleets in one binary."),
+		kong.DefaultEnvars("MUSTER"), kong.Configuration(loadConfig), kong.Exit(func(int) { helped = true }),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(c))
+	if err == nil {
+		var kctx *kong.Context
+		kctx, err = parser.Parse(args)
+		if helped {
+			return 0
+		}
+		if err == nil {
+			err = kctx.Run()
+		}
+	}
+	if err != nil {
+		fmt.Fprintf(c.err, "muster: %s\n", sentence(err))
+		return 1
+	}
+	return 0
+}
+
+// sentence is what a person is told of err.
+func sentence(err error) string {
+	if e, ok := errors.AsType[*muster.Error](err); ok && e.Kind != muster.Internal {
+		return e.Msg
+	}
+	return err.Error()
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"muster"
+	"muster/sim"
+)
+
+type simCmd struct {
+	MQTT     string  `name:"mqtt" default:"127.0.0.1:1883" help:"Address of the broker." placeholder:"ADDR"`
+	HTTP     string  `name:"http" default:"127.0.0.1:8080" help:"Address of the API, where the devices are created." placeholder:"ADDR"`
+	AdminKey string  `name:"admin-key" env:"MUSTER_ADMIN_KEY" help:"API key with devices:write, to create the devices." placeholder:"KEY"`
+	Devices  int     `default:"10" help:"How many devices."`
+	Rate     float64 `default:"1" help:"Messages per second and device; 0 means as fast as acknowledgements allow."`
+	Profile  string  `default:"mixed" enum:"sensor,meter,tracker,mixed" help:"What they measure."`
+	Prefix   string  `default:"sim" help:"Of the device ids."`
+	QoS      int     `name:"qos" default:"1" help:"0 or 1."`
+	Window   int     `default:"16" help:"Most unacknowledged messages of a device."`
+	Seed     uint64  `default:"1" help:"The same seed makes the same values."`
+}
+
+// Run creates the devices that do not exist and publishes until ctx ends.
+func (s *simCmd) Run(ctx context.Context, c *console) error {
+	if s.QoS != 0 && s.QoS != 1 {
+		return muster.Errorf(muster.Invalid, "qos %d is not 0 or 1", s.QoS)
+	}
+	cfg := sim.Config{
+		Addr: s.MQTT, Devices: s.Devices, Rate: s.Rate, Profile: s.Profile, Prefix: s.Prefix,
+		QoS: byte(s.QoS), Window: s.Window, Seed: s.Seed,
+	}
+	if s.AdminKey == "" {
+		return muster.Errorf(muster.Invalid, "sim needs an API key to create its devices: start the server with MUSTER_ADMIN_KEY=mst_... and give the same to sim")
+	}
+	tokens, err := createDevices(ctx, s.HTTP, s.AdminKey, cfg, func(n int) {
+		fmt.Fprintf(c.out, "\rcreating devices: %d of %d", n, s.Devices)
+	})
+	fmt.Fprintln(c.out)
+	if err != nil {
+		return err
+	}
+	cfg.Credentials = func(i int) (string, string) { return tokens[i], "" }
+	began, last := time.Now(), sim.Stats{}
+	at := began
+	err = sim.Run(ctx, cfg, func(st sim.Stats) {
+		now := time.Now()
+		per := now.Sub(at).Seconds()
+		fmt.Fprintf(c.out, "%4.0f s  %d connected  %.0f sent/s  %.0f acks/s  p50 %s  p99 %s  resent %d  errors %d %s\n",
+			now.Sub(began).Seconds(), st.Connected, float64(st.Sent-last.Sent)/per, float64(st.Acked-last.Acked)/per,
+			st.AckP50.Round(10*time.Microsecond), st.AckP99.Round(10*time.Microsecond), st.Resent, st.Errors, st.LastError)
+		last, at = st, now
+	})
+	fmt.Fprintf(c.out, "%d sent, %d acknowledged, %d sent again\n", last.Sent, last.Acked, last.Resent)
+	return err
+}

@@ -1,0 +1,92 @@
+package server
+
+import (
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"muster"
+	"muster/ingest"
+)
+
+// Config is what New needs. DataDir, the two addresses, Logger and Now must be set.
+type Config struct {
+	DataDir     string // made when it is missing
+	HTTPAddr    string // host:port; :0 takes a free port
+	MQTTAddr    string
+	DatabaseURL string // postgres://...; empty for SQLite in DataDir
+	PublicURL   string // how browsers reach the dashboard; from HTTPAddr when empty
+	AckLevel    ingest.AckLevel
+	LogMaxBytes int64 // bound of the durable log
+	MaxPacket   int   // bytes of the largest MQTT packet
+	AdminKey    string
+	Demo        bool
+	Version     string
+	Logger      *slog.Logger
+	Now         func() time.Time
+	Progress    func(what string) // told what a slow start is doing; may be nil
+}
+
+// The smallest log and packet that make sense, and the largest packet of MQTT.
+const (
+	minLog    = 1 << 20
+	minPacket = 1 << 10
+	maxPacket = 256 << 20
+)
+
+// check refuses a Config that cannot work, before anything is opened.
+func (c *Config) check() error {
+	switch {
+	case c.LogMaxBytes < minLog:
+		return muster.Errorf(muster.Invalid, "log-max-bytes %d is less than %d", c.LogMaxBytes, minLog)
+	case c.MaxPacket < minPacket || c.MaxPacket >= maxPacket:
+		return muster.Errorf(muster.Invalid, "max-packet %d is not between %d and %d", c.MaxPacket, minPacket, maxPacket)
+	}
+	if c.PublicURL != "" {
+		u, err := url.Parse(c.PublicURL)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return muster.Errorf(muster.Invalid, "public-url %q is not http://host or https://host", c.PublicURL)
+		}
+	}
+	if c.DatabaseURL != "" {
+		if u, err := url.Parse(c.DatabaseURL); err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+			return muster.Errorf(muster.Invalid, "the database URL does not begin with postgres://")
+		}
+	}
+	for _, addr := range []string{c.HTTPAddr, c.MQTTAddr} {
+		if err := probePort(addr); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// probePort says now, in one sentence, that a port cannot be had.
+func probePort(addr string) error {
+	l, err := net.Listen("tcp", addr) //nolint:noctx // binding does not wait
+	if err != nil {
+		return muster.Errorf(muster.Unavailable, "cannot listen on %s: %w", addr, err)
+	}
+	return l.Close()
+}
+
+// lockDir makes the data directory and locks it against a second server; the lock
+// ends with the file or the process.
+func lockDir(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, muster.Errorf(muster.Invalid, "cannot make the data directory: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, muster.Errorf(muster.Invalid, "cannot write to the data directory: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, muster.Errorf(muster.Conflict, "another muster is running on the data directory %s", dir)
+	}
+	return f, nil
+}

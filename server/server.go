@@ -1,0 +1,221 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"muster"
+	"muster/accounts"
+	"muster/broker"
+	"muster/bus"
+	"muster/dashboard/live"
+	"muster/devices"
+	"muster/ingest"
+	"muster/internal/lifecycle"
+)
+
+// Server is every room, wired.
+type Server struct {
+	cfg      Config
+	lock     *os.File
+	stores   *stores
+	bus      *bus.Bus
+	metrics  *prometheus.Registry
+	registry *devices.Registry
+	accounts *accounts.Accounts
+	ingest   *ingest.Ingest
+	broker   *broker.Broker
+	live     *live.Gateway
+	fleet    *fleet
+	listener net.Listener
+	http     *http.Server
+	loops    *lifecycle.Group
+	unwatch  func()
+	setup    string // token of the one-time link, empty when it was used
+	failed   chan error
+	began    time.Time
+}
+
+// New checks cfg, opens the stores and the log, and builds every room. Nothing is
+// served yet. What it opened is closed again when it fails.
+func New(ctx context.Context, cfg Config) (*Server, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, failed: make(chan error, 1), began: cfg.Now(), metrics: prometheus.NewRegistry()}
+	s.loops = lifecycle.NewGroup(cfg.Logger)
+	if err := s.build(ctx); err != nil {
+		return nil, errors.Join(err, s.close(ctx))
+	}
+	return s, nil
+}
+
+func (s *Server) progress(format string, args ...any) {
+	if s.cfg.Progress != nil {
+		s.cfg.Progress(fmt.Sprintf(format, args...))
+	}
+}
+
+// build makes the rooms from the lowest floor up.
+func (s *Server) build(ctx context.Context) (err error) {
+	cfg := &s.cfg
+	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if s.lock, err = lockDir(cfg.DataDir); err != nil {
+		return err
+	}
+	s.progress("opening the store")
+	if s.stores, err = openStores(ctx, cfg); err != nil {
+		return err
+	}
+	s.progress("opening the log")
+	s.bus, err = bus.Open(ctx, bus.Config{Dir: filepath.Join(cfg.DataDir, "log"), MaxBytes: cfg.LogMaxBytes, Logger: cfg.Logger})
+	if err != nil {
+		return err
+	}
+	log, err := s.bus.TelemetryLog(ctx)
+	if err != nil {
+		return err
+	}
+	s.accounts = accounts.New(s.stores.control, cfg.Now, cfg.Logger)
+	s.registry = devices.NewRegistry(s.stores.control, cfg.Now, cfg.Logger, devices.Options{
+		OnRevoked: func(id muster.DeviceID) { s.broker.Kick(id, "credential revoked") },
+		LastSeen:  func(id muster.DeviceID) muster.Micros { return s.ingest.LastArrival(id) },
+	})
+	s.ingest = ingest.New(ingest.Config{
+		Log: log, Store: s.stores.telemetry, Latest: s.stores.telemetry, Level: cfg.AckLevel, Now: cfg.Now,
+		Logger: cfg.Logger, Metrics: s.metrics,
+		Observe:    func(rs []muster.Reading) { s.live.Observe(rs) },
+		OnRejected: func(r muster.Rejected) { s.broker.TellRejected(r) },
+	})
+	s.fleet = &fleet{registry: s.registry, in: s.ingest, now: cfg.Now}
+	s.broker, err = broker.New(broker.Config{
+		Addr: cfg.MQTTAddr, MaxPacket: cfg.MaxPacket, Now: cfg.Now, Logger: cfg.Logger, Metrics: s.metrics,
+	}, login{s.registry, s.accounts}, sink{s.ingest}, s.registry)
+	if err != nil {
+		return fmt.Errorf("build the broker: %w", err)
+	}
+	return s.buildHTTP(ctx)
+}
+
+// Start loads the registry and brings the rooms up, the listeners last.
+func (s *Server) Start(ctx context.Context) error {
+	err := s.start(ctx)
+	if err != nil {
+		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		return errors.Join(err, s.Stop(stopCtx))
+	}
+	return nil
+}
+
+func (s *Server) start(ctx context.Context) (err error) {
+	s.progress("loading the registry")
+	if err := s.registry.Load(ctx); err != nil {
+		return err
+	}
+	if err := s.accounts.Load(ctx); err != nil {
+		return err
+	}
+	if s.cfg.AdminKey != "" {
+		if err := s.accounts.EnsureAdminKey(ctx, s.cfg.AdminKey); err != nil {
+			return err
+		}
+	}
+	if s.setup, err = s.accounts.SetupToken(ctx); err != nil {
+		return err
+	}
+	s.progress("reading the log")
+	if err := s.ingest.Start(ctx); err != nil {
+		return err
+	}
+	s.loops.Go("devices-presence", s.registry.Run)
+	s.loops.Go("accounts-sessions", s.accounts.Run)
+	s.unwatch = s.registry.Watch(s.live.DevicesChanged)
+	if err := s.live.Start(ctx); err != nil {
+		return err
+	}
+	if s.listener, err = net.Listen("tcp", s.cfg.HTTPAddr); err != nil { //nolint:noctx // binding does not wait
+		return muster.Errorf(muster.Unavailable, "cannot listen on %s: %w", s.cfg.HTTPAddr, err)
+	}
+	if err := s.broker.Start(ctx); err != nil {
+		return err
+	}
+	s.loops.Go("http", s.serveHTTP)
+	if s.cfg.Demo {
+		return s.startDemo(ctx)
+	}
+	return nil
+}
+
+// Failed yields the error of a server that cannot go on.
+func (s *Server) Failed() <-chan error { return s.failed }
+
+// Stop takes the rooms down in order: listeners, broker, ingest (which stores what
+// it accepted while ctx allows), the loops, the store. It may be called once.
+func (s *Server) Stop(ctx context.Context) error {
+	var errs []error
+	if s.listener != nil {
+		_ = s.listener.Close() //nolint:errcheck // Shutdown closes it too
+	}
+	errs = append(errs, s.live.Stop(ctx))
+	if s.http != nil {
+		errs = append(errs, s.http.Shutdown(ctx))
+	}
+	errs = append(errs, s.broker.Stop(ctx), s.ingest.Stop(ctx))
+	if s.unwatch != nil {
+		s.unwatch()
+	}
+	errs = append(errs, s.loops.Stop(ctx), s.close(ctx))
+	return errors.Join(errs...)
+}
+
+// close closes what New opened.
+func (s *Server) close(context.Context) error {
+	var err error
+	if s.bus != nil {
+		s.bus.Close()
+	}
+	if s.stores != nil {
+		err = s.stores.close()
+	}
+	if s.lock != nil {
+		err = errors.Join(err, s.lock.Close())
+	}
+	return err
+}
+
+// MQTTAddr returns where the broker listens.
+func (s *Server) MQTTAddr() string { return s.broker.Addr().String() }
+
+// HTTPAddr returns where the API and the dashboard listen.
+func (s *Server) HTTPAddr() string { return s.listener.Addr().String() }
+
+// URL returns the dashboard's address for a browser.
+func (s *Server) URL() string {
+	if s.cfg.PublicURL != "" {
+		return s.cfg.PublicURL
+	}
+	host, port, err := net.SplitHostPort(s.HTTPAddr())
+	if ip := net.ParseIP(host); err != nil || ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// SetupLink returns the one-time link that signs in as admin, empty when one has
+// been used.
+func (s *Server) SetupLink() string {
+	if s.setup == "" {
+		return ""
+	}
+	return s.URL() + "/setup/" + s.setup
+}

@@ -1,0 +1,216 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"muster"
+	"muster/accounts"
+	"muster/broker"
+	"muster/dashboard/live"
+	"muster/devices"
+	"muster/ingest"
+)
+
+// login decides who an MQTT client is: a device, or an API key with the right.
+type login struct {
+	registry *devices.Registry
+	accounts *accounts.Accounts
+}
+
+// Authenticate implements broker.Authenticator.
+func (l login) Authenticate(in broker.Login) (broker.Identity, error) {
+	if strings.HasPrefix(in.Username, "mst_") {
+		p, err := l.accounts.AuthenticateMQTT(in.Username)
+		if err != nil {
+			return broker.Identity{}, err
+		}
+		return broker.Identity{Name: p.Name, Admin: p.Allows("admin")}, nil
+	}
+	id, err := l.registry.Authenticate(in.Username, in.Password)
+	return broker.Identity{Device: id}, err
+}
+
+// sink hands what the broker takes from devices to ingest.
+type sink struct{ in *ingest.Ingest }
+
+// Accept implements broker.Sink.
+func (s sink) Accept(ctx context.Context, m broker.Message) error {
+	return s.in.Accept(ctx, message(m))
+}
+
+// Refuse implements broker.Sink.
+func (s sink) Refuse(m broker.Message, code, reason string, size int) {
+	s.in.Refuse(message(m), code, reason, size)
+}
+
+func message(m broker.Message) ingest.Message {
+	_, tail, _ := strings.Cut(m.Topic, "/telemetry/")
+	out := ingest.Message{Device: m.Device, Topic: m.Topic, Tail: tail, Payload: m.Payload, QoS: m.QoS, Token: m.Token}
+	if m.From != nil {
+		out.From = m.From
+	}
+	return out
+}
+
+// fleet answers the live gateway's questions about all devices.
+type fleet struct {
+	registry *devices.Registry
+	in       *ingest.Ingest
+	now      func() time.Time
+
+	mu    sync.Mutex
+	at    time.Time
+	last  ingest.Ledger
+	rates live.FleetRates
+}
+
+// maxScan is the most devices one list looks at.
+const maxScan = 1_000_000
+
+// List implements live.Fleet.
+func (f *fleet) List(_ context.Context, q live.ListQuery) (live.ListPage, error) {
+	var page live.ListPage
+	ids := f.matching(q.Q)
+	page.Total = len(ids)
+	start := 0
+	switch q.Sort {
+	case "", live.SortID:
+		if q.After != "" {
+			start, _ = slices.BinarySearch(ids, muster.DeviceID(q.After))
+			if start < len(ids) && ids[start] == muster.DeviceID(q.After) {
+				start++
+			}
+		}
+	case live.SortSeen:
+		f.sortBySeen(ids)
+		if q.After != "" {
+			start = slices.Index(ids, muster.DeviceID(q.After)) + 1
+		}
+	default:
+		return page, muster.Errorf(muster.Invalid, "sort %q is not %s or %s", q.Sort, live.SortID, live.SortSeen)
+	}
+	end := min(start+q.Limit, len(ids))
+	page.IDs = ids[start:end]
+	if end < len(ids) && end > start {
+		page.Next = string(ids[end-1])
+	}
+	return page, nil
+}
+
+func (f *fleet) matching(q string) []muster.DeviceID {
+	ds, _ := f.registry.List("", maxScan, q)
+	ids := make([]muster.DeviceID, len(ds))
+	for i, d := range ds {
+		ids[i] = d.ID
+	}
+	return ids
+}
+
+func (f *fleet) sortBySeen(ids []muster.DeviceID) {
+	seen := make(map[muster.DeviceID]muster.Micros, len(ids))
+	for _, id := range ids {
+		p, _ := f.registry.Presence(id)
+		seen[id] = p.LastSeen
+	}
+	slices.SortFunc(ids, func(a, b muster.DeviceID) int {
+		return cmp.Or(cmp.Compare(seen[b], seen[a]), cmp.Compare(a, b))
+	})
+}
+
+// Stats implements live.Fleet.
+func (f *fleet) Stats() live.FleetItem {
+	counts := f.registry.Counts()
+	st := f.in.Status()
+	item := live.FleetItem{
+		Total: f.registry.Count(), Rates: f.rate(st.Ledger), Queued: st.Ledger.Queued, LogBytes: st.UnstoredBytes, Store: live.StoreOK,
+		Counts: live.FleetCounts{
+			Online: counts[muster.PresenceOnline], Offline: counts[muster.PresenceOffline], Never: counts[muster.PresenceNever],
+			Unknown: counts[muster.PresenceUnknown], Quiet: counts[muster.PresenceQuiet],
+		},
+	}
+	if st.StoreDown {
+		item.Store = live.StoreDown
+	}
+	return item
+}
+
+// rate returns messages per second since the last look, looking at most twice a
+// second.
+func (f *fleet) rate(l ingest.Ledger) live.FleetRates {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := f.now()
+	took := now.Sub(f.at).Seconds()
+	if took < 0.5 {
+		return f.rates
+	}
+	if took < 10 {
+		written := l.Stored + l.Duplicate + l.Replaced
+		before := f.last.Stored + f.last.Duplicate + f.last.Replaced
+		f.rates = live.FleetRates{
+			Received: float64(l.Received-f.last.Received) / took,
+			Stored:   float64(written-before) / took,
+		}
+	}
+	f.at, f.last = now, l
+	return f.rates
+}
+
+// State implements live.Devices.
+func (f *fleet) State(id muster.DeviceID) (live.DeviceState, bool) {
+	d, err := f.registry.Get(id)
+	if err != nil {
+		return live.DeviceState{}, false
+	}
+	p, _ := f.registry.Presence(id)
+	st := live.DeviceState{Device: d, Presence: p}
+	if c, ok := f.registry.Connection(id); ok {
+		st.Connection = &c
+	}
+	return st, true
+}
+
+// Latest implements live.Devices.
+func (f *fleet) Latest(id muster.DeviceID) (ingest.LatestRow, bool) { return f.in.Latest(id) }
+
+// Ledger implements live.Devices.
+func (f *fleet) Ledger(id muster.DeviceID) ingest.Ledger { return f.in.DeviceLedger(id) }
+
+// viewers decides who may open the live gateway.
+type viewers struct {
+	accounts *accounts.Accounts
+	request  func(r *http.Request) (accounts.Principal, error)
+}
+
+// Authenticate implements live.Auth.
+func (v viewers) Authenticate(r *http.Request) (live.Principal, error) {
+	return viewer(v.request(r))
+}
+
+// AuthenticateToken implements live.Auth.
+func (v viewers) AuthenticateToken(token string) (live.Principal, error) {
+	return viewer(v.accounts.Authenticate(token))
+}
+
+func viewer(p accounts.Principal, err error) (live.Principal, error) {
+	switch {
+	case err != nil:
+		return live.Principal{}, err
+	case !p.Allows(accounts.DevicesRead) || !p.Allows(accounts.TelemetryRead):
+		return live.Principal{}, muster.Errorf(muster.Forbidden, "the scopes devices:read and telemetry:read are needed")
+	}
+	role := p.Role
+	if role == "" {
+		role = accounts.Viewer
+		if p.Allows("admin") {
+			role = accounts.Admin
+		}
+	}
+	return live.Principal{ID: p.ID, Name: p.Name, Role: role}, nil
+}
