@@ -103,9 +103,13 @@ func (b *Bus) Close() {
 // itself is of interest only for debugging.
 type natsLogger struct{ log *slog.Logger }
 
-func (l *natsLogger) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
-func (l *natsLogger) Warnf(format string, v ...any)   { l.log.Warn(fmt.Sprintf(format, v...)) }
-func (l *natsLogger) Errorf(format string, v ...any)  { l.log.Error(fmt.Sprintf(format, v...)) }
-func (l *natsLogger) Fatalf(format string, v ...any)  { l.log.Error(fmt.Sprintf(format, v...)) }
+func (l *natsLogger) Noticef(format string, v ...any) { l.say(slog.LevelDebug, format, v) }
+func (l *natsLogger) Warnf(format string, v ...any)   { l.say(slog.LevelWarn, format, v) }
+func (l *natsLogger) Errorf(format string, v ...any)  { l.say(slog.LevelError, format, v) }
+func (l *natsLogger) Fatalf(format string, v ...any)  { l.say(slog.LevelError, format, v) }
 func (l *natsLogger) Debugf(string, ...any)           {}
 func (l *natsLogger) Tracef(string, ...any)           {}
+
+func (l *natsLogger) say(level slog.Level, format string, v []any) {
+	l.log.Log(context.Background(), level, "embedded log server", "says", fmt.Sprintf(format, v...))
+}

@@ -85,8 +85,10 @@ func TestPayloadsBecomeMessages(t *testing.T) {
 		{"ts of the wrong type", "", `{"ts":"yesterday","values":{"a":1}}`, `time: ts is neither RFC 3339 nor a number of at least 1e9`},
 		{"array of scalars", "", `[1,2]`, `malformed: an array must hold objects at byte 0`},
 		{"array with a scalar", "", `[{"a":1},2]`, `malformed: an array must hold objects at byte 9`},
-		{"one bad message of three", "", `[{"a":1},{"ts":"1990-01-01T00:00:00Z","a":2},{"a":3}]`,
-			`- {"a":1}|- {"a":3}|time: time stamp 1990-01-01T00:00:00Z is before 2000`},
+		{
+			"one bad message of three", "", `[{"a":1},{"ts":"1990-01-01T00:00:00Z","a":2},{"a":3}]`,
+			`- {"a":1}|- {"a":3}|time: time stamp 1990-01-01T00:00:00Z is before 2000`,
+		},
 		{"NUL in text", "", `{"a":"x\u0000"}`, `text: text with U+0000 can not be stored`},
 		{"lone surrogate", "", `{"a":"\ud800"}`, `malformed: malformed JSON: half of a surrogate pair at byte 6`},
 		{"not UTF-8", "", "{\"a\":\"\xff\"}", `malformed: malformed JSON: text is not UTF-8 at byte 6`},
@@ -111,8 +113,8 @@ func TestPayloadsBecomeMessages(t *testing.T) {
 // trimAt drops " at byte n" where the wanted text has none.
 func trimAt(got []string, want string) []string {
 	for i, g := range got {
-		if at := strings.Index(g, " at byte "); at >= 0 && !strings.Contains(want, " at byte ") {
-			got[i] = g[:at]
+		if before, _, found := strings.Cut(g, " at byte "); found && !strings.Contains(want, " at byte ") {
+			got[i] = before
 		}
 	}
 	return got

@@ -139,8 +139,19 @@ func (in *Ingest) Start(ctx context.Context) error {
 // in the log is found at the next start.
 func (in *Ingest) Stop(ctx context.Context) error {
 	in.builder.close()
+	if in.loops == nil { // never started
+		return nil
+	}
 	in.drain(ctx)
 	return in.loops.Stop(ctx)
+}
+
+// Loops returns the state of the pipeline's loops, for the System page.
+func (in *Ingest) Loops() []lifecycle.LoopStatus {
+	if in.loops == nil {
+		return nil
+	}
+	return in.loops.Status()
 }
 
 // Accept decodes m and puts what it holds into the log. It blocks while the log

@@ -232,8 +232,8 @@ func (s *scanner) number() (v float64, raw []byte, exact bool, f *fault) {
 		return v, raw, true, nil
 	}
 	v, err := strconv.ParseFloat(string(raw), 64)
-	if err != nil {
-		return 0, raw, false, nil
+	if err != nil { // beyond float64: its digits are kept
+		return 0, raw, false, nil //nolint:nilerr // see above
 	}
 	return v, raw, !plain || exp || digits <= 16 && mant <= 1<<53, nil
 }

@@ -21,7 +21,7 @@ func (in *Ingest) saveLatest(ctx context.Context) error {
 	if !in.warm {
 		if err := in.warmLatest(ctx); err != nil {
 			if ctx.Err() != nil {
-				return nil //nolint:nilerr // stopping
+				return nil
 			}
 			return fmt.Errorf("read the latest values back: %w", err)
 		}

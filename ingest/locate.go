@@ -40,7 +40,7 @@ func (in *Ingest) findPlace(ctx context.Context, st LogState) error {
 	case in.writer.Incarnation == st.Incarnation && in.writer.Seq <= st.Last:
 		in.place.Store(in.writer.Seq)
 	case in.writer.Incarnation == st.Incarnation:
-		in.logLost("the log has lost its tail; numbering starts anew", st)
+		in.logLost("it has lost its tail", st)
 		inc, err := in.cfg.Log.Renew(ctx)
 		if err != nil {
 			return fmt.Errorf("give the log another incarnation: %w", err)
@@ -49,7 +49,7 @@ func (in *Ingest) findPlace(ctx context.Context, st LogState) error {
 		in.place.Store(st.Last)
 	default:
 		if in.writer.Incarnation != "" {
-			in.logLost("the log is not the one the store was written from; what that one held and was not stored is lost", st)
+			in.logLost("it is not the one the store was written from", st)
 		}
 		in.place.Store(st.First - 1)
 	}
@@ -59,9 +59,9 @@ func (in *Ingest) findPlace(ctx context.Context, st LogState) error {
 	return nil
 }
 
-func (in *Ingest) logLost(msg string, st LogState) {
+func (in *Ingest) logLost(how string, st LogState) {
 	in.metrics.logLost.Inc()
-	in.cfg.Logger.Error(msg, "cursor", in.writer.Seq, "cursor_incarnation", in.writer.Incarnation,
+	in.cfg.Logger.Error("the log was lost or replaced; what it held and was not stored is gone", "how", how, "cursor", in.writer.Seq, "cursor_incarnation", in.writer.Incarnation,
 		"log_last", st.Last, "log_incarnation", st.Incarnation)
 }
 

@@ -34,10 +34,7 @@ func (in *Ingest) write(ctx context.Context) error {
 			}
 			continue
 		}
-		if err := in.storeWork(ctx, w); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
+		if err := in.storeWork(ctx, w); err != nil && ctx.Err() == nil {
 			return err
 		}
 	}
@@ -206,7 +203,7 @@ func (in *Ingest) setStoreDown(down bool, err error) {
 }
 
 // refusedOutcome marks a reading that became a rejected message.
-const refusedOutcome Outcome = 255
+const refusedOutcome = 255
 
 // split stores what it can of b: the messages the store refuses stand alone in the
 // end and become rejected, then the cursor moves.

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,6 +42,7 @@ type Server struct {
 	http     *http.Server
 	loops    *lifecycle.Group
 	unwatch  func()
+	stopping atomic.Bool
 	setup    string // token of the one-time link, empty when it was used
 	failed   chan error
 	began    time.Time
@@ -103,7 +106,7 @@ func (s *Server) build(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("build the broker: %w", err)
 	}
-	return s.buildHTTP(ctx)
+	return s.buildHTTP()
 }
 
 // Start loads the registry and brings the rooms up, the listeners last.
@@ -162,6 +165,7 @@ func (s *Server) Failed() <-chan error { return s.failed }
 // Stop takes the rooms down in order: listeners, broker, ingest (which stores what
 // it accepted while ctx allows), the loops, the store. It may be called once.
 func (s *Server) Stop(ctx context.Context) error {
+	s.stopping.Store(true)
 	var errs []error
 	if s.listener != nil {
 		_ = s.listener.Close() //nolint:errcheck // Shutdown closes it too
@@ -209,6 +213,19 @@ func (s *Server) URL() string {
 		host = "localhost"
 	}
 	return "http://" + net.JoinHostPort(host, port)
+}
+
+// mqttPort returns the port clients are told, 0 when it is not known yet.
+func (s *Server) mqttPort() int {
+	_, port, err := net.SplitHostPort(s.cfg.MQTTAddr)
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // SetupLink returns the one-time link that signs in as admin, empty when one has

@@ -54,11 +54,7 @@ func (g *Group) Go(name string, loop Loop) {
 	g.mu.Lock()
 	g.loops = append(g.loops, st)
 	g.mu.Unlock()
-	g.wg.Add(1)
-	go func() {
-		defer g.wg.Done()
-		g.supervise(st, loop)
-	}()
+	g.wg.Go(func() { g.supervise(st, loop) })
 }
 
 func (g *Group) supervise(st *LoopStatus, loop Loop) {

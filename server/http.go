@@ -1,0 +1,91 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"muster"
+	"muster/accounts"
+	"muster/api"
+	"muster/dashboard/live"
+	"muster/dashboard/ui"
+)
+
+// mqttPath is where MQTT over WebSocket is served.
+const mqttPath = "/mqtt"
+
+// buildHTTP makes the live gateway, the API and the page, on one port.
+func (s *Server) buildHTTP() error {
+	var web *api.API
+	s.live = live.New(live.Config{Version: s.cfg.Version, MQTTPort: s.mqttPort()}, live.Deps{
+		Auth:  viewers{s.accounts, func(r *http.Request) (accounts.Principal, error) { return web.Authenticate(r) }},
+		Fleet: s.fleet, Devices: s.fleet, Log: s.cfg.Logger, Now: s.cfg.Now,
+	})
+	deps := api.Deps{
+		Registry: s.registry, Accounts: s.accounts, Telemetry: s.stores.telemetry, Live: s.ingest,
+		Ready: s.ready, System: s.sections(), Version: s.cfg.Version, LiveSocket: s.live, Page: ui.Handler(s.cfg.Version),
+		Gatherer: s.metrics, Registerer: s.metrics, Now: s.cfg.Now, Log: s.cfg.Logger,
+	}
+	if s.cfg.PublicURL != "" {
+		u, err := url.Parse(s.cfg.PublicURL)
+		if err != nil {
+			return muster.Errorf(muster.Invalid, "public-url: %w", err)
+		}
+		deps.PublicURL = u
+	}
+	web, err := api.New(deps)
+	if err != nil {
+		return fmt.Errorf("build the API: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc(mqttPath, s.broker.ServeWebSocket)
+	mux.Handle("/", web)
+	s.http = &http.Server{
+		Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+	}
+	return nil
+}
+
+// serveHTTP serves until the listener is closed.
+func (s *Server) serveHTTP(context.Context) error {
+	err := s.http.Serve(s.listener)
+	if err != nil && !errors.Is(err, http.ErrServerClosed) && !s.stopping.Load() {
+		select {
+		case s.failed <- fmt.Errorf("serve HTTP: %w", err):
+		default:
+		}
+	}
+	return nil
+}
+
+// ready says what keeps the server from doing its work.
+func (s *Server) ready(context.Context) []api.Reason {
+	var why []api.Reason
+	if s.ingest.Status().StoreDown {
+		why = append(why, api.Reason{Part: "store", Detail: "the database does not take data; the log holds it"})
+	}
+	if err := s.bus.Ready(); err != nil {
+		why = append(why, api.Reason{Part: "log", Detail: muster.Public(err)})
+	}
+	if s.stopping.Load() {
+		why = append(why, api.Reason{Part: "server", Detail: "stopping"})
+	}
+	return why
+}
+
+// sections is what the rooms add to the System page.
+func (s *Server) sections() []api.Section {
+	return []api.Section{
+		func() (string, any) {
+			return "server", map[string]any{"version": s.cfg.Version, "started_at": s.began.UTC(), "ready": len(s.ready(context.Background())) == 0}
+		},
+		func() (string, any) { return "ingest", s.ingest.Status() },
+		func() (string, any) { return "broker", s.broker.Stats() },
+		func() (string, any) { return "live", s.live.Stats() },
+		func() (string, any) { return "services", append(s.loops.Status(), s.ingest.Loops()...) },
+	}
+}
