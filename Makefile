@@ -1,0 +1,39 @@
+# Muster's commands. Nothing but Go is needed for run, build and lint; test
+# installs what its collaborators need on Debian (see scripts/setup-test.sh).
+SHELL := /bin/sh
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+RUN_FLAGS ?= --demo
+SOAK ?= 10m
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test lint deps bench soak fuzz clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+run: build ## build and start a server with a simulated fleet: dashboard on http://localhost:8080
+	./bin/muster serve $(RUN_FLAGS)
+
+build: ## build bin/muster
+	@scripts/build.sh "$(VERSION)"
+
+test: ## run every test with the race detector, on every store this machine can have
+	@scripts/test.sh
+
+lint: ## formatting, vet, golangci-lint, tidy modules, fresh page, dependency list, shell syntax
+	@scripts/lint.sh
+
+deps: ## write deps.txt: the modules that are linked into the binary
+	@scripts/deps.sh write
+
+bench: ## run every benchmark for a second each
+	go test -run '^$$' -bench . -benchmem -benchtime 1s -timeout 60m ./...
+
+soak: build ## run a server with a simulated fleet for SOAK (10m) and balance its ledger
+	@scripts/soak.sh $(SOAK)
+
+fuzz: ## run every fuzz target for 20 seconds
+	@scripts/fuzz.sh
+
+clean: ## remove what build made
+	rm -rf bin

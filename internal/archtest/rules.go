@@ -1,0 +1,137 @@
+package archtest
+
+// Rules are the laws that a tree is checked against.
+type Rules struct {
+	Rooms   []Room      // a package belongs to the room with the longest matching Dir
+	Beside  []Beside    // imports between rooms of one floor
+	Homes   []Home      // a library belongs to the home with the longest matching Import
+	Closed  []Closed    // what whole floors may not import
+	TestKit []string    // import path prefixes that no product code may import
+	Sizes   Sizes       // how long files and functions may be
+	Long    []Exception // what may be longer
+}
+
+// Room is a directory with all below it.
+type Room struct {
+	Dir   string // "." is the root package alone
+	Floor int
+}
+
+// Top is the floor of what stands beside the product (tests from outside,
+// deployment, tools): it may import everything, and no room may import it.
+const Top = 6
+
+// Beside allows room From to import room To, on the same floor.
+type Beside struct{ From, To, Reason string }
+
+// Home names the only directories whose product code may import a library. None
+// means that no product code may.
+type Home struct {
+	Import string // an import path and all below it
+	Dirs   []string
+	Reason string
+}
+
+// Closed forbids imports to every room of a floor.
+type Closed struct {
+	Floor   int
+	Imports []string // exact import paths; "*" stands for all that is neither ours nor the standard library
+	Reason  string
+}
+
+// Sizes are limits in lines. Generated files have none.
+type Sizes struct {
+	File, Func int // product code
+	TestFunc   int // test code; test files have no limit
+}
+
+// Exception lets a file ("a/b.go") or a function ("a/b.go Type.Method") be longer
+// than the limit. One that is not needed is a breach, so that the list stays true.
+type Exception struct{ Name, Reason string }
+
+// House returns Muster's own rules.
+func House() Rules {
+	return Rules{
+		Rooms:   rooms(),
+		Beside:  beside(),
+		Homes:   homes(),
+		Closed:  closed(),
+		TestKit: testKit(),
+		Sizes:   Sizes{File: 600, Func: 80, TestFunc: 150},
+		Long:    nil,
+	}
+}
+
+func rooms() []Room {
+	return []Room{
+		{".", 0},
+		{"internal", 1},
+		{"accounts", 2},
+		{"alerts", 2},
+		{"devices", 2},
+		{"firmware", 2},
+		{"ingest", 2},
+		{"notify", 2},
+		{"tasks", 2},
+		{"api", 3},
+		{"broker", 3},
+		{"bus", 3},
+		{"dashboard", 3},
+		{"firmware/blob", 3}, // one package per image backend
+		{"notify/email", 3},  // one package per channel
+		{"notify/webhook", 3},
+		{"sim", 3},
+		{"store", 3}, // sqlite, postgres and what they share are one room
+		{"server", 4},
+		{"cmd", 5},
+		{"bench", Top},
+		{"deploy", Top},
+		{"docs", Top},
+		{"e2e", Top},
+		{"scripts", Top},
+		{"tools", Top}, // a module of its own
+	}
+}
+
+func beside() []Beside {
+	return []Beside{
+		{"firmware", "devices", "a rollout chooses its devices by the registry's query language"},
+		{"alerts", "devices", "a rule selects the devices it watches"},
+		{"alerts", "notify", "an alert that fires or resolves is a notification"},
+	}
+}
+
+func homes() []Home {
+	return []Home{
+		{"github.com/mochi-mqtt/server/v2", []string{"broker"}, "MQTT in and out is one room's"},
+		{"github.com/mochi-mqtt/server/v2/packets", []string{"broker", "sim"}, "the codec also serves the virtual fleet"},
+		{"github.com/nats-io", []string{"bus"}, "the log, pub/sub and leases can be replaced in one place"},
+		{"github.com/jackc/pgx/v5", []string{"store/postgres"}, "each database has one driver"},
+		{"modernc.org/sqlite", []string{"store/sqlite"}, "each database has one driver"},
+		{"github.com/pressly/goose/v3", []string{"store"}, "schemas belong to the store"},
+		{"github.com/gorilla/websocket", []string{"dashboard/live", "broker"}, "the live gateway, and MQTT over WebSocket"},
+		{"github.com/danielgtaylor/huma/v2", []string{"api"}, "the third-party API is one room's"},
+		{"github.com/alecthomas/kong", []string{"cmd"}, "flags are read in main only"},
+		{"github.com/evanw/esbuild", []string{"tools"}, "the page is built beforehand and committed"},
+	}
+}
+
+func closed() []Closed {
+	return []Closed{
+		{0, []string{"*"}, "the vocabulary is the standard library's only"},
+		{1, []string{"*"}, "internal packages are the standard library's only"},
+		{2, []string{"net/http", "database/sql"}, "the domain knows no HTTP and no SQL"},
+	}
+}
+
+func testKit() []string {
+	return []string{
+		"testing",
+		"github.com/google/go-cmp",
+		"pgregory.net/rapid",
+		"go.uber.org/goleak",
+		"github.com/chromedp",
+		"github.com/eclipse/paho.golang",
+		"github.com/eclipse/paho.mqtt.golang",
+	}
+}

@@ -1,0 +1,122 @@
+package sim
+
+import (
+	"fmt"
+	"net"
+	"time"
+
+	"muster"
+)
+
+// The profiles of virtual devices.
+const (
+	Sensor  = "sensor"  // temperature, humidity, battery
+	Meter   = "meter"   // power, energy, voltage
+	Tracker = "tracker" // lat, lon, speed, heading, battery
+	Mixed   = "mixed"   // sensors, meters and trackers in turn
+)
+
+// The bounds of a Config.
+const (
+	MaxDevices = 1_000_000
+	MaxWindow  = 1024 // the server's answers to a full window fit in any socket buffer
+	MaxRate    = 100_000
+)
+
+const (
+	defaultWindow = 16
+	defaultRamp   = 500
+	defaultPrefix = "sim"
+)
+
+// Config describes a fleet. The zero value of every field but Addr and Devices
+// is usable.
+type Config struct {
+	Addr    string  // host:port of the MQTT listener
+	Devices int     // 1 to MaxDevices; the process needs as many file descriptors
+	Rate    float64 // messages per second per device; 0 means as fast as acks allow
+	Profile string  // Sensor, Meter, Tracker or Mixed (default)
+	Prefix  string  // of the device ids: PREFIX-0001 and so on; default "sim"
+	QoS     byte    // 0 or 1
+	Window  int     // most unacked messages per device at QoS 1; default 16
+	Ramp    float64 // first connections per second; default 500
+	Limit   int     // messages per device, after which it leaves; 0 means no end
+	Seed    uint64  // the same seed makes the same values
+
+	// Credentials returns what device i presents; nil means its id as user name
+	// and no password. It is called from the device's goroutine at each connect.
+	Credentials func(i int) (user, pass string)
+	// Now stamps the messages; nil means time.Now. Deadlines use the real clock.
+	Now func() time.Time
+}
+
+// ID returns the device id of device i, counted from 0: ID(0) is "sim-0001".
+func (c Config) ID(i int) muster.DeviceID {
+	prefix := c.Prefix
+	if prefix == "" {
+		prefix = defaultPrefix
+	}
+	return muster.DeviceID(fmt.Sprintf("%s-%04d", prefix, i+1))
+}
+
+// ProfileOf returns the profile of device i, never Mixed.
+func (c Config) ProfileOf(i int) string {
+	if c.Profile != Mixed && c.Profile != "" {
+		return c.Profile
+	}
+	return [...]string{Sensor, Meter, Tracker}[i%3]
+}
+
+// withDefaults returns c with its zero fields filled in, or an Invalid error
+// that names the field at fault.
+func (c Config) withDefaults() (Config, error) {
+	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
+		return c, muster.Errorf(muster.Invalid, "address %q: %w", c.Addr, err)
+	}
+	c.fill()
+	switch {
+	case c.Devices < 1 || c.Devices > MaxDevices:
+		return c, muster.Errorf(muster.Invalid, "%d devices: from 1 to %d are possible", c.Devices, MaxDevices)
+	case !(c.Rate >= 0 && c.Rate <= MaxRate): // also refuses NaN
+		return c, muster.Errorf(muster.Invalid, "rate %v: from 0 to %d messages per second are possible", c.Rate, MaxRate)
+	case c.QoS > 1:
+		return c, muster.Errorf(muster.Invalid, "QoS %d: only 0 and 1 are possible", c.QoS)
+	case c.Window < 1 || c.Window > MaxWindow:
+		return c, muster.Errorf(muster.Invalid, "window %d: from 1 to %d are possible", c.Window, MaxWindow)
+	case !(c.Ramp > 0):
+		return c, muster.Errorf(muster.Invalid, "ramp %v: connections per second must be more than 0", c.Ramp)
+	case c.Limit < 0:
+		return c, muster.Errorf(muster.Invalid, "limit %d is negative", c.Limit)
+	}
+	switch c.Profile {
+	case Sensor, Meter, Tracker, Mixed:
+	default:
+		return c, muster.Errorf(muster.Invalid, "profile %q: sensor, meter, tracker and mixed are possible", c.Profile)
+	}
+	if _, err := muster.ParseDeviceID(string(c.ID(c.Devices - 1))); err != nil {
+		return c, fmt.Errorf("prefix %q: %w", c.Prefix, err)
+	}
+	return c, nil
+}
+
+func (c *Config) fill() {
+	if c.Profile == "" {
+		c.Profile = Mixed
+	}
+	if c.Prefix == "" {
+		c.Prefix = defaultPrefix
+	}
+	if c.Window == 0 {
+		c.Window = defaultWindow
+	}
+	if c.Ramp == 0 {
+		c.Ramp = defaultRamp
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Credentials == nil {
+		id := c.ID
+		c.Credentials = func(i int) (string, string) { return string(id(i)), "" }
+	}
+}
