@@ -22,6 +22,7 @@ type Session struct {
 	ID      string // "ses_..."
 	Hash    [32]byte
 	Role    string // viewer, operator or admin
+	Key     string // id of the API key it was made with, and which it ends with; empty for none
 	Created muster.Micros
 	Expires muster.Micros
 }

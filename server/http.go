@@ -41,11 +41,15 @@ func (s *Server) buildHTTP() error {
 	if err != nil {
 		return fmt.Errorf("build the API: %w", err)
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc(mqttPath, s.broker.ServeWebSocket)
-	mux.Handle("/", web)
-	s.http = &http.Server{
-		Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+	root := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == mqttPath {
+			s.broker.ServeWebSocket(w, r)
+			return
+		}
+		web.ServeHTTP(w, r)
+	})
+	s.http = &http.Server{ // no WriteTimeout: the API sets its own, rolling
+		Handler: root, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 	}
 	return nil
 }

@@ -69,14 +69,12 @@ func createDevice(ctx context.Context, client *http.Client, addr, key string, id
 	if status != http.StatusConflict {
 		return "", muster.Errorf(muster.Unavailable, "creating %s: the server answered %d", id, status)
 	}
-	var more struct {
-		Token string `json:"token"`
-	}
+	more := made
 	status, err = post(ctx, client, "http://"+addr+"/api/v1/devices/"+url.PathEscape(string(id))+"/credentials", key, map[string]string{"kind": "token"}, &more)
 	if err == nil && status != http.StatusCreated {
 		err = muster.Errorf(muster.Unavailable, "a token for %s: the server answered %d", id, status)
 	}
-	return more.Token, err
+	return more.Credential.Token, err
 }
 
 // post sends body as JSON and decodes a 2xx answer into out.

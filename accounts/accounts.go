@@ -1,0 +1,135 @@
+package accounts
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"muster"
+)
+
+const (
+	maxSecret    = 256              // bytes of a key or cookie that are looked at
+	writeTimeout = 10 * time.Second // for one change in the store
+)
+
+// Accounts holds the API keys and sessions in memory and writes changes through
+// to its Store. It is safe for concurrent use; Authenticate never waits for the
+// store.
+type Accounts struct {
+	store Store
+	now   func() time.Time
+	log   *slog.Logger
+
+	turn chan struct{} // held by the one change in flight; readers never take it
+
+	mu       sync.RWMutex
+	keys     map[[32]byte]APIKey // by hash; at most MaxKeys
+	hashes   map[string][32]byte // of keys, by id
+	sessions map[[32]byte]Session
+	extended map[[32]byte]struct{} // sessions whose Expires moved since it was stored
+	setup    setupState
+}
+
+// New returns accounts without any: Load fills them.
+func New(store Store, now func() time.Time, log *slog.Logger) *Accounts {
+	return &Accounts{
+		store: store, now: now, log: log,
+		turn:     make(chan struct{}, 1),
+		keys:     map[[32]byte]APIKey{},
+		hashes:   map[string][32]byte{},
+		sessions: map[[32]byte]Session{},
+		extended: map[[32]byte]struct{}{},
+	}
+}
+
+// Load reads all accounts into memory. Call it once, before anything else.
+func (a *Accounts) Load(ctx context.Context) error {
+	keys, err := a.store.APIKeys(ctx)
+	if err != nil {
+		return fmt.Errorf("load API keys: %w", err)
+	}
+	sessions, err := a.store.Sessions(ctx)
+	if err != nil {
+		return fmt.Errorf("load sessions: %w", err)
+	}
+	setup, err := a.loadSetup(ctx)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, k := range keys {
+		a.keys[k.Hash] = k
+		a.hashes[k.ID] = k.Hash
+	}
+	for _, s := range sessions {
+		a.sessions[s.Hash] = s
+		setup.done = setup.done || s.Role == Admin
+	}
+	a.setup = setup
+	return nil
+}
+
+// change waits for its turn to change the accounts and runs fn. fn's context is
+// one that a caller who goes away does not cancel: a change whose end nobody saw
+// would leave memory and store apart.
+func (a *Accounts) change(ctx context.Context, fn func(ctx context.Context) error) error {
+	select {
+	case a.turn <- struct{}{}:
+		defer func() { <-a.turn }()
+	case <-ctx.Done():
+		return muster.Errorf(muster.Busy, "waiting to change accounts: %w", ctx.Err())
+	}
+	c, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+	defer cancel()
+	return fn(c)
+}
+
+// Authenticate returns who has the API key bearer, in memory. An unknown and an
+// expired key are answered the same: Unauthorized.
+func (a *Accounts) Authenticate(bearer string) (Principal, error) {
+	k, err := a.key(bearer)
+	if err != nil {
+		return Principal{}, err
+	}
+	return Principal{ID: k.ID, Name: k.Name, Scopes: k.Scopes}, nil
+}
+
+// AuthenticateMQTT returns who has the API key given as MQTT user name. A key
+// with neither the scope mqtt nor admin is Forbidden.
+func (a *Accounts) AuthenticateMQTT(username string) (Principal, error) {
+	p, err := a.Authenticate(username)
+	if err != nil {
+		return Principal{}, err
+	}
+	if !p.Allows(MQTT) {
+		return Principal{}, muster.Errorf(muster.Forbidden, "this API key lacks the scope mqtt")
+	}
+	return p, nil
+}
+
+// key finds by hash: what a search in a map gives away about a hash is of no use
+// to who does not know the key.
+func (a *Accounts) key(secret string) (APIKey, error) {
+	if len(secret) > maxSecret {
+		return APIKey{}, errKey()
+	}
+	hash := sha256.Sum256([]byte(secret))
+	a.mu.RLock()
+	k, ok := a.keys[hash]
+	a.mu.RUnlock()
+	if !ok || k.expired(muster.MicrosOf(a.now())) {
+		return APIKey{}, errKey()
+	}
+	return k, nil
+}
+
+func (k APIKey) expired(at muster.Micros) bool { return k.Expires != 0 && at >= k.Expires }
+
+func errKey() error {
+	return muster.Errorf(muster.Unauthorized, "the API key is unknown or has expired")
+}

@@ -1,0 +1,183 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+const (
+	prefix     = "/api/v1"
+	livePath   = prefix + "/live"
+	writeStall = 60 * time.Second // a client that takes no byte for so long is cut
+)
+
+// API serves everything under /api, /healthz, /readyz, /metrics and /setup, and
+// hands all else to the dashboard. It is an http.Handler for the root.
+type API struct {
+	Deps
+	huma    huma.API
+	mux     *http.ServeMux // of /api
+	plain   *http.ServeMux // of the other paths that are ours
+	origin  *http.CrossOriginProtection
+	metrics metrics
+}
+
+// New returns the API over d.
+func New(d Deps) (*API, error) {
+	useOwnProblems()
+	a := &API{Deps: d, mux: http.NewServeMux(), plain: http.NewServeMux(), origin: http.NewCrossOriginProtection()}
+	if err := a.metrics.register(d.Registerer); err != nil {
+		return nil, err
+	}
+	if d.PublicURL != nil {
+		if err := a.origin.AddTrustedOrigin(d.PublicURL.Scheme + "://" + d.PublicURL.Host); err != nil {
+			return nil, fmt.Errorf("public URL: %w", err)
+		}
+	}
+	a.huma = humago.New(a.mux, humaConfig(d.Version))
+	a.accountRoutes()
+	a.deviceRoutes()
+	a.telemetryRoutes()
+	a.systemRoutes()
+	spec, err := json.Marshal(a.huma.OpenAPI())
+	if err != nil {
+		return nil, fmt.Errorf("write the OpenAPI document: %w", err)
+	}
+	a.mux.HandleFunc("GET /api/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		writeBody(w, "application/json", spec)
+	})
+	a.plain.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		writeBody(w, "application/json", []byte(`{"status":"ok"}`+"\n"))
+	})
+	a.plain.HandleFunc("GET /readyz", a.readyz)
+	a.plain.HandleFunc("GET /setup/{token}", a.redeemSetup)
+	a.plain.Handle("GET /metrics", promhttp.HandlerFor(d.Gatherer, promhttp.HandlerOpts{Timeout: 10 * time.Second}))
+	return a, nil
+}
+
+func humaConfig(version string) huma.Config {
+	c := huma.DefaultConfig("Muster", version)
+	c.Info.Description = "Devices, their credentials and telemetry, and the keys of those who use them."
+	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", "" // the document is served by New
+	c.CreateHooks = nil                                   // no $schema in answers
+	c.RejectUnknownQueryParameters = true
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		schemeKey:     {Type: "http", Scheme: "bearer", Description: "An API key, mst_..."},
+		schemeSession: {Type: "apiKey", In: "cookie", Name: cookieName, Description: "A signed-in browser (__Host-" + cookieName + " over https)"},
+	}
+	return c
+}
+
+// ServeHTTP gives the request an id, tells /api from the page by the first
+// segment of the path, and ends a panic here.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	id := requestID(r)
+	w.Header().Set(requestIDHeader, id)
+	if a.LiveSocket != nil && r.URL.Path == livePath {
+		a.LiveSocket.ServeHTTP(w, r) // needs the connection itself
+		return
+	}
+	// A socket's deadline is on the machine's clock. Writers without one (a test's
+	// recorder) have no client that stalls.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeStall))
+	rec := &recorder{ResponseWriter: w}
+	defer a.finish(rec, r, id)
+	a.dispatch(rec, r.WithContext(withRequest(r.Context(), r, id)))
+}
+
+func (a *API) dispatch(w *recorder, r *http.Request) {
+	switch firstSegment(r.URL.Path) {
+	case "api":
+		a.serveAPI(w, r)
+	case "healthz", "readyz", "metrics", "setup":
+		a.plain.ServeHTTP(w, r)
+		w.route = r.Pattern
+	default:
+		w.route = "page"
+		if a.Page == nil {
+			http.NotFound(w, r)
+			return
+		}
+		a.Page.ServeHTTP(w, r)
+	}
+}
+
+func firstSegment(p string) string {
+	first, _, _ := strings.Cut(strings.TrimPrefix(p, "/"), "/")
+	return first
+}
+
+// serveAPI answers unknown paths and methods itself: ServeMux would redirect or
+// answer in plain text.
+func (a *API) serveAPI(w *recorder, r *http.Request) {
+	if p := r.URL.EscapedPath(); path.Clean(p) != p {
+		writeProblem(w, newProblem(http.StatusNotFound, "there is no such path"))
+		return
+	}
+	h, pattern := a.mux.Handler(r)
+	if pattern == "" {
+		noRoute(w, r, h)
+		return
+	}
+	w.route, requestOf(r.Context()).route = pattern, pattern
+	a.mux.ServeHTTP(w, r)
+}
+
+// noRoute asks the mux's own refusal whether it is a 404 or a 405, and which
+// methods there are.
+func noRoute(w http.ResponseWriter, r *http.Request, refusal http.Handler) {
+	probe := &refused{header: http.Header{}}
+	refusal.ServeHTTP(probe, r)
+	if probe.status != http.StatusMethodNotAllowed {
+		writeProblem(w, newProblem(http.StatusNotFound, "there is no such path"))
+		return
+	}
+	allow := probe.header.Get("Allow")
+	w.Header().Set("Allow", allow)
+	writeProblem(w, newProblem(http.StatusMethodNotAllowed, "this path takes "+allow))
+}
+
+// refused keeps the status and headers of an answer.
+type refused struct {
+	header http.Header
+	status int
+}
+
+func (p *refused) Header() http.Header         { return p.header }
+func (p *refused) Write(b []byte) (int, error) { return len(b), nil }
+func (p *refused) WriteHeader(status int)      { p.status = status }
+
+func (a *API) readyz(w http.ResponseWriter, r *http.Request) {
+	reasons := a.Ready(r.Context())
+	status := http.StatusOK
+	if len(reasons) > 0 {
+		status = http.StatusServiceUnavailable
+		w.Header().Set("Retry-After", "5")
+	}
+	body, err := json.Marshal(struct {
+		Ready   bool     `json:"ready"`
+		Reasons []Reason `json:"reasons"`
+	}{len(reasons) == 0, append([]Reason{}, reasons...)})
+	if err != nil {
+		panic(errors.Join(errors.New("write readiness"), err))
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the client is gone: nobody is left to tell
+}
+
+func writeBody(w http.ResponseWriter, contentType string, body []byte) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Cache-Control", "no-cache")
+	_, _ = w.Write(body) // the client is gone: nobody is left to tell
+}

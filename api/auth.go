@@ -1,0 +1,122 @@
+package api
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"muster"
+	"muster/accounts"
+)
+
+const (
+	schemeKey     = "key"
+	schemeSession = "session"
+
+	// cookieName is the session cookie's name; over https it has the prefix that
+	// makes browsers bind it to this host.
+	cookieName   = "muster"
+	securePrefix = "__Host-"
+)
+
+// Authenticate returns who sent r: by API key, or else by session cookie, which
+// counts only when the request does not come from another site. Unauthorized when
+// it is nobody known. A WebSocket upgrade is a GET: its Origin must be checked
+// besides.
+func (a *API) Authenticate(r *http.Request) (accounts.Principal, error) {
+	if h := r.Header.Get("Authorization"); h != "" {
+		scheme, key, _ := strings.Cut(h, " ")
+		if !strings.EqualFold(scheme, "Bearer") {
+			return accounts.Principal{}, muster.Errorf(muster.Unauthorized, "the only Authorization is Bearer with an API key")
+		}
+		return a.Accounts.Authenticate(strings.TrimSpace(key))
+	}
+	c, err := r.Cookie(a.cookieName(r))
+	if err != nil {
+		return accounts.Principal{}, muster.Errorf(muster.Unauthorized, "an API key or a signed-in browser is needed")
+	}
+	if err := a.origin.Check(r); err != nil {
+		return accounts.Principal{}, errOtherSite()
+	}
+	return a.Accounts.AuthenticateSession(c.Value)
+}
+
+func errOtherSite() error {
+	return muster.Errorf(muster.Forbidden, "a page of another site may not do this with your session")
+}
+
+// secure says whether r came over https, as far as the browser is concerned.
+func (a *API) secure(r *http.Request) bool {
+	return r.TLS != nil || a.PublicURL != nil && a.PublicURL.Scheme == "https"
+}
+
+func (a *API) cookieName(r *http.Request) string {
+	if a.secure(r) {
+		return securePrefix + cookieName
+	}
+	return cookieName
+}
+
+// cookie returns the session cookie with value; an empty one deletes it.
+func (a *API) cookie(r *http.Request, value string) *http.Cookie {
+	c := &http.Cookie{ //nolint:gosec // Secure follows how the browser came in: plain http on one machine must work
+		Name: a.cookieName(r), Value: value, Path: "/", HttpOnly: true, Secure: a.secure(r),
+		SameSite: http.SameSiteLaxMode, MaxAge: int(accounts.SessionMax / time.Second),
+	}
+	if value == "" {
+		c.MaxAge = -1
+	}
+	return c
+}
+
+// security is what an operation's OpenAPI entry says about who may call it.
+func security(scope string) []map[string][]string {
+	scopes := []string{}
+	switch scope {
+	case public:
+		return []map[string][]string{{}}
+	case anyone:
+	default:
+		scopes = append(scopes, scope)
+	}
+	return []map[string][]string{{schemeKey: scopes}, {schemeSession: scopes}}
+}
+
+// admit lets a request in that has the scope. It runs before any input is looked at.
+func (a *API) admit(scope string) func(huma.Context, func(huma.Context)) {
+	return func(ctx huma.Context, next func(huma.Context)) {
+		req := requestOf(ctx.Context())
+		if scope == public {
+			if a.origin.Check(req.Request) != nil {
+				a.refuse(ctx, errOtherSite())
+				return
+			}
+			next(ctx)
+			return
+		}
+		who, err := a.Authenticate(req.Request)
+		if err != nil {
+			if muster.KindOf(err) == muster.Unauthorized {
+				ctx.SetHeader("WWW-Authenticate", challenge(req.Request))
+			}
+			a.refuse(ctx, err)
+			return
+		}
+		if scope != anyone && !who.Allows(scope) {
+			ctx.SetHeader("WWW-Authenticate", `Bearer realm="muster", error="insufficient_scope", scope="`+scope+`"`)
+			a.refuse(ctx, muster.Errorf(muster.Forbidden, "this needs the scope %s", scope))
+			return
+		}
+		req.who = who
+		next(ctx)
+	}
+}
+
+func challenge(r *http.Request) string {
+	if r.Header.Get("Authorization") == "" {
+		return `Bearer realm="muster"`
+	}
+	return `Bearer realm="muster", error="invalid_token"`
+}

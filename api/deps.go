@@ -1,0 +1,118 @@
+package api
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"muster"
+	"muster/accounts"
+	"muster/devices"
+	"muster/ingest"
+)
+
+// DeviceReader finds devices.
+type DeviceReader interface {
+	Get(id muster.DeviceID) (devices.Device, error)
+	List(after muster.DeviceID, limit int, q string) (page []devices.Device, next muster.DeviceID)
+}
+
+// DeviceWriter makes and deletes devices.
+type DeviceWriter interface {
+	Create(ctx context.Context, s devices.Spec) (devices.Device, devices.Issued, error)
+	Delete(ctx context.Context, id muster.DeviceID) error
+}
+
+// CredentialKeeper keeps the credentials of devices.
+type CredentialKeeper interface {
+	AddCredential(ctx context.Context, device muster.DeviceID, kind devices.CredentialKind, given string) (devices.Issued, error)
+	Credentials(device muster.DeviceID) ([]devices.Credential, error)
+	RemoveCredential(ctx context.Context, device muster.DeviceID, id string) error
+}
+
+// PresenceReader says which devices are connected.
+type PresenceReader interface {
+	Presence(id muster.DeviceID) (muster.Presence, bool)
+	Connection(id muster.DeviceID) (devices.Connection, bool)
+}
+
+// Registry is what the API needs of *devices.Registry.
+type Registry interface {
+	DeviceReader
+	DeviceWriter
+	CredentialKeeper
+	PresenceReader
+}
+
+// Authenticator knows who presents a key or a cookie, in memory.
+type Authenticator interface {
+	Authenticate(bearer string) (accounts.Principal, error)
+	AuthenticateSession(cookie string) (accounts.Principal, error)
+}
+
+// SessionMaker signs browsers in and out.
+type SessionMaker interface {
+	SignIn(ctx context.Context, key string) (cookie string, s accounts.Session, err error)
+	SignOut(ctx context.Context, cookie string) error
+	RedeemSetup(ctx context.Context, token string) (cookie string, s accounts.Session, err error)
+}
+
+// KeyKeeper keeps API keys.
+type KeyKeeper interface {
+	CreateKey(ctx context.Context, name string, scopes []string, expires time.Time) (accounts.APIKey, string, error)
+	Keys() []accounts.APIKey
+	DeleteKey(ctx context.Context, id string) error
+}
+
+// Accounts is what the API needs of *accounts.Accounts.
+type Accounts interface {
+	Authenticator
+	SessionMaker
+	KeyKeeper
+}
+
+// Live gives what ingest knows without asking the store.
+type Live interface {
+	Latest(id muster.DeviceID) (ingest.LatestRow, bool)
+	DeviceLedger(id muster.DeviceID) ingest.Ledger
+}
+
+// Reason is one part that is not ready, and why.
+type Reason struct {
+	Part   string `json:"part"`
+	Detail string `json:"detail"`
+}
+
+// Section returns one part of the System page: a name, and data that is written
+// as JSON. It must be quick.
+type Section func() (name string, data any)
+
+// Deps are the parts an API works with. Page and LiveSocket may be nil, and so
+// may PublicURL; all else is needed.
+type Deps struct {
+	Registry  Registry
+	Accounts  Accounts
+	Telemetry ingest.RangeStore
+	Live      Live
+	// Ready returns what is not ready yet, nothing when all is.
+	Ready   func(ctx context.Context) []Reason
+	System  []Section
+	Version string
+	// PublicURL is the address users reach Muster at; when it is https, cookies are
+	// Secure even though the request came without TLS.
+	PublicURL *url.URL
+
+	// LiveSocket serves /api/v1/live. It checks Origin itself.
+	LiveSocket http.Handler
+	// Page serves every path that is not the API's own.
+	Page http.Handler
+
+	Gatherer   prometheus.Gatherer
+	Registerer prometheus.Registerer
+	Now        func() time.Time
+	Log        *slog.Logger
+}

@@ -1,0 +1,260 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"muster"
+	"muster/accounts"
+	"muster/devices"
+	"muster/ingest"
+)
+
+type device struct {
+	ID         muster.DeviceID `json:"id"`
+	Name       string          `json:"name"`
+	CreatedAt  string          `json:"created_at" format:"date-time"`
+	Presence   presence        `json:"presence"`
+	Connection *connection     `json:"connection,omitempty" doc:"While the device is connected"`
+	Ledger     ingest.Ledger   `json:"ledger" doc:"Messages of this device since the server started"`
+}
+
+type presence struct {
+	State    muster.PresenceState `json:"state" enum:"never,online,quiet,offline,unknown"`
+	Since    string               `json:"since" format:"date-time"`
+	LastSeen *string              `json:"last_seen" format:"date-time" doc:"Null when it never was"`
+	Reason   string               `json:"reason" doc:"Why it is offline or unknown"`
+}
+
+type connection struct {
+	Peer       string `json:"peer"`
+	ClientID   string `json:"client_id"`
+	Protocol   int    `json:"protocol" doc:"4 for MQTT 3.1.1, 5 for MQTT 5"`
+	Transport  string `json:"transport" enum:"tcp,tls,ws"`
+	KeepAliveS int    `json:"keep_alive_s"`
+	Since      string `json:"since" format:"date-time"`
+}
+
+type credential struct {
+	ID        string `json:"id"`
+	Kind      string `json:"kind" enum:"token,secret"`
+	CreatedAt string `json:"created_at" format:"date-time"`
+}
+
+// issued is a credential that was just made. It is shown this once.
+type issued struct {
+	ID       string `json:"id"`
+	Kind     string `json:"kind" enum:"token,secret"`
+	Token    string `json:"token,omitempty" doc:"The MQTT user name, alone"`
+	Username string `json:"username"`
+	Password string `json:"password,omitempty"`
+}
+
+func issuedOf(i devices.Issued) *issued {
+	if i.ID == "" {
+		return nil
+	}
+	return &issued{ID: i.ID, Kind: string(i.Kind), Token: i.Token, Username: i.Username, Password: i.Password}
+}
+
+type newDevice struct {
+	ID         string `json:"id" minLength:"1" maxLength:"128" doc:"[A-Za-z0-9._:-], not \".\", \"..\" or \"me\""`
+	Name       string `json:"name,omitempty" maxLength:"200"`
+	Credential string `json:"credential,omitempty" enum:"token,secret,none" doc:"What to make with it; token unless a secret is given"`
+	Token      string `json:"token,omitempty" maxLength:"256" doc:"Your own token instead of a made one, at least 20 characters"`
+	Secret     string `json:"secret,omitempty" maxLength:"256" doc:"Your own secret instead of a made one, at least 16 bytes"`
+}
+
+type newCredential struct {
+	Kind   string `json:"kind,omitempty" enum:"token,secret" doc:"token unless a secret is given"`
+	Token  string `json:"token,omitempty" maxLength:"256"`
+	Secret string `json:"secret,omitempty" maxLength:"256"`
+}
+
+type createdDevice struct {
+	Device     device  `json:"device"`
+	Credential *issued `json:"credential,omitempty" doc:"Shown this once"`
+}
+
+type createdCredential struct {
+	Credential *issued `json:"credential" doc:"Shown this once"`
+}
+
+// DevicePath is the part of an input that names a device. It is exported because
+// huma looks into exported embedded fields only.
+type DevicePath struct {
+	Device string `path:"device" doc:"The device's id"`
+}
+
+// existing returns the id in the path when there is such a device.
+func (a *API) existing(in DevicePath) (muster.DeviceID, error) {
+	id, err := muster.ParseDeviceID(in.Device)
+	if err != nil {
+		return "", err
+	}
+	_, err = a.Registry.Get(id)
+	return id, err
+}
+
+func (a *API) device(d devices.Device) device {
+	out := device{ID: d.ID, Name: d.Name, CreatedAt: stamp(d.Created), Ledger: a.Live.DeviceLedger(d.ID)}
+	p, ok := a.Registry.Presence(d.ID)
+	if !ok { // deleted this moment
+		p = muster.Presence{State: muster.PresenceNever, Since: d.Created}
+	}
+	out.Presence = presence{State: p.State, Since: stamp(p.Since), LastSeen: stampOrNull(p.LastSeen), Reason: p.Reason}
+	if c, ok := a.Registry.Connection(d.ID); ok {
+		out.Connection = &connection{
+			Peer: c.Peer, ClientID: c.ClientID, Protocol: int(c.Protocol), Transport: c.Transport,
+			KeepAliveS: int(c.KeepAlive.Seconds()), Since: stamp(muster.MicrosOf(c.At)),
+		}
+	}
+	return out
+}
+
+// wish is which credential a body asks for: kind, and the text when it brings its
+// own. An empty kind means none.
+func wish(kind, token, secret string) (devices.CredentialKind, string, error) {
+	switch {
+	case token != "" && secret != "":
+		return "", "", muster.Errorf(muster.Invalid, "give a token or a secret, not both")
+	case token != "" && kind != "" && kind != "token", secret != "" && kind != "" && kind != "secret":
+		return "", "", muster.Errorf(muster.Invalid, "the credential given is not of the kind asked for")
+	case secret != "":
+		return devices.Secret, secret, nil
+	case kind == "none":
+		return "", "", nil
+	case kind == "secret":
+		return devices.Secret, "", nil
+	default:
+		return devices.Token, token, nil
+	}
+}
+
+func (a *API) deviceRoutes() {
+	route(a, accounts.DevicesRead, huma.Operation{
+		OperationID: "list-devices", Method: http.MethodGet, Path: "/devices", Tags: []string{"devices"}, Summary: "List devices",
+	}, a.listDevices)
+	route(a, accounts.DevicesWrite, huma.Operation{
+		OperationID: "create-device", Method: http.MethodPost, Path: "/devices", DefaultStatus: http.StatusCreated,
+		Tags: []string{"devices"}, Summary: "Make a device, with a credential", Errors: []int{409},
+	}, a.createDevice)
+	route(a, accounts.DevicesRead, huma.Operation{
+		OperationID: "get-device", Method: http.MethodGet, Path: "/devices/{device}", Tags: []string{"devices"},
+		Summary: "Get a device", Errors: []int{404},
+	}, func(_ context.Context, in *DevicePath) (*body[device], error) {
+		id, err := a.existing(*in)
+		if err != nil {
+			return nil, err
+		}
+		d, err := a.Registry.Get(id)
+		if err != nil {
+			return nil, err
+		}
+		return &body[device]{a.device(d)}, nil
+	})
+	route(a, accounts.DevicesWrite, huma.Operation{
+		OperationID: "delete-device", Method: http.MethodDelete, Path: "/devices/{device}", Tags: []string{"devices"},
+		Summary: "Delete a device and its credentials; its telemetry stays", Errors: []int{404},
+	}, func(ctx context.Context, in *DevicePath) (*struct{}, error) {
+		id, err := a.existing(*in)
+		if err != nil {
+			return nil, err
+		}
+		return nil, a.Registry.Delete(ctx, id)
+	})
+	a.credentialRoutes()
+}
+
+func (a *API) listDevices(_ context.Context, in *struct {
+	Q     string `query:"q" maxLength:"200" doc:"Part of the id or the name, without regard to case"`
+	Limit int    `query:"limit" default:"100" minimum:"1" maximum:"1000"`
+	After string `query:"after" maxLength:"128" doc:"The cursor of the page before"`
+},
+) (*body[page[device]], error) {
+	found, next := a.Registry.List(muster.DeviceID(in.After), in.Limit, in.Q)
+	items := make([]device, len(found))
+	for i, d := range found {
+		items[i] = a.device(d)
+	}
+	return list(items, string(next)), nil
+}
+
+func (a *API) createDevice(ctx context.Context, in *body[newDevice]) (*created[createdDevice], error) {
+	b := in.Body
+	id, err := muster.ParseDeviceID(b.ID)
+	if err != nil {
+		return nil, err
+	}
+	kind, given, err := wish(b.Credential, b.Token, b.Secret)
+	if err != nil {
+		return nil, err
+	}
+	d, is, err := a.Registry.Create(ctx, devices.Spec{ID: id, Name: b.Name, Credential: kind, Given: given})
+	if err != nil {
+		return nil, err
+	}
+	return &created[createdDevice]{prefix + "/devices/" + string(id), createdDevice{a.device(d), issuedOf(is)}}, nil
+}
+
+func (a *API) credentialRoutes() {
+	route(a, accounts.DevicesRead, huma.Operation{
+		OperationID: "list-credentials", Method: http.MethodGet, Path: "/devices/{device}/credentials", Tags: []string{"devices"},
+		Summary: "List a device's credentials, without the secrets", Errors: []int{404},
+	}, func(_ context.Context, in *DevicePath) (*body[page[credential]], error) {
+		id, err := a.existing(*in)
+		if err != nil {
+			return nil, err
+		}
+		cs, err := a.Registry.Credentials(id)
+		if err != nil {
+			return nil, err
+		}
+		items := make([]credential, len(cs))
+		for i, c := range cs {
+			items[i] = credential{ID: c.ID, Kind: string(c.Kind), CreatedAt: stamp(c.Created)}
+		}
+		return list(items, ""), nil
+	})
+	route(a, accounts.DevicesWrite, huma.Operation{
+		OperationID: "add-credential", Method: http.MethodPost, Path: "/devices/{device}/credentials", DefaultStatus: http.StatusCreated,
+		Tags: []string{"devices"}, Summary: "Give a device one more credential", Errors: []int{404, 409},
+	}, a.addCredential)
+	route(a, accounts.DevicesWrite, huma.Operation{
+		OperationID: "remove-credential", Method: http.MethodDelete, Path: "/devices/{device}/credentials/{credential}",
+		Tags: []string{"devices"}, Summary: "Revoke a credential; the device's connections are cut", Errors: []int{404},
+	}, func(ctx context.Context, in *struct {
+		DevicePath
+		Credential string `path:"credential" maxLength:"64"`
+	},
+	) (*struct{}, error) {
+		id, err := a.existing(in.DevicePath)
+		if err != nil {
+			return nil, err
+		}
+		return nil, a.Registry.RemoveCredential(ctx, id, in.Credential)
+	})
+}
+
+func (a *API) addCredential(ctx context.Context, in *struct {
+	DevicePath
+	Body newCredential
+},
+) (*created[createdCredential], error) {
+	id, err := a.existing(in.DevicePath)
+	if err != nil {
+		return nil, err
+	}
+	kind, given, err := wish(in.Body.Kind, in.Body.Token, in.Body.Secret)
+	if err != nil {
+		return nil, err
+	}
+	is, err := a.Registry.AddCredential(ctx, id, kind, given)
+	if err != nil {
+		return nil, err
+	}
+	at := prefix + "/devices/" + string(id) + "/credentials/" + is.ID
+	return &created[createdCredential]{at, createdCredential{issuedOf(is)}}, nil
+}

@@ -1,0 +1,262 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"muster"
+	"muster/accounts"
+	"muster/api"
+	"muster/devices"
+	"muster/ingest"
+	"muster/store/control"
+	"muster/store/sqlite"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// rig is the API over the real registry, accounts and stores, on a real socket.
+type rig struct {
+	*testing.T
+	url       string
+	server    *httptest.Server
+	log       *logBuffer
+	registry  *devices.Registry
+	accounts  *accounts.Accounts
+	telemetry *sqlite.Telemetry
+	live      *live
+	reasons   []api.Reason
+	gather    *prometheus.Registry
+	admin     string // an admin API key
+	cursor    ingest.Cursor
+	keys      map[string]string
+}
+
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// live stands for ingest's memory.
+type live struct {
+	rows    map[muster.DeviceID]ingest.LatestRow
+	ledgers map[muster.DeviceID]ingest.Ledger
+}
+
+func (l *live) Latest(id muster.DeviceID) (ingest.LatestRow, bool) { r, ok := l.rows[id]; return r, ok }
+func (l *live) DeviceLedger(id muster.DeviceID) ingest.Ledger      { return l.ledgers[id] }
+
+const adminKey = "mst_admin-key-of-the-tests-000"
+
+func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
+	t.Helper()
+	dir := t.TempDir()
+	r := &rig{T: t, log: &logBuffer{}, gather: prometheus.NewRegistry(), admin: adminKey, keys: map[string]string{}}
+	r.live = &live{rows: map[muster.DeviceID]ingest.LatestRow{}, ledgers: map[muster.DeviceID]ingest.Ledger{}}
+	log := slog.New(slog.NewTextHandler(r.log, nil))
+	h, err := sqlite.OpenControl(t.Context(), dir)
+	r.must(err)
+	store, err := control.Open(t.Context(), control.Handles{Write: h.Write, Read: h.Read}, control.SQLite())
+	r.must(err)
+	r.telemetry, err = sqlite.Open(t.Context(), dir, log)
+	r.must(err)
+	r.registry = devices.NewRegistry(store, time.Now, log, devices.Options{})
+	r.must(r.registry.Load(t.Context()))
+	r.accounts = accounts.New(store, time.Now, log)
+	r.must(r.accounts.Load(t.Context()))
+	r.must(r.accounts.EnsureAdminKey(t.Context(), adminKey))
+	d := api.Deps{
+		Registry: r.registry, Accounts: r.accounts, Telemetry: r.telemetry, Live: r.live,
+		Ready:   func(context.Context) []api.Reason { return r.reasons },
+		System:  []api.Section{func() (string, any) { return "part", map[string]int{"size": 3} }},
+		Version: "1.2.3", Gatherer: r.gather, Registerer: r.gather, Now: time.Now, Log: log,
+		Page: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "the page") }),
+	}
+	for _, c := range change {
+		c(&d)
+	}
+	a, err := api.New(d)
+	r.must(err)
+	s := httptest.NewServer(a)
+	r.url, r.server = s.URL, s
+	t.Cleanup(func() {
+		s.Close()
+		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+		r.must(r.telemetry.Close())
+		r.must(store.Close())
+	})
+	return r
+}
+
+func (r *rig) must(err error) {
+	r.Helper()
+	if err != nil {
+		r.Fatal(err)
+	}
+}
+
+// key returns an API key with scopes, the same one each time.
+func (r *rig) key(scopes ...string) string {
+	r.Helper()
+	name := strings.Join(scopes, ",")
+	if r.keys[name] == "" {
+		_, secret, err := r.accounts.CreateKey(r.Context(), "test", scopes, time.Time{})
+		r.must(err)
+		r.keys[name] = secret
+	}
+	return r.keys[name]
+}
+
+type answer struct {
+	*http.Response
+	body []byte
+}
+
+type option func(*http.Request)
+
+func header(name, value string) option {
+	return func(r *http.Request) { r.Header.Set(name, value) }
+}
+
+func bearer(key string) option { return header("Authorization", "Bearer "+key) }
+
+func withCookie(c *http.Cookie) option { return func(r *http.Request) { r.AddCookie(c) } }
+
+// do sends a request without following redirects. body is sent as JSON, a string as it is.
+func (r *rig) do(method, path string, body any, options ...option) answer {
+	r.Helper()
+	var send io.Reader
+	switch b := body.(type) {
+	case nil:
+	case string:
+		send = strings.NewReader(b)
+	default:
+		text, err := json.Marshal(b)
+		r.must(err)
+		send = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(r.Context(), method, r.url+path, send)
+	r.must(err)
+	if send != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for _, o := range options {
+		o(req)
+	}
+	res, err := http.DefaultTransport.RoundTrip(req)
+	r.must(err)
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	r.must(err)
+	if res.Header.Get("X-Request-Id") == "" {
+		r.Errorf("%s %s answers without a request id", method, path)
+	}
+	return answer{res, text}
+}
+
+// as does it with the admin key.
+func (r *rig) as(method, path string, body any) answer {
+	r.Helper()
+	return r.do(method, path, body, bearer(r.admin))
+}
+
+func (a answer) decode(t testing.TB) map[string]any {
+	t.Helper()
+	var v map[string]any
+	if err := json.Unmarshal(a.body, &v); err != nil {
+		t.Fatalf("%s is not JSON: %v: %s", a.Request.URL, err, a.body)
+	}
+	return v
+}
+
+func (a answer) wantStatus(t testing.TB, status int) answer {
+	t.Helper()
+	if a.StatusCode != status {
+		t.Fatalf("%s %s gives %d %s, want %d", a.Request.Method, a.Request.URL, a.StatusCode, a.body, status)
+	}
+	return a
+}
+
+// wantProblem checks that a is problem+json with the status and code.
+func (a answer) wantProblem(t testing.TB, status int, code string) map[string]any {
+	t.Helper()
+	a.wantStatus(t, status)
+	if ct := a.Header.Get("Content-Type"); ct != "application/problem+json" {
+		t.Errorf("%s %s: content type is %q", a.Request.Method, a.Request.URL, ct)
+	}
+	p := a.decode(t)
+	if p["code"] != code || p["status"] != float64(status) || p["title"] != http.StatusText(status) || p["detail"] == "" {
+		t.Errorf("%s %s: problem is %v, want code %s", a.Request.Method, a.Request.URL, p, code)
+	}
+	return p
+}
+
+func (r *rig) device(id muster.DeviceID) {
+	r.Helper()
+	_, _, err := r.registry.Create(r.Context(), devices.Spec{ID: id})
+	r.must(err)
+}
+
+func (r *rig) store(readings []muster.Reading, rejected ...muster.Rejected) {
+	r.Helper()
+	to := ingest.Cursor{Incarnation: "test", Seq: r.cursor.Seq + 1}
+	_, err := r.telemetry.Append(r.Context(), ingest.Batch{From: r.cursor, To: to, Readings: readings, Rejected: rejected})
+	r.must(err)
+	r.cursor = to
+}
+
+// numbers is a reading of numbers, at so many seconds after the start of 2026.
+func numbers(id muster.DeviceID, second int, kv ...any) muster.Reading {
+	var keys []muster.Key
+	values := map[string]float64{}
+	for i := 0; i < len(kv); i += 2 {
+		name := kv[i].(string)
+		keys = append(keys, muster.Key{Name: name})
+		values[name] = kv[i+1].(float64)
+	}
+	l := muster.NewLayout(keys)
+	at := muster.MicrosOf(time.Date(2026, 1, 1, 0, 0, second, 0, time.UTC))
+	r := muster.Reading{Device: id, Time: at, Arrival: at, Layout: l}
+	for _, k := range l.Keys {
+		r.Numbers = append(r.Numbers, values[k.Name])
+	}
+	return r
+}
+
+func query(kv ...string) string {
+	v := url.Values{}
+	for i := 0; i < len(kv); i += 2 {
+		v.Set(kv[i], kv[i+1])
+	}
+	return "?" + v.Encode()
+}
+
+func stampAt(second int) string {
+	return fmt.Sprintf("2026-01-01T00:%02d:%02d.000000Z", second/60, second%60)
+}

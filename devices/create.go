@@ -1,0 +1,255 @@
+package devices
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"unicode"
+	"unicode/utf8"
+
+	"muster"
+)
+
+// Spec describes a device to be made.
+type Spec struct {
+	ID   muster.DeviceID
+	Name string // at most MaxName bytes
+	// Credential is the kind of credential to make with it, empty for none.
+	Credential CredentialKind
+	// Given is the token or secret itself when the user chose it (see
+	// AddCredential for its limits); empty lets Muster make one.
+	Given string
+}
+
+// Create makes one device, and with it the credential its Spec asks for. Issued
+// is zero when none was asked for. A taken id or token is a Conflict.
+func (r *Registry) Create(ctx context.Context, s Spec) (Device, Issued, error) {
+	ds, is, err := r.CreateMany(ctx, []Spec{s})
+	if err != nil {
+		return Device{}, Issued{}, err
+	}
+	return ds[0], is[0], nil
+}
+
+// CreateMany makes all of specs in one transaction, or none; at most MaxBatch.
+// The results are in the order of specs.
+func (r *Registry) CreateMany(ctx context.Context, specs []Spec) ([]Device, []Issued, error) {
+	if len(specs) > MaxBatch {
+		return nil, nil, muster.Errorf(muster.TooLarge, "%d devices at once, at most %d are allowed", len(specs), MaxBatch)
+	}
+	b, err := r.prepare(specs)
+	if err != nil {
+		return nil, nil, err
+	}
+	err = r.change(ctx, func(ctx context.Context) error {
+		if err := r.checkFree(b); err != nil {
+			return err
+		}
+		if err := r.store.InsertDevices(ctx, b.devices, b.creds); err != nil {
+			return fmt.Errorf("insert %d devices: %w", len(b.devices), err)
+		}
+		r.admit(b)
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	r.watch.changed(b.ids())
+	return b.devices, b.issued, nil
+}
+
+// batch is what CreateMany is about to make.
+type batch struct {
+	devices []Device
+	creds   []Credential
+	issued  []Issued
+}
+
+func (b *batch) ids() []muster.DeviceID {
+	ids := make([]muster.DeviceID, len(b.devices))
+	for i, d := range b.devices {
+		ids[i] = d.ID
+	}
+	return ids
+}
+
+func (r *Registry) prepare(specs []Spec) (*batch, error) {
+	at := muster.MicrosOf(r.now())
+	b := &batch{devices: make([]Device, 0, len(specs)), issued: make([]Issued, 0, len(specs))}
+	for _, s := range specs {
+		if _, err := muster.ParseDeviceID(string(s.ID)); err != nil {
+			return nil, err
+		}
+		if err := checkName(s.Name); err != nil {
+			return nil, err
+		}
+		b.devices = append(b.devices, Device{ID: s.ID, Name: s.Name, Created: at})
+		if s.Credential == "" {
+			b.issued = append(b.issued, Issued{})
+			continue
+		}
+		c, is, err := newCredential(s.ID, s.Credential, s.Given, at)
+		if err != nil {
+			return nil, err
+		}
+		b.creds = append(b.creds, c)
+		b.issued = append(b.issued, is)
+	}
+	return b, nil
+}
+
+// checkFree refuses ids and tokens that are taken, in the registry or twice in
+// the batch. A token may not be spelled like a device id either: the user name of
+// CONNECT would then mean two devices.
+func (r *Registry) checkFree(b *batch) error {
+	ids := make(map[muster.DeviceID]struct{}, len(b.devices))
+	tokens := make(map[[32]byte]struct{}, len(b.creds))
+	for _, c := range b.creds {
+		if c.Kind != Token {
+			continue
+		}
+		if _, twice := tokens[c.Hash]; twice || r.auth.taken(c.Hash) {
+			return errTokenTaken()
+		}
+		tokens[c.Hash] = struct{}{}
+	}
+	for _, d := range b.devices {
+		if _, twice := ids[d.ID]; twice {
+			return muster.Errorf(muster.Conflict, "device id %q is given twice", d.ID)
+		}
+		ids[d.ID] = struct{}{}
+		if _, err := r.Get(d.ID); err == nil {
+			return muster.Errorf(muster.Conflict, "device id %q is taken", d.ID)
+		}
+		hash := sha256.Sum256([]byte(d.ID))
+		if _, clash := tokens[hash]; clash || r.auth.taken(hash) {
+			return errTokenTaken()
+		}
+	}
+	return r.checkTokensAgainstIDs(b)
+}
+
+// checkTokensAgainstIDs refuses a chosen token that is some device's id.
+func (r *Registry) checkTokensAgainstIDs(b *batch) error {
+	for _, is := range b.issued {
+		if is.Token == "" {
+			continue
+		}
+		if _, err := r.Get(muster.DeviceID(is.Token)); err == nil {
+			return errTokenTaken()
+		}
+	}
+	return nil
+}
+
+// admit puts a stored batch into memory: presence first and rights last, so that
+// a device that gets in is there in full.
+func (r *Registry) admit(b *batch) {
+	entries := make(map[muster.DeviceID]*entry, len(b.devices))
+	added := make([]*entry, len(b.devices))
+	for i, d := range b.devices {
+		r.presence.add(d.ID, d.Created)
+		added[i] = &entry{Device: d}
+		entries[d.ID] = added[i]
+	}
+	for _, c := range b.creds {
+		e := entries[c.Device]
+		e.creds = append(e.creds, c)
+	}
+	r.insert(added)
+	for _, c := range b.creds {
+		r.auth.add(c)
+	}
+}
+
+func (r *Registry) insert(added []*entry) {
+	slices.SortFunc(added, compareEntries)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range added {
+		r.byID[e.ID] = e
+	}
+	if len(added) == 1 {
+		i, _ := slices.BinarySearchFunc(r.order, added[0], compareEntries)
+		r.order = slices.Insert(r.order, i, added[0])
+		return
+	}
+	r.order = merge(r.order, added)
+}
+
+// merge merges two sorted lists that share no id.
+func merge(a, b []*entry) []*entry {
+	out := make([]*entry, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		if compareEntries(a[0], b[0]) < 0 {
+			out, a = append(out, a[0]), a[1:]
+		} else {
+			out, b = append(out, b[0]), b[1:]
+		}
+	}
+	return append(append(out, a...), b...)
+}
+
+// Delete removes a device with its credentials and presence and reports it to
+// OnRevoked, or returns NotFound.
+func (r *Registry) Delete(ctx context.Context, id muster.DeviceID) error {
+	err := r.change(ctx, func(ctx context.Context) error { return r.delete(ctx, id) })
+	if err != nil {
+		return err
+	}
+	r.onRevoked(id)
+	r.watch.changed([]muster.DeviceID{id})
+	return nil
+}
+
+func (r *Registry) delete(ctx context.Context, id muster.DeviceID) error {
+	e, err := r.entry(id)
+	if err != nil {
+		return err
+	}
+	if err := r.store.DeleteDevice(ctx, id); err != nil {
+		return fmt.Errorf("delete device: %w", err)
+	}
+	for _, cred := range e.creds {
+		r.auth.remove(cred)
+	}
+	r.mu.Lock()
+	delete(r.byID, id)
+	if i, ok := slices.BinarySearchFunc(r.order, e, compareEntries); ok {
+		r.order = slices.Delete(r.order, i, i+1)
+	}
+	r.mu.Unlock()
+	r.presence.remove(id)
+	return nil
+}
+
+// entry returns id's entry. Only the holder of the turn may use what changes in it.
+func (r *Registry) entry(id muster.DeviceID) (*entry, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	e, ok := r.byID[id]
+	if !ok {
+		return nil, errNoDevice()
+	}
+	return e, nil
+}
+
+func checkName(s string) error {
+	switch {
+	case len(s) > MaxName:
+		return muster.Errorf(muster.Invalid, "device name has %d bytes, at most %d are allowed", len(s), MaxName)
+	case !utf8.ValidString(s):
+		return muster.Errorf(muster.Invalid, "device name is not UTF-8")
+	}
+	for _, c := range s {
+		if unicode.IsControl(c) {
+			return muster.Errorf(muster.Invalid, "device name has a control character")
+		}
+	}
+	return nil
+}
+
+func errTokenTaken() error {
+	return muster.Errorf(muster.Conflict, "this token cannot be used: it is taken")
+}

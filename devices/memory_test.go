@@ -1,0 +1,157 @@
+package devices_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"muster"
+	"muster/devices"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var errDown = errors.New("store is down")
+
+// memory is a Store that survives the registries over it.
+type memory struct {
+	mu       sync.Mutex
+	devices  map[muster.DeviceID]devices.Device
+	creds    map[string]devices.Credential
+	presence map[muster.DeviceID]devices.PresenceRow
+	batches  []int // sizes of SavePresence
+	down     bool
+}
+
+func newMemory() *memory {
+	return &memory{
+		devices:  map[muster.DeviceID]devices.Device{},
+		creds:    map[string]devices.Credential{},
+		presence: map[muster.DeviceID]devices.PresenceRow{},
+	}
+}
+
+func (m *memory) setDown(down bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.down = down
+}
+
+// do runs fn as a store call: alone, unless the store is down or ctx is over.
+func (m *memory) do(ctx context.Context, fn func() error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.down {
+		return errDown
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return fn()
+}
+
+func each[T any](vs []T, fn func(T) error) error {
+	for _, v := range vs {
+		if err := fn(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *memory) LoadDevices(ctx context.Context, fn func(devices.Device) error) error {
+	return m.do(ctx, func() error { return each(slices.Collect(maps.Values(m.devices)), fn) })
+}
+
+func (m *memory) LoadCredentials(ctx context.Context, fn func(devices.Credential) error) error {
+	return m.do(ctx, func() error { return each(slices.Collect(maps.Values(m.creds)), fn) })
+}
+
+func (m *memory) LoadPresence(ctx context.Context, fn func(devices.PresenceRow) error) error {
+	return m.do(ctx, func() error { return each(slices.Collect(maps.Values(m.presence)), fn) })
+}
+
+func (m *memory) InsertDevices(ctx context.Context, ds []devices.Device, cs []devices.Credential) error {
+	return m.do(ctx, func() error {
+		for _, d := range ds {
+			if _, ok := m.devices[d.ID]; ok {
+				return muster.Errorf(muster.Conflict, "taken")
+			}
+		}
+		for _, d := range ds {
+			m.devices[d.ID] = d
+		}
+		for _, c := range cs {
+			m.creds[c.ID] = c
+		}
+		return nil
+	})
+}
+
+func (m *memory) DeleteDevice(ctx context.Context, id muster.DeviceID) error {
+	return m.do(ctx, func() error {
+		if _, ok := m.devices[id]; !ok {
+			return muster.Errorf(muster.NotFound, "no device")
+		}
+		delete(m.devices, id)
+		delete(m.presence, id)
+		maps.DeleteFunc(m.creds, func(_ string, c devices.Credential) bool { return c.Device == id })
+		return nil
+	})
+}
+
+func (m *memory) InsertCredential(ctx context.Context, c devices.Credential) error {
+	return m.do(ctx, func() error { m.creds[c.ID] = c; return nil })
+}
+
+func (m *memory) DeleteCredential(ctx context.Context, _ muster.DeviceID, id string) error {
+	return m.do(ctx, func() error {
+		if _, ok := m.creds[id]; !ok {
+			return muster.Errorf(muster.NotFound, "no credential")
+		}
+		delete(m.creds, id)
+		return nil
+	})
+}
+
+func (m *memory) SavePresence(ctx context.Context, rows []devices.PresenceRow) error {
+	return m.do(ctx, func() error {
+		m.batches = append(m.batches, len(rows))
+		for _, r := range rows {
+			m.presence[r.Device] = r
+		}
+		return nil
+	})
+}
+
+func (m *memory) saved(id muster.DeviceID) muster.Presence {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.presence[id].Presence
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// open returns a loaded registry over m.
+func open(t testing.TB, m *memory, o devices.Options) *devices.Registry {
+	t.Helper()
+	r := devices.NewRegistry(m, time.Now, quiet(), o)
+	if err := r.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func wantKind(t testing.TB, err error, kind muster.Kind) {
+	t.Helper()
+	if err == nil || muster.KindOf(err) != kind {
+		t.Errorf("error is %v (%v), want kind %v", err, muster.KindOf(err), kind)
+	}
+}

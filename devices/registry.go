@@ -1,0 +1,224 @@
+package devices
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"muster"
+)
+
+const (
+	// MaxBatch is the most devices one CreateMany takes.
+	MaxBatch = 10_000
+	// MaxName is the longest name of a device, in bytes.
+	MaxName = 200
+
+	writeTimeout = 10 * time.Second // for one change in the store
+)
+
+// Options are the parts of a Registry that belong to other rooms. Each may be nil.
+type Options struct {
+	// OnRevoked is called after a device or one of its credentials is gone, so that
+	// its live connections can be cut. It is called without a lock held.
+	OnRevoked func(muster.DeviceID)
+	// LastSeen returns when a device's last packet arrived, 0 if it is not known.
+	// It is asked at every flush and read of presence and must be quick.
+	LastSeen func(muster.DeviceID) muster.Micros
+}
+
+// Registry holds every device, its credentials and its presence in memory and
+// writes changes through to its Store. It is safe for concurrent use; reads
+// never wait for the store.
+type Registry struct {
+	store     Store
+	now       func() time.Time
+	log       *slog.Logger
+	onRevoked func(muster.DeviceID)
+	lastSeen  func(muster.DeviceID) muster.Micros
+
+	turn chan struct{} // held by the one change in flight; readers never take it
+
+	mu    sync.RWMutex
+	byID  map[muster.DeviceID]*entry
+	order []*entry // sorted by id
+
+	auth     *authIndex
+	presence tracker
+	watch    watchers
+}
+
+// entry is one device. Its Device never changes; creds is replaced, never
+// changed in place, under Registry.mu.
+type entry struct {
+	Device
+	creds []Credential
+}
+
+// NewRegistry returns an empty registry: Load fills it. now gives the time of
+// all that is recorded.
+func NewRegistry(store Store, now func() time.Time, log *slog.Logger, o Options) *Registry {
+	r := &Registry{
+		store: store, now: now, log: log, onRevoked: o.OnRevoked, lastSeen: o.LastSeen,
+		turn: make(chan struct{}, 1),
+		byID: map[muster.DeviceID]*entry{},
+		auth: newAuthIndex(),
+	}
+	if r.onRevoked == nil {
+		r.onRevoked = func(muster.DeviceID) {}
+	}
+	if r.lastSeen == nil {
+		r.lastSeen = func(muster.DeviceID) muster.Micros { return 0 }
+	}
+	r.presence.init()
+	return r
+}
+
+// Load reads the whole registry into memory. Call it once, before anything else.
+// A device that was online when the server went down becomes unknown: Run
+// declares it offline when it is not back in time.
+func (r *Registry) Load(ctx context.Context) error {
+	if err := r.store.LoadDevices(ctx, r.loadDevice); err != nil {
+		return fmt.Errorf("load devices: %w", err)
+	}
+	r.sortOrder()
+	if err := r.store.LoadCredentials(ctx, r.loadCredential); err != nil {
+		return fmt.Errorf("load credentials: %w", err)
+	}
+	at := muster.MicrosOf(r.now())
+	err := r.store.LoadPresence(ctx, func(row PresenceRow) error {
+		r.presence.load(row, at)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("load presence: %w", err)
+	}
+	r.presence.restarted(at)
+	return nil
+}
+
+func (r *Registry) loadDevice(d Device) error {
+	if _, err := muster.ParseDeviceID(string(d.ID)); err != nil {
+		return fmt.Errorf("stored device: %w", err)
+	}
+	r.mu.Lock()
+	e := &entry{Device: d}
+	r.byID[d.ID] = e
+	r.order = append(r.order, e)
+	r.mu.Unlock()
+	r.presence.add(d.ID, d.Created)
+	return nil
+}
+
+func (r *Registry) sortOrder() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	slices.SortFunc(r.order, compareEntries)
+}
+
+// loadCredential leaves out a credential whose device is gone: it opens nothing.
+func (r *Registry) loadCredential(c Credential) error {
+	r.mu.Lock()
+	e := r.byID[c.Device]
+	if e != nil {
+		e.creds = append(slices.Clip(e.creds), c)
+	}
+	r.mu.Unlock()
+	if e != nil {
+		r.auth.add(c)
+	}
+	return nil
+}
+
+// change waits for its turn to change the registry and runs fn. fn's context is
+// one that a caller who goes away does not cancel: a change whose end nobody saw
+// would leave memory and store apart.
+func (r *Registry) change(ctx context.Context, fn func(ctx context.Context) error) error {
+	select {
+	case r.turn <- struct{}{}:
+		defer func() { <-r.turn }()
+	case <-ctx.Done():
+		return muster.Errorf(muster.Busy, "waiting to change the registry: %w", ctx.Err())
+	}
+	c, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+	defer cancel()
+	return fn(c)
+}
+
+// Get returns the device id, or a NotFound error.
+func (r *Registry) Get(id muster.DeviceID) (Device, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	e, ok := r.byID[id]
+	if !ok {
+		return Device{}, errNoDevice()
+	}
+	return e.Device, nil
+}
+
+// Count returns how many devices there are.
+func (r *Registry) Count() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.order)
+}
+
+// listChunk is how many devices List looks at before it lets writers in.
+const listChunk = 2048
+
+// List returns up to limit devices whose id sorts bytewise after the cursor
+// after and whose id or name contains q without regard to case, and the cursor
+// for the next page, empty at the end. Devices made or deleted meanwhile change
+// nothing for the others.
+func (r *Registry) List(after muster.DeviceID, limit int, q string) (page []Device, next muster.DeviceID) {
+	q = strings.ToLower(q)
+	cursor := after
+	chunk := make([]Device, 0, min(listChunk, limit+1))
+	for limit > 0 {
+		chunk = r.chunkAfter(cursor, chunk[:0])
+		for _, d := range chunk {
+			cursor = d.ID
+			if !matches(d, q) {
+				continue
+			}
+			if len(page) == limit {
+				return page, page[limit-1].ID
+			}
+			page = append(page, d)
+		}
+		if len(chunk) < cap(chunk) {
+			break
+		}
+	}
+	return page, ""
+}
+
+// chunkAfter fills into up to its capacity with the devices after id.
+func (r *Registry) chunkAfter(id muster.DeviceID, into []Device) []Device {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	i, found := slices.BinarySearchFunc(r.order, id, func(e *entry, id muster.DeviceID) int {
+		return strings.Compare(string(e.ID), string(id))
+	})
+	if found {
+		i++
+	}
+	for ; i < len(r.order) && len(into) < cap(into); i++ {
+		into = append(into, r.order[i].Device)
+	}
+	return into
+}
+
+func matches(d Device, q string) bool {
+	return q == "" ||
+		strings.Contains(strings.ToLower(string(d.ID)), q) ||
+		strings.Contains(strings.ToLower(d.Name), q)
+}
+
+func compareEntries(a, b *entry) int { return strings.Compare(string(a.ID), string(b.ID)) }
+
+func errNoDevice() error { return muster.Errorf(muster.NotFound, "there is no such device") }
