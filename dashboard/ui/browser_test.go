@@ -1,0 +1,246 @@
+package ui
+
+import (
+	"context"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds every wait for the page.
+const patience = 20 * time.Second
+
+// tab is a browser tab on a fake server. When the test ends it fails if a request
+// left the origin or the console shows an error that the test did not expect.
+type tab struct {
+	t    *testing.T
+	ctx  context.Context
+	base string
+
+	mu       sync.Mutex
+	foreign  []string
+	errors   []string
+	expected []string
+}
+
+func chromium(t *testing.T) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("a browser is not for -short")
+	}
+	for _, p := range []string{os.Getenv("MUSTER_CHROMIUM"), "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"} {
+		if info, err := os.Stat(p); p != "" && err == nil && !info.IsDir() {
+			return p
+		}
+	}
+	t.Skip("there is no Chromium; name one in MUSTER_CHROMIUM")
+	return ""
+}
+
+func open(t *testing.T, f *fakeServer) *tab {
+	t.Helper()
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(chromium(t)), chromedp.Flag("headless", "new"), chromedp.Flag("disable-gpu", true),
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("no-sandbox", os.Geteuid() == 0),
+		chromedp.WindowSize(1440, 900))
+	server := httptest.NewServer(f.handler())
+	allocator, endBrowser := chromedp.NewExecAllocator(t.Context(), options...)
+	ctx, _ := chromedp.NewContext(allocator)
+	b := &tab{t: t, ctx: ctx, base: server.URL}
+	t.Cleanup(func() {
+		if err := chromedp.Cancel(ctx); err != nil && t.Context().Err() == nil {
+			t.Errorf("close the browser: %v", err)
+		}
+		endBrowser()
+		f.cut(true)
+		server.Close()
+		f.done.Wait()
+		b.verify()
+	})
+	if err := chromedp.Listen(ctx, b.hear); err != nil {
+		t.Fatalf("start the browser: %v", err)
+	}
+	b.do(chromedp.EmulateViewport(1440, 900), chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, network.Enable, network.EnableParams{})
+		return err
+	}))
+	return b
+}
+
+func (b *tab) hear(ev any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch ev := ev.(type) {
+	case *network.EventRequestWillBeSent:
+		if !strings.HasPrefix(ev.Request.URL, b.base) && !strings.HasPrefix(ev.Request.URL, "about:") {
+			b.foreign = append(b.foreign, ev.Request.URL)
+		}
+	case *network.EventWebSocketCreated:
+		if !strings.HasPrefix(ev.URL, "ws"+strings.TrimPrefix(b.base, "http")) {
+			b.foreign = append(b.foreign, ev.URL)
+		}
+	case *runtime.EventExceptionThrown:
+		b.errors = append(b.errors, ev.ExceptionDetails.Text)
+	case *runtime.EventConsoleAPICalled:
+		if ev.Type == runtime.ConsoleAPICalledTypeError || ev.Type == runtime.ConsoleAPICalledTypeWarning {
+			b.errors = append(b.errors, "console: "+ev.Args[0].Description)
+		}
+	case *log.EventEntryAdded:
+		if ev.Entry.Level == log.EntryLevelError || ev.Entry.Level == log.EntryLevelWarning {
+			b.errors = append(b.errors, ev.Entry.Text)
+		}
+	}
+}
+
+// expect says that the browser will report an error with the given text, which a
+// page cannot keep from the console.
+func (b *tab) expect(text string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.expected = append(b.expected, text)
+}
+
+func (b *tab) verify() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, url := range b.foreign {
+		b.t.Errorf("the page asked for %s", url)
+	}
+next:
+	for _, e := range b.errors {
+		for _, known := range b.expected {
+			if strings.Contains(e, known) {
+				continue next
+			}
+		}
+		b.t.Errorf("the console says: %s", e)
+	}
+}
+
+func (b *tab) do(steps ...chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	if err := chromedp.Do(ctx, steps...); err != nil {
+		b.shoot("failed")
+		b.t.Fatalf("%v", err)
+	}
+}
+
+func (b *tab) visit(path string) {
+	b.t.Helper()
+	b.do(chromedp.Navigate(b.base + path))
+}
+
+// wait waits until the JavaScript expression is true.
+func (b *tab) wait(what, expression string) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	_, err := chromedp.Run(ctx, chromedp.Poll[bool]("!!("+expression+")", chromedp.WithPollingTimeout(patience-time.Second)))
+	if err != nil {
+		b.shoot("failed")
+		text, _ := chromedp.Run(b.ctx, chromedp.Evaluate[string]("document.body.innerText.slice(0, 1500)"))
+		b.t.Fatalf("waited in vain for %s: %v\nthe page says:\n%s", what, err, text)
+	}
+}
+
+// waitText waits until the elements of the selector hold text together.
+func (b *tab) waitText(selector, text string) {
+	b.t.Helper()
+	b.wait(selector+" to say "+text, "[...document.querySelectorAll("+quote(selector)+")].map(e => e.textContent.trim()).join(' ').includes("+quote(text)+")")
+}
+
+func (b *tab) text(selector string) string {
+	b.t.Helper()
+	return evaluate[string](b, "document.querySelector("+quote(selector)+")?.textContent.trim() ?? ''")
+}
+
+func evaluate[T any](b *tab, expression string) T {
+	b.t.Helper()
+	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](expression))
+	if err != nil {
+		b.t.Fatalf("evaluate %s: %v", expression, err)
+	}
+	return v
+}
+
+func (b *tab) click(selector string) {
+	b.t.Helper()
+	b.do(chromedp.Click(chromedp.CSS(selector)))
+}
+
+// retype types text over what a field holds.
+func (b *tab) retype(selector, text string) {
+	b.t.Helper()
+	evaluate[bool](b, "(document.querySelector("+quote(selector)+").select(), true)")
+	b.do(chromedp.SendKeys(chromedp.CSS(selector), text))
+}
+
+// media sets a media feature, such as prefers-color-scheme.
+func (b *tab) media(name, value string) {
+	b.t.Helper()
+	b.do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: name, Value: value}},
+		})
+		return err
+	}))
+}
+
+// shoot keeps a picture in the folder named by MUSTER_UI_SHOTS, if there is one.
+func (b *tab) shoot(name string) {
+	dir := os.Getenv("MUSTER_UI_SHOTS")
+	if dir == "" {
+		return
+	}
+	png, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
+	if err != nil {
+		b.t.Errorf("take a picture: %v", err)
+		return
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ui-"+name+".png"), png, 0o644); err != nil {
+		b.t.Errorf("keep a picture: %v", err)
+	}
+}
+
+// shootAll keeps pictures in both themes, wide and narrow.
+func (b *tab) shootAll(name string) {
+	if os.Getenv("MUSTER_UI_SHOTS") == "" {
+		return
+	}
+	for _, theme := range []string{"light", "dark"} {
+		b.media("prefers-color-scheme", theme)
+		b.wait("the theme", "document.documentElement.dataset.theme === "+quote(theme))
+		for _, width := range []int64{1440, 390} {
+			height := int64(900)
+			if width == 390 {
+				height = 844
+			}
+			b.do(chromedp.EmulateViewport(width, height))
+			b.wait("two frames", "new Promise(r => requestAnimationFrame(() => setTimeout(() => r(true), 250)))")
+			b.shoot(name + "-" + theme + map[int64]string{1440: "", 390: "-390"}[width])
+		}
+	}
+	b.media("prefers-color-scheme", "light")
+	b.do(chromedp.EmulateViewport(1440, 900))
+}
+
+// quote makes a JavaScript string literal.
+func quote(s string) string {
+	return "`" + strings.NewReplacer("\\", "\\\\", "`", "\\`", "$", "\\$").Replace(s) + "`"
+}

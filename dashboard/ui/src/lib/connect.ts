@@ -1,0 +1,50 @@
+// The line that sends a device's first value, and the credentials made by this
+// page: they are shown once by the server and kept nowhere but here.
+
+import { signal } from "@preact/signals";
+import { welcome } from "./live";
+import type { Credential } from "./types";
+
+const fresh = signal<ReadonlyMap<string, Credential>>(new Map());
+
+/** Remembers a new credential of a device for as long as the page is open. */
+export function remember(device: string, c: Credential): void {
+  fresh.value = new Map(fresh.peek()).set(device, c);
+}
+
+export function credentialOf(device: string): Credential | undefined {
+  return fresh.value.get(device);
+}
+
+/** A word of a POSIX shell command line. */
+export function shellWord(s: string): string {
+  return /^[A-Za-z0-9_.:@%+=/-]+$/.test(s) ? s : "'" + s.replaceAll("'", `'\\''`) + "'";
+}
+
+/** The mosquitto_pub line that sends one value as device, empty while the MQTT
+ * port is not known. Without a credential the line says TOKEN in its place. */
+export function publishLine(device: string, c: Credential | undefined): string {
+  const port = welcome.value?.mqtt_port ?? 0;
+  if (port === 0) return "";
+  const host = location.hostname.replace(/^\[(.*)\]$/, "$1");
+  const words = ["mosquitto_pub", "-h", host, "-p", String(port), "-u", c?.username || c?.token || "TOKEN"];
+  if (c?.password) words.push("-P", c.password);
+  words.push("-q", "1", "-t", `devices/${device}/telemetry`, "-m", '{"temperature":21.5}');
+  return words.map(shellWord).join(" ");
+}
+
+/** Puts text on the clipboard; false when the browser does not let us. */
+export async function copy(text: string, shown: HTMLElement | null): Promise<boolean> {
+  if (navigator.clipboard) {
+    try {
+      await navigator.clipboard.writeText(text);
+      return true;
+    } catch {
+      // no permission: the older way may still work
+    }
+  }
+  if (!shown) return false;
+  // Outside https and localhost there is only the older way.
+  getSelection()?.selectAllChildren(shown);
+  return document.execCommand("copy");
+}

@@ -1,0 +1,113 @@
+// Numbers, times and values in words. Negative numbers carry a true minus sign.
+
+import type { Value } from "./types";
+
+const MINUS = "\u2212";
+const grouped = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const clockTime = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+const clockSeconds = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const dayAndTime = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+const full = new Intl.DateTimeFormat("en-GB", {
+  day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short",
+});
+
+function minus(s: string): string {
+  return s.replace("-", MINUS);
+}
+
+/** A whole number with its thousands grouped. */
+export function count(n: number): string {
+  return minus(grouped.format(n));
+}
+
+/** n noun, with the plural when there is not just one. */
+export function plural(n: number, one: string, many: string): string {
+  return `${count(n)} ${n === 1 ? one : many}`;
+}
+
+const fractions = [0, 1, 2, 3, 4, 5, 6].map((n) => new Intl.NumberFormat("en", { maximumFractionDigits: n }));
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 4 });
+
+/** n with about the given number of digits, at least its whole ones. */
+function rounded(n: number, digits: number): string {
+  const a = Math.abs(n);
+  if (a !== 0 && (a < 1e-3 || a >= 1e12)) return minus(n.toExponential(Math.max(0, digits - 2)));
+  const whole = a < 1 ? 0 : Math.floor(Math.log10(a)) + 1;
+  return minus(fractions[Math.min(6, Math.max(0, digits - whole))]!.format(n));
+}
+
+/** A measured number, with four or five digits; the exact one belongs in a title. */
+export function measure(n: number): string {
+  return rounded(n, Math.abs(n) >= 1000 ? 5 : 4);
+}
+
+/** A number beside others that lie within span of it: fine enough to tell them
+ * apart, and no finer. Large ones come as 12.3K. */
+export function within(n: number, span: number): string {
+  const a = Math.abs(n);
+  if (span === 0) return measure(n);
+  const decimals = 1 - Math.floor(Math.log10(span));
+  if (a >= 100_000 && a < 1e12 && span > a / 100) return minus(compact.format(n));
+  if (decimals > 6 || a >= 1e12) return minus(n.toPrecision(5));
+  return minus(fractions[Math.max(0, decimals)]!.format(n));
+}
+
+/** A rate per second: whole from 100 up, one decimal below. */
+export function rate(n: number): string {
+  return n >= 100 ? count(n) : minus(n.toFixed(n > 0 && n < 0.1 ? 2 : n === 0 ? 0 : 1));
+}
+
+/** A size with its unit, by powers of 1024. */
+export function bytes(n: number): string {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let i = 0;
+  for (; n >= 1024 && i < units.length - 1; i++) n /= 1024;
+  return `${i === 0 || n >= 100 ? count(n) : n.toFixed(1)} ${units[i]}`;
+}
+
+/** A telemetry value on one line. */
+export function value(v: Value): string {
+  if (typeof v === "number") return measure(v);
+  if (typeof v === "string") return v;
+  if (v === null) return "null";
+  return typeof v === "boolean" ? (v ? "true" : "false") : JSON.stringify(v);
+}
+
+/** The value as it came, for a title. */
+export function exact(v: Value): string {
+  return typeof v === "string" ? v : JSON.stringify(v);
+}
+
+/** A length of time with at most two units: 41 s, 26 min, 2 h 06 min, 6 d 4 h. */
+export function duration(ms: number): string {
+  const s = Math.max(0, Math.floor(ms / 1000));
+  if (s < 60) return `${s} s`;
+  const min = Math.floor(s / 60);
+  if (min < 60) return `${min} min`;
+  const h = Math.floor(min / 60);
+  if (h < 24) return `${h} h ${String(min % 60).padStart(2, "0")} min`;
+  const d = Math.floor(h / 24);
+  return h % 24 ? `${d} d ${h % 24} h` : `${d} d`;
+}
+
+/** How long ago t was; times within the second, or a little ahead, are "now". */
+export function ago(t: number, now: number): string {
+  const ms = now - t;
+  if (ms <= -60_000) return `in ${duration(-ms)}`;
+  return ms < 1000 ? "now" : `${duration(ms)} ago`;
+}
+
+/** The time of day, with the day when it is not today's. */
+export function clock(t: number, now: number): string {
+  const same = new Date(t).toDateString() === new Date(now).toDateString();
+  return same ? clockTime.format(t) : dayAndTime.format(t);
+}
+
+export function seconds(t: number): string {
+  return clockSeconds.format(t);
+}
+
+/** Date, time and zone in full, for titles. */
+export function absolute(t: number): string {
+  return full.format(t);
+}

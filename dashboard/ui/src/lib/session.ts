@@ -1,0 +1,15 @@
+// Who is signed in. "out" shows the sign-in page; nothing else is then shown.
+
+import { signal } from "@preact/signals";
+import type { Me } from "./types";
+
+export const session = signal<"checking" | "in" | "out">("checking");
+export const me = signal<Me | null>(null);
+
+/** Whether the signed-in user may add devices. The server decides again. */
+export function mayWriteDevices(): boolean {
+  const m = me.value;
+  if (!m) return false;
+  if (m.role === "admin" || m.role === "operator") return true;
+  return (m.scopes ?? []).some((s) => s === "admin" || s === "devices:write");
+}

@@ -1,0 +1,38 @@
+// The page's start: theme, clock, address bar, then who is signed in.
+
+import { effect } from "@preact/signals";
+import { render } from "preact";
+import { App } from "./app";
+import { call } from "./lib/api";
+import { startClock } from "./lib/clock";
+import { startFleet } from "./lib/fleet";
+import { startLive } from "./lib/live";
+import { startRouter } from "./lib/route";
+import { me, session } from "./lib/session";
+import { startTheme } from "./lib/theme";
+import type { Me } from "./lib/types";
+
+startTheme();
+startClock();
+startRouter();
+
+let started = false;
+effect(() => {
+  if (session.value !== "in") return;
+  if (started) return;
+  started = true;
+  startFleet();
+  startLive();
+});
+
+call<Me>("GET", "/me")
+  .then((m) => {
+    me.value = m;
+    session.value = "in";
+  })
+  .catch(() => {
+    // The live connection says what is wrong and tries again; 401 has been taken.
+    if (session.value === "checking") session.value = "in";
+  });
+
+render(<App />, document.getElementById("app")!);

@@ -1,0 +1,80 @@
+// The top bar: where one is, how live the page is, who is signed in.
+
+import { now } from "../lib/clock";
+import { clock } from "../lib/format";
+import { link, retryNow, roundTrip } from "../lib/live";
+import { route } from "../lib/route";
+import { me } from "../lib/session";
+
+const T = {
+  devices: "Devices",
+  live: "Live",
+  ms: (n: number) => `${n} ms`,
+  slowed: (hz: number) => `Slowed to ${hz} Hz`,
+  connecting: "Connecting",
+  retryIn: (s: number) => `Reconnecting in ${s} s`,
+  disconnected: (t: string) => `Disconnected since ${t}`,
+  retry: "Retry",
+  said: { connecting: "Connecting", live: "Live", slow: "Live, slowed", waiting: "Disconnected" },
+};
+
+const PATIENCE_MS = 30_000; // after so long without the server the pill says since when
+
+export function TopBar() {
+  const r = route.value;
+  return (
+    <header class="top">
+      <nav class="crumb" aria-label="Breadcrumb">
+        {r.page === "device" ? (
+          <>
+            <a href="/devices">{T.devices}</a> / <b aria-current="page">{r.id}</b>
+          </>
+        ) : (
+          <b aria-current="page">{T.devices}</b>
+        )}
+      </nav>
+      <LivePill />
+      <Avatar />
+    </header>
+  );
+}
+
+function LivePill() {
+  const l = link.value;
+  return (
+    <div class={`live ${l.kind}`}>
+      <span class="vh" role="status">{T.said[l.kind]}</span>
+      <i aria-hidden="true" />
+      <Words />
+      {l.kind === "waiting" && <button type="button" class="btn" onClick={retryNow}>{T.retry}</button>}
+    </div>
+  );
+}
+
+function Words() {
+  const l = link.value;
+  switch (l.kind) {
+    case "live":
+      return <span>{T.live} {roundTrip.value >= 0 && <small>{T.ms(roundTrip.value)}</small>}</span>;
+    case "slow":
+      return <span>{T.slowed(l.hz)} {l.why && <small class="long">{l.why}</small>}</span>;
+    case "connecting":
+      return <span>{T.connecting}</span>;
+    case "waiting": {
+      const t = now.value;
+      const since = T.disconnected(clock(l.since, t));
+      if (l.why) return <span title={l.why}>{since} <small class="long">{l.why}</small></span>;
+      if (t - l.since > PATIENCE_MS) return <span>{since}</span>;
+      return <span>{T.retryIn(Math.max(1, Math.ceil((l.retryAt - t) / 1000)))}</span>;
+    }
+  }
+}
+
+function Avatar() {
+  const m = me.value;
+  if (!m) return null;
+  const name = m.name || m.role || "?";
+  const initials = name.split(/[\s._-]+/).filter(Boolean).map((w) => w[0]).slice(0, 2).join("").toUpperCase();
+  const who = [m.name, m.role].filter((w, i, all) => w && all.indexOf(w) === i).join(", ");
+  return <span class="ava" role="img" aria-label={`Signed in as ${who}`} title={who}>{initials}</span>;
+}

@@ -1,0 +1,171 @@
+package ui
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"embed"
+	"fmt"
+	"html"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+)
+
+//go:embed dist
+var dist embed.FS
+
+// policy lets the page load and connect to its own origin only, with no inline
+// script or style.
+const policy = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+
+const indexName = "index.html"
+
+// contentType returns a file's media type by its name; the operating system's
+// table differs from machine to machine.
+func contentType(name string) string {
+	switch path.Ext(name) {
+	case ".html":
+		return "text/html; charset=utf-8"
+	case ".js":
+		return "text/javascript; charset=utf-8"
+	case ".css":
+		return "text/css; charset=utf-8"
+	case ".svg":
+		return "image/svg+xml"
+	default:
+		return "text/plain; charset=utf-8"
+	}
+}
+
+// file is one file of the page in both encodings.
+type file struct {
+	name         string
+	plain, small []byte // as it is, and gzipped
+	tag          string // of plain, without quotes
+}
+
+// Handler serves the dashboard's page: index.html at / and at the page's own
+// routes (/devices, /devices/{id}), and its assets by name, gzipped for whoever
+// takes that. Any other path is 404, any method but GET and HEAD 405. The page
+// shows version and offers to reload when the live gateway's differs.
+//
+// It panics when the embedded files cannot be read, which no input can cause.
+func Handler(version string) http.Handler {
+	files, err := load(version)
+	if err != nil {
+		panic("dashboard/ui: " + err.Error())
+	}
+	mux := http.NewServeMux()
+	index := servePage(files[indexName])
+	for _, route := range []string{"/{$}", "/devices", "/devices/{id}"} {
+		mux.HandleFunc("GET "+route, index)
+	}
+	for name, f := range files {
+		if name != indexName {
+			mux.HandleFunc("GET /"+name, serveAsset(f))
+		}
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		secure(w.Header())
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// secure sets the headers that every answer carries.
+func secure(h http.Header) {
+	h.Set("Content-Security-Policy", policy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "same-origin")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
+}
+
+// load reads the embedded files and compresses them once.
+func load(version string) (map[string]file, error) {
+	entries, err := dist.ReadDir("dist")
+	if err != nil {
+		return nil, fmt.Errorf("list the embedded page: %w", err)
+	}
+	files := make(map[string]file, len(entries))
+	for _, e := range entries {
+		b, err := dist.ReadFile("dist/" + e.Name())
+		if err != nil {
+			return nil, fmt.Errorf("read the embedded page: %w", err)
+		}
+		if e.Name() == indexName {
+			b = bytes.ReplaceAll(b, []byte("{{version}}"), []byte(html.EscapeString(version)))
+		}
+		small, err := compress(b)
+		if err != nil {
+			return nil, fmt.Errorf("compress %s: %w", e.Name(), err)
+		}
+		files[e.Name()] = file{name: e.Name(), plain: b, small: small, tag: fmt.Sprintf("%x", sha256.Sum256(b))[:20]}
+	}
+	return files, nil
+}
+
+func compress(b []byte) ([]byte, error) {
+	var out bytes.Buffer
+	w, err := gzip.NewWriterLevel(&out, gzip.BestCompression)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(b); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+// servePage never lets a browser keep the page: after an update the next load
+// must be the new one.
+func servePage(f file) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		serve(w, r, f, false)
+	}
+}
+
+// serveAsset lets a browser keep an asset, and ask each time whether it is still
+// the right one: the names carry no hash.
+func serveAsset(f file) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-cache")
+		serve(w, r, f, true)
+	}
+}
+
+func serve(w http.ResponseWriter, r *http.Request, f file, tagged bool) {
+	h := w.Header()
+	h.Set("Content-Type", contentType(f.name))
+	h.Set("Vary", "Accept-Encoding")
+	body, tag := f.plain, f.tag
+	if takesGzip(r.Header.Get("Accept-Encoding")) {
+		body, tag = f.small, f.tag+"-gz"
+		h.Set("Content-Encoding", "gzip")
+	}
+	if tagged {
+		h.Set("ETag", `"`+tag+`"`)
+	}
+	http.ServeContent(w, r, f.name, time.Time{}, bytes.NewReader(body))
+}
+
+// takesGzip reports whether an Accept-Encoding header (RFC 9110, section 12.5.3)
+// names gzip with a weight other than zero.
+func takesGzip(accept string) bool {
+	for part := range strings.SplitSeq(accept, ",") {
+		coding, weight, _ := strings.Cut(part, ";")
+		if !strings.EqualFold(strings.TrimSpace(coding), "gzip") {
+			continue
+		}
+		q, found := strings.CutPrefix(strings.ReplaceAll(weight, " ", ""), "q=")
+		return !found || strings.Trim(q, "0.") != ""
+	}
+	return false
+}
