@@ -27,7 +27,7 @@ func (s *Server) buildHTTP() error {
 	})
 	deps := api.Deps{
 		Registry: s.registry, Accounts: s.accounts, Telemetry: s.stores.telemetry, Live: s.ingest,
-		Ready: s.ready, System: s.sections(), Version: s.cfg.Version, LiveSocket: s.live, Page: ui.Handler(s.cfg.Version),
+		Ready: func(context.Context) []api.Reason { return s.ready() }, System: s.sections(), Version: s.cfg.Version, LiveSocket: s.live, Page: ui.Handler(s.cfg.Version),
 		Gatherer: s.metrics, Registerer: s.metrics, Now: s.cfg.Now, Log: s.cfg.Logger,
 	}
 	if s.cfg.PublicURL != "" {
@@ -67,7 +67,7 @@ func (s *Server) serveHTTP(context.Context) error {
 }
 
 // ready says what keeps the server from doing its work.
-func (s *Server) ready(context.Context) []api.Reason {
+func (s *Server) ready() []api.Reason {
 	var why []api.Reason
 	if s.ingest.Status().StoreDown {
 		why = append(why, api.Reason{Part: "store", Detail: "the database does not take data; the log holds it"})
@@ -85,7 +85,7 @@ func (s *Server) ready(context.Context) []api.Reason {
 func (s *Server) sections() []api.Section {
 	return []api.Section{
 		func() (string, any) {
-			return "server", map[string]any{"version": s.cfg.Version, "started_at": s.began.UTC(), "ready": len(s.ready(context.Background())) == 0}
+			return "server", map[string]any{"version": s.cfg.Version, "started_at": s.began.UTC(), "ready": len(s.ready()) == 0}
 		},
 		func() (string, any) { return "ingest", s.ingest.Status() },
 		func() (string, any) { return "broker", s.broker.Stats() },

@@ -62,9 +62,9 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	return s, nil
 }
 
-func (s *Server) progress(format string, args ...any) {
+func (s *Server) progress(what string) {
 	if s.cfg.Progress != nil {
-		s.cfg.Progress(fmt.Sprintf(format, args...))
+		s.cfg.Progress(what)
 	}
 }
 
@@ -168,7 +168,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	s.stopping.Store(true)
 	var errs []error
 	if s.listener != nil {
-		_ = s.listener.Close() //nolint:errcheck // Shutdown closes it too
+		_ = s.listener.Close() // Shutdown closes it too
 	}
 	errs = append(errs, s.live.Stop(ctx))
 	if s.http != nil {
@@ -208,11 +208,22 @@ func (s *Server) URL() string {
 	if s.cfg.PublicURL != "" {
 		return s.cfg.PublicURL
 	}
-	host, port, err := net.SplitHostPort(s.HTTPAddr())
-	if ip := net.ParseIP(host); err != nil || ip.IsUnspecified() {
+	return "http://" + reachable(s.HTTPAddr())
+}
+
+// BrokerAddr returns the broker's address as a client on this machine writes it.
+func (s *Server) BrokerAddr() string { return reachable(s.MQTTAddr()) }
+
+// reachable puts localhost in the place of "every address".
+func reachable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	if ip := net.ParseIP(host); ip.IsUnspecified() {
 		host = "localhost"
 	}
-	return "http://" + net.JoinHostPort(host, port)
+	return net.JoinHostPort(host, port)
 }
 
 // mqttPort returns the port clients are told, 0 when it is not known yet.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -34,8 +33,8 @@ func (h *healthCmd) Run(ctx context.Context, c *console) error {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode == http.StatusOK {
-		_, err := fmt.Fprintln(c.out, "ready")
-		return err
+		c.printf("ready\n")
+		return nil
 	}
 	var body struct {
 		Reasons []struct{ Part, Detail string } `json:"reasons"`

@@ -28,12 +28,15 @@ type cli struct {
 // console is where a verb prints.
 type console struct{ out, err io.Writer }
 
+// printf prints for a person: there is nobody to tell when that fails.
+func (c *console) printf(format string, args ...any) { _, _ = fmt.Fprintf(c.out, format, args...) }
+
 type versionCmd struct{}
 
 // Run prints the version.
 func (versionCmd) Run(c *console) error {
-	_, err := fmt.Fprintln(c.out, version)
-	return err
+	c.printf("%s\n", version)
+	return nil
 }
 
 func main() {
@@ -63,7 +66,7 @@ func run(ctx context.Context, args []string, c *console) int {
 		}
 	}
 	if err != nil {
-		fmt.Fprintf(c.err, "muster: %s\n", sentence(err))
+		_, _ = fmt.Fprintf(c.err, "muster: %s\n", sentence(err))
 		return 1
 	}
 	return 0

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -38,16 +37,16 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	var min slog.Level
-	if err := min.UnmarshalText([]byte(s.LogLevel)); err != nil {
+	var least slog.Level
+	if err := least.UnmarshalText([]byte(s.LogLevel)); err != nil {
 		return muster.Errorf(muster.Invalid, "log level %q is not debug, info, warn or error", s.LogLevel)
 	}
-	log := slog.New(slog.NewTextHandler(c.err, &slog.HandlerOptions{Level: min}))
+	log := slog.New(slog.NewTextHandler(c.err, &slog.HandlerOptions{Level: least}))
 	cfg := server.Config{
 		DataDir: s.Data, HTTPAddr: s.HTTP, MQTTAddr: s.MQTT, DatabaseURL: s.Database, PublicURL: s.PublicURL,
 		AckLevel: level, LogMaxBytes: s.LogMaxBytes, MaxPacket: s.MaxPacket, AdminKey: s.AdminKey, Demo: s.Demo,
 		Version: version, Logger: log, Now: time.Now,
-		Progress: func(what string) { fmt.Fprintf(c.out, "%s\n", what) },
+		Progress: func(what string) { c.printf("%s\n", what) },
 	}
 	srv, err := server.New(ctx, cfg)
 	if err != nil {
@@ -61,25 +60,25 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 	case <-ctx.Done():
 	case err = <-srv.Failed():
 	}
-	fmt.Fprintln(c.out, "stopping: taking no new connections, storing what was accepted")
+	c.printf("stopping: taking no new connections, storing what was accepted\n")
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
 	defer cancel()
 	if serr := srv.Stop(stopCtx); serr != nil && err == nil {
 		err = serr
 	}
 	if err == nil {
-		fmt.Fprintln(c.out, "stopped")
+		c.printf("stopped\n")
 	}
 	return err
 }
 
 func (s *serveCmd) greet(c *console, srv *server.Server) {
-	fmt.Fprintf(c.out, "\nMuster %s\n  dashboard  %s\n  MQTT       %s\n  data       %s\n", version, srv.URL(), srv.MQTTAddr(), s.Data)
+	c.printf("\nMuster %s\n  dashboard  %s\n  MQTT       %s\n  data       %s\n", version, srv.URL(), srv.BrokerAddr(), s.Data)
 	if link := srv.SetupLink(); link != "" {
-		fmt.Fprintf(c.out, "\n  Open this link once to sign in as admin:\n  %s\n", link)
+		c.printf("\n  Open this link once to sign in as admin:\n  %s\n", link)
 	}
 	if s.Demo {
-		fmt.Fprintf(c.out, "\n  --demo: %d simulated devices are publishing\n", server.DemoDevices)
+		c.printf("\n  --demo: %d simulated devices are publishing\n", server.DemoDevices)
 	}
-	fmt.Fprintf(c.out, "\n  Ctrl-C stops it.\n\n")
+	c.printf("\n  Ctrl-C stops it.\n\n")
 }

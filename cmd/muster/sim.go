@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"muster"
@@ -35,9 +34,9 @@ func (s *simCmd) Run(ctx context.Context, c *console) error {
 		return muster.Errorf(muster.Invalid, "sim needs an API key to create its devices: start the server with MUSTER_ADMIN_KEY=mst_... and give the same to sim")
 	}
 	tokens, err := createDevices(ctx, s.HTTP, s.AdminKey, cfg, func(n int) {
-		fmt.Fprintf(c.out, "\rcreating devices: %d of %d", n, s.Devices)
+		c.printf("\rcreating devices: %d of %d", n, s.Devices)
 	})
-	fmt.Fprintln(c.out)
+	c.printf("\n")
 	if err != nil {
 		return err
 	}
@@ -47,11 +46,11 @@ func (s *simCmd) Run(ctx context.Context, c *console) error {
 	err = sim.Run(ctx, cfg, func(st sim.Stats) {
 		now := time.Now()
 		per := now.Sub(at).Seconds()
-		fmt.Fprintf(c.out, "%4.0f s  %d connected  %.0f sent/s  %.0f acks/s  p50 %s  p99 %s  resent %d  errors %d %s\n",
+		c.printf("%4.0f s  %d connected  %.0f sent/s  %.0f acks/s  p50 %s  p99 %s  resent %d  errors %d %s\n",
 			now.Sub(began).Seconds(), st.Connected, float64(st.Sent-last.Sent)/per, float64(st.Acked-last.Acked)/per,
 			st.AckP50.Round(10*time.Microsecond), st.AckP99.Round(10*time.Microsecond), st.Resent, st.Errors, st.LastError)
 		last, at = st, now
 	})
-	fmt.Fprintf(c.out, "%d sent, %d acknowledged, %d sent again\n", last.Sent, last.Acked, last.Resent)
+	c.printf("%d sent, %d acknowledged, %d sent again\n", last.Sent, last.Acked, last.Resent)
 	return err
 }
