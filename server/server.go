@@ -106,7 +106,7 @@ func (s *Server) build(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("build the broker: %w", err)
 	}
-	return s.buildHTTP()
+	return s.buildHTTP() //nolint:contextcheck // handlers take the context of their request
 }
 
 // Start loads the registry and brings the rooms up, the listeners last.
