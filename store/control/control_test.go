@@ -1,0 +1,412 @@
+package control_test
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"go.uber.org/goleak"
+
+	"muster"
+	"muster/accounts"
+	"muster/devices"
+	"muster/store/control"
+	"muster/store/postgres"
+	"muster/store/sqlite"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// engine opens handles on one empty database, each time the same one.
+type engine struct {
+	dialect control.Dialect
+	open    func(t *testing.T) control.Handles
+}
+
+// onEach runs a test on SQLite and, where there is a server, on PostgreSQL.
+func onEach(t *testing.T, run func(t *testing.T, e engine)) {
+	t.Run("sqlite", func(t *testing.T) {
+		dir := t.TempDir()
+		run(t, engine{control.SQLite(), func(t *testing.T) control.Handles {
+			c, err := sqlite.OpenControl(t.Context(), dir)
+			if err != nil {
+				t.Fatalf("open control.db: %v", err)
+			}
+			return control.Handles{Write: c.Write, Read: c.Read}
+		}})
+	})
+	for _, env := range []string{"MUSTER_TEST_TIMESCALE", "MUSTER_TEST_POSTGRES"} {
+		t.Run(env, func(t *testing.T) {
+			dsn := database(t, env)
+			run(t, engine{control.Postgres(), func(t *testing.T) control.Handles {
+				h, err := postgres.OpenControl(t.Context(), dsn)
+				if err != nil {
+					t.Fatalf("open the database: %v", err)
+				}
+				return h
+			}})
+		})
+	}
+}
+
+// database creates an empty database on the server in env, or skips the test; in CI
+// the servers must be there.
+func database(t *testing.T, env string) string {
+	t.Helper()
+	server := os.Getenv(env)
+	if server == "" {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("%s is not set, and CI must not skip", env)
+		}
+		t.Skipf("%s is not set: start a server with scripts/timescale-up.sh or scripts/postgres-up.sh and set it", env)
+	}
+	name := "muster_control_" + strings.ToLower(rand.Text())
+	admin(t, server, "CREATE DATABASE "+name+"")
+	t.Cleanup(func() { admin(t, server, "DROP DATABASE "+name+" WITH (FORCE)") })
+	u, err := url.Parse(server)
+	if err != nil {
+		t.Fatal("the server's URL cannot be parsed")
+	}
+	u.Path = "/" + name
+	return u.String()
+}
+
+func admin(t *testing.T, server, query string) {
+	t.Helper()
+	ctx := context.Background()
+	h, err := postgres.OpenControl(ctx, server)
+	if err != nil {
+		t.Fatalf("connect: %v", err)
+	}
+	_, err = h.Write.ExecContext(ctx, query)
+	if err := errors.Join(err, h.Close()); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+}
+
+func (e engine) control(t *testing.T) *control.Control {
+	t.Helper()
+	c, err := control.Open(t.Context(), e.open(t), e.dialect)
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return c
+}
+
+func wantKind(t *testing.T, err error, want muster.Kind) {
+	t.Helper()
+	if err == nil || muster.KindOf(err) != want {
+		t.Errorf("the answer is %v of kind %v, want kind %v", err, muster.KindOf(err), want)
+	}
+}
+
+func wantNil(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// held is all that the registry part of a store holds.
+type held struct {
+	Devices     []devices.Device
+	Credentials []devices.Credential
+	Presence    []devices.PresenceRow
+}
+
+func holds(t *testing.T, c *control.Control) held {
+	t.Helper()
+	var h held
+	wantNil(t, c.LoadDevices(t.Context(), func(d devices.Device) error { h.Devices = append(h.Devices, d); return nil }))
+	wantNil(t, c.LoadCredentials(t.Context(), func(cr devices.Credential) error { h.Credentials = append(h.Credentials, cr); return nil }))
+	wantNil(t, c.LoadPresence(t.Context(), func(p devices.PresenceRow) error { h.Presence = append(h.Presence, p); return nil }))
+	return h
+}
+
+func wantHeld(t *testing.T, c *control.Control, want held) {
+	t.Helper()
+	got := holds(t, c)
+	if slices.Equal(want.Devices, got.Devices) && slices.Equal(want.Credentials, got.Credentials) && slices.Equal(want.Presence, got.Presence) {
+		return // telling what differs among 10,000 takes seconds, even when nothing does
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("the registry differs (-want +got):\n%s", diff)
+	}
+}
+
+func device(id string) devices.Device {
+	return devices.Device{ID: muster.DeviceID(id), Name: "Name of " + id + " é 温", Created: 1_767_225_600_000_001}
+}
+
+func credential(id, dev string) devices.Credential {
+	return devices.Credential{ID: id, Device: muster.DeviceID(dev), Kind: devices.Token, Hash: sha256.Sum256([]byte(id)), Created: 42}
+}
+
+func presence(dev string, state muster.PresenceState) devices.PresenceRow {
+	p := muster.Presence{State: state, Since: 7, LastSeen: math.MaxInt64, Reason: "keepalive"}
+	return devices.PresenceRow{Device: muster.DeviceID(dev), Presence: p}
+}
+
+func TestDevices(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		c := e.control(t)
+		ctx := t.Context()
+		a, b := device("a"), device("b")
+		ca, cb := credential("cred_1", "a"), credential("cred_2", "b")
+		t.Run("a new store is empty", func(t *testing.T) { wantHeld(t, c, held{}) })
+		t.Run("devices and their credentials are inserted together", func(t *testing.T) {
+			wantNil(t, c.InsertDevices(ctx, []devices.Device{b, a}, []devices.Credential{cb, ca}))
+			wantHeld(t, c, held{Devices: []devices.Device{a, b}, Credentials: []devices.Credential{ca, cb}})
+		})
+		t.Run("inserting nothing is no error", func(t *testing.T) { wantNil(t, c.InsertDevices(ctx, nil, nil)) })
+		want := held{Devices: []devices.Device{a, b}, Credentials: []devices.Credential{ca, cb}}
+		refusedDevices(t, c, want)
+		t.Run("a credential is added", func(t *testing.T) {
+			extra := credential("cred_3", "a")
+			extra.Kind = devices.Secret
+			wantNil(t, c.InsertCredential(ctx, extra))
+			want.Credentials = append(want.Credentials, extra)
+			wantHeld(t, c, want)
+		})
+		t.Run("a credential whose id is taken is a conflict", func(t *testing.T) {
+			wantKind(t, c.InsertCredential(ctx, credential("cred_1", "b")), muster.Conflict)
+			wantHeld(t, c, want)
+		})
+		t.Run("a credential of no device is not found", func(t *testing.T) {
+			wantKind(t, c.InsertCredential(ctx, credential("cred_9", "nobody")), muster.NotFound)
+			wantHeld(t, c, want)
+		})
+		t.Run("a credential of another device is not found for deleting", func(t *testing.T) {
+			wantKind(t, c.DeleteCredential(ctx, "b", "cred_3"), muster.NotFound)
+			wantHeld(t, c, want)
+		})
+		t.Run("a credential is deleted once", func(t *testing.T) {
+			wantNil(t, c.DeleteCredential(ctx, "a", "cred_3"))
+			wantKind(t, c.DeleteCredential(ctx, "a", "cred_3"), muster.NotFound)
+			want.Credentials = want.Credentials[:2]
+			wantHeld(t, c, want)
+		})
+		t.Run("deleting a device takes its credentials and presence along, and nobody else's", func(t *testing.T) {
+			wantNil(t, c.SavePresence(ctx, []devices.PresenceRow{presence("a", muster.PresenceOnline), presence("b", muster.PresenceOffline)}))
+			wantNil(t, c.DeleteDevice(ctx, "a"))
+			wantHeld(t, c, held{[]devices.Device{b}, []devices.Credential{cb}, []devices.PresenceRow{presence("b", muster.PresenceOffline)}})
+			wantKind(t, c.DeleteDevice(ctx, "a"), muster.NotFound)
+		})
+		t.Run("a deleted device's id can be used again, without its old credentials", func(t *testing.T) {
+			wantNil(t, c.InsertDevices(ctx, []devices.Device{a}, nil))
+			wantHeld(t, c, held{[]devices.Device{a, b}, []devices.Credential{cb}, []devices.PresenceRow{presence("b", muster.PresenceOffline)}})
+		})
+	})
+}
+
+// refusedDevices holds InsertDevices to all or nothing.
+func refusedDevices(t *testing.T, c *control.Control, want held) {
+	n, o := device("new"), device("other")
+	cases := []struct {
+		name string
+		ds   []devices.Device
+		cs   []devices.Credential
+		kind muster.Kind
+	}{
+		{"one device id that is taken refuses all", []devices.Device{n, device("a"), o}, []devices.Credential{credential("cred_8", "new")}, muster.Conflict},
+		{"one credential id that is taken refuses all", []devices.Device{n}, []devices.Credential{credential("cred_8", "new"), credential("cred_1", "new")}, muster.Conflict},
+		{"one device named twice refuses all", []devices.Device{n, o, n}, nil, muster.Conflict},
+		{"a credential of a device that is not in the list refuses all", []devices.Device{n}, []devices.Credential{credential("cred_8", "a")}, muster.Invalid},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			wantKind(t, c.InsertDevices(t.Context(), tc.ds, tc.cs), tc.kind)
+			wantHeld(t, c, want)
+		})
+	}
+}
+
+func TestManyDevices(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		c := e.control(t)
+		ctx := t.Context()
+		const n = 10_000
+		ds, cs, ps := make([]devices.Device, n), make([]devices.Credential, n), make([]devices.PresenceRow, n)
+		for i := range n {
+			ds[i] = device(fmt.Sprintf("d%05d", i))
+			cs[i] = credential(fmt.Sprintf("cred_%05d", i), string(ds[i].ID))
+			ps[i] = presence(string(ds[i].ID), muster.PresenceOnline)
+		}
+		t.Run("10,000 devices with credentials are inserted in one call", func(t *testing.T) {
+			wantNil(t, c.InsertDevices(ctx, ds, cs))
+			wantNil(t, c.SavePresence(ctx, ps))
+			wantHeld(t, c, held{ds, cs, ps})
+		})
+		t.Run("10,000 more of which the last is taken are refused whole", func(t *testing.T) {
+			more := slices.Clone(ds)
+			for i := range more[:n-1] {
+				more[i].ID = "e" + more[i].ID
+			}
+			wantKind(t, c.InsertDevices(ctx, more, nil), muster.Conflict)
+			wantHeld(t, c, held{ds, cs, ps})
+		})
+	})
+}
+
+func TestOrderAndErrors(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		c := e.control(t)
+		ctx := t.Context()
+		t.Run("text sorts bytewise and differs by case", func(t *testing.T) {
+			ids := []string{"b", "B", "a", "_", ":", "-", ".", "10", "9", "Z", "aa"}
+			var ds []devices.Device
+			for _, id := range ids {
+				ds = append(ds, device(id))
+			}
+			wantNil(t, c.InsertDevices(ctx, ds, nil))
+			slices.Sort(ids)
+			var got []string
+			for _, d := range holds(t, c).Devices {
+				got = append(got, string(d.ID))
+			}
+			if diff := cmp.Diff(ids, got); diff != "" {
+				t.Errorf("order differs (-want +got):\n%s", diff)
+			}
+		})
+		t.Run("an error of the caller ends a load and is returned as it is", func(t *testing.T) {
+			stop, n := errors.New("stop"), 0
+			err := c.LoadDevices(ctx, func(devices.Device) error { n++; return stop })
+			if !errors.Is(err, stop) || n != 1 {
+				t.Errorf("%d calls and error %v, want one call and %v", n, err, stop)
+			}
+		})
+		t.Run("a cancelled call is unavailable and changes nothing", func(t *testing.T) {
+			gone, cancel := context.WithCancel(ctx)
+			cancel()
+			before := holds(t, c)
+			err := c.InsertDevices(gone, []devices.Device{device("late")}, nil)
+			wantKind(t, err, muster.Unavailable)
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("the cause is %v, want context canceled", err)
+			}
+			wantHeld(t, c, before)
+		})
+	})
+}
+
+func TestPresence(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		c := e.control(t)
+		ctx := t.Context()
+		ds := []devices.Device{device("a"), device("b")}
+		wantNil(t, c.InsertDevices(ctx, ds, nil))
+		save := func(rows ...devices.PresenceRow) {
+			t.Helper()
+			wantNil(t, c.SavePresence(ctx, rows))
+		}
+		on, off, quiet := muster.PresenceOnline, muster.PresenceOffline, muster.PresenceQuiet
+		t.Run("rows are inserted and replaced", func(t *testing.T) {
+			save(presence("a", on))
+			save(presence("b", on), presence("a", off))
+			wantHeld(t, c, held{Devices: ds, Presence: []devices.PresenceRow{presence("a", off), presence("b", on)}})
+		})
+		t.Run("the last of two rows of one device is kept", func(t *testing.T) {
+			save(presence("a", on), presence("a", quiet))
+			wantHeld(t, c, held{Devices: ds, Presence: []devices.PresenceRow{presence("a", quiet), presence("b", on)}})
+		})
+		t.Run("a device that is not there is left out, the others are saved", func(t *testing.T) {
+			save(presence("gone", on), presence("b", off))
+			wantHeld(t, c, held{Devices: ds, Presence: []devices.PresenceRow{presence("a", quiet), presence("b", off)}})
+		})
+		t.Run("no rows are no error", func(t *testing.T) { save() })
+	})
+}
+
+func TestAccounts(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		c := e.control(t)
+		ctx := t.Context()
+		k1 := accounts.APIKey{ID: "key_1", Name: `ci "x"`, Hash: sha256.Sum256([]byte("1")), Scopes: []string{"devices:read", "mqtt"}, Created: 1, Expires: 2}
+		k2 := accounts.APIKey{ID: "key_2", Hash: sha256.Sum256([]byte("2")), Created: 3}
+		s1 := accounts.Session{ID: "ses_1", Hash: sha256.Sum256([]byte("3")), Role: "admin", Key: "key_1", Created: 4, Expires: 5}
+		t.Run("API keys are inserted, listed and deleted", func(t *testing.T) {
+			wantNil(t, c.InsertAPIKey(ctx, k2))
+			wantNil(t, c.InsertAPIKey(ctx, k1))
+			wantKind(t, c.InsertAPIKey(ctx, k1), muster.Conflict)
+			got, err := c.APIKeys(ctx)
+			wantNil(t, err)
+			if diff := cmp.Diff([]accounts.APIKey{k1, k2}, got, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("API keys differ (-want +got):\n%s", diff)
+			}
+			wantNil(t, c.DeleteAPIKey(ctx, "key_1"))
+			wantKind(t, c.DeleteAPIKey(ctx, "key_1"), muster.NotFound)
+			if got, err = c.APIKeys(ctx); err != nil || len(got) != 1 {
+				t.Errorf("%d API keys and error %v, want one", len(got), err)
+			}
+		})
+		s2 := accounts.Session{ID: "ses_2", Hash: sha256.Sum256([]byte("4")), Role: "viewer", Created: 6, Expires: 7}
+		t.Run("sessions are inserted, listed and deleted", func(t *testing.T) {
+			wantNil(t, c.InsertSession(ctx, s2))
+			wantNil(t, c.InsertSession(ctx, s1))
+			wantKind(t, c.InsertSession(ctx, s1), muster.Conflict)
+			got, err := c.Sessions(ctx)
+			wantNil(t, err)
+			if diff := cmp.Diff([]accounts.Session{s1, s2}, got); diff != "" {
+				t.Errorf("sessions differ (-want +got):\n%s", diff)
+			}
+			wantNil(t, c.DeleteSession(ctx, "ses_1"))
+			wantKind(t, c.DeleteSession(ctx, "ses_1"), muster.NotFound)
+			if got, err = c.Sessions(ctx); err != nil || len(got) != 1 {
+				t.Errorf("%d sessions and error %v, want one", len(got), err)
+			}
+		})
+		t.Run("a setting is empty, set and set again", func(t *testing.T) {
+			for _, want := range []string{"", "one", "two"} {
+				if want != "" {
+					wantNil(t, c.SetSetting(ctx, "name", want))
+				}
+				if got, err := c.Setting(ctx, "name"); err != nil || got != want {
+					t.Errorf("the setting is %q, error %v; want %q", got, err, want)
+				}
+			}
+		})
+	})
+}
+
+func TestMigrations(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		a := device("a")
+		t.Run("what was kept is there after reopening", func(t *testing.T) {
+			c, err := control.Open(t.Context(), e.open(t), e.dialect)
+			wantNil(t, err)
+			wantNil(t, c.InsertDevices(t.Context(), []devices.Device{a}, nil))
+			wantNil(t, c.Close())
+			wantHeld(t, e.control(t), held{Devices: []devices.Device{a}})
+		})
+		t.Run("a newer schema is refused with a clear sentence", func(t *testing.T) {
+			h := e.open(t)
+			_, err := h.Write.ExecContext(t.Context(), `INSERT INTO muster_control_schema (version_id, is_applied) VALUES ($1, $2)`, 987_654, true)
+			wantNil(t, err)
+			_, err = control.Open(t.Context(), h, e.dialect)
+			wantKind(t, err, muster.Invalid)
+			const want = "database schema 987654 is newer than this muster knows (1); use a newer muster"
+			if got := muster.Public(err); got != want {
+				t.Errorf("the message is %q, want %q", got, want)
+			}
+			if err := h.Write.PingContext(t.Context()); err == nil || errors.Is(err, sql.ErrNoRows) {
+				t.Error("the handles are open after a failed Open")
+			}
+		})
+	})
+}

@@ -1,0 +1,160 @@
+package control
+
+import (
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"strconv"
+
+	"muster"
+	"muster/devices"
+)
+
+// LoadDevices implements devices.Store, in bytewise order of id. An error of each
+// ends it and is returned as it is.
+func (c *Control) LoadDevices(ctx context.Context, each func(devices.Device) error) error {
+	return c.each(ctx, "load the devices", `SELECT id, name, created FROM device ORDER BY id`, func(rows *sql.Rows) error {
+		var d devices.Device
+		if err := rows.Scan(&d.ID, &d.Name, &d.Created); err != nil {
+			return failed("load the devices", err)
+		}
+		return each(d)
+	})
+}
+
+// LoadCredentials implements devices.Store, in bytewise order of id.
+func (c *Control) LoadCredentials(ctx context.Context, each func(devices.Credential) error) error {
+	const doing = "load the credentials"
+	return c.each(ctx, doing, `SELECT id, device, kind, hash, created FROM credential ORDER BY id`, func(rows *sql.Rows) error {
+		var cr devices.Credential
+		var hash string
+		err := rows.Scan(&cr.ID, &cr.Device, &cr.Kind, &hash, &cr.Created)
+		if err == nil {
+			cr.Hash, err = parseHash(hash)
+		}
+		if err != nil {
+			return failed(doing, err)
+		}
+		return each(cr)
+	})
+}
+
+// LoadPresence implements devices.Store, in bytewise order of device.
+func (c *Control) LoadPresence(ctx context.Context, each func(devices.PresenceRow) error) error {
+	const doing = "load the presence"
+	return c.each(ctx, doing, `SELECT device, state, since, last_seen, reason FROM presence ORDER BY device`, func(rows *sql.Rows) error {
+		var p devices.PresenceRow
+		if err := rows.Scan(&p.Device, &p.State, &p.Since, &p.LastSeen, &p.Reason); err != nil {
+			return failed(doing, err)
+		}
+		return each(p)
+	})
+}
+
+// InsertDevices implements devices.Store. A credential of a device that is not in ds
+// is Invalid.
+func (c *Control) InsertDevices(ctx context.Context, ds []devices.Device, cs []devices.Credential) error {
+	known := make(map[muster.DeviceID]bool, len(ds))
+	deviceRows, credentialRows := make([][]any, len(ds)), make([][]any, len(cs))
+	for i, d := range ds {
+		known[d.ID] = true
+		deviceRows[i] = []any{string(d.ID), d.Name, int64(d.Created)}
+	}
+	for i, cr := range cs {
+		if !known[cr.Device] {
+			return muster.Errorf(muster.Invalid, "a credential is for device %q, which is not among those to insert", cr.Device)
+		}
+		credentialRows[i] = credentialRow(cr)
+	}
+	return c.change(ctx, "insert devices", func(ctx context.Context, tx *sql.Tx) error {
+		if err := insertAll(ctx, tx, "device", "id, name, created", 3, deviceRows); err != nil {
+			return err
+		}
+		return insertAll(ctx, tx, "credential", credentialColumns, 5, credentialRows)
+	})
+}
+
+const credentialColumns = "id, device, kind, hash, created" //nolint:gosec // names of columns
+
+func credentialRow(c devices.Credential) []any {
+	return []any{c.ID, string(c.Device), string(c.Kind), hex.EncodeToString(c.Hash[:]), int64(c.Created)}
+}
+
+// DeleteDevice implements devices.Store. The device's credentials and presence go
+// with it.
+func (c *Control) DeleteDevice(ctx context.Context, id muster.DeviceID) error {
+	return c.change(ctx, "delete a device", func(ctx context.Context, tx *sql.Tx) error {
+		if err := lockDevice(ctx, tx, id); err != nil {
+			return err
+		}
+		for _, query := range []string{
+			`DELETE FROM credential WHERE device = $1`, `DELETE FROM presence WHERE device = $1`, `DELETE FROM device WHERE id = $1`,
+		} {
+			if _, err := exec(ctx, tx, query, string(id)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// lockDevice answers NotFound when there is no device id, and else keeps others
+// from deleting it or giving it credentials until the transaction ends: an update
+// that changes nothing locks the row on both engines.
+func lockDevice(ctx context.Context, tx *sql.Tx, id muster.DeviceID) error {
+	n, err := exec(ctx, tx, `UPDATE device SET id = id WHERE id = $1`, string(id))
+	if err == nil && n == 0 {
+		err = muster.Errorf(muster.NotFound, "there is no device %q", id)
+	}
+	return err
+}
+
+// InsertCredential implements devices.Store; it answers NotFound when there is no
+// such device.
+func (c *Control) InsertCredential(ctx context.Context, cr devices.Credential) error {
+	return c.change(ctx, "insert a credential", func(ctx context.Context, tx *sql.Tx) error {
+		if err := lockDevice(ctx, tx, cr.Device); err != nil {
+			return err
+		}
+		return insertAll(ctx, tx, "credential", credentialColumns, 5, [][]any{credentialRow(cr)})
+	})
+}
+
+// DeleteCredential implements devices.Store.
+func (c *Control) DeleteCredential(ctx context.Context, device muster.DeviceID, id string) error {
+	return c.change(ctx, "delete a credential", func(ctx context.Context, tx *sql.Tx) error {
+		n, err := exec(ctx, tx, `DELETE FROM credential WHERE device = $1 AND id = $2`, string(device), id)
+		if err == nil && n == 0 {
+			err = muster.Errorf(muster.NotFound, "device %q has no credential %q", device, id)
+		}
+		return err
+	})
+}
+
+// decimal is m as text: in a list of VALUES PostgreSQL takes every placeholder for text.
+func decimal(m muster.Micros) string { return strconv.FormatInt(int64(m), 10) }
+
+// SavePresence implements devices.Store. Of two rows of one device the last is
+// kept; a row of a device that is not there, deleted meanwhile, is left out.
+func (c *Control) SavePresence(ctx context.Context, rows []devices.PresenceRow) error {
+	last := make(map[muster.DeviceID]int, len(rows))
+	for i, r := range rows {
+		last[r.Device] = i
+	}
+	list := make([][]any, 0, len(last))
+	for i, r := range rows {
+		if last[r.Device] == i {
+			list = append(list, []any{string(r.Device), string(r.State), decimal(r.Since), decimal(r.LastSeen), r.Reason})
+		}
+	}
+	return c.change(ctx, "save the presence", func(ctx context.Context, tx *sql.Tx) error {
+		return inChunks(5, list, func(args []any, n int) error {
+			_, err := exec(ctx, tx, `INSERT INTO presence (device, state, since, last_seen, reason)
+				SELECT v.column1, v.column2, CAST(v.column3 AS BIGINT), CAST(v.column4 AS BIGINT), v.column5
+				FROM (VALUES `+tuples(n, 5)+`) AS v WHERE v.column1 IN (SELECT id FROM device)
+				ON CONFLICT (device) DO UPDATE SET state = excluded.state, since = excluded.since,
+				last_seen = excluded.last_seen, reason = excluded.reason`, args...)
+			return err
+		})
+	})
+}

@@ -1,0 +1,142 @@
+package control
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"muster"
+	"muster/accounts"
+	"muster/devices"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+const (
+	// schemaTable is where the migrations that ran are kept, beside those of
+	// telemetry when both are in one PostgreSQL database.
+	schemaTable = "muster_control_schema"
+	// callTimeout bounds one call, so that a stuck database is an error in time.
+	callTimeout = 30 * time.Second
+	// migrateTimeout bounds the migrations at start.
+	migrateTimeout = 10 * time.Minute
+)
+
+// Handles are the ways into one database. They may be the same; on SQLite Write has
+// one connection and Read only reads.
+type Handles struct {
+	Write, Read *sql.DB
+}
+
+// Close closes both handles.
+func (h Handles) Close() error {
+	if h.Read == h.Write {
+		return h.Write.Close()
+	}
+	return errors.Join(h.Read.Close(), h.Write.Close())
+}
+
+// Dialect is what differs between the engines.
+type Dialect struct {
+	migrations goose.Dialect
+	prepare    string // run before the migrations, by one process at a time
+	locked     bool   // migrations need an advisory lock
+}
+
+// SQLite is the dialect of modernc.org/sqlite. Only one process opens the file, so
+// that nothing is locked.
+func SQLite() Dialect { return Dialect{migrations: goose.DialectSQLite3} }
+
+// Postgres is the dialect of PostgreSQL 15 and newer through pgx. SQLite's own
+// bytewise collation is called binary; here it gets one of the same name.
+func Postgres() Dialect {
+	return Dialect{migrations: goose.DialectPostgres, locked: true, prepare: `DO $$
+BEGIN
+	PERFORM pg_advisory_xact_lock(hashtext('muster collation'));
+	IF NOT EXISTS (SELECT FROM pg_collation WHERE collname = 'binary' AND pg_collation_is_visible(oid)) THEN
+		CREATE COLLATION "binary" FROM "C";
+	END IF;
+END $$`}
+}
+
+// Control keeps the control data. It is safe for concurrent use.
+type Control struct {
+	db Handles
+}
+
+// The seams that Control fills.
+var (
+	_ devices.Store  = (*Control)(nil)
+	_ accounts.Store = (*Control)(nil)
+)
+
+// Open brings the schema up to date and returns a store on db, which it owns from
+// then on and closes itself when it fails. A schema newer than this muster knows is
+// an Invalid error.
+func Open(ctx context.Context, db Handles, dialect Dialect) (*Control, error) {
+	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
+	defer cancel()
+	if err := migrate(ctx, db.Write, dialect); err != nil {
+		_ = db.Close() // the first error is the one to report
+		return nil, failed("migrate the control schema", err)
+	}
+	return &Control{db: db}, nil
+}
+
+// Close closes the database. Nothing may be under way.
+func (c *Control) Close() error { return failed("close the control database", c.db.Close()) }
+
+func migrate(ctx context.Context, db *sql.DB, d Dialect) error {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return fmt.Errorf("read the migrations: %w", err)
+	}
+	opts := []goose.ProviderOption{goose.WithTableName(schemaTable), goose.WithDisableGlobalRegistry(true)}
+	if d.locked {
+		locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
+		if err != nil {
+			return fmt.Errorf("make the lock: %w", err)
+		}
+		opts = append(opts, goose.WithSessionLocker(locker))
+	}
+	p, err := goose.NewProvider(d.migrations, db, files, opts...)
+	if err != nil {
+		return fmt.Errorf("read the migrations: %w", err)
+	}
+	have, know, err := p.GetVersions(ctx)
+	if err != nil {
+		return fmt.Errorf("read the schema version: %w", err)
+	}
+	if have > know {
+		return muster.Errorf(muster.Invalid, "database schema %d is newer than this muster knows (%d); use a newer muster", have, know)
+	}
+	if d.prepare != "" {
+		if _, err := db.ExecContext(ctx, d.prepare); err != nil {
+			return fmt.Errorf("prepare the database: %w", err)
+		}
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return fmt.Errorf("run the migrations: %w", err)
+	}
+	return nil
+}
+
+// failed makes err an Error: as it is when it is one, else Unavailable. What the
+// driver says stays in the cause.
+func failed(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*muster.Error](err); ok {
+		return e
+	}
+	return &muster.Error{Kind: muster.Unavailable, Msg: "the database cannot " + doing + " now", Err: fmt.Errorf("%s: %w", doing, err)}
+}
