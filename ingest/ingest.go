@@ -155,8 +155,8 @@ func (in *Ingest) Loops() []lifecycle.LoopStatus {
 }
 
 // Accept decodes m and puts what it holds into the log. It blocks while the log
-// has no room (QoS 1 and 2), until ctx ends; the error then is Busy and From is not
-// told. QoS 0 is dropped instead, and counted.
+// has no room (QoS 1 and 2), until ctx ends or for 20 s; the error then is Busy and
+// From is not told. QoS 0 is dropped instead, and counted.
 func (in *Ingest) Accept(ctx context.Context, m Message) error {
 	dev := in.fleet.get(m.Device)
 	now := muster.MicrosOf(in.cfg.Now())
