@@ -73,29 +73,23 @@ const (
 func (in *Ingest) commit(ctx context.Context) error {
 	b := &in.builder
 	last := 0
-	for {
+	for ctx.Err() == nil {
 		if b.empty() {
 			select {
 			case <-b.wake:
 			case <-ctx.Done():
-				return nil
+				continue
 			}
 		}
 		if last >= lingerCount && !b.pressed() {
 			in.linger(ctx)
 		}
-		f := b.take()
-		if f == nil {
-			continue
-		}
-		last = f.count()
-		if err := in.commitFrame(ctx, f); err != nil {
-			return err
-		}
-		if ctx.Err() != nil {
-			return nil
+		if f := b.take(); f != nil {
+			last = f.count()
+			in.commitFrame(ctx, f)
 		}
 	}
+	return nil
 }
 
 // pressed says whether a full frame waits, or the one under way is large.
@@ -115,7 +109,7 @@ func (in *Ingest) linger(ctx context.Context) {
 }
 
 // commitFrame appends f until it is durable or ctx ends, and hands it on.
-func (in *Ingest) commitFrame(ctx context.Context, f *frame) error {
+func (in *Ingest) commitFrame(ctx context.Context, f *frame) {
 	body := f.w.seal(in.total)
 	id := fmt.Sprintf("%s-%d", in.boot, in.frames)
 	began := in.cfg.Now()
@@ -132,17 +126,17 @@ func (in *Ingest) commitFrame(ctx context.Context, f *frame) error {
 			case in.finished <- committed{seq, f}:
 			case <-ctx.Done():
 			}
-			return nil
+			return
 		}
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // stopping: what is not durable was not acknowledged
+			return // stopping: what is not durable was not acknowledged
 		}
 		in.metrics.appendErrors.Inc()
 		in.cfg.Logger.Error("append to the log failed, trying again", "err", err, "wait", wait)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return nil
+			return
 		}
 	}
 }
