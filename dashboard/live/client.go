@@ -1,0 +1,327 @@
+package live
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// Close codes: a client reconnects after 4000 to 4499 and not after 4500 to 4999.
+const (
+	codeShutdown    = 4001
+	codeNoHello     = 4002 // no hello in time
+	codeBusy        = 4003 // who is asking cannot be told just now
+	codeSlow        = 4008 // it does not read its answers
+	codeExpired     = 4009 // the session or its rights ended: sign in again, then hello
+	codeProtocol    = 4500 // the first frame was not a hello
+	codeBadToken    = 4501
+	codeForbidden   = 4503
+	codeTooMany     = 4505 // connections of this user, or commands
+	minRetry        = 1000
+	spreadRetry     = 30_000 // ms over which reconnects are spread at a shutdown
+	maxReplies      = 256    // more than a batch can cause, waiting to be written; a client that does not read them is ended
+	stepUpAfter     = 10     // frames written in time before the rate goes up again
+	lingerTime      = time.Second
+	maxRefusals     = 100 // commands over the limit in refusalWindow before a bye
+	refusalWindow   = 10 * time.Second
+	commandsRefill  = 10 * time.Second // in which a whole burst comes back
+	lingerMaxBytes  = 1 << 20
+	writeChunkBytes = 16 << 10
+)
+
+// client is one socket. Its reader is the one goroutine that lives as long as it
+// does; commands and flushes run in goroutines of their own, which end.
+type client struct {
+	g    *Gateway
+	conn *websocket.Conn
+	slot int
+
+	waiting bool // guarded by g.mu: counted among those without a session
+	marked  bool // the tick loop's own: is in g.ready
+
+	heard    atomic.Bool    // something came since the last ping
+	work     sync.WaitGroup // the command under way
+	flushers sync.WaitGroup // the flush under way
+	bucket   bucket         // the command goroutine's own, as are the next two
+	authErr  error          // why the cookie did not let it in
+	joined   bool
+
+	mu        sync.Mutex
+	who       Principal // set before hello for a cookie, by hello for a token
+	greeted   bool      // welcome was sent
+	subs      map[string]*sub
+	replies   [][]byte
+	pongData  []byte // of the client's last ping
+	byeCode   int
+	byeWhy    string
+	pongDue   bool
+	pingDue   bool
+	due       bool // marks are to be sent
+	wants     bool // a sub has a snapshot due
+	hidden    bool
+	flushing  bool // a flush goroutine runs
+	writing   bool
+	stateOut  bool // what is being written is of a state channel
+	closing   bool // bye was written
+	ended     bool // the reader has stopped
+	late      bool // a turn was missed since the last frame
+	hz        uint8
+	inTime    uint8  // frames since the last change of hz
+	writeTick uint64 // when the write under way began
+}
+
+// begin prepares the socket. It runs in the upgrade's goroutine: run must not go
+// deep, because a stack that has grown beyond 2 KB stays so with an idle socket.
+func (c *client) begin() {
+	c.conn.SetReadLimit(readLimit)
+	c.conn.SetPongHandler(func(string) error { c.heard.Store(true); return nil })
+	c.conn.SetPingHandler(c.pinged)
+	c.deadline(c.g.cfg.HelloTimeout)
+}
+
+// run waits for frames until the socket ends. All else is done in goroutines of
+// their own, one after the other, for the sake of the stack.
+func (c *client) run() {
+	for {
+		kind, body, err := c.conn.NextReader()
+		if err == nil {
+			c.obeyFrame(kind, body)
+			continue
+		}
+		c.g.clients.Go(func() { c.end(err) })
+		return
+	}
+}
+
+func (c *client) obeyFrame(kind int, body io.Reader) {
+	c.work.Go(func() {
+		defer c.cutOnPanic()
+		data, err := io.ReadAll(body) // at most readLimit
+		if err == nil {
+			c.heard.Store(true)
+			c.frame(kind, data)
+		} // else NextReader fails next, with the same error
+	})
+	c.work.Wait()
+}
+
+func (c *client) readFailed(err error) {
+	var timeout net.Error
+	if !c.isGreeted() && errors.As(err, &timeout) && timeout.Timeout() {
+		c.bye(codeNoHello, "no hello in time")
+	}
+}
+
+// end gives everything back. A bye under way is written first, and what the peer
+// still sends is read: a socket closed with unread input is reset, and the reset
+// overtakes what was written last.
+func (c *client) end(err error) {
+	defer c.g.caught("the end of a connection")
+	c.readFailed(err)
+	c.mu.Lock()
+	c.ended = true
+	parting := c.byeCode != 0
+	subs, user := c.subs, c.who.ID
+	c.subs = nil
+	c.mu.Unlock()
+	if parting {
+		c.flushers.Wait()
+	}
+	c.linger()
+	c.cut()
+	c.flushers.Wait()
+	for _, s := range subs {
+		c.g.closeSub(s)
+	}
+	c.g.leave(c, user, c.joined)
+}
+
+func (c *client) linger() {
+	nc := c.conn.NetConn()
+	if nc.SetReadDeadline(socketDeadline(lingerTime)) != nil {
+		return // closed already
+	}
+	halfClose(nc)
+	// Whatever ends it, the socket is closed next.
+	_, _ = io.CopyN(io.Discard, nc, lingerMaxBytes)
+}
+
+func halfClose(nc net.Conn) {
+	if h, ok := nc.(interface{ CloseWrite() error }); ok {
+		_ = h.CloseWrite() // fails when the peer has gone, which is as good
+	}
+}
+
+// cut closes the socket at once.
+func (c *client) cut() {
+	_ = c.conn.Close() // a second close fails, and that is fine
+}
+
+// deadline gives the peer d to be heard of, unless it was told bye: then it has
+// the linger time. Under mu, so that a pong cannot undo a bye's deadline.
+func (c *client) deadline(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closing {
+		_ = c.conn.SetReadDeadline(socketDeadline(d)) // a closed socket fails in the next read
+	}
+}
+
+// extend follows a ping: whoever was heard since the one before has until the
+// silence timeout after that one, so that a peer that has gone is cut in time.
+func (c *client) extend() {
+	if c.heard.Swap(false) {
+		c.deadline(c.g.cfg.SilenceTimeout - pingSeconds*time.Second)
+	}
+}
+
+func (c *client) isGreeted() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.greeted
+}
+
+// owner returns whose connection it is, empty before hello.
+func (c *client) owner() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.greeted {
+		return ""
+	}
+	return c.who.ID
+}
+
+func (c *client) expired(now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.greeted && !c.who.Expires.IsZero() && !now.Before(c.who.Expires)
+}
+
+// reply queues an answer. A client that leaves too many unread is told bye.
+func (c *client) reply(frame []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.replyLocked(frame)
+}
+
+func (c *client) replyLocked(frame []byte) {
+	if len(c.replies) >= maxReplies {
+		if c.byeCode == 0 {
+			c.byeCode, c.byeWhy = codeSlow, "answers are not being read"
+			c.g.stats.overflows.Add(1)
+		}
+		return
+	}
+	c.replies = append(c.replies, frame)
+	c.kick()
+}
+
+// bye ends the connection with a code, once what is queued has been written.
+func (c *client) bye(code int, why string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byeCode == 0 && !c.ended {
+		c.byeCode, c.byeWhy = code, why
+		c.kick()
+	}
+}
+
+// saidBye says whether what the client sends is of no more interest.
+func (c *client) saidBye() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.byeCode != 0
+}
+
+func (c *client) ping() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.greeted {
+		c.pingDue = true
+		c.kick()
+	}
+}
+
+// pinged answers the client's control pings, the last one when several came
+// before the answer could be written (RFC 6455, section 5.5.3).
+func (c *client) pinged(data string) error {
+	c.heard.Store(true)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pongDue, c.pongData = true, []byte(data)
+	c.kick()
+	return nil
+}
+
+// kick starts a flush unless one runs. The caller holds mu.
+func (c *client) kick() {
+	if c.flushing || c.ended {
+		return
+	}
+	c.flushing = true
+	c.g.clients.Add(1)
+	c.flushers.Add(1)
+	go c.flush()
+}
+
+// offer gives c, which has marks, its turn at tick n; it returns true when c must
+// be offered again. While a frame is being written the next one is not made: it
+// is made of the newest when that one has drained, and a client that lets whole
+// ticks pass is stepped down.
+func (c *client) offer(n uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.marked = false // before a flush takes the marks
+	if c.ended || c.hidden || c.byeCode != 0 {
+		return false
+	}
+	hz := uint64(c.hz)
+	if n*hz/ticksPerSecond == (n-1)*hz/ticksPerSecond {
+		c.marked = true
+		return true
+	}
+	// Two whole ticks: a write that began just before the last one has had no time.
+	if c.writing && c.writeTick+2 < n {
+		c.stepDown()
+	}
+	c.due = true
+	c.kick()
+	return false
+}
+
+func (c *client) stepDown() {
+	c.late, c.inTime = true, 0
+	if c.hz == 1 {
+		return
+	}
+	if c.hz--; c.hz > 2 {
+		c.hz = 2
+	}
+	c.g.stats.slowed.Add(1)
+	c.replyLocked(rateFrame(c.hz, "slow connection"))
+}
+
+// drained notes that a frame of state has been written, and goes back up after
+// enough of them in time. The caller holds mu.
+func (c *client) drained() {
+	if c.late {
+		c.late, c.inTime = false, 0
+		return
+	}
+	if c.hz == ticksPerSecond {
+		return
+	}
+	if c.inTime++; c.inTime < stepUpAfter {
+		return
+	}
+	c.inTime = 0
+	if c.hz++; c.hz > 2 {
+		c.hz = ticksPerSecond
+	}
+	c.replyLocked(rateFrame(c.hz, "the connection keeps up"))
+}

@@ -1,0 +1,19 @@
+// Package live is the WebSocket gateway behind GET /api/v1/live, subprotocol
+// muster.v1. It owns the sockets of the dashboards, what each of them watches,
+// and the conflation of what they are told: of a device that changes a hundred
+// times between two ticks a viewer hears once, with the newest values.
+//
+// The server mounts Gateway as an HTTP handler and starts and stops it; ingest
+// calls Observe after each commit, devices calls DevicesChanged. It reads state
+// through the interfaces in Deps and writes none.
+//
+// The way of one change: Observe marks the watched rows (one atomic load when
+// nobody watches); the tick loop reads each marked row once from its source,
+// notes which of its fields changed, and marks the channels that show it; each
+// such connection gets a short-lived flush goroutine, which writes one frame with
+// all that is new to it. Nothing is queued by rate: what waits for a slow
+// connection is a set of marks, bounded by what it shows.
+//
+// It never queries telemetry, never takes a token from a URL, and never blocks
+// those who call Observe.
+package live

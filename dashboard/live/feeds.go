@@ -1,0 +1,153 @@
+package live
+
+import (
+	"context"
+	"sync"
+)
+
+// maxRecounts bounds the work for drift: so many queries are counted again in a
+// second, the others later.
+const maxRecounts = 4
+
+// fleetFeed is the fleet channel: computed once a second, encoded once per
+// change, shared by all who watch it.
+type fleetFeed struct {
+	mu      sync.Mutex
+	subs    map[*sub]struct{}
+	item    FleetItem
+	body    []byte
+	version uint64
+}
+
+// add returns true for the first of the watchers: what the feed has may be old.
+func (f *fleetFeed) add(s *sub) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.subs[s] = struct{}{}
+	return len(f.subs) == 1 || f.body == nil
+}
+
+func (f *fleetFeed) remove(s *sub) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.subs, s)
+}
+
+func (f *fleetFeed) watched() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.subs) > 0
+}
+
+func (f *fleetFeed) set(it FleetItem) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.body == nil || it != f.item {
+		f.item, f.body = it, it.append(nil)
+		f.version++
+	}
+}
+
+// behind calls mark for each watcher that has not been sent the newest.
+func (f *fleetFeed) behind(mark func(*sub)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for s := range f.subs {
+		if s.fleetSent.Load() != f.version {
+			mark(s)
+		}
+	}
+}
+
+// get returns the encoded item, which is never changed, and its version.
+func (f *fleetFeed) get() ([]byte, uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.body, f.version
+}
+
+func (g *Gateway) tellFleet() {
+	if !g.fleet.watched() {
+		return
+	}
+	g.fleet.set(g.deps.Fleet.Stats())
+	g.fleet.behind(g.markReady)
+}
+
+// matchCounts counts how many devices match the queries of the lists shown, once
+// for all lists with the same query.
+type matchCounts struct {
+	mu     sync.Mutex
+	groups map[string]*matchGroup
+}
+
+type matchGroup struct {
+	subs map[*sub]struct{}
+	seen uint64 // index.changes at the last count
+}
+
+func (m *matchCounts) join(s *sub) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	group := m.groups[s.query.Q]
+	if group == nil {
+		group = &matchGroup{subs: map[*sub]struct{}{}}
+		m.groups[s.query.Q] = group
+	}
+	group.subs[s] = struct{}{}
+	group.seen = 0 // its total may be older than the last count
+}
+
+func (m *matchCounts) leave(s *sub) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if group := m.groups[s.query.Q]; group != nil {
+		delete(group.subs, s)
+		if len(group.subs) == 0 {
+			delete(m.groups, s.query.Q)
+		}
+	}
+}
+
+// stale returns at most limit queries not counted since changes.
+func (m *matchCounts) stale(changes uint64, limit int) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var qs []string
+	for q, group := range m.groups {
+		if len(qs) < limit && group.seen != changes {
+			qs = append(qs, q)
+		}
+	}
+	return qs
+}
+
+func (m *matchCounts) counted(q string, total int, changes uint64, mark func(*sub)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	group := m.groups[q]
+	if group == nil {
+		return
+	}
+	group.seen = changes
+	for s := range group.subs {
+		if s.matches.Swap(int64(total)) != int64(total) {
+			s.drifted.Store(true)
+			mark(s)
+		}
+	}
+}
+
+func (g *Gateway) recount(ctx context.Context) {
+	changes := g.index.changes.Load() + 1 // never 0, which means not counted
+	for _, q := range g.counts.stale(changes, maxRecounts) {
+		ctx, cancel := context.WithTimeout(ctx, sourceTimeout)
+		page, err := g.deps.Fleet.List(ctx, ListQuery{Q: q, Sort: SortID})
+		cancel()
+		if err != nil {
+			g.deps.Log.Warn("live: count the matches of a list", "err", err)
+			continue
+		}
+		g.counts.counted(q, page.Total, changes, g.markReady)
+	}
+}

@@ -1,0 +1,226 @@
+package live
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"muster"
+)
+
+// Subprotocol is what a client offers in Sec-WebSocket-Protocol.
+const Subprotocol = "muster.v1"
+
+// Config sets the limits of a Gateway. A zero field takes the default named
+// beside it.
+type Config struct {
+	Version  string   // shown in welcome
+	MQTTPort int      // shown in welcome, for the snippets on the page
+	Origins  []string // hosts, or scheme://host, allowed beside the request's own
+
+	MaxConns     int           // 10,000; a quarter of it may wait without a session for their hello
+	MaxPerUser   int           // 20 connections of one Principal.ID
+	CommandBurst int           // 30 commands at once, and 30 more in each 10 s
+	HelloTimeout time.Duration // 10 s from the upgrade to hello
+	WriteTimeout time.Duration // 5 s for each 16 KiB of a frame
+	// SilenceTimeout is how long a peer may say nothing, pongs included: 60 s. It is
+	// longer than the 25 s between two pings.
+	SilenceTimeout time.Duration
+
+	// Ticks drives all timed work, five a second. Nil means a ticker of the
+	// gateway's own; a test sends on an unbuffered channel instead.
+	Ticks <-chan time.Time
+}
+
+const (
+	ticksPerSecond = 5
+	pingSeconds    = 25       // between two pings of one connection
+	readLimit      = 64 << 10 // bytes in one client frame
+	sendBuffer     = 64 << 10 // kernel bytes a stalled reader may hold
+	maxChannels    = 128      // per connection
+	sourceTimeout  = 2 * time.Second
+)
+
+func (c Config) withDefaults() Config {
+	if c.MaxConns == 0 {
+		c.MaxConns = 10_000
+	}
+	if c.MaxPerUser == 0 {
+		c.MaxPerUser = 20
+	}
+	if c.CommandBurst == 0 {
+		c.CommandBurst = 30
+	}
+	if c.HelloTimeout == 0 {
+		c.HelloTimeout = 10 * time.Second
+	}
+	if c.WriteTimeout == 0 {
+		c.WriteTimeout = 5 * time.Second
+	}
+	if c.SilenceTimeout == 0 {
+		c.SilenceTimeout = 60 * time.Second
+	}
+	return c
+}
+
+// Gateway serves the dashboards' sockets.
+type Gateway struct {
+	cfg      Config
+	deps     Deps
+	upgrader websocket.Upgrader
+
+	index   index
+	fleet   fleetFeed
+	counts  matchCounts
+	version atomic.Uint64 // the last pass that is wholly in the rows
+	tick    atomic.Uint64 // ticks since the start
+	ready   []*client     // have something to be sent; the loop's own
+	buffers sync.Pool     // of *[]byte, for frames
+
+	mu       sync.Mutex
+	open     bool // between Start and Stop
+	conns    int  // admitted, with or without hello
+	waiting  int  // of those, without a session and before hello
+	next     int  // wheel slot of the next client
+	wheel    [pingSeconds]map[*client]struct{}
+	users    map[string]int
+	clients  sync.WaitGroup // one per reader and per flush
+	loopDone chan struct{}
+	stopLoop context.CancelFunc
+	baseCtx  context.Context //nolint:containedctx // the gateway's life, which sockets share and requests do not
+
+	stats counters
+}
+
+// New returns a gateway that refuses connections until Start.
+func New(cfg Config, deps Deps) *Gateway {
+	g := &Gateway{cfg: cfg.withDefaults(), deps: deps, users: map[string]int{}}
+	g.index.rows = map[muster.DeviceID]*row{}
+	g.index.pages = map[*row]struct{}{}
+	g.counts.groups = map[string]*matchGroup{}
+	g.fleet.subs = map[*sub]struct{}{}
+	for i := range g.wheel {
+		g.wheel[i] = map[*client]struct{}{}
+	}
+	g.buffers.New = func() any { b := make([]byte, 0, 4096); return &b }
+	g.upgrader = websocket.Upgrader{
+		ReadBufferSize:  512,
+		WriteBufferSize: 4096,
+		WriteBufferPool: &sync.Pool{},
+		Subprotocols:    []string{Subprotocol},
+		CheckOrigin:     g.originAllowed,
+		Error:           refuseUpgrade,
+	}
+	return g
+}
+
+// Start begins to serve. The gateway ends with Stop, not with ctx: ctx only
+// carries values.
+func (g *Gateway) Start(ctx context.Context) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.loopDone != nil {
+		return errors.New("start the live gateway: it was started before")
+	}
+	life, stop := context.WithCancel(context.WithoutCancel(ctx))
+	g.baseCtx, g.stopLoop = life, stop
+	g.loopDone = make(chan struct{})
+	g.open = true
+	go g.loop(life)
+	return nil
+}
+
+// Stop says bye to every client, with reconnect times spread over 30 s, and
+// returns when all goroutines have ended. When ctx ends first the sockets are cut
+// and ctx's error is returned.
+func (g *Gateway) Stop(ctx context.Context) error {
+	all, done := g.shut()
+	if done == nil {
+		return nil
+	}
+	for _, c := range all {
+		c.bye(codeShutdown, "the server is stopping")
+	}
+	gone := make(chan struct{})
+	go func() { g.clients.Wait(); close(gone) }()
+	var err error
+	select {
+	case <-gone:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+		for _, c := range all {
+			c.cut()
+		}
+		<-gone
+	}
+	g.stopLoop()
+	<-done
+	return err
+}
+
+func (g *Gateway) shut() ([]*client, chan struct{}) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.open = false
+	return g.connected(), g.loopDone
+}
+
+// connected returns all clients. The caller holds mu.
+func (g *Gateway) connected() []*client {
+	all := make([]*client, 0, g.conns)
+	for _, slot := range g.wheel {
+		for c := range slot {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// Revoke ends the connections of a principal whose rights have changed.
+func (g *Gateway) Revoke(principal string) {
+	g.mu.Lock()
+	all := g.connected()
+	g.mu.Unlock()
+	for _, c := range all {
+		if c.owner() == principal {
+			c.bye(codeExpired, "your rights have changed")
+		}
+	}
+}
+
+// Stats are figures for /metrics and the System page.
+type Stats struct {
+	Connections int    // open sockets
+	Rows        int    // devices that somebody watches
+	Messages    uint64 // WebSocket messages written
+	Bytes       uint64 // in them
+	Failed      uint64 // connections ended because a write failed or did not drain
+	Overflows   uint64 // connections ended because they did not read their answers
+	Slowed      uint64 // steps down in rate
+	Panics      uint64 // caught in a connection or a tick
+}
+
+type counters struct {
+	messages, bytes, failed, overflows, slowed, panics atomic.Uint64
+}
+
+// Stats returns the figures since the start.
+func (g *Gateway) Stats() Stats {
+	g.mu.Lock()
+	conns := g.conns
+	g.mu.Unlock()
+	return Stats{
+		Connections: conns,
+		Rows:        g.index.size(),
+		Messages:    g.stats.messages.Load(),
+		Bytes:       g.stats.bytes.Load(),
+		Failed:      g.stats.failed.Load(),
+		Overflows:   g.stats.overflows.Load(),
+		Slowed:      g.stats.slowed.Load(),
+		Panics:      g.stats.panics.Load(),
+	}
+}

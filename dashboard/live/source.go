@@ -1,0 +1,119 @@
+package live
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"muster"
+	"muster/devices"
+	"muster/ingest"
+)
+
+// Deps are the rooms that the gateway reads from. All fields are needed.
+type Deps struct {
+	Auth    Auth
+	Fleet   Fleet
+	Devices Devices
+	Log     *slog.Logger
+	Now     func() time.Time
+}
+
+// Auth says who is asking. An Unauthorized error means that there is no valid
+// session or token, Forbidden that its owner may not read the fleet. The methods
+// decide in memory: they run while a client waits.
+type Auth interface {
+	// Authenticate reads the session cookie of r.
+	Authenticate(r *http.Request) (Principal, error)
+	AuthenticateToken(token string) (Principal, error)
+}
+
+// Principal is a user or a key that may read the whole fleet.
+type Principal struct {
+	ID      string    // stable; connections are limited and revoked by it
+	Name    string    // shown to the user
+	Role    string    // viewer, operator or admin
+	Expires time.Time // when the session or key ends; zero for never
+}
+
+// Fleet answers questions about all devices.
+type Fleet interface {
+	// List returns one page of the devices that match q. An error of kind Invalid
+	// says what in the query, the order or the cursor is wrong; an unknown term is
+	// such an error.
+	List(ctx context.Context, q ListQuery) (ListPage, error)
+	// Stats returns the figures of the fleet channel; it is asked once a second
+	// while somebody watches.
+	Stats() FleetItem
+}
+
+// ListQuery is a page of a list. Limit 0 asks for the total alone.
+type ListQuery struct {
+	Q     string // in the device query language; empty for all
+	Sort  string // SortID or SortSeen
+	After string // the Next of the page before; empty for the first
+	Limit int    // rows, at most 200
+}
+
+// The orders of a device list.
+const (
+	SortID   = "id"    // by device id, bytewise
+	SortSeen = "-seen" // last seen first
+)
+
+// ListPage is what List answers.
+type ListPage struct {
+	IDs   []muster.DeviceID
+	Total int    // how many devices match, on all pages
+	Next  string // cursor of the next page; empty on the last
+}
+
+// FleetItem is the content of the fleet channel.
+type FleetItem struct {
+	Total    int
+	Counts   FleetCounts
+	Rates    FleetRates
+	Queued   uint64 // messages in the log, not yet in the store
+	LogBytes int64  // of those messages
+	Store    string // StoreOK or StoreDown
+}
+
+// The states of the store in a FleetItem.
+const (
+	StoreOK   = "ok"
+	StoreDown = "down"
+)
+
+// FleetCounts are the devices in each presence state.
+type FleetCounts struct {
+	Online  int
+	Offline int
+	Never   int
+	Unknown int
+	Quiet   int
+}
+
+// FleetRates are in messages per second.
+type FleetRates struct {
+	Received float64
+	Stored   float64
+}
+
+// Devices answers from memory what one device is now. An answer must be at least
+// as new as the Observe or DevicesChanged call that made the gateway ask.
+type Devices interface {
+	// State returns false when there is no such device.
+	State(id muster.DeviceID) (DeviceState, bool)
+	// Latest returns false when the device has sent nothing. The row must not
+	// change after it is returned.
+	Latest(id muster.DeviceID) (ingest.LatestRow, bool)
+	Ledger(id muster.DeviceID) ingest.Ledger
+}
+
+// DeviceState is a registry entry with its presence.
+type DeviceState struct {
+	devices.Device
+	muster.Presence
+	Connection *devices.Connection // nil while not connected; not changed after it is returned
+}

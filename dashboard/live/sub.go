@@ -1,0 +1,210 @@
+package live
+
+import (
+	"context"
+	"math"
+	"strings"
+	"sync/atomic"
+
+	"muster"
+)
+
+// kind is what a channel shows.
+type kind uint8
+
+const (
+	kindFleet kind = iota
+	kindDevices
+	kindDevice
+)
+
+const (
+	chFleet        = "fleet"
+	chDevices      = "devices"
+	chDevicePrefix = "device:"
+)
+
+// sub is one subscription of one client. A second one to the same channel, and
+// one shown again after the tab was hidden, is a new sub in the place of the old.
+type sub struct {
+	c     *client
+	ch    string
+	kind  kind
+	query ListQuery // of a devices channel
+	cols  []string  // the keys wanted, sorted; nil for the first of each device
+	id    muster.DeviceID
+	seq   *uint64 // frames sent on the channel; the flush goroutine's own
+
+	// Set by openSub, then not changed.
+	rows  []*row
+	total int
+	next  string
+
+	// Marks, set by the loop and taken by the flush goroutine.
+	dirty     []atomic.Uint64 // a bit per row
+	matches   atomic.Int64    // how many devices match now
+	drifted   atomic.Bool
+	fleetSent atomic.Uint64 // version of the fleet item sent last
+
+	// The flush goroutine's own.
+	since  uint64   // the pass up to which everything was sent
+	epochs []uint32 // of the rows when they were sent whole; dead when a del was sent
+	anew   bool     // a row cannot be patched: send the list again
+
+	closed bool // the command goroutine's own
+
+	// Guarded by c.mu.
+	shown bool // open, and not in a hidden tab
+	want  bool // a snapshot is due
+	re    int64
+	hasRe bool
+}
+
+const dead = math.MaxUint32
+
+func (s *sub) markRow(at int) {
+	s.dirty[at/64].Or(1 << (at % 64))
+}
+
+// renewed returns a sub to the same thing, not opened yet.
+func (s *sub) renewed() *sub {
+	return &sub{
+		c: s.c, ch: s.ch, kind: s.kind, query: s.query, cols: s.cols, id: s.id, seq: s.seq,
+		re: s.re, hasRe: s.hasRe && s.want,
+	}
+}
+
+// openSub registers s with what it shows and reads the first state: registered
+// first, so that a change in between marks it. After an error s is closed.
+func (g *Gateway) openSub(s *sub) (err error) {
+	ok := false
+	defer func() { // on a panic of a source too
+		if !ok {
+			g.closeSub(s)
+		}
+	}()
+	switch s.kind {
+	case kindFleet:
+		if g.fleet.add(s) {
+			g.fleet.set(g.deps.Fleet.Stats())
+		}
+	case kindDevice:
+		g.show(s, []muster.DeviceID{s.id})
+		if r := s.rows[0]; r.isGone() {
+			return g.absent(r)
+		}
+	case kindDevices:
+		if err := g.openList(s); err != nil {
+			return err
+		}
+	}
+	ok = true
+	return nil
+}
+
+// absent says why r cannot be shown: there is no such device, or it was made so
+// shortly ago that no pass has seen it.
+func (g *Gateway) absent(r *row) error {
+	if _, found := g.deps.Devices.State(r.id); found {
+		g.index.touch(r)
+		return muster.Errorf(muster.Busy, "the device %s is being made", r.id)
+	}
+	return muster.Errorf(muster.NotFound, "there is no device %s", r.id)
+}
+
+func (g *Gateway) openList(s *sub) error {
+	ctx, cancel := context.WithTimeout(g.baseCtx, sourceTimeout)
+	defer cancel()
+	page, err := g.deps.Fleet.List(ctx, s.query)
+	if err != nil {
+		return err
+	}
+	page.IDs = page.IDs[:min(len(page.IDs), s.query.Limit)]
+	s.total, s.next = page.Total, page.Next
+	s.matches.Store(int64(page.Total))
+	g.show(s, page.IDs)
+	g.counts.join(s)
+	return nil
+}
+
+func (g *Gateway) show(s *sub, ids []muster.DeviceID) {
+	s.dirty = make([]atomic.Uint64, (len(ids)+63)/64)
+	s.epochs = make([]uint32, len(ids))
+	s.rows = g.index.watch(s, ids)
+	for _, r := range s.rows {
+		if !r.isLoaded() {
+			r.load(g.fetch(r.id))
+		}
+	}
+}
+
+// closeSub undoes openSub, also when it came half way.
+func (g *Gateway) closeSub(s *sub) {
+	if s.closed {
+		return
+	}
+	s.closed = true
+	if s.kind == kindFleet {
+		g.fleet.remove(s)
+		return
+	}
+	g.counts.leave(s)
+	if s.rows != nil {
+		g.index.unwatch(s, s.rows)
+	}
+}
+
+// subFor checks the fields of a sub command.
+func subFor(c *client, cmd *command) (*sub, error) {
+	s := &sub{c: c, ch: cmd.Ch}
+	if cmd.ID != nil {
+		s.re, s.hasRe = *cmd.ID, true
+	}
+	switch {
+	case cmd.Ch == chFleet:
+		s.kind = kindFleet
+		return s, nil
+	case cmd.Ch == chDevices:
+		s.kind = kindDevices
+		err := s.setQuery(cmd)
+		return s, err
+	case strings.HasPrefix(cmd.Ch, chDevicePrefix):
+		s.kind = kindDevice
+		var err error
+		s.id, err = muster.ParseDeviceID(cmd.Ch[len(chDevicePrefix):])
+		return s, err
+	}
+	return nil, errChannel
+}
+
+const (
+	defaultLimit = 50
+	maxLimit     = 200
+	maxQuery     = 4096 // bytes
+	maxCursor    = 1024 // bytes
+	maxCols      = 32
+)
+
+func (s *sub) setQuery(cmd *command) error {
+	s.query = ListQuery{Q: cmd.Q, Sort: cmd.Sort, After: cmd.After, Limit: defaultLimit}
+	if s.query.Sort == "" {
+		s.query.Sort = SortID
+	}
+	if cmd.Limit != nil {
+		s.query.Limit = *cmd.Limit
+	}
+	switch {
+	case s.query.Sort != SortID && s.query.Sort != SortSeen:
+		return muster.Errorf(muster.Invalid, "sort must be %q or %q", SortID, SortSeen)
+	case s.query.Limit < 1 || s.query.Limit > maxLimit:
+		return muster.Errorf(muster.Invalid, "limit must be from 1 to %d", maxLimit)
+	case len(cmd.Q) > maxQuery:
+		return muster.Errorf(muster.Invalid, "q has %d bytes, at most %d are allowed", len(cmd.Q), maxQuery)
+	case len(cmd.After) > maxCursor:
+		return muster.Errorf(muster.Invalid, "after is not a cursor")
+	case len(cmd.Cols) > maxCols:
+		return muster.Errorf(muster.Invalid, "cols has %d keys, at most %d are allowed", len(cmd.Cols), maxCols)
+	}
+	s.cols = sortedCols(cmd.Cols)
+	return nil
+}

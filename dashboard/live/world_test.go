@@ -1,0 +1,360 @@
+package live_test
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"muster"
+	"muster/dashboard/live"
+	"muster/devices"
+	"muster/ingest"
+)
+
+// world is the rest of the server: a registry, latest values and ledgers in maps.
+type world struct {
+	mu      sync.Mutex
+	clock   time.Time
+	devices map[muster.DeviceID]live.DeviceState
+	latest  map[muster.DeviceID]map[string]ingest.LatestValue
+	ledger  map[muster.DeviceID]ingest.Ledger
+	lists   int // calls of List
+	stats   int // calls of Stats
+	panicOn muster.DeviceID
+	extra   uint64 // queued, to make the fleet change
+	looked  func() // called at the end of each look at a device
+}
+
+func newWorld(n int) *world {
+	w := &world{
+		clock:   time.UnixMilli(1_790_000_000_000),
+		devices: map[muster.DeviceID]live.DeviceState{},
+		latest:  map[muster.DeviceID]map[string]ingest.LatestValue{},
+		ledger:  map[muster.DeviceID]ingest.Ledger{},
+	}
+	for i := range n {
+		w.add(deviceName(i))
+	}
+	return w
+}
+
+func deviceName(i int) muster.DeviceID { return muster.DeviceID(fmt.Sprintf("dev-%03d", i)) }
+
+func (w *world) now() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.clock
+}
+
+func (w *world) advance(d time.Duration) muster.Micros {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.clock = w.clock.Add(d)
+	return muster.MicrosOf(w.clock)
+}
+
+func (w *world) add(id muster.DeviceID) {
+	at := w.advance(time.Millisecond)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.devices[id] = live.DeviceState{
+		Device:   devices.Device{ID: id, Name: "Unit " + string(id), Created: at},
+		Presence: muster.Presence{State: muster.PresenceNever, Since: at},
+	}
+	delete(w.latest, id)
+	delete(w.ledger, id)
+}
+
+func (w *world) remove(id muster.DeviceID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.devices, id)
+	delete(w.latest, id)
+	delete(w.ledger, id)
+}
+
+func (w *world) setState(id muster.DeviceID, s muster.PresenceState) {
+	at := w.advance(time.Millisecond)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d, ok := w.devices[id]
+	if !ok {
+		return
+	}
+	d.State, d.Since, d.LastSeen, d.Reason, d.Connection = s, at, at, "", nil
+	if s == muster.PresenceOnline {
+		d.Connection = &devices.Connection{
+			Device: id, Peer: "192.0.2.7:4711", ClientID: "c-" + string(id),
+			Protocol: 5, Transport: "tcp", KeepAlive: time.Minute, At: at.Time(),
+		}
+	} else {
+		d.Reason = "keepalive"
+	}
+	w.devices[id] = d
+}
+
+// say stores one value of a device and returns the reading for Observe.
+func (w *world) say(id muster.DeviceID, v muster.Value) []muster.Reading {
+	at := w.advance(time.Millisecond)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d, ok := w.devices[id]
+	if !ok {
+		return nil
+	}
+	d.LastSeen = at
+	w.devices[id] = d
+	if w.latest[id] == nil {
+		w.latest[id] = map[string]ingest.LatestValue{}
+	}
+	w.latest[id][v.Key.Name] = ingest.LatestValue{Value: v, Time: at - 1500, Arrival: at}
+	l := w.ledger[id]
+	l.Received++
+	l.Stored++
+	w.ledger[id] = l
+	r := muster.Reading{Device: id, Time: at - 1500, Arrival: at, Layout: muster.NewLayout([]muster.Key{v.Key})}
+	if v.Key.Kind == muster.JSON {
+		r.Texts = []string{v.Text}
+	} else {
+		r.Numbers = []float64{v.Num}
+	}
+	return []muster.Reading{r}
+}
+
+func (w *world) reject(id muster.DeviceID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, ok := w.devices[id]; ok {
+		l := w.ledger[id]
+		l.Received++
+		l.Rejected++
+		w.ledger[id] = l
+	}
+}
+
+func (w *world) ids() []muster.DeviceID {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	ids := make([]muster.DeviceID, 0, len(w.devices))
+	for id := range w.devices {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// live.Auth
+
+func (w *world) Authenticate(r *http.Request) (live.Principal, error) {
+	c, err := r.Cookie("session")
+	if err != nil {
+		return live.Principal{}, muster.Errorf(muster.Unauthorized, "no session")
+	}
+	return live.Principal{ID: "u-" + c.Value, Name: c.Value, Role: "operator"}, nil
+}
+
+func (w *world) AuthenticateToken(token string) (live.Principal, error) {
+	switch token {
+	case "mst_good":
+		return live.Principal{ID: "k-1", Name: "script", Role: "viewer"}, nil
+	case "mst_short":
+		return live.Principal{ID: "k-2", Name: "short", Role: "viewer", Expires: w.now().Add(time.Minute)}, nil
+	case "mst_other":
+		return live.Principal{}, muster.Errorf(muster.Forbidden, "no scope")
+	case "mst_later":
+		return live.Principal{}, muster.Errorf(muster.Unavailable, "starting")
+	}
+	return live.Principal{}, muster.Errorf(muster.Unauthorized, "unknown token")
+}
+
+// live.Fleet
+
+func (w *world) List(_ context.Context, q live.ListQuery) (live.ListPage, error) {
+	var state muster.PresenceState
+	switch q.Q {
+	case "":
+	case "state:online":
+		state = muster.PresenceOnline
+	case "state:offline":
+		state = muster.PresenceOffline
+	default:
+		return live.ListPage{}, muster.Errorf(muster.Invalid, "unknown term at 1")
+	}
+	from := 0
+	if q.After != "" {
+		var err error
+		if from, err = strconv.Atoi(q.After); err != nil {
+			return live.ListPage{}, muster.Errorf(muster.Invalid, "after is not a cursor")
+		}
+	}
+	ids := w.ids()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lists++
+	ids = slices.DeleteFunc(ids, func(id muster.DeviceID) bool { return state != "" && w.devices[id].State != state })
+	if q.Sort == live.SortSeen {
+		slices.SortStableFunc(ids, func(a, b muster.DeviceID) int {
+			return cmp.Compare(w.devices[b].LastSeen, w.devices[a].LastSeen)
+		})
+	}
+	page := live.ListPage{Total: len(ids)}
+	from = min(from, len(ids))
+	to := min(from+q.Limit, len(ids))
+	page.IDs = ids[from:to]
+	if to < len(ids) {
+		page.Next = strconv.Itoa(to)
+	}
+	return page, nil
+}
+
+func (w *world) Stats() live.FleetItem {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stats++
+	it := live.FleetItem{
+		Total: len(w.devices), Store: live.StoreOK, Rates: live.FleetRates{Received: 120.5},
+		Queued: w.extra, LogBytes: 123,
+	}
+	for _, d := range w.devices {
+		switch d.State {
+		case muster.PresenceOnline:
+			it.Counts.Online++
+		case muster.PresenceOffline:
+			it.Counts.Offline++
+		default:
+			it.Counts.Never++
+		}
+	}
+	return it
+}
+
+// live.Devices
+
+func (w *world) State(id muster.DeviceID) (live.DeviceState, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if id == w.panicOn {
+		panic("the source is broken")
+	}
+	d, ok := w.devices[id]
+	return d, ok
+}
+
+func (w *world) Latest(id muster.DeviceID) (ingest.LatestRow, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	row := ingest.LatestRow{Device: id}
+	for _, v := range w.latest[id] {
+		row.Values = append(row.Values, v)
+	}
+	slices.SortFunc(row.Values, func(a, b ingest.LatestValue) int { return muster.CompareKeys(a.Key, b.Key) })
+	return row, row.Values != nil
+}
+
+func (w *world) Ledger(id muster.DeviceID) ingest.Ledger {
+	w.mu.Lock()
+	l, looked := w.ledger[id], w.looked
+	w.mu.Unlock()
+	if looked != nil {
+		looked()
+	}
+	return l
+}
+
+// onLook has f called at the end of the next look at a device, and of no other.
+func (w *world) onLook(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.looked = func() {
+		w.mu.Lock()
+		w.looked = nil
+		w.mu.Unlock()
+		f()
+	}
+}
+
+// What the wire must say, written down a second time and in another way.
+
+func plain(v any) map[string]any {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	var m map[string]any
+	if err := json.Unmarshal(b, &m); err != nil {
+		panic(err)
+	}
+	return m
+}
+
+func millis(m muster.Micros) int64 { return int64(m) / 1000 }
+
+func wireValue(v muster.Value) any {
+	switch {
+	case v.Key.Kind == muster.JSON:
+		return json.RawMessage(v.Text)
+	case math.IsNaN(v.Num):
+		return nil
+	case v.Key.Kind == muster.Bool:
+		return v.Num == 1
+	}
+	return v.Num
+}
+
+func (w *world) wantRow(id muster.DeviceID) map[string]any {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d := w.devices[id]
+	values := map[string]any{}
+	for k, v := range w.latest[id] {
+		values[k] = []any{wireValue(v.Value), millis(v.Time)}
+	}
+	return plain(map[string]any{
+		"id": id, "name": d.Name, "state": d.State, "since": millis(d.Since),
+		"last_seen": millis(d.LastSeen), "reason": d.Reason, "values": values,
+	})
+}
+
+func (w *world) wantPage(id muster.DeviceID) map[string]any {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d, ok := w.devices[id]
+	if !ok {
+		return nil
+	}
+	values := map[string]any{}
+	for k, v := range w.latest[id] {
+		values[k] = map[string]any{"v": wireValue(v.Value), "time": millis(v.Time), "arrival": millis(v.Arrival)}
+	}
+	var conn any
+	if c := d.Connection; c != nil {
+		conn = map[string]any{
+			"peer": c.Peer, "client_id": c.ClientID, "protocol": c.Protocol, "transport": c.Transport,
+			"keep_alive_s": c.KeepAlive / time.Second, "since": c.At.UnixMilli(),
+		}
+	}
+	return plain(map[string]any{
+		"id": id, "name": d.Name, "created_at": millis(d.Created), "state": d.State,
+		"since": millis(d.Since), "last_seen": millis(d.LastSeen), "reason": d.Reason, "connection": conn,
+		"ledger": w.ledger[id], "values": values,
+	})
+}
+
+func (w *world) wantFleet() map[string]any {
+	it := w.Stats()
+	return plain(map[string]any{
+		"total": it.Total, "queued": it.Queued, "log_bytes": it.LogBytes, "store": it.Store,
+		"counts": map[string]any{
+			"online": it.Counts.Online, "offline": it.Counts.Offline, "never": it.Counts.Never,
+			"unknown": it.Counts.Unknown, "quiet": it.Counts.Quiet,
+		},
+		"rates": map[string]any{"received": it.Rates.Received, "stored": it.Rates.Stored},
+	})
+}
