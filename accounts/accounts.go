@@ -23,6 +23,7 @@ type Accounts struct {
 	store Store
 	now   func() time.Time
 	log   *slog.Logger
+	ended func(principal string)
 
 	turn chan struct{} // held by the one change in flight; readers never take it
 
@@ -37,7 +38,7 @@ type Accounts struct {
 // New returns accounts without any: Load fills them.
 func New(store Store, now func() time.Time, log *slog.Logger) *Accounts {
 	return &Accounts{
-		store: store, now: now, log: log,
+		store: store, now: now, log: log, ended: func(string) {},
 		turn:     make(chan struct{}, 1),
 		keys:     map[[32]byte]APIKey{},
 		hashes:   map[string][32]byte{},
@@ -45,6 +46,11 @@ func New(store Store, now func() time.Time, log *slog.Logger) *Accounts {
 		extended: map[[32]byte]struct{}{},
 	}
 }
+
+// OnEnded has fn called with the Principal.ID of each key that is deleted and each
+// session that ends, so that its open connections can be cut. fn must not block.
+// Call it once, before Load.
+func (a *Accounts) OnEnded(fn func(principal string)) { a.ended = fn }
 
 // Load reads all accounts into memory. Call it once, before anything else.
 func (a *Accounts) Load(ctx context.Context) error {

@@ -546,3 +546,30 @@ func BenchmarkAuthenticateAKey(b *testing.B) {
 		}
 	}
 }
+
+func TestTheEndOfAKeyOrSessionIsTold(t *testing.T) {
+	a := open(t, newMemory())
+	var ended []string
+	a.OnEnded(func(id string) { ended = append(ended, id) })
+	k, secret, err := a.CreateKey(t.Context(), "k", []string{accounts.Admin}, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cookie, own, err := a.SignIn(t.Context(), secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.SignOut(t.Context(), cookie); err != nil {
+		t.Fatal(err)
+	}
+	_, orphan, err := a.SignIn(t.Context(), secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.DeleteKey(t.Context(), k.ID); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{own.ID, k.ID, orphan.ID}, ended); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -116,6 +116,7 @@ func (a *Accounts) deleteKey(ctx context.Context, id string) error {
 		}
 	}
 	a.mu.Unlock()
+	a.ended(id)
 	for _, s := range orphans {
 		if err := a.endSession(ctx, s); err != nil {
 			return fmt.Errorf("end a session of the deleted API key: %w", err)

@@ -165,6 +165,7 @@ func (a *Accounts) endSession(ctx context.Context, s Session) error {
 	delete(a.sessions, s.Hash)
 	delete(a.extended, s.Hash)
 	a.mu.Unlock()
+	a.ended(s.ID)
 	err := a.store.DeleteSession(ctx, s.ID)
 	if err != nil && muster.KindOf(err) != muster.NotFound {
 		return fmt.Errorf("delete session: %w", err)

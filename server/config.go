@@ -46,11 +46,8 @@ func (c *Config) check() error {
 	case c.MaxPacket < minPacket || c.MaxPacket >= maxPacket:
 		return muster.Errorf(muster.Invalid, "max-packet %d is not between %d and %d", c.MaxPacket, minPacket, maxPacket)
 	}
-	if c.PublicURL != "" {
-		u, err := url.Parse(c.PublicURL)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return muster.Errorf(muster.Invalid, "public-url %q is not http://host or https://host", c.PublicURL)
-		}
+	if _, err := c.publicURL(); err != nil {
+		return err
 	}
 	if c.DatabaseURL != "" {
 		if u, err := url.Parse(c.DatabaseURL); err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
@@ -63,6 +60,18 @@ func (c *Config) check() error {
 		}
 	}
 	return nil
+}
+
+// publicURL returns the parsed PublicURL, nil when there is none.
+func (c *Config) publicURL() (*url.URL, error) {
+	if c.PublicURL == "" {
+		return nil, nil
+	}
+	u, err := url.Parse(c.PublicURL)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, muster.Errorf(muster.Invalid, "public-url %q is not http://host or https://host", c.PublicURL)
+	}
+	return u, nil
 }
 
 // probePort says now, in one sentence, that a port cannot be had.

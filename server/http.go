@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"time"
 
 	"muster"
@@ -21,24 +20,24 @@ const mqttPath = "/mqtt"
 // buildHTTP makes the live gateway, the API and the page, on one port.
 func (s *Server) buildHTTP() error {
 	var web *api.API
-	s.live = live.New(live.Config{Version: s.cfg.Version, MQTTPort: s.mqttPort()}, live.Deps{
+	gateway := live.Config{Version: s.cfg.Version, MQTTPort: s.mqttPort()}
+	public, err := s.cfg.publicURL()
+	if err != nil {
+		return err
+	}
+	if public != nil {
+		gateway.Origins = []string{public.Scheme + "://" + public.Host}
+	}
+	s.live = live.New(gateway, live.Deps{
 		Auth:  viewers{s.accounts, func(r *http.Request) (accounts.Principal, error) { return web.Authenticate(r) }},
 		Fleet: s.fleet, Devices: s.fleet, Log: s.cfg.Logger, Now: s.cfg.Now,
 	})
 	deps := api.Deps{
 		Registry: s.registry, Accounts: s.accounts, Telemetry: s.stores.telemetry, Live: s.ingest,
-		Ready: func(context.Context) []api.Reason { return s.ready() }, System: s.sections(), Version: s.cfg.Version, LiveSocket: s.live, Page: ui.Handler(s.cfg.Version),
+		Ready: func(context.Context) []api.Reason { return s.ready() }, System: s.sections(), Version: s.cfg.Version, PublicURL: public, LiveSocket: s.live, Page: ui.Handler(s.cfg.Version),
 		Gatherer: s.metrics, Registerer: s.metrics, Now: s.cfg.Now, Log: s.cfg.Logger,
 	}
-	if s.cfg.PublicURL != "" {
-		u, err := url.Parse(s.cfg.PublicURL)
-		if err != nil {
-			return muster.Errorf(muster.Invalid, "public-url: %w", err)
-		}
-		deps.PublicURL = u
-	}
-	web, err := api.New(deps)
-	if err != nil {
+	if web, err = api.New(deps); err != nil {
 		return fmt.Errorf("build the API: %w", err)
 	}
 	root := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -89,6 +89,7 @@ func (s *Server) build(ctx context.Context) (err error) {
 		return err
 	}
 	s.accounts = accounts.New(s.stores.control, cfg.Now, cfg.Logger)
+	s.accounts.OnEnded(func(principal string) { s.live.Revoke(principal) })
 	s.registry = devices.NewRegistry(s.stores.control, cfg.Now, cfg.Logger, devices.Options{
 		OnRevoked: func(id muster.DeviceID) { s.broker.Kick(id, "credential revoked") },
 		LastSeen:  func(id muster.DeviceID) muster.Micros { return s.ingest.LastArrival(id) },
