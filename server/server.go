@@ -168,13 +168,13 @@ func (s *Server) Failed() <-chan error { return s.failed }
 func (s *Server) Stop(ctx context.Context) error {
 	s.stopping.Store(true)
 	var errs []error
+	if s.http != nil {
+		errs = append(errs, s.http.Shutdown(ctx)) // closes the listener at once
+	}
 	if s.listener != nil {
-		_ = s.listener.Close() // Shutdown closes it too
+		_ = s.listener.Close() // when Serve had not begun
 	}
 	errs = append(errs, s.live.Stop(ctx))
-	if s.http != nil {
-		errs = append(errs, s.http.Shutdown(ctx))
-	}
 	errs = append(errs, s.broker.Stop(ctx), s.ingest.Stop(ctx))
 	if s.unwatch != nil {
 		s.unwatch()
