@@ -11,11 +11,11 @@ import (
 
 // Bounds of what waits in memory for the log.
 const (
-	frameTarget = 256 << 10        // bytes at which a frame is closed
-	frameMost   = 5000             // messages at which a frame is closed
-	maxSealed   = 32               // closed frames waiting; full: QoS 1 waits, QoS 0 is dropped
-	keepPayload = 4 << 10          // bytes kept of a rejected payload
-	maxWait     = 20 * time.Second // for room, before the sender is told to come back
+	frameTarget = 256 << 10           // bytes at which a frame is closed
+	frameMost   = MaxBatch - maxArray // messages at which a frame is closed: one more payload fits a batch
+	maxSealed   = 32                  // closed frames waiting; full: QoS 1 waits, QoS 0 is dropped
+	keepPayload = 4 << 10             // bytes kept of a rejected payload
+	maxWait     = 20 * time.Second    // for room, before the sender is told to come back
 )
 
 // ack is an acknowledgement owed.

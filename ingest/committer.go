@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"muster/internal/lifecycle"
 )
 
 // Log is the durable log that frames go to. Its frames are numbered from 1
@@ -165,13 +167,24 @@ func (in *Ingest) finishFrame(c committed) {
 		tell(f.acks)
 	}
 	in.recent.push(c)
-	if in.cfg.Observe != nil && len(f.readings) > 0 {
-		in.cfg.Observe(f.readings)
-	}
-	if in.cfg.OnRejected != nil {
-		for i := range f.rejected {
-			in.cfg.OnRejected(f.rejected[i])
+	in.tellRooms(f)
+}
+
+// tellRooms tells the other rooms of a frame; a panic of theirs ends there.
+func (in *Ingest) tellRooms(f *frame) {
+	err := lifecycle.Guard(func() error {
+		if in.cfg.Observe != nil && len(f.readings) > 0 {
+			in.cfg.Observe(f.readings)
 		}
+		for i := range f.rejected {
+			if in.cfg.OnRejected != nil {
+				in.cfg.OnRejected(f.rejected[i])
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		in.cfg.Logger.Error("a room failed on a frame", "err", err)
 	}
 }
 
@@ -260,18 +273,28 @@ func (r *recent) push(c committed) {
 	}
 }
 
-// pop returns frame seq if it is the oldest kept; older ones are let go.
-func (r *recent) pop(seq uint64) (*frame, bool) {
+// peek returns frame seq if it is the oldest kept; older ones are let go.
+func (r *recent) peek(seq uint64) (*frame, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for len(r.queue) > 0 && r.queue[0].seq <= seq {
-		c := r.queue[0]
-		r.queue[0] = committed{}
-		r.queue = r.queue[1:]
-		r.bytes -= c.f.w.size()
-		if c.seq == seq {
-			return c.f, true
-		}
+	for len(r.queue) > 0 && r.queue[0].seq < seq {
+		r.drop()
 	}
-	return nil, false
+	if len(r.queue) == 0 || r.queue[0].seq != seq {
+		return nil, false
+	}
+	return r.queue[0].f, true
+}
+
+// pop lets the oldest frame go.
+func (r *recent) pop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.drop()
+}
+
+func (r *recent) drop() {
+	r.bytes -= r.queue[0].f.w.size()
+	r.queue[0] = committed{}
+	r.queue = r.queue[1:]
 }

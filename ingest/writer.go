@@ -46,17 +46,25 @@ func (in *Ingest) collect(ctx context.Context) (*work, error) {
 	w := &work{to: in.place.Load()}
 	for len(w.readings) < MaxBatch && w.to < in.lastSeq.Load() && ctx.Err() == nil {
 		seq := w.to + 1
-		f, ok := in.recent.pop(seq)
-		if ok {
-			w.readings = append(w.readings, f.readings...)
-			w.rejected = append(w.rejected, f.rejected...)
-			w.bytes += int64(f.w.size())
-			w.to = seq
+		f, ok := in.recent.peek(seq)
+		if !ok {
+			more, err := in.readBack(ctx, w, seq)
+			if err != nil {
+				return nil, err
+			}
+			if !more {
+				break
+			}
 			continue
 		}
-		if err := in.readBack(ctx, w, seq); err != nil {
-			return nil, err
+		if len(w.readings)+len(f.readings) > MaxBatch {
+			break
 		}
+		in.recent.pop()
+		w.readings = append(w.readings, f.readings...)
+		w.rejected = append(w.rejected, f.rejected...)
+		w.bytes += int64(f.w.size())
+		w.to = seq
 	}
 	if w.to == in.place.Load() {
 		return nil, nil
@@ -64,23 +72,29 @@ func (in *Ingest) collect(ctx context.Context) (*work, error) {
 	return w, nil
 }
 
-// readBack adds frame seq, read from the log, to w. A frame that was purged or is
-// damaged is passed over, and said: it can not be had again.
-func (in *Ingest) readBack(ctx context.Context, w *work, seq uint64) error {
+// readBack adds frame seq, read from the log, to w; more is false when it does not
+// fit. A frame that was purged or is damaged is passed over, and said: it can not be
+// had again.
+func (in *Ingest) readBack(ctx context.Context, w *work, seq uint64) (more bool, err error) {
 	body, err := in.cfg.Log.Read(ctx, seq)
 	if err != nil && muster.KindOf(err) != muster.NotFound {
-		return fmt.Errorf("read frame %d: %w", seq, err)
+		return false, fmt.Errorf("read frame %d: %w", seq, err)
 	}
-	w.to = seq
 	if err != nil {
 		in.lostFrame(seq, err)
-		return nil
+		w.to = seq
+		return true, nil
 	}
 	readings, rejected, _, err := readFrame(body, in.layouts.Intern)
 	if err != nil {
 		in.lostFrame(seq, err)
-		return nil
+		w.to = seq
+		return true, nil
 	}
+	if len(w.readings) > 0 && len(w.readings)+len(readings) > MaxBatch {
+		return false, nil
+	}
+	w.to = seq
 	if seq <= in.startLast {
 		in.recoverFrame(readings, rejected)
 	} else {
@@ -88,7 +102,7 @@ func (in *Ingest) readBack(ctx context.Context, w *work, seq uint64) error {
 	}
 	w.readings = append(w.readings, readings...)
 	w.rejected = append(w.rejected, rejected...)
-	return nil
+	return true, nil
 }
 
 func (in *Ingest) lostFrame(seq uint64, err error) {
