@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -269,14 +270,15 @@ func TestTheImagesBinary(t *testing.T) {
 		if err := json.Unmarshal([]byte(healthCommand(t, read(t, "Dockerfile"))), &args); err != nil {
 			t.Fatal(err)
 		}
-		status := http.StatusOK
-		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+		var status atomic.Int64
+		status.Store(http.StatusOK)
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(int(status.Load())) }))
 		defer srv.Close()
 		args[len(args)-1] = srv.Listener.Addr().String()
 		if out, err := run(args[1:]...); err != nil {
 			t.Errorf("a healthy server: %v: %s", err, out)
 		}
-		status = http.StatusServiceUnavailable
+		status.Store(http.StatusServiceUnavailable)
 		if out, err := run(args[1:]...); err == nil {
 			t.Errorf("an unhealthy server passed: %s", out)
 		}

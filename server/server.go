@@ -174,8 +174,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	if s.listener != nil {
 		_ = s.listener.Close() // when Serve had not begun
 	}
-	errs = append(errs, s.live.Stop(ctx))
-	errs = append(errs, s.broker.Stop(ctx), s.ingest.Stop(ctx))
+	errs = append(errs, s.live.Stop(ctx), s.broker.Stop(ctx), s.ingest.Stop(ctx))
 	if s.unwatch != nil {
 		s.unwatch()
 	}
