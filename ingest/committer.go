@@ -160,13 +160,14 @@ func (in *Ingest) finishFrame(c committed) {
 	f := c.f
 	in.observe(f)
 	in.totals.update(func(l *Ledger) { l.receive(uint64(f.count())) })
-	in.applied.Store(c.seq)
+	in.recent.push(c)
+	in.applied.Store(c.seq) // from here on the writer may settle the frame
+	in.recent.signal()
 	if in.cfg.Level == LevelStored {
 		in.stored.add(c.seq, f.acks)
 	} else {
 		tell(f.acks)
 	}
-	in.recent.push(c)
 	in.tellRooms(f)
 }
 
@@ -262,11 +263,15 @@ const maxRecent = 16 << 20 // bytes of frames
 
 func (r *recent) push(c committed) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.bytes < maxRecent {
 		r.queue = append(r.queue, c)
 		r.bytes += c.f.w.size()
 	}
-	r.mu.Unlock()
+}
+
+// signal tells the writer that there is something to store.
+func (r *recent) signal() {
 	select {
 	case r.wake <- struct{}{}:
 	default:

@@ -99,6 +99,7 @@ type Ingest struct {
 	applied   atomic.Uint64 // last frame whose readings are in the latest values
 	unstored  atomic.Int64  // bytes committed in this run and not stored
 	storeDown atomic.Bool
+	trying    atomic.Int64 // when the append under way began, in ns since 1970; 0 for none
 
 	loops *lifecycle.Group
 }
@@ -245,7 +246,7 @@ type Status struct {
 // Status returns the state of the pipeline now.
 func (in *Ingest) Status() Status {
 	return Status{
-		StoreDown: in.storeDown.Load(), UnstoredBytes: in.unstoredBytes(), LogFill: in.fill(),
+		StoreDown: in.isStoreDown(), UnstoredBytes: in.unstoredBytes(), LogFill: in.fill(),
 		Level: string(in.cfg.Level), Ledger: in.Ledger(),
 	}
 }

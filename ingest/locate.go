@@ -110,7 +110,7 @@ func (in *Ingest) drain(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		settled := in.applied.Load() == in.lastSeq.Load() && in.place.Load() == in.lastSeq.Load()
-		if in.builder.empty() && (settled || in.storeDown.Load()) {
+		if in.builder.empty() && (settled || in.isStoreDown()) {
 			break
 		}
 		select {

@@ -83,7 +83,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(m.fill, m.in.fill())
 	gauge(m.unstored, float64(m.in.unstoredBytes()))
 	down := 0.0
-	if m.in.storeDown.Load() {
+	if m.in.isStoreDown() {
 		down = 1
 	}
 	gauge(m.storeDown, down)

@@ -44,7 +44,7 @@ func (in *Ingest) write(ctx context.Context) error {
 // there is none.
 func (in *Ingest) collect(ctx context.Context) (*work, error) {
 	w := &work{to: in.place.Load()}
-	for len(w.readings) < MaxBatch && w.to < in.lastSeq.Load() && ctx.Err() == nil {
+	for len(w.readings) < MaxBatch && w.to < in.applied.Load() && ctx.Err() == nil {
 		seq := w.to + 1
 		f, ok := in.recent.peek(seq)
 		if !ok {
@@ -161,7 +161,9 @@ func (in *Ingest) writerCursor() Cursor {
 func (in *Ingest) try(ctx context.Context, b Batch) ([]Outcome, error) {
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		tctx, cancel := context.WithTimeout(ctx, appendTimeout)
+		in.trying.Store(in.cfg.Now().UnixNano())
 		outcomes, err := in.cfg.Store.Append(tctx, b)
+		in.trying.Store(0)
 		cancel()
 		switch {
 		case err == nil:
@@ -203,6 +205,16 @@ func (in *Ingest) committedAlready(ctx context.Context, b Batch) (bool, error) {
 		return true, nil
 	}
 	return false, muster.Errorf(muster.Conflict, "another writer moved the cursor to %d of %s", have.Seq, have.Incarnation)
+}
+
+// stuckAfter is how long one append may take before the store counts as down.
+const stuckAfter = 5 * time.Second
+
+// isStoreDown says whether the store does not take data: the last try failed, or
+// the one under way hangs.
+func (in *Ingest) isStoreDown() bool {
+	began := in.trying.Load()
+	return in.storeDown.Load() || began != 0 && in.cfg.Now().UnixNano()-began > int64(stuckAfter)
 }
 
 func (in *Ingest) setStoreDown(down bool, err error) {

@@ -41,17 +41,19 @@ func openStores(ctx context.Context, cfg *Config) (*stores, error) {
 }
 
 func (st *stores) openPostgres(ctx context.Context, cfg *Config) error {
+	handles, err := postgres.OpenControl(ctx, cfg.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	if st.control, err = control.Open(ctx, handles, control.Postgres()); err != nil {
+		return err
+	}
 	tel, err := postgres.Open(ctx, cfg.DatabaseURL, cfg.Logger)
 	if err != nil {
 		return err
 	}
 	st.telemetry = tel
-	handles, err := postgres.OpenControl(ctx, cfg.DatabaseURL)
-	if err != nil {
-		return err
-	}
-	st.control, err = control.Open(ctx, handles, control.Postgres())
-	return err
+	return nil
 }
 
 func (st *stores) openSQLite(ctx context.Context, cfg *Config) error {
