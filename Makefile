@@ -26,8 +26,8 @@ lint: ## formatting, vet, golangci-lint, tidy modules, fresh page, dependency li
 deps: ## write deps.txt: the modules that are linked into the binary
 	@scripts/deps.sh write
 
-bench: ## run every benchmark for a second each
-	go test -run '^$$' -bench . -benchmem -benchtime 1s -timeout 60m ./...
+bench: ## print the figures that matter, as ratios against peers in the same run
+	@env=$$(scripts/setup-test.sh) && eval "$$env" && go test ./bench -run '^$$' -bench . -benchtime 1x -timeout 30m -v
 
 soak: build ## run a server with a simulated fleet for SOAK (10m) and balance its ledger
 	@scripts/soak.sh $(SOAK)
