@@ -29,8 +29,9 @@ deps: ## write deps.txt: the modules that are linked into the binary
 bench: ## print the figures that matter, as ratios against peers in the same run
 	@env=$$(scripts/setup-test.sh) && eval "$$env" && go test ./bench -run '^$$' -bench . -benchtime 1x -timeout 30m -v
 
-soak: build ## run a server with a simulated fleet for SOAK (10m) and balance its ledger
+soak: build ## run a simulated fleet for SOAK (10m) and balance its ledger, then kill the server 100 times a test
 	@scripts/soak.sh $(SOAK)
+	@env=$$(scripts/setup-test.sh) && eval "$$env" && MUSTER_SOAK=1 go test ./e2e -run 'Acked|Database' -count 1 -timeout 3h -v
 
 fuzz: ## run every fuzz target for 20 seconds
 	@scripts/fuzz.sh

@@ -160,12 +160,13 @@ func (in *Ingest) finishFrame(c committed) {
 	f := c.f
 	in.observe(f)
 	in.totals.update(func(l *Ledger) { l.receive(uint64(f.count())) })
+	if in.cfg.Level == LevelStored {
+		in.stored.add(c.seq, f.acks)
+	}
 	in.recent.push(c)
 	in.applied.Store(c.seq) // from here on the writer may settle the frame
 	in.recent.signal()
-	if in.cfg.Level == LevelStored {
-		in.stored.add(c.seq, f.acks)
-	} else {
+	if in.cfg.Level != LevelStored {
 		tell(f.acks)
 	}
 	in.tellRooms(f)
@@ -208,10 +209,16 @@ func (in *Ingest) observe(f *frame) {
 	in.fleet.markDirty(dirty)
 }
 
+// tell tells each sender; one that panics keeps nothing from the others.
 func tell(acks []ack) {
-	for _, a := range acks {
-		a.from.Acked(a.token, a.err)
+	for i := range acks {
+		acks[i].tell()
 	}
+}
+
+func (a *ack) tell() {
+	defer func() { _ = recover() }() //nolint:errcheck // the sender's connection counts its own panics
+	a.from.Acked(a.token, a.err)
 }
 
 // storedAcks holds the acknowledgements of level stored until their frame is in

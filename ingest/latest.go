@@ -98,6 +98,7 @@ func (in *Ingest) flushLatest(ctx context.Context) {
 	if to == at && len(ds) == 0 {
 		return
 	}
+	defer func() { in.redirty(ds) }() // what was not saved, also after a panic
 	for {
 		n := min(len(ds), latestRows)
 		cursor := at
@@ -108,7 +109,6 @@ func (in *Ingest) flushLatest(ctx context.Context) {
 			if ctx.Err() == nil {
 				in.cfg.Logger.Warn("saving the latest values failed, trying again", "err", err)
 			}
-			in.redirty(ds)
 			return
 		}
 		if ds = ds[n:]; len(ds) == 0 {

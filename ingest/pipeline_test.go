@@ -449,3 +449,90 @@ func TestAnotherLogIsNoticedAndNothingNewIsSkipped(t *testing.T) {
 	a.wait(t, 1)
 	st.await(t, "the row of the new log", func(s *store) bool { return len(s.rows) == 11 })
 }
+
+// faulty panics once in each of the store's and the log's methods.
+type faulty struct {
+	mu    sync.Mutex
+	fired map[string]bool
+}
+
+func (f *faulty) once(what string) {
+	f.mu.Lock()
+	first := !f.fired[what]
+	f.fired[what] = true
+	f.mu.Unlock()
+	if first {
+		panic(what)
+	}
+}
+
+type faultyStore struct {
+	*store
+	*faulty
+}
+
+func (s faultyStore) Append(ctx context.Context, b ingest.Batch) ([]ingest.Outcome, error) {
+	s.once("append to the store")
+	return s.store.Append(ctx, b)
+}
+
+func (s faultyStore) SaveLatest(ctx context.Context, rows []ingest.LatestRow, c ingest.Cursor) error {
+	s.once("save the latest values")
+	return s.store.SaveLatest(ctx, rows, c)
+}
+
+func (s faultyStore) LoadLatest(ctx context.Context) iter.Seq2[ingest.LatestRow, error] {
+	s.once("load the latest values")
+	return s.store.LoadLatest(ctx)
+}
+
+func (s faultyStore) Sync(ctx context.Context) error {
+	s.once("sync")
+	return s.store.Sync(ctx)
+}
+
+type faultyLog struct {
+	ingest.Log
+	*faulty
+}
+
+func (l faultyLog) Append(ctx context.Context, id string, frame []byte) (uint64, error) {
+	l.once("append to the log")
+	return l.Log.Append(ctx, id, frame)
+}
+
+func TestEveryLoopSurvivesAPanicAndNothingIsLost(t *testing.T) {
+	st := newStore()
+	f := &faulty{fired: map[string]bool{}}
+	r := start(t, t.TempDir(), st, func(c *ingest.Config) {
+		c.Log = faultyLog{c.Log, f}
+		c.Store, c.Latest = faultyStore{st, f}, faultyStore{st, f}
+		c.Observe = func([]muster.Reading) { f.once("observe") }
+		c.OnRejected = func(muster.Rejected) { f.once("rejected") }
+	})
+	a := newAcks()
+	for i := range 100 {
+		r.send(t, "d", fmt.Sprintf(`{"i":%d}`, i), a, uint64(i))
+	}
+	r.send(t, "d", `bad`, a, 100)
+	r.send(t, "d", `{"i":100}`, panicking{}, 101)
+	r.send(t, "d", `{"i":101}`, a, 102)
+	a.wait(t, 102)
+	st.await(t, "every row", func(s *store) bool { return len(s.rows) == 102 && len(s.rejected) == 1 })
+	st.await(t, "the latest values", func(s *store) bool { return len(s.saved["d"].Values) == 1 })
+	awaitQueueEmpty(t, r)
+	r.balanced(t, ingest.Ledger{Received: 103, Stored: 102, Rejected: 1})
+	restarts := map[string]int{}
+	for _, l := range r.in.Loops() {
+		restarts[l.Name] = l.Restarts
+	}
+	for _, name := range []string{"ingest-committer", "ingest-writer", "ingest-latest"} {
+		if restarts[name] == 0 {
+			t.Errorf("%s was not restarted: %v", name, restarts)
+		}
+	}
+}
+
+type panicking struct{}
+
+func (panicking) Acked(uint64, error) { panic("acked") }
