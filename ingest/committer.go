@@ -209,7 +209,8 @@ func (in *Ingest) observe(f *frame) {
 	in.fleet.markDirty(dirty)
 }
 
-// tell tells each sender; one that panics keeps nothing from the others.
+// tell tells each sender; one that panics keeps nothing from the others, and its
+// room counts that.
 func tell(acks []ack) {
 	for i := range acks {
 		acks[i].tell()
@@ -217,7 +218,7 @@ func tell(acks []ack) {
 }
 
 func (a *ack) tell() {
-	defer func() { _ = recover() }() //nolint:errcheck // the sender's connection counts its own panics
+	defer func() { _ = recover() }()
 	a.from.Acked(a.token, a.err)
 }
 
