@@ -130,7 +130,7 @@ func (a *Accounts) deleteKey(ctx context.Context, id string) error {
 // another value replaces the one before. Invalid unless key is mst_ and at least
 // 20 printable ASCII characters.
 func (a *Accounts) EnsureAdminKey(ctx context.Context, key string) error {
-	if err := checkGivenKey(key); err != nil {
+	if err := CheckGivenKey(key); err != nil {
 		return err
 	}
 	return a.change(ctx, func(ctx context.Context) error {
@@ -164,7 +164,9 @@ func (a *Accounts) dropOldAdminKeys(ctx context.Context, keep [32]byte) error {
 	return nil
 }
 
-func checkGivenKey(key string) error {
+// CheckGivenKey returns Invalid unless key may be the value of MUSTER_ADMIN_KEY:
+// mst_ and at least 20 printable ASCII characters.
+func CheckGivenKey(key string) error {
 	rest, ok := strings.CutPrefix(key, keyPrefix)
 	if !ok || len(rest) < minGivenKey || len(key) > maxSecret {
 		return muster.Errorf(muster.Invalid, "%s must be %s and %d to %d characters", AdminKeyName, keyPrefix, minGivenKey, maxSecret-len(keyPrefix))

@@ -174,6 +174,9 @@ func (a *API) listDevices(_ context.Context, in *struct {
 	After string `query:"after" maxLength:"128" doc:"The cursor of the page before"`
 },
 ) (*body[page[device]], error) {
+	if err := devices.CheckSearch(in.Q); err != nil {
+		return nil, err
+	}
 	found, next := a.Registry.List(muster.DeviceID(in.After), in.Limit, in.Q)
 	items := make([]device, len(found))
 	for i, d := range found {

@@ -29,6 +29,7 @@ type ack struct {
 type frame struct {
 	w            *frameWriter
 	began        time.Time
+	bytes        int64     // in the log, set when it is durable
 	numbers      []float64 // backs the readings' Numbers
 	readings     []muster.Reading
 	devices      []*device // of readings

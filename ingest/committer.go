@@ -120,7 +120,8 @@ func (in *Ingest) commitFrame(ctx context.Context, f *frame) {
 		if err == nil {
 			in.total += uint64(f.count())
 			in.frames++
-			in.unstored.Add(int64(len(body)))
+			f.bytes = int64(len(body))
+			in.unstored.Add(f.bytes)
 			in.lastSeq.Store(seq)
 			in.metrics.frame(f.count(), len(body), in.cfg.Now().Sub(began))
 			in.builder.done()
@@ -263,7 +264,7 @@ func (s *storedAcks) release(seq uint64) {
 type recent struct {
 	mu    sync.Mutex
 	queue []committed
-	bytes int
+	bytes int64
 	wake  chan struct{}
 }
 
@@ -274,7 +275,7 @@ func (r *recent) push(c committed) {
 	defer r.mu.Unlock()
 	if r.bytes < maxRecent {
 		r.queue = append(r.queue, c)
-		r.bytes += c.f.w.size()
+		r.bytes += c.f.bytes
 	}
 }
 
@@ -307,7 +308,7 @@ func (r *recent) pop() {
 }
 
 func (r *recent) drop() {
-	r.bytes -= r.queue[0].f.w.size()
+	r.bytes -= r.queue[0].f.bytes
 	r.queue[0] = committed{}
 	r.queue = r.queue[1:]
 }

@@ -228,6 +228,26 @@ func (r *rig) balanced(t *testing.T, want ingest.Ledger) {
 	if !got.Balanced() || got != want {
 		t.Errorf("ledger %+v (balanced: %v), want %+v", got, got.Balanced(), want)
 	}
+	r.settled(t)
+}
+
+// settled checks that an empty queue weighs nothing: the watermarks go by it.
+func (r *rig) settled(t *testing.T) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		st := r.in.Status()
+		if st.Ledger.Queued > 0 || st.UnstoredBytes == 0 {
+			return
+		}
+		select {
+		case <-tick.C: // the bytes are booked just after the messages
+		case <-deadline:
+			t.Fatalf("%d bytes are left unstored with an empty queue", st.UnstoredBytes)
+		}
+	}
 }
 
 func awaitQueueEmpty(t *testing.T, r *rig) {

@@ -63,7 +63,7 @@ func (in *Ingest) collect(ctx context.Context) (*work, error) {
 		in.recent.pop()
 		w.readings = append(w.readings, f.readings...)
 		w.rejected = append(w.rejected, f.rejected...)
-		w.bytes += int64(f.w.size())
+		w.bytes += f.bytes
 		w.to = seq
 	}
 	if w.to == in.place.Load() {

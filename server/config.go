@@ -1,15 +1,19 @@
 package server
 
 import (
+	"errors"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
 	"muster"
+	"muster/accounts"
 	"muster/ingest"
 )
 
@@ -50,8 +54,23 @@ func (c *Config) check() error {
 		return err
 	}
 	if c.DatabaseURL != "" {
-		if u, err := url.Parse(c.DatabaseURL); err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		u, err := url.Parse(c.DatabaseURL)
+		if err != nil { // its text may hold the password
+			return muster.Errorf(muster.Invalid, "the database URL is not a valid URL")
+		}
+		if u.Scheme != "postgres" && u.Scheme != "postgresql" {
 			return muster.Errorf(muster.Invalid, "the database URL does not begin with postgres://")
+		}
+	}
+	if c.HTTPAddr == c.MQTTAddr && !strings.HasSuffix(c.HTTPAddr, ":0") {
+		return muster.Errorf(muster.Invalid, "http and mqtt can not both listen on %s", c.HTTPAddr)
+	}
+	if c.DataDir == "" {
+		return muster.Errorf(muster.Invalid, "the data directory is not named")
+	}
+	if c.AdminKey != "" {
+		if err := accounts.CheckGivenKey(c.AdminKey); err != nil {
+			return err
 		}
 	}
 	for _, addr := range []string{c.HTTPAddr, c.MQTTAddr} {
@@ -83,6 +102,28 @@ func probePort(addr string) error {
 	return l.Close()
 }
 
+// probeFiles says now that what the data directory holds cannot be written.
+func probeFiles(dir string) error {
+	for _, name := range []string{"control.db", "telemetry.db"} {
+		f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR, 0)
+		if err == nil {
+			err = f.Close()
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return muster.Errorf(muster.Invalid, "cannot write to the data directory: %w", err)
+		}
+	}
+	log := filepath.Join(dir, "log")
+	if err := os.MkdirAll(log, 0o750); err != nil {
+		return muster.Errorf(muster.Invalid, "cannot write to the data directory: %w", err)
+	}
+	f, err := os.CreateTemp(log, "probe-*")
+	if err != nil {
+		return muster.Errorf(muster.Invalid, "cannot write to the log's directory: %w", err)
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
 // lockDir makes the data directory and locks it against a second server; the lock
 // ends with the file or the process.
 func lockDir(dir string) (*os.File, error) {
@@ -92,6 +133,10 @@ func lockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, muster.Errorf(muster.Invalid, "cannot write to the data directory: %w", err)
+	}
+	if err := probeFiles(dir); err != nil {
+		_ = f.Close()
+		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = f.Close()

@@ -76,6 +76,9 @@ const maxScan = 1_000_000
 // List implements live.Fleet.
 func (f *fleet) List(_ context.Context, q live.ListQuery) (live.ListPage, error) {
 	var page live.ListPage
+	if err := devices.CheckSearch(q.Q); err != nil {
+		return page, err
+	}
 	ids := f.matching(q.Q)
 	page.Total = len(ids)
 	start := 0

@@ -19,6 +19,7 @@ export type Range = (typeof RANGES)[number];
 const PAGE = 1000; // readings per request
 const PAGES = 20; // requests per range: the newest 20,000 readings are drawn
 const REJECTED = 20;
+const CATCH_UP_MS = 2000; // between looks for readings that live frames left out
 
 export interface History {
   state: "loading" | "done" | "cut" | "failed";
@@ -46,6 +47,10 @@ export class DeviceModel {
   private stop = new AbortController();
   private rejectedSeen = -1;
   private rejectedBusy = false;
+  private caught = 0; // ms, the newest reading that came from the API
+  private caughtAt = 0;
+  private storedSeen = -1;
+  private catching = false;
 
   constructor(readonly id: string) {
     this.path = "/devices/" + encodeURIComponent(id);
@@ -93,6 +98,7 @@ export class DeviceModel {
     if (!isLive()) return;
     this.edge.value = now;
     for (const s of this.series.values()) s.forget(now - this.range.peek().ms * 1.1);
+    void this.catchUp(now);
   }
 
   private takeSnapshot(f: Frame): void {
@@ -157,6 +163,7 @@ export class DeviceModel {
         readings += got.items.length;
         oldest = got.items.length ? Date.parse(got.items[got.items.length - 1]!.time) : oldest;
         this.absorb(got.items);
+        if (page === 0) this.caught = got.items.length ? Date.parse(got.items[0]!.time) : from;
         const done = !got.next;
         this.history.value = { state: done ? "done" : "loading", readings, from: done ? from : oldest, error: "" };
         if (done) return;
@@ -166,6 +173,35 @@ export class DeviceModel {
     } catch (e) {
       if (stop.signal.aborted || (e instanceof ApiError && e.status === 401)) return;
       this.history.value = { state: "failed", readings, from: oldest, error: message(e) };
+    }
+  }
+
+  /** Fetches the readings that live frames left out: those carry only the newest
+   * value of each key, a few times a second. */
+  private async catchUp(now: number): Promise<void> {
+    const ledger = this.item.peek()?.ledger;
+    const state = this.history.peek().state;
+    const stored = ledger ? ledger.stored + ledger.replaced : this.storedSeen;
+    if (this.catching || stored === this.storedSeen || now - this.caughtAt < CATCH_UP_MS) return;
+    if (state !== "done" && state !== "cut") return;
+    this.catching = true;
+    this.caughtAt = now;
+    this.storedSeen = stored;
+    const p = new URLSearchParams({
+      from: new Date(this.caught).toISOString(), to: new Date(now + 1000).toISOString(),
+      limit: String(PAGE), order: "desc", format: "json",
+    });
+    try {
+      const got = await call<Page<Reading>>("GET", `${this.path}/telemetry?${p}`, undefined, this.stop.signal);
+      const fresh = got.items.filter((r) => Date.parse(r.time) > this.caught);
+      this.absorb(fresh);
+      if (fresh.length > 0) this.caught = Date.parse(fresh[0]!.time);
+      const h = this.history.peek();
+      this.history.value = { ...h, readings: h.readings + fresh.length };
+    } catch {
+      this.storedSeen = -1; // the next tick tries again
+    } finally {
+      this.catching = false;
     }
   }
 

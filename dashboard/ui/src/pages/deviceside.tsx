@@ -12,7 +12,7 @@ const T = {
   value: "Value",
   age: "Age",
   ledger: "Messages",
-  ledgerNote: "where every one of them is",
+  ledgerNote: "since the server started",
   rejected: "Rejected",
   newest: (n: number, all: number) => (n < all ? `the newest ${n} of ${count(all)}` : ""),
   bytes: (n: number) => `${count(n)} bytes`,
