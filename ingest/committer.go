@@ -168,7 +168,7 @@ func (in *Ingest) finishFrame(c committed) {
 	in.applied.Store(c.seq) // from here on the writer may settle the frame
 	in.recent.signal()
 	if in.cfg.Level != LevelStored {
-		tell(f.acks)
+		in.tell(f.acks)
 	}
 	in.tellRooms(f)
 }
@@ -210,17 +210,21 @@ func (in *Ingest) observe(f *frame) {
 	in.fleet.markDirty(dirty)
 }
 
-// tell tells each sender; one that panics keeps nothing from the others, and its
-// room counts that.
-func tell(acks []ack) {
+// tell tells each sender; one that panics keeps nothing from the others.
+func (in *Ingest) tell(acks []ack) {
 	for i := range acks {
-		acks[i].tell()
+		if v := acks[i].tell(); v != nil {
+			in.metrics.ackPanics.Inc()
+			in.cfg.Logger.Error("a sender failed on its acknowledgement", "panic", v)
+		}
 	}
 }
 
-func (a *ack) tell() {
-	defer func() { _ = recover() }()
+// tell returns the sender's panic, nil when there was none.
+func (a *ack) tell() (panicked any) {
+	defer func() { panicked = recover() }()
 	a.from.Acked(a.token, a.err)
+	return nil
 }
 
 // storedAcks holds the acknowledgements of level stored until their frame is in
@@ -244,19 +248,17 @@ func (s *storedAcks) add(seq uint64, acks []ack) {
 	s.queue = append(s.queue, owed{seq, acks})
 }
 
-// release tells the acknowledgements of the frames up to and with seq.
-func (s *storedAcks) release(seq uint64) {
+// release returns the acknowledgements of the frames up to and with seq, in order.
+func (s *storedAcks) release(seq uint64) []owed {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	n := 0
 	for n < len(s.queue) && s.queue[n].seq <= seq {
 		n++
 	}
 	due := s.queue[:n]
 	s.queue = s.queue[n:]
-	s.mu.Unlock()
-	for _, o := range due {
-		tell(o.acks)
-	}
+	return due
 }
 
 // recent hands committed frames to the writer without reading them back. It is

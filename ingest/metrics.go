@@ -21,6 +21,7 @@ type metrics struct {
 	appendErrors prometheus.Counter
 	lostFrames   prometheus.Counter
 	logLost      prometheus.Counter
+	ackPanics    prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, in *Ingest) *metrics {
@@ -54,8 +55,9 @@ func newMetrics(reg prometheus.Registerer, in *Ingest) *metrics {
 	m.appendErrors = counter("muster_log_append_errors_total", "Failed tries to append to the log.")
 	m.lostFrames = counter("muster_log_lost_frames_total", "Frames of the log that could not be read.")
 	m.logLost = counter("muster_log_lost_total", "Starts at which the log was not the one the store was written from.")
+	m.ackPanics = counter("muster_ingest_ack_panics_total", "Senders that panicked when told of an acknowledgement.")
 	if reg != nil {
-		reg.MustRegister(m, m.frames, m.frameSize, m.appendSecs, m.storeSecs, m.appendErrors, m.lostFrames, m.logLost)
+		reg.MustRegister(m, m.frames, m.frameSize, m.appendSecs, m.storeSecs, m.appendErrors, m.lostFrames, m.logLost, m.ackPanics)
 	}
 	return m
 }

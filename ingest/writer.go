@@ -145,7 +145,9 @@ func (in *Ingest) storeWork(ctx context.Context, w *work) error {
 	in.cursorMu.Unlock()
 	in.place.Store(w.to)
 	in.unstored.Add(-w.bytes)
-	in.stored.release(w.to)
+	for _, o := range in.stored.release(w.to) {
+		in.tell(o.acks)
+	}
 	in.builder.broadcast()
 	return nil
 }
