@@ -18,26 +18,32 @@ const authShards = 64
 // half of their hash and compared in constant time as a whole.
 type authIndex struct {
 	seed   maphash.Seed
-	decoy  [][32]byte // stands for the secrets of a device that has none
+	decoy  []secretOf // stands for the secrets of a device that has none
 	shards [authShards]authShard
 }
 
 type authShard struct {
 	mu      sync.RWMutex
 	tokens  map[[16]byte]tokenOwner
-	secrets map[muster.DeviceID][][32]byte // lists are replaced, never changed in place
+	secrets map[muster.DeviceID][]secretOf // lists are replaced, never changed in place
 }
 
 type tokenOwner struct {
-	hash   [32]byte
-	device muster.DeviceID
+	hash       [32]byte
+	device     muster.DeviceID
+	credential string // its id
+}
+
+type secretOf struct {
+	hash       [32]byte
+	credential string // its id
 }
 
 func newAuthIndex() *authIndex {
-	x := &authIndex{seed: maphash.MakeSeed(), decoy: [][32]byte{sha256.Sum256([]byte(rand.Text()))}}
+	x := &authIndex{seed: maphash.MakeSeed(), decoy: []secretOf{{hash: sha256.Sum256([]byte(rand.Text()))}}}
 	for i := range x.shards {
 		x.shards[i].tokens = map[[16]byte]tokenOwner{}
-		x.shards[i].secrets = map[muster.DeviceID][][32]byte{}
+		x.shards[i].secrets = map[muster.DeviceID][]secretOf{}
 	}
 	return x
 }
@@ -55,13 +61,13 @@ func (x *authIndex) add(c Credential) {
 		s, key := x.ofToken(c.Hash)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.tokens[key] = tokenOwner{c.Hash, c.Device}
+		s.tokens[key] = tokenOwner{c.Hash, c.Device, c.ID}
 		return
 	}
 	s := x.ofDevice(c.Device)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.secrets[c.Device] = append(slices.Clone(s.secrets[c.Device]), c.Hash)
+	s.secrets[c.Device] = append(slices.Clone(s.secrets[c.Device]), secretOf{c.Hash, c.ID})
 }
 
 func (x *authIndex) remove(c Credential) {
@@ -76,7 +82,7 @@ func (x *authIndex) remove(c Credential) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	left := slices.Clone(s.secrets[c.Device])
-	if i := slices.Index(left, c.Hash); i >= 0 {
+	if i := slices.Index(left, secretOf{c.Hash, c.ID}); i >= 0 {
 		left = slices.Delete(left, i, i+1)
 	}
 	if len(left) == 0 {
@@ -96,17 +102,17 @@ func (x *authIndex) taken(hash [32]byte) bool {
 	return ok
 }
 
-// token returns the device whose token has this hash.
-func (x *authIndex) token(hash [32]byte) (muster.DeviceID, bool) {
+// token returns the owner of the token that has this hash.
+func (x *authIndex) token(hash [32]byte) (tokenOwner, bool) {
 	s, key := x.ofToken(hash)
 	s.mu.RLock()
 	o := s.tokens[key] // of an unknown token: the zero hash, compared all the same
 	s.mu.RUnlock()
-	return o.device, subtle.ConstantTimeCompare(o.hash[:], hash[:]) == 1
+	return o, subtle.ConstantTimeCompare(o.hash[:], hash[:]) == 1
 }
 
-// secret says whether id has a secret with this hash.
-func (x *authIndex) secret(id muster.DeviceID, hash [32]byte) bool {
+// secret returns the id of id's secret that has this hash.
+func (x *authIndex) secret(id muster.DeviceID, hash [32]byte) (credential string, ok bool) {
 	s := x.ofDevice(id)
 	s.mu.RLock()
 	hashes := s.secrets[id]
@@ -114,31 +120,35 @@ func (x *authIndex) secret(id muster.DeviceID, hash [32]byte) bool {
 	if len(hashes) == 0 {
 		hashes = x.decoy
 	}
-	match := 0
+	at, match := 0, 0
 	for i := range hashes {
-		match |= subtle.ConstantTimeCompare(hashes[i][:], hash[:])
+		same := subtle.ConstantTimeCompare(hashes[i].hash[:], hash[:])
+		at = subtle.ConstantTimeSelect(same, i, at)
+		match |= same
 	}
-	return match == 1
+	return hashes[at].credential, match == 1
 }
 
-// Authenticate returns the device that a client is, in memory: a token alone as
-// user name with any password, or a device id with its secret as password. An
-// unknown user name and a wrong secret cost and answer the same: Unauthorized.
-func (r *Registry) Authenticate(username string, password []byte) (muster.DeviceID, error) {
+// Authenticate returns the device that a client is and the id of the credential it
+// presents, in memory: a token alone as user name with any password, or a device id
+// with its secret as password. An unknown user name and a wrong secret cost and
+// answer the same: Unauthorized. The credential may be revoked as soon as this
+// returns: see Refresh.
+func (r *Registry) Authenticate(username string, password []byte) (device muster.DeviceID, credential string, err error) {
 	if len(username) > maxGiven || len(password) > maxGiven {
-		return "", errCredentials()
+		return "", "", errCredentials()
 	}
 	asToken := sha256.Sum256([]byte(username))
 	asSecret := sha256.Sum256(password)
 	owner, isToken := r.auth.token(asToken)
-	isSecret := r.auth.secret(muster.DeviceID(username), asSecret)
+	secret, isSecret := r.auth.secret(muster.DeviceID(username), asSecret)
 	switch {
 	case isSecret:
-		return muster.DeviceID(username), nil
+		return muster.DeviceID(username), secret, nil
 	case isToken:
-		return owner, nil
+		return owner.device, owner.credential, nil
 	default:
-		return "", errCredentials()
+		return "", "", errCredentials()
 	}
 }
 

@@ -1,6 +1,7 @@
 package devices
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -20,10 +21,16 @@ type Spec struct {
 	// Given is the token or secret itself when the user chose it (see
 	// AddCredential for its limits); empty lets Muster make one.
 	Given string
+	// Profile is the name of a profile that exists, empty for DefaultProfile.
+	Profile string
+	// Parent is the gateway that the device belongs to, empty for none: a device that
+	// exists or is made in the same batch. See MaxDepth.
+	Parent muster.DeviceID
 }
 
 // Create makes one device, and with it the credential its Spec asks for. Issued
-// is zero when none was asked for. A taken id or token is a Conflict.
+// is zero when none was asked for. A taken id or token is a Conflict, a profile or
+// parent that does not exist Invalid.
 func (r *Registry) Create(ctx context.Context, s Spec) (Device, Issued, error) {
 	ds, is, err := r.CreateMany(ctx, []Spec{s})
 	if err != nil {
@@ -44,6 +51,9 @@ func (r *Registry) CreateMany(ctx context.Context, specs []Spec) ([]Device, []Is
 	}
 	err = r.change(ctx, func(ctx context.Context) error {
 		if err := r.checkFree(b); err != nil {
+			return err
+		}
+		if err := r.checkPlaces(b); err != nil {
 			return err
 		}
 		if err := r.store.InsertDevices(ctx, b.devices, b.creds); err != nil {
@@ -84,7 +94,9 @@ func (r *Registry) prepare(specs []Spec) (*batch, error) {
 		if err := checkName(s.Name); err != nil {
 			return nil, err
 		}
-		b.devices = append(b.devices, Device{ID: s.ID, Name: s.Name, Created: at})
+		b.devices = append(b.devices, Device{
+			ID: s.ID, Name: s.Name, Created: at, Profile: cmp.Or(s.Profile, DefaultProfile), Parent: s.Parent,
+		})
 		if s.Credential == "" {
 			b.issued = append(b.issued, Issued{})
 			continue
@@ -168,7 +180,11 @@ func (r *Registry) insert(added []*entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, e := range added {
+		r.useProfile(e)
 		r.byID[e.ID] = e
+	}
+	for _, e := range added {
+		r.link(e)
 	}
 	if len(added) == 1 {
 		i, _ := slices.BinarySearchFunc(r.order, added[0], compareEntries)
@@ -191,37 +207,45 @@ func merge(a, b []*entry) []*entry {
 	return append(append(out, a...), b...)
 }
 
-// Delete removes a device with its credentials and presence and reports it to
-// OnRevoked, or returns NotFound.
+// Delete removes a device with its credentials and presence, and reports it and
+// its parent to OnRights. Its children have no parent then. NotFound when there is no
+// such device.
 func (r *Registry) Delete(ctx context.Context, id muster.DeviceID) error {
-	err := r.change(ctx, func(ctx context.Context) error { return r.delete(ctx, id) })
+	var parent muster.DeviceID
+	var children []muster.DeviceID
+	err := r.change(ctx, func(ctx context.Context) (err error) {
+		parent, children, err = r.delete(ctx, id)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	r.onRevoked(id)
-	r.watch.changed([]muster.DeviceID{id})
+	r.onRights(func(d muster.DeviceID, _ string) bool { return d == id || parent != "" && d == parent })
+	r.watch.changed(append([]muster.DeviceID{id}, children...))
 	return nil
 }
 
-func (r *Registry) delete(ctx context.Context, id muster.DeviceID) error {
+func (r *Registry) delete(ctx context.Context, id muster.DeviceID) (parent muster.DeviceID, children []muster.DeviceID, err error) {
 	e, err := r.entry(id)
 	if err != nil {
-		return err
+		return "", nil, err
 	}
 	if err := r.store.DeleteDevice(ctx, id); err != nil {
-		return fmt.Errorf("delete device: %w", err)
+		return "", nil, fmt.Errorf("delete device: %w", err)
 	}
+	parent = e.Parent
 	for _, cred := range e.creds {
 		r.auth.remove(cred)
 	}
 	r.mu.Lock()
+	children = r.cutOff(e)
 	delete(r.byID, id)
 	if i, ok := slices.BinarySearchFunc(r.order, e, compareEntries); ok {
 		r.order = slices.Delete(r.order, i, i+1)
 	}
 	r.mu.Unlock()
 	r.presence.remove(id)
-	return nil
+	return parent, children, nil
 }
 
 // entry returns id's entry. Only the holder of the turn may use what changes in it.

@@ -144,14 +144,14 @@ func (r *Registry) Credentials(device muster.DeviceID) ([]Credential, error) {
 	return slices.Clone(e.creds), nil
 }
 
-// RemoveCredential revokes one credential and reports its device to OnRevoked.
-// NotFound when the device or the credential is not there.
+// RemoveCredential revokes one credential and reports those who came in by it to
+// OnRights; the device's other connections stay. NotFound when the device or the credential is not there.
 func (r *Registry) RemoveCredential(ctx context.Context, device muster.DeviceID, id string) error {
 	err := r.change(ctx, func(ctx context.Context) error { return r.removeCredential(ctx, device, id) })
 	if err != nil {
 		return err
 	}
-	r.onRevoked(device)
+	r.onRights(func(d muster.DeviceID, credential string) bool { return d == device && credential == id })
 	r.watch.changed([]muster.DeviceID{device})
 	return nil
 }

@@ -1,5 +1,6 @@
 // Package devices is the registry: which devices exist, which credentials they
-// have, and whether they are connected. The whole registry is held in memory and
+// have, what their profiles allow them beside their own topics, which gateway they
+// belong to, and whether they are connected. The whole registry is held in memory and
 // written through to its store, so that every right is decided without a
 // database call.
 //

@@ -26,6 +26,7 @@ type memory struct {
 	devices  map[muster.DeviceID]devices.Device
 	creds    map[string]devices.Credential
 	presence map[muster.DeviceID]devices.PresenceRow
+	profiles map[string]devices.Profile
 	batches  []int // sizes of SavePresence
 	down     bool
 }
@@ -35,6 +36,7 @@ func newMemory() *memory {
 		devices:  map[muster.DeviceID]devices.Device{},
 		creds:    map[string]devices.Credential{},
 		presence: map[muster.DeviceID]devices.PresenceRow{},
+		profiles: map[string]devices.Profile{},
 	}
 }
 
@@ -102,7 +104,41 @@ func (m *memory) DeleteDevice(ctx context.Context, id muster.DeviceID) error {
 		}
 		delete(m.devices, id)
 		delete(m.presence, id)
+		for child, d := range m.devices {
+			if d.Parent == id {
+				d.Parent = ""
+				m.devices[child] = d
+			}
+		}
 		maps.DeleteFunc(m.creds, func(_ string, c devices.Credential) bool { return c.Device == id })
+		return nil
+	})
+}
+
+func (m *memory) UpdateDevice(ctx context.Context, d devices.Device) error {
+	return m.do(ctx, func() error {
+		if _, ok := m.devices[d.ID]; !ok {
+			return muster.Errorf(muster.NotFound, "no device")
+		}
+		m.devices[d.ID] = d
+		return nil
+	})
+}
+
+func (m *memory) LoadProfiles(ctx context.Context, fn func(devices.Profile) error) error {
+	return m.do(ctx, func() error { return each(slices.Collect(maps.Values(m.profiles)), fn) })
+}
+
+func (m *memory) PutProfile(ctx context.Context, p devices.Profile) error {
+	return m.do(ctx, func() error { m.profiles[p.Name] = p; return nil })
+}
+
+func (m *memory) DeleteProfile(ctx context.Context, name string) error {
+	return m.do(ctx, func() error {
+		if _, ok := m.profiles[name]; !ok {
+			return muster.Errorf(muster.NotFound, "no profile")
+		}
+		delete(m.profiles, name)
 		return nil
 	})
 }

@@ -95,10 +95,10 @@ func (t *tracker) set(id muster.DeviceID, p *presence, s muster.PresenceState, s
 }
 
 // Connected records that a device has a new connection. One for a device that
-// was deleted meanwhile is reported to OnRevoked, so that it is cut.
+// was deleted meanwhile is reported to OnRights, so that it is cut.
 func (r *Registry) Connected(c Connection) {
 	if !r.presence.connected(c) {
-		r.onRevoked(c.Device)
+		r.onRights(func(id muster.DeviceID, _ string) bool { return id == c.Device })
 		return
 	}
 	r.watch.changed([]muster.DeviceID{c.Device})

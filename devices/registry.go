@@ -23,9 +23,11 @@ const (
 
 // Options are the parts of a Registry that belong to other rooms. Each may be nil.
 type Options struct {
-	// OnRevoked is called after a device or one of its credentials is gone, so that
-	// its live connections can be cut. It is called without a lock held.
-	OnRevoked func(muster.DeviceID)
+	// OnRights is called after a change of what devices may do, so that their live
+	// connections can be cut or get their new rights: affects says whether the
+	// change is about a connection of device that came in by credential. It is called
+	// without a lock held, after the change can be seen, and must not keep affects.
+	OnRights func(affects func(device muster.DeviceID, credential string) bool)
 	// LastSeen returns when a device's last packet arrived, 0 if it is not known.
 	// It is asked at every flush and read of presence and must be quick.
 	LastSeen func(muster.DeviceID) muster.Micros
@@ -35,41 +37,44 @@ type Options struct {
 // writes changes through to its Store. It is safe for concurrent use; reads
 // never wait for the store.
 type Registry struct {
-	store     Store
-	now       func() time.Time
-	log       *slog.Logger
-	onRevoked func(muster.DeviceID)
-	lastSeen  func(muster.DeviceID) muster.Micros
+	store    Store
+	now      func() time.Time
+	log      *slog.Logger
+	onRights func(affects func(muster.DeviceID, string) bool)
+	lastSeen func(muster.DeviceID) muster.Micros
 
 	turn chan struct{} // held by the one change in flight; readers never take it
 
-	mu    sync.RWMutex
-	byID  map[muster.DeviceID]*entry
-	order []*entry // sorted by id
+	mu       sync.RWMutex
+	byID     map[muster.DeviceID]*entry
+	order    []*entry            // sorted by id
+	profiles map[string]*profile // at most MaxProfiles
 
 	auth     *authIndex
 	presence tracker
 	watch    watchers
 }
 
-// entry is one device. Its Device never changes; creds is replaced, never
-// changed in place, under Registry.mu.
+// entry is one device. Its id never changes. The rest changes under Registry.mu,
+// by the holder of the turn; creds is replaced, never changed in place.
 type entry struct {
 	Device
-	creds []Credential
+	creds    []Credential
+	children []muster.DeviceID // sorted
 }
 
 // NewRegistry returns an empty registry: Load fills it. now gives the time of
 // all that is recorded.
 func NewRegistry(store Store, now func() time.Time, log *slog.Logger, o Options) *Registry {
 	r := &Registry{
-		store: store, now: now, log: log, onRevoked: o.OnRevoked, lastSeen: o.LastSeen,
-		turn: make(chan struct{}, 1),
-		byID: map[muster.DeviceID]*entry{},
-		auth: newAuthIndex(),
+		store: store, now: now, log: log, onRights: o.OnRights, lastSeen: o.LastSeen,
+		turn:     make(chan struct{}, 1),
+		byID:     map[muster.DeviceID]*entry{},
+		profiles: map[string]*profile{DefaultProfile: {Profile: Profile{Name: DefaultProfile}}},
+		auth:     newAuthIndex(),
 	}
-	if r.onRevoked == nil {
-		r.onRevoked = func(muster.DeviceID) {}
+	if r.onRights == nil {
+		r.onRights = func(func(muster.DeviceID, string) bool) {}
 	}
 	if r.lastSeen == nil {
 		r.lastSeen = func(muster.DeviceID) muster.Micros { return 0 }
@@ -82,15 +87,23 @@ func NewRegistry(store Store, now func() time.Time, log *slog.Logger, o Options)
 // A device that was online when the server went down becomes unknown: Run
 // declares it offline when it is not back in time.
 func (r *Registry) Load(ctx context.Context) error {
-	if err := r.store.LoadDevices(ctx, r.loadDevice); err != nil {
+	if err := r.store.LoadProfiles(ctx, r.loadProfile); err != nil {
+		return fmt.Errorf("load profiles: %w", err)
+	}
+	lost := 0
+	err := r.store.LoadDevices(ctx, func(d Device) error { return r.loadDevice(d, &lost) })
+	if err != nil {
 		return fmt.Errorf("load devices: %w", err)
 	}
 	r.sortOrder()
+	if lost += r.linkParents(); lost > 0 {
+		r.log.Warn("devices have a profile or parent that cannot be theirs and go without", "devices", lost)
+	}
 	if err := r.store.LoadCredentials(ctx, r.loadCredential); err != nil {
 		return fmt.Errorf("load credentials: %w", err)
 	}
 	at := muster.MicrosOf(r.now())
-	err := r.store.LoadPresence(ctx, func(row PresenceRow) error {
+	err = r.store.LoadPresence(ctx, func(row PresenceRow) error {
 		r.presence.load(row, at)
 		return nil
 	})
@@ -101,12 +114,19 @@ func (r *Registry) Load(ctx context.Context) error {
 	return nil
 }
 
-func (r *Registry) loadDevice(d Device) error {
+// loadDevice counts in lost a device whose profile is not there, an inconsistent
+// store's: it gets no further rights.
+func (r *Registry) loadDevice(d Device, lost *int) error {
 	if _, err := muster.ParseDeviceID(string(d.ID)); err != nil {
 		return fmt.Errorf("stored device: %w", err)
 	}
 	r.mu.Lock()
+	if _, ok := r.profiles[d.Profile]; !ok {
+		d.Profile = DefaultProfile
+		*lost++
+	}
 	e := &entry{Device: d}
+	r.useProfile(e)
 	r.byID[d.ID] = e
 	r.order = append(r.order, e)
 	r.mu.Unlock()

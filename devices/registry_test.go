@@ -40,10 +40,10 @@ func TestACreatedDeviceIsThereAfterARestartWithItsCredential(t *testing.T) {
 		t.Error(d)
 	}
 	for _, r := range []*devices.Registry{r, again} {
-		if id, err := r.Authenticate(token.Token, nil); err != nil || id != "a" {
+		if id, cred, err := r.Authenticate(token.Token, nil); err != nil || id != "a" || cred != token.ID {
 			t.Errorf("token gives %q, %v", id, err)
 		}
-		if id, err := r.Authenticate("b", []byte(secret.Password)); err != nil || id != "b" {
+		if id, cred, err := r.Authenticate("b", []byte(secret.Password)); err != nil || id != "b" || cred != secret.ID {
 			t.Errorf("secret gives %q, %v", id, err)
 		}
 	}
@@ -156,7 +156,7 @@ func TestAFailedStoreChangesNothingInMemory(t *testing.T) {
 	if err := r.Delete(t.Context(), "a"); err == nil {
 		t.Error("delete succeeded without a store")
 	}
-	if _, err := r.Authenticate(is.Token, nil); err != nil || r.Count() != 1 {
+	if _, _, err := r.Authenticate(is.Token, nil); err != nil || r.Count() != 1 {
 		t.Errorf("memory changed: %v, %d devices", err, r.Count())
 	}
 }
@@ -173,8 +173,8 @@ func TestACallerWhoGoesAwayDoesNotTearMemoryAndStoreApart(t *testing.T) {
 }
 
 func TestDeletingOrRevokingEndsTheRightAndReportsTheDevice(t *testing.T) {
-	var revoked []muster.DeviceID
-	r := open(t, newMemory(), devices.Options{OnRevoked: func(id muster.DeviceID) { revoked = append(revoked, id) }})
+	l := &live{}
+	r := open(t, newMemory(), devices.Options{OnRights: l.affected})
 	first := mustCreate(t, r, devices.Spec{ID: "a", Credential: devices.Secret})
 	second, err := r.AddCredential(t.Context(), "a", devices.Secret, "")
 	if err != nil {
@@ -184,28 +184,29 @@ func TestDeletingOrRevokingEndsTheRightAndReportsTheDevice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	l.connections = []connection{{"a", first.ID}, {"a", second.ID}, {"a", token.ID}, {"b", "cred_b"}}
 	if err := r.RemoveCredential(t.Context(), "a", first.ID); err != nil {
 		t.Fatal(err)
 	}
+	l.want(t, connection{"a", first.ID})
 	wantKind(t, r.RemoveCredential(t.Context(), "a", first.ID), muster.NotFound)
 	wantKind(t, r.RemoveCredential(t.Context(), "nobody", first.ID), muster.NotFound)
-	_, err = r.Authenticate("a", []byte(first.Password))
+	_, _, err = r.Authenticate("a", []byte(first.Password))
 	wantKind(t, err, muster.Unauthorized)
-	if _, err := r.Authenticate("a", []byte(second.Password)); err != nil {
+	if _, _, err := r.Authenticate("a", []byte(second.Password)); err != nil {
 		t.Errorf("the other secret stopped working: %v", err)
 	}
 	if err := r.Delete(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}
+	l.want(t, l.connections[:3]...)
 	wantKind(t, r.Delete(t.Context(), "a"), muster.NotFound)
-	_, err = r.Authenticate(token.Token, nil)
+	_, _, err = r.Authenticate(token.Token, nil)
 	wantKind(t, err, muster.Unauthorized)
 	_, err = r.Credentials("a")
 	wantKind(t, err, muster.NotFound)
 	r.Connected(devices.Connection{Device: "a", Session: 1})
-	if !cmp.Equal(revoked, []muster.DeviceID{"a", "a", "a"}) {
-		t.Errorf("revoked is %v: want the credential, the device, and the connection that came after", revoked)
-	}
+	l.want(t, l.connections[:3]...) // the connection that came after the deletion
 	if c := r.Counts(); c[muster.PresenceNever]+c[muster.PresenceOnline] != 0 {
 		t.Errorf("counts still has the deleted device: %v", c)
 	}
@@ -248,7 +249,7 @@ func TestWhoIsNotLetIn(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			id, err := r.Authenticate(tt.user, []byte(tt.password))
+			id, _, err := r.Authenticate(tt.user, []byte(tt.password))
 			if id != tt.want || (err == nil) != (tt.want != "") {
 				t.Errorf("got %q, %v", id, err)
 			}
@@ -339,7 +340,7 @@ func TestWatchersHearOfEveryChangeAndMayCallBack(t *testing.T) {
 
 func TestConcurrentUseKeepsMemoryAndStoreEqual(t *testing.T) {
 	m := newMemory()
-	r := open(t, m, devices.Options{OnRevoked: func(muster.DeviceID) {}})
+	r := open(t, m, devices.Options{OnRights: func(func(muster.DeviceID, string) bool) {}})
 	var wg sync.WaitGroup
 	for w := range 4 {
 		wg.Go(func() {
@@ -350,7 +351,7 @@ func TestConcurrentUseKeepsMemoryAndStoreEqual(t *testing.T) {
 				if err == nil {
 					c := devices.Connection{Device: id, Session: rng.Uint64()}
 					r.Connected(c)
-					_, _ = r.Authenticate(string(id), []byte(is.Password)) // another worker may have deleted it
+					_, _, _ = r.Authenticate(string(id), []byte(is.Password)) // another worker may have deleted it
 					r.List("", 5, "")
 					r.Disconnected(c, "closed", at(1))
 				}
@@ -400,7 +401,7 @@ func BenchmarkAuthenticateAmong100kDevices(b *testing.B) {
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for i := 0; pb.Next(); i++ {
-			if _, err := r.Authenticate(tokens[i*7919%len(tokens)], nil); err != nil {
+			if _, _, err := r.Authenticate(tokens[i*7919%len(tokens)], nil); err != nil {
 				b.Error(err)
 			}
 		}

@@ -11,6 +11,8 @@ type Device struct {
 	ID      muster.DeviceID
 	Name    string // shown to people, at most 200 bytes; may be empty
 	Created muster.Micros
+	Profile string          // DefaultProfile unless another was set
+	Parent  muster.DeviceID // the gateway it belongs to, empty for none
 }
 
 // CredentialKind says how a device presents a credential.
@@ -40,14 +42,24 @@ type PresenceRow struct {
 }
 
 // Store keeps the registry. Insert methods answer Conflict when the id is taken,
-// delete methods NotFound when it is not there.
+// update and delete methods NotFound when it is not there. That a device's profile
+// and parent exist is checked by the registry, whose changes come one at a time.
 type Store interface {
+	LoadProfiles(ctx context.Context, each func(Profile) error) error
 	LoadDevices(ctx context.Context, each func(Device) error) error
 	LoadCredentials(ctx context.Context, each func(Credential) error) error
 	LoadPresence(ctx context.Context, each func(PresenceRow) error) error
 	// InsertDevices inserts all of ds with their credentials, or none.
 	InsertDevices(ctx context.Context, ds []Device, cs []Credential) error
+	// UpdateDevice replaces the name, the profile and the parent of the device d.ID.
+	UpdateDevice(ctx context.Context, d Device) error
+	// DeleteDevice deletes a device with all that is its own. Devices whose parent it
+	// was have none then.
 	DeleteDevice(ctx context.Context, id muster.DeviceID) error
+	// PutProfile inserts p, or replaces the profile of that name.
+	PutProfile(ctx context.Context, p Profile) error
+	// DeleteProfile answers Conflict while a device has the profile.
+	DeleteProfile(ctx context.Context, name string) error
 	InsertCredential(ctx context.Context, c Credential) error
 	DeleteCredential(ctx context.Context, device muster.DeviceID, id string) error
 	SavePresence(ctx context.Context, rows []PresenceRow) error
