@@ -16,7 +16,7 @@ const (
 	writeTimeout = 10 * time.Second // for one change in the store
 )
 
-// Accounts holds the API keys and sessions in memory and writes changes through
+// Accounts holds the API keys, service accounts and sessions in memory and writes changes through
 // to its Store. It is safe for concurrent use; Authenticate never waits for the
 // store.
 type Accounts struct {
@@ -25,7 +25,10 @@ type Accounts struct {
 	log   *slog.Logger
 	ended func(principal string)
 
-	turn chan struct{} // held by the one change in flight; readers never take it
+	onRights func(affects func(credential string) bool)
+
+	turn   chan struct{} // held by the one change in flight; readers never take it
+	expiry chan struct{} // wakes RunExpiry
 
 	mu       sync.RWMutex
 	keys     map[[32]byte]APIKey // by hash; at most MaxKeys
@@ -33,24 +36,42 @@ type Accounts struct {
 	sessions map[[32]byte]Session
 	extended map[[32]byte]struct{} // sessions whose Expires moved since it was stored
 	setup    setupState
+
+	services      map[string]ServiceAccount // by id; at most MaxServiceAccounts; lists never change in place
+	serviceNames  map[string]string         // ids by name
+	serviceHashes map[[32]byte]string       // ids by hash
+	swept         muster.Micros             // what had expired by then has been reported
 }
 
 // New returns accounts without any: Load fills them.
 func New(store Store, now func() time.Time, log *slog.Logger) *Accounts {
 	return &Accounts{
 		store: store, now: now, log: log, ended: func(string) {},
+		onRights: func(func(string) bool) {},
 		turn:     make(chan struct{}, 1),
+		expiry:   make(chan struct{}, 1),
 		keys:     map[[32]byte]APIKey{},
 		hashes:   map[string][32]byte{},
 		sessions: map[[32]byte]Session{},
 		extended: map[[32]byte]struct{}{},
+
+		services:      map[string]ServiceAccount{},
+		serviceNames:  map[string]string{},
+		serviceHashes: map[[32]byte]string{},
 	}
 }
 
-// OnEnded has fn called with the Principal.ID of each key that is deleted and each
-// session that ends, so that its open connections can be cut. fn must not block.
-// Call it once, before Load.
+// OnEnded has fn called with the Principal.ID of each key that is deleted or expires
+// and each session that ends, so that its open connections can be cut. fn must not
+// block. Call it once, before Load.
 func (a *Accounts) OnEnded(fn func(principal string)) { a.ended = fn }
+
+// OnRights has fn called after a change of what API keys and service accounts may do
+// over MQTT, so that their live connections can be cut or get their new rights:
+// affects says whether the change is about one that came in by credential, an id. fn is
+// called without a lock held, after the change can be seen, and must not keep
+// affects. Call OnRights once, before Load.
+func (a *Accounts) OnRights(fn func(affects func(credential string) bool)) { a.onRights = fn }
 
 // Load reads all accounts into memory. Call it once, before anything else.
 func (a *Accounts) Load(ctx context.Context) error {
@@ -61,6 +82,10 @@ func (a *Accounts) Load(ctx context.Context) error {
 	sessions, err := a.store.Sessions(ctx)
 	if err != nil {
 		return fmt.Errorf("load sessions: %w", err)
+	}
+	services, err := a.store.ServiceAccounts(ctx)
+	if err != nil {
+		return fmt.Errorf("load service accounts: %w", err)
 	}
 	setup, err := a.loadSetup(ctx)
 	if err != nil {
@@ -75,6 +100,9 @@ func (a *Accounts) Load(ctx context.Context) error {
 	for _, s := range sessions {
 		a.sessions[s.Hash] = s
 		setup.done = setup.done || s.Role == Admin
+	}
+	for _, s := range services {
+		a.addService(s)
 	}
 	a.setup = setup
 	return nil
@@ -103,19 +131,6 @@ func (a *Accounts) Authenticate(bearer string) (Principal, error) {
 		return Principal{}, err
 	}
 	return Principal{ID: k.ID, Name: k.Name, Scopes: k.Scopes}, nil
-}
-
-// AuthenticateMQTT returns who has the API key given as MQTT user name. A key
-// with neither the scope mqtt nor admin is Forbidden.
-func (a *Accounts) AuthenticateMQTT(username string) (Principal, error) {
-	p, err := a.Authenticate(username)
-	if err != nil {
-		return Principal{}, err
-	}
-	if !p.Allows(MQTT) {
-		return Principal{}, muster.Errorf(muster.Forbidden, "this API key lacks the scope mqtt")
-	}
-	return p, nil
 }
 
 // key finds by hash: what a search in a map gives away about a hash is of no use

@@ -29,11 +29,12 @@ type memory struct {
 	keys     map[string]accounts.APIKey
 	sessions map[string]accounts.Session
 	settings map[string]string
+	services map[string]accounts.ServiceAccount
 	down     bool
 }
 
 func newMemory() *memory {
-	return &memory{keys: map[string]accounts.APIKey{}, sessions: map[string]accounts.Session{}, settings: map[string]string{}}
+	return &memory{keys: map[string]accounts.APIKey{}, sessions: map[string]accounts.Session{}, settings: map[string]string{}, services: map[string]accounts.ServiceAccount{}}
 }
 
 func (m *memory) do(ctx context.Context, fn func() error) error {
@@ -75,6 +76,23 @@ func (m *memory) InsertAPIKey(ctx context.Context, k accounts.APIKey) error {
 
 func (m *memory) DeleteAPIKey(ctx context.Context, id string) error {
 	return m.do(ctx, func() error { return remove(m.keys, id) })
+}
+
+func (m *memory) ServiceAccounts(ctx context.Context) (out []accounts.ServiceAccount, err error) {
+	err = m.do(ctx, func() error { out = slices.Collect(maps.Values(m.services)); return nil })
+	return out, err
+}
+
+func (m *memory) InsertServiceAccount(ctx context.Context, s accounts.ServiceAccount) error {
+	return m.do(ctx, func() error { return insert(m.services, s.ID, s) })
+}
+
+func (m *memory) UpdateServiceAccount(ctx context.Context, s accounts.ServiceAccount) error {
+	return m.do(ctx, func() error { m.services[s.ID] = s; return nil })
+}
+
+func (m *memory) DeleteServiceAccount(ctx context.Context, id string) error {
+	return m.do(ctx, func() error { return remove(m.services, id) })
 }
 
 func (m *memory) Sessions(ctx context.Context) (out []accounts.Session, err error) {
@@ -229,12 +247,12 @@ func TestMQTTTakesAKeyWithTheScopeMQTTOrAdmin(t *testing.T) {
 	a := open(t, newMemory())
 	for scope, kind := range map[string]muster.Kind{accounts.MQTT: 0, accounts.Admin: 0, accounts.DevicesRead: muster.Forbidden} {
 		_, secret := mustKey(t, a, scope)
-		_, err := a.AuthenticateMQTT(secret)
+		_, err := a.AuthenticateMQTT(secret, nil)
 		if kind == 0 && err != nil || kind != 0 && muster.KindOf(err) != kind {
 			t.Errorf("%s gives %v", scope, err)
 		}
 	}
-	_, err := a.AuthenticateMQTT("somebody")
+	_, err := a.AuthenticateMQTT("somebody", nil)
 	wantKind(t, err, muster.Unauthorized)
 }
 

@@ -50,6 +50,7 @@ func (a *Accounts) CreateKey(ctx context.Context, name string, scopes []string, 
 	if err := a.change(ctx, func(ctx context.Context) error { return a.insertKey(ctx, k) }); err != nil {
 		return APIKey{}, "", err
 	}
+	a.wakeExpiry()
 	return k, secret, nil
 }
 
@@ -91,7 +92,19 @@ func (a *Accounts) Keys() []APIKey {
 // DeleteKey revokes an API key and with it the sessions made with it, or returns
 // NotFound.
 func (a *Accounts) DeleteKey(ctx context.Context, id string) error {
-	return a.change(ctx, func(ctx context.Context) error { return a.deleteKey(ctx, id) })
+	err := a.change(ctx, func(ctx context.Context) error { return a.deleteKey(ctx, id) })
+	a.keysGone(id) // also when one of its sessions could not be ended
+	return err
+}
+
+// keysGone reports those of ids that are keys no longer.
+func (a *Accounts) keysGone(ids ...string) {
+	a.mu.RLock()
+	gone := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { _, ok := a.hashes[id]; return ok })
+	a.mu.RUnlock()
+	if len(gone) > 0 {
+		a.onRights(func(credential string) bool { return slices.Contains(gone, credential) })
+	}
 }
 
 // deleteKey is called in turn. Sessions of the key are refused as soon as it is
@@ -133,7 +146,8 @@ func (a *Accounts) EnsureAdminKey(ctx context.Context, key string) error {
 	if err := CheckGivenKey(key); err != nil {
 		return err
 	}
-	return a.change(ctx, func(ctx context.Context) error {
+	var before []string
+	err := a.change(ctx, func(ctx context.Context) error {
 		k := newKey(AdminKeyName, key, []string{Admin}, a.now())
 		a.mu.RLock()
 		have, ok := a.keys[k.Hash]
@@ -146,18 +160,27 @@ func (a *Accounts) EnsureAdminKey(ctx context.Context, key string) error {
 				return err
 			}
 		}
-		return a.dropOldAdminKeys(ctx, k.Hash)
+		before = a.oldAdminKeys(k.Hash)
+		return a.dropKeys(ctx, before)
 	})
+	a.keysGone(before...)
+	return err
 }
 
-// dropOldAdminKeys deletes earlier values, after the new one is in: a crash in
-// between leaves both, and the next start finishes.
-func (a *Accounts) dropOldAdminKeys(ctx context.Context, keep [32]byte) error {
+func (a *Accounts) oldAdminKeys(keep [32]byte) (ids []string) {
 	for _, k := range a.Keys() {
-		if k.Name != AdminKeyName || k.Hash == keep {
-			continue
+		if k.Name == AdminKeyName && k.Hash != keep {
+			ids = append(ids, k.ID)
 		}
-		if err := a.deleteKey(ctx, k.ID); err != nil {
+	}
+	return ids
+}
+
+// dropKeys deletes earlier values, after the new one is in: a crash in between leaves
+// both, and the next start finishes.
+func (a *Accounts) dropKeys(ctx context.Context, ids []string) error {
+	for _, id := range ids {
+		if err := a.deleteKey(ctx, id); err != nil {
 			return fmt.Errorf("replace %s: %w", AdminKeyName, err)
 		}
 	}

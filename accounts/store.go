@@ -28,11 +28,16 @@ type Session struct {
 }
 
 // Store keeps accounts. Insert methods answer Conflict when the id is taken,
-// delete methods NotFound.
+// update and delete methods NotFound.
 type Store interface {
 	APIKeys(ctx context.Context) ([]APIKey, error)
 	InsertAPIKey(ctx context.Context, k APIKey) error
 	DeleteAPIKey(ctx context.Context, id string) error
+	ServiceAccounts(ctx context.Context) ([]ServiceAccount, error)
+	InsertServiceAccount(ctx context.Context, s ServiceAccount) error
+	// UpdateServiceAccount replaces the lists and Disabled of the account s.ID.
+	UpdateServiceAccount(ctx context.Context, s ServiceAccount) error
+	DeleteServiceAccount(ctx context.Context, id string) error
 	Sessions(ctx context.Context) ([]Session, error)
 	InsertSession(ctx context.Context, s Session) error
 	DeleteSession(ctx context.Context, id string) error

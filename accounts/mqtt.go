@@ -1,0 +1,114 @@
+package accounts
+
+import (
+	"crypto/sha256"
+	"slices"
+	"strings"
+
+	"muster"
+)
+
+// Client is who an MQTT client is that is no device, and which topics it may use.
+// Its lists are shared and must not be changed.
+type Client struct {
+	ID    string // of the service account or API key
+	Name  string // of the same; two API keys may share one
+	Admin bool   // may use every topic
+	// Publish and Subscribe are the filters of topics it may use.
+	Publish, Subscribe []string
+	// ReadFree and WriteFree let it subscribe and publish to every topic for which
+	// muster.FreeTopic is true, which no list of filters can say. What another topic
+	// has for a subscription with a wildcard in its first level must be left out.
+	ReadFree, WriteFree bool
+}
+
+// AuthenticateMQTT returns who a client is that is no device, in memory: an API key
+// as user name, a service account's secret as user name (both with any password), or
+// a service account's name and secret as user name and password. Who is unknown,
+// disabled or expired gets one answer: Unauthorized. A key with neither the scope
+// mqtt nor admin is Forbidden.
+//
+// What an API key with the scope mqtt may do follows from its other scopes:
+//
+//	admin          every topic
+//	telemetry:read subscribe devices/+/telemetry/#
+//	devices:read   subscribe devices/+/presence, devices/+/reported, devices/+/events/#
+//	commands:send  publish   devices/+/commands/+
+//	               subscribe devices/+/commands/+/result
+//	topics:read    subscribe every free topic (muster.FreeTopic)
+//	topics:write   publish   every free topic
+//
+// The other scopes add nothing.
+func (a *Accounts) AuthenticateMQTT(username string, password []byte) (Client, error) {
+	if len(username) > maxSecret || len(password) > maxSecret {
+		return Client{}, errClient()
+	}
+	if strings.HasPrefix(username, keyPrefix) {
+		k, err := a.key(username)
+		if err != nil {
+			return Client{}, errClient()
+		}
+		return k.client()
+	}
+	hash, byName := sha256.Sum256(password), true
+	if strings.HasPrefix(username, secretPrefix) {
+		hash, byName = sha256.Sum256([]byte(username)), false
+	}
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	s, ok := a.services[a.serviceHashes[hash]]
+	if !ok || byName && s.Name != username || !s.usable(muster.MicrosOf(a.now())) {
+		return Client{}, errClient()
+	}
+	return s.client(), nil
+}
+
+// RefreshMQTT returns what the API key or service account id may do now, in memory.
+// Unauthorized when it is gone, disabled or expired.
+func (a *Accounts) RefreshMQTT(id string) (Client, error) {
+	at := muster.MicrosOf(a.now())
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	if s, ok := a.services[id]; ok && s.usable(at) {
+		return s.client(), nil
+	}
+	hash, ok := a.hashes[id]
+	if k := a.keys[hash]; ok && !k.expired(at) {
+		return k.client()
+	}
+	return Client{}, errClient()
+}
+
+func (s ServiceAccount) client() Client {
+	return Client{ID: s.ID, Name: s.Name, Publish: s.Publish, Subscribe: s.Subscribe}
+}
+
+// client is the table of AuthenticateMQTT.
+func (k APIKey) client() (Client, error) {
+	c := Client{ID: k.ID, Name: k.Name}
+	switch {
+	case slices.Contains(k.Scopes, Admin):
+		c.Admin = true
+		return c, nil
+	case !slices.Contains(k.Scopes, MQTT):
+		return Client{}, muster.Errorf(muster.Forbidden, "this API key lacks the scope mqtt")
+	}
+	for _, scope := range k.Scopes {
+		switch scope {
+		case TelemetryRead:
+			c.Subscribe = append(c.Subscribe, "devices/+/telemetry/#")
+		case DevicesRead:
+			c.Subscribe = append(c.Subscribe, "devices/+/presence", "devices/+/reported", "devices/+/events/#")
+		case CommandsSend:
+			c.Publish = append(c.Publish, "devices/+/commands/+")
+			c.Subscribe = append(c.Subscribe, "devices/+/commands/+/result")
+		case TopicsRead:
+			c.ReadFree = true
+		case TopicsWrite:
+			c.WriteFree = true
+		}
+	}
+	return c, nil
+}
+
+func errClient() error { return muster.Errorf(muster.Unauthorized, "bad user name or password") }
