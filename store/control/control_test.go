@@ -30,15 +30,16 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // engine opens handles on one empty database, each time the same one.
 type engine struct {
-	dialect control.Dialect
-	open    func(t *testing.T) control.Handles
+	postgres bool
+	dialect  control.Dialect
+	open     func(t *testing.T) control.Handles
 }
 
 // onEach runs a test on SQLite and, where there is a server, on PostgreSQL.
 func onEach(t *testing.T, run func(t *testing.T, e engine)) {
 	t.Run("sqlite", func(t *testing.T) {
 		dir := t.TempDir()
-		run(t, engine{control.SQLite(), func(t *testing.T) control.Handles {
+		run(t, engine{false, control.SQLite(), func(t *testing.T) control.Handles {
 			c, err := sqlite.OpenControl(t.Context(), dir)
 			if err != nil {
 				t.Fatalf("open control.db: %v", err)
@@ -49,7 +50,7 @@ func onEach(t *testing.T, run func(t *testing.T, e engine)) {
 	for _, env := range []string{"MUSTER_TEST_TIMESCALE", "MUSTER_TEST_POSTGRES"} {
 		t.Run(env, func(t *testing.T) {
 			dsn := database(t, env)
-			run(t, engine{control.Postgres(), func(t *testing.T) control.Handles {
+			run(t, engine{true, control.Postgres(), func(t *testing.T) control.Handles {
 				h, err := postgres.OpenControl(t.Context(), dsn)
 				if err != nil {
 					t.Fatalf("open the database: %v", err)
@@ -151,7 +152,7 @@ func wantHeld(t *testing.T, c *control.Control, want held) {
 }
 
 func device(id string) devices.Device {
-	return devices.Device{ID: muster.DeviceID(id), Name: "Name of " + id + " é 温", Created: 1_767_225_600_000_001}
+	return devices.Device{ID: muster.DeviceID(id), Name: "Name of " + id + " é 温", Created: 1_767_225_600_000_001, Profile: "default"}
 }
 
 func credential(id, dev string) devices.Credential {
@@ -400,7 +401,7 @@ func TestMigrations(t *testing.T) {
 			wantNil(t, err)
 			_, err = control.Open(t.Context(), h, e.dialect)
 			wantKind(t, err, muster.Invalid)
-			const want = "database schema 987654 is newer than this muster knows (1); use a newer muster"
+			const want = "database schema 987654 is newer than this muster knows (2); use a newer muster"
 			if got := muster.Public(err); got != want {
 				t.Errorf("the message is %q, want %q", got, want)
 			}

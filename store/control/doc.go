@@ -1,6 +1,6 @@
-// Package control keeps the control data (devices, credentials, presence, API
-// keys, sessions, settings) in a relational database, with one SQL text for SQLite
-// and PostgreSQL. It implements devices.Store and accounts.Store.
+// Package control keeps the control data (devices, credentials, profiles,
+// presence, API keys, service accounts, sessions, settings) in a relational
+// database, with one SQL text for SQLite and PostgreSQL. It implements devices.Store and accounts.Store.
 //
 // One text works on both because it keeps to TEXT, BIGINT, BOOLEAN and JSONB
 // columns, to ids made in Go and lists given by placeholders; what differs is in
