@@ -45,6 +45,8 @@ func New(d Deps) (*API, error) {
 	}
 	a.huma = humago.New(a.mux, humaConfig(d.Version))
 	a.accountRoutes()
+	a.serviceRoutes()
+	a.profileRoutes()
 	a.deviceRoutes()
 	a.telemetryRoutes()
 	a.systemRoutes()

@@ -21,9 +21,10 @@ type DeviceReader interface {
 	List(after muster.DeviceID, limit int, q string) (page []devices.Device, next muster.DeviceID)
 }
 
-// DeviceWriter makes and deletes devices.
+// DeviceWriter makes, changes and deletes devices.
 type DeviceWriter interface {
 	Create(ctx context.Context, s devices.Spec) (devices.Device, devices.Issued, error)
+	Update(ctx context.Context, id muster.DeviceID, c devices.Change) (devices.Device, error)
 	Delete(ctx context.Context, id muster.DeviceID) error
 }
 
@@ -32,6 +33,18 @@ type CredentialKeeper interface {
 	AddCredential(ctx context.Context, device muster.DeviceID, kind devices.CredentialKind, given string) (devices.Issued, error)
 	Credentials(device muster.DeviceID) ([]devices.Credential, error)
 	RemoveCredential(ctx context.Context, device muster.DeviceID, id string) error
+}
+
+// ProfileReader finds profiles.
+type ProfileReader interface {
+	Profiles() []devices.Profile
+	Profile(name string) (devices.Profile, error)
+}
+
+// ProfileWriter makes, replaces and deletes profiles.
+type ProfileWriter interface {
+	PutProfile(ctx context.Context, p devices.Profile) error
+	DeleteProfile(ctx context.Context, name string) error
 }
 
 // PresenceReader says which devices are connected.
@@ -45,6 +58,8 @@ type Registry interface {
 	DeviceReader
 	DeviceWriter
 	CredentialKeeper
+	ProfileReader
+	ProfileWriter
 	PresenceReader
 }
 
@@ -68,11 +83,26 @@ type KeyKeeper interface {
 	DeleteKey(ctx context.Context, id string) error
 }
 
+// ServiceReader finds service accounts.
+type ServiceReader interface {
+	ServiceAccounts() []accounts.ServiceAccount
+	ServiceAccount(id string) (accounts.ServiceAccount, error)
+}
+
+// ServiceWriter makes, changes and deletes service accounts.
+type ServiceWriter interface {
+	CreateServiceAccount(ctx context.Context, spec accounts.ServiceSpec) (accounts.ServiceAccount, string, error)
+	UpdateServiceAccount(ctx context.Context, id string, c accounts.ServiceChange) (accounts.ServiceAccount, error)
+	DeleteServiceAccount(ctx context.Context, id string) error
+}
+
 // Accounts is what the API needs of *accounts.Accounts.
 type Accounts interface {
 	Authenticator
 	SessionMaker
 	KeyKeeper
+	ServiceReader
+	ServiceWriter
 }
 
 // Live gives what ingest knows without asking the store.

@@ -15,6 +15,8 @@ import (
 type device struct {
 	ID         muster.DeviceID `json:"id"`
 	Name       string          `json:"name"`
+	Profile    string          `json:"profile" doc:"Name of its profile, default unless another was set"`
+	Parent     muster.DeviceID `json:"parent,omitempty" doc:"Id of the gateway it belongs to, absent for none"`
 	CreatedAt  string          `json:"created_at" format:"date-time"`
 	Presence   presence        `json:"presence"`
 	Connection *connection     `json:"connection,omitempty" doc:"While the device is connected"`
@@ -62,9 +64,17 @@ func issuedOf(i devices.Issued) *issued {
 type newDevice struct {
 	ID         string `json:"id" minLength:"1" maxLength:"128" doc:"[A-Za-z0-9._:-], not \".\", \"..\" or \"me\""`
 	Name       string `json:"name,omitempty" maxLength:"200"`
+	Profile    string `json:"profile,omitempty" maxLength:"64" doc:"Name of a profile that exists; default when absent"`
+	Parent     string `json:"parent,omitempty" maxLength:"128" doc:"Id of the gateway it belongs to, which must exist; none when absent"`
 	Credential string `json:"credential,omitempty" enum:"token,secret,none" doc:"What to make with it; token unless a secret is given"`
 	Token      string `json:"token,omitempty" maxLength:"256" doc:"Your own token instead of a made one, at least 20 characters"`
 	Secret     string `json:"secret,omitempty" maxLength:"256" doc:"Your own secret instead of a made one, at least 16 bytes"`
+}
+
+type changedDevice struct {
+	Name    *string `json:"name,omitempty" maxLength:"200" nullable:"false"`
+	Profile *string `json:"profile,omitempty" maxLength:"64" nullable:"false" doc:"Name of a profile that exists; empty for default"`
+	Parent  *string `json:"parent,omitempty" maxLength:"128" nullable:"false" doc:"Id of the gateway it belongs to, which must exist; empty for none"`
 }
 
 type newCredential struct {
@@ -99,7 +109,9 @@ func (a *API) existing(in DevicePath) (muster.DeviceID, error) {
 }
 
 func (a *API) device(d devices.Device) device {
-	out := device{ID: d.ID, Name: d.Name, CreatedAt: stamp(d.Created), Ledger: a.Live.DeviceLedger(d.ID)}
+	out := device{
+		ID: d.ID, Name: d.Name, Profile: d.Profile, Parent: d.Parent, CreatedAt: stamp(d.Created), Ledger: a.Live.DeviceLedger(d.ID),
+	}
 	p, ok := a.Registry.Presence(d.ID)
 	if !ok { // deleted this moment
 		p = muster.Presence{State: muster.PresenceNever, Since: d.Created}
@@ -156,6 +168,11 @@ func (a *API) deviceRoutes() {
 		return &body[device]{a.device(d)}, nil
 	})
 	route(a, accounts.DevicesWrite, huma.Operation{
+		OperationID: "change-device", Method: http.MethodPatch, Path: "/devices/{device}", Tags: []string{"devices"},
+		Summary:     "Change a device's name, profile or parent",
+		Description: "What is absent or null stays. Rights that change so are those of open connections at once.", Errors: []int{404, 409},
+	}, a.changeDevice)
+	route(a, accounts.DevicesWrite, huma.Operation{
 		OperationID: "delete-device", Method: http.MethodDelete, Path: "/devices/{device}", Tags: []string{"devices"},
 		Summary: "Delete a device and its credentials; its telemetry stays", Errors: []int{404},
 	}, func(ctx context.Context, in *DevicePath) (*struct{}, error) {
@@ -195,11 +212,34 @@ func (a *API) createDevice(ctx context.Context, in *body[newDevice]) (*created[c
 	if err != nil {
 		return nil, err
 	}
-	d, is, err := a.Registry.Create(ctx, devices.Spec{ID: id, Name: b.Name, Credential: kind, Given: given})
+	d, is, err := a.Registry.Create(ctx, devices.Spec{
+		ID: id, Name: b.Name, Credential: kind, Given: given, Profile: b.Profile, Parent: muster.DeviceID(b.Parent),
+	})
 	if err != nil {
 		return nil, err
 	}
 	return &created[createdDevice]{prefix + "/devices/" + string(id), createdDevice{a.device(d), issuedOf(is)}}, nil
+}
+
+func (a *API) changeDevice(ctx context.Context, in *struct {
+	DevicePath
+	Body changedDevice
+},
+) (*body[device], error) {
+	id, err := a.existing(in.DevicePath)
+	if err != nil {
+		return nil, err
+	}
+	c := devices.Change{Name: in.Body.Name, Profile: in.Body.Profile}
+	if in.Body.Parent != nil {
+		parent := muster.DeviceID(*in.Body.Parent)
+		c.Parent = &parent
+	}
+	d, err := a.Registry.Update(ctx, id, c)
+	if err != nil {
+		return nil, err
+	}
+	return &body[device]{a.device(d)}, nil
 }
 
 func (a *API) credentialRoutes() {
@@ -227,7 +267,7 @@ func (a *API) credentialRoutes() {
 	}, a.addCredential)
 	route(a, accounts.DevicesWrite, huma.Operation{
 		OperationID: "remove-credential", Method: http.MethodDelete, Path: "/devices/{device}/credentials/{credential}",
-		Tags: []string{"devices"}, Summary: "Revoke a credential; the device's connections are cut", Errors: []int{404},
+		Tags: []string{"devices"}, Summary: "Revoke a credential; the connections that came in by it are cut", Errors: []int{404},
 	}, func(ctx context.Context, in *struct {
 		DevicePath
 		Credential string `path:"credential" maxLength:"64"`

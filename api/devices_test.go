@@ -22,7 +22,7 @@ func TestADeviceIsMadeShownListedAndDeleted(t *testing.T) {
 	}
 	c := a.decode(t)["credential"].(map[string]any)
 	token, _ := c["token"].(string)
-	if id, err := r.registry.Authenticate(token, nil); err != nil || id != "pump:1" || c["username"] != token || c["kind"] != "token" {
+	if id, _, err := r.registry.Authenticate(token, nil); err != nil || id != "pump:1" || c["username"] != token || c["kind"] != "token" {
 		t.Errorf("the credential does not work: %v", err)
 	}
 	if _, ok := c["password"]; ok {
@@ -40,7 +40,7 @@ func TestADeviceIsMadeShownListedAndDeleted(t *testing.T) {
 	}
 	const stamp = "2026-01-02T03:04:05.000006Z"
 	want := map[string]any{
-		"id": "pump:1", "name": "Pump", "created_at": made,
+		"id": "pump:1", "name": "Pump", "profile": "default", "created_at": made,
 		"presence": map[string]any{"state": "online", "since": stamp, "last_seen": stamp, "reason": ""},
 		"connection": map[string]any{
 			"peer": "127.0.0.1:5", "client_id": "c", "protocol": 5.0, "transport": "ws", "keep_alive_s": 60.0, "since": stamp,
@@ -115,7 +115,7 @@ func TestWhichCredentialANewDeviceGets(t *testing.T) {
 				t.Fatalf("kind is %v", c["kind"])
 			}
 			password, _ := c["password"].(string)
-			if got, err := r.registry.Authenticate(c["username"].(string), []byte(password)); err != nil || string(got) != id {
+			if got, _, err := r.registry.Authenticate(c["username"].(string), []byte(password)); err != nil || string(got) != id {
 				t.Errorf("it does not let the device in: %v", err)
 			}
 		})
@@ -140,7 +140,7 @@ func TestCredentialsAreAddedListedWithoutSecretsAndRevoked(t *testing.T) {
 	}
 	r.as("DELETE", a.Header.Get("Location"), nil).wantStatus(t, 204)
 	r.as("DELETE", a.Header.Get("Location"), nil).wantProblem(t, 404, "not_found")
-	if _, err := r.registry.Authenticate("a", []byte(password)); muster.KindOf(err) != muster.Unauthorized {
+	if _, _, err := r.registry.Authenticate("a", []byte(password)); muster.KindOf(err) != muster.Unauthorized {
 		t.Error("a revoked secret still lets in")
 	}
 	r.as("POST", "/api/v1/devices/nobody/credentials", map[string]any{}).wantProblem(t, 404, "not_found")

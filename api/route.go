@@ -44,7 +44,8 @@ func (a *API) routeFor(limit time.Duration, scope string, op *huma.Operation) {
 	if scope != public {
 		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)
 	}
-	if op.Method == http.MethodPost {
+	switch op.Method { // those that have a body
+	case http.MethodPost, http.MethodPut, http.MethodPatch:
 		op.Errors = append(op.Errors, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
 	}
 }

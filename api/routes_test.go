@@ -61,7 +61,7 @@ func operations(r *rig) []operation {
 }
 
 func (o operation) at() string {
-	return strings.NewReplacer("{device}", "d1", "{credential}", "cred_x", "{key}", "key_x").Replace(o.path)
+	return strings.NewReplacer("{device}", "d1", "{credential}", "cred_x", "{key}", "key_x", "{profile}", "p", "{account}", "svc_x").Replace(o.path)
 }
 
 func TestTheOpenAPIDocumentListsEveryRoute(t *testing.T) {
@@ -75,11 +75,14 @@ func TestTheOpenAPIDocumentListsEveryRoute(t *testing.T) {
 	}
 	want := []string{
 		"GET /api-keys", "POST /api-keys", "DELETE /api-keys/{key}",
-		"GET /devices", "POST /devices", "DELETE /devices/{device}", "GET /devices/{device}",
+		"GET /devices", "POST /devices", "DELETE /devices/{device}", "GET /devices/{device}", "PATCH /devices/{device}",
 		"GET /devices/{device}/credentials", "POST /devices/{device}/credentials",
 		"DELETE /devices/{device}/credentials/{credential}",
 		"GET /devices/{device}/rejected", "GET /devices/{device}/telemetry", "GET /devices/{device}/telemetry/latest",
 		"GET /me", "GET /rejected", "DELETE /session", "POST /session", "GET /system",
+		"GET /profiles", "GET /profiles/{profile}", "PUT /profiles/{profile}", "DELETE /profiles/{profile}",
+		"GET /service-accounts", "POST /service-accounts", "GET /service-accounts/{account}", "PATCH /service-accounts/{account}",
+		"DELETE /service-accounts/{account}",
 	}
 	slices.Sort(got)
 	slices.Sort(want)
