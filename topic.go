@@ -85,3 +85,14 @@ func FreeTopic(topic string) bool {
 	}
 	return first[0] != '$'
 }
+
+// FreeFilter says whether every topic that filter, a valid one, can match is free.
+// That is never so when its first level is a wildcard.
+func FreeFilter(filter string) bool {
+	first, rest, _ := strings.Cut(filter, "/")
+	second, _, _ := strings.Cut(rest, "/")
+	if first == "+" || first == "#" || first == "" && (second == "+" || second == "#") {
+		return false
+	}
+	return FreeTopic(filter)
+}

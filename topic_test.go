@@ -100,6 +100,19 @@ func TestWhichTopicsAreFree(t *testing.T) {
 	}
 }
 
+func TestWhichFiltersMatchFreeTopicsOnly(t *testing.T) {
+	tests := map[string]bool{
+		"a": true, "a/#": true, "a/+/devices": true, "/a/#": true, "home/+": true,
+		"#": false, "+": false, "+/a": false, "/+/a": false, "/#": false, "devices/#": false, "devices/+/telemetry": false,
+		"v1/#": false, "v2/#": false, "provision/#": false, "/provision/+": false, "$SYS/#": false, "": false,
+	}
+	for filter, want := range tests {
+		if muster.FreeFilter(filter) != want {
+			t.Errorf("FreeFilter(%q) is %v", filter, !want)
+		}
+	}
+}
+
 func FuzzFilter(f *testing.F) {
 	for _, s := range []string{"a/+/#", "devices/{id}/x", "$SYS/#", "#/a", "+a", "a\x00", ""} {
 		f.Add(s)

@@ -12,13 +12,13 @@ import (
 // Its lists are shared and must not be changed.
 type Client struct {
 	ID    string // of the service account or API key
-	Name  string // of the same; two API keys may share one
+	Name  string // unique: a service account's name, or an API key's name, a space and its id
 	Admin bool   // may use every topic
 	// Publish and Subscribe are the filters of topics it may use.
 	Publish, Subscribe []string
-	// ReadFree and WriteFree let it subscribe and publish to every topic for which
-	// muster.FreeTopic is true, which no list of filters can say. What another topic
-	// has for a subscription with a wildcard in its first level must be left out.
+	// ReadFree lets it subscribe to every filter for which muster.FreeFilter is true,
+	// WriteFree publish to every topic for which muster.FreeTopic is. No list of filters
+	// can say that.
 	ReadFree, WriteFree bool
 }
 
@@ -35,8 +35,8 @@ type Client struct {
 //	devices:read   subscribe devices/+/presence, devices/+/reported, devices/+/events/#
 //	commands:send  publish   devices/+/commands/+
 //	               subscribe devices/+/commands/+/result
-//	topics:read    subscribe every free topic (muster.FreeTopic)
-//	topics:write   publish   every free topic
+//	topics:read    subscribe every free filter (muster.FreeFilter)
+//	topics:write   publish   every free topic (muster.FreeTopic)
 //
 // The other scopes add nothing.
 func (a *Accounts) AuthenticateMQTT(username string, password []byte) (Client, error) {
@@ -85,7 +85,7 @@ func (s ServiceAccount) client() Client {
 
 // client is the table of AuthenticateMQTT.
 func (k APIKey) client() (Client, error) {
-	c := Client{ID: k.ID, Name: k.Name}
+	c := Client{ID: k.ID, Name: k.Name + " " + k.ID}
 	switch {
 	case slices.Contains(k.Scopes, Admin):
 		c.Admin = true

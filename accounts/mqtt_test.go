@@ -231,7 +231,7 @@ func TestWhatTheScopesOfAKeyMeanForMQTT(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.scopes, ","), func(t *testing.T) {
 			k, secret := mustKey(t, a, tt.scopes...)
-			tt.want.ID, tt.want.Name = k.ID, k.Name
+			tt.want.ID, tt.want.Name = k.ID, k.Name+" "+k.ID
 			got, err := a.AuthenticateMQTT(secret, nil)
 			must(t, err)
 			again, err := a.RefreshMQTT(k.ID)

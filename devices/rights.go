@@ -7,10 +7,12 @@ import (
 )
 
 // Rights are the topics that a device may use beside its own and its children's:
-// filters with its id in the place of {id}. The lists are shared and must not be
-// changed.
+// filters with its id in the place of {id}, and how much it may publish. The lists
+// are shared and must not be changed.
 type Rights struct {
 	Publish, Subscribe []string
+	MessageRate        int64 // messages a second, 0 for the server's default
+	ByteRate           int64 // bytes a second, 0 for the server's default
 }
 
 // Rights returns what id's profile adds, in memory, or NotFound.
@@ -27,7 +29,10 @@ func (r *Registry) Rights(id muster.DeviceID) (Rights, error) {
 // rights is called with the lock held.
 func (r *Registry) rights(e *entry) Rights {
 	p := r.profiles[e.Profile]
-	return Rights{withID(p.Publish, string(e.ID)), withID(p.Subscribe, string(e.ID))}
+	return Rights{
+		Publish: withID(p.Publish, string(e.ID)), Subscribe: withID(p.Subscribe, string(e.ID)),
+		MessageRate: p.MessageRate, ByteRate: p.ByteRate,
+	}
 }
 
 // Refresh returns the Rights of a device that came in by credential (an id), in

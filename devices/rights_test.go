@@ -146,14 +146,14 @@ func TestTheDefaultProfileIsThereAddsNothingAndStaysSo(t *testing.T) {
 func TestAChangedProfileIsToldOfAllItsDevicesAndOfNoOther(t *testing.T) {
 	l := &live{connections: []connection{{"a", "1"}, {"a", "2"}, {"b", "3"}, {"", "key_x"}}}
 	r := open(t, newMemory(), devices.Options{OnRights: l.affected})
-	p := devices.Profile{Name: "p", Publish: []string{"x/{id}", "y"}, Subscribe: []string{"z/#"}}
+	p := devices.Profile{Name: "p", Publish: []string{"x/{id}", "y"}, Subscribe: []string{"z/#"}, MessageRate: 5, ByteRate: 6}
 	must(t, r.PutProfile(t.Context(), p))
 	mustCreate(t, r, devices.Spec{ID: "a", Profile: "p"})
 	mustCreate(t, r, devices.Spec{ID: "b"})
 	l.wantNone(t)
 	rights, err := r.Rights("a")
 	must(t, err)
-	if d := cmp.Diff(devices.Rights{Publish: []string{"x/a", "y"}, Subscribe: []string{"z/#"}}, rights); d != "" {
+	if d := cmp.Diff(devices.Rights{Publish: []string{"x/a", "y"}, Subscribe: []string{"z/#"}, MessageRate: 5, ByteRate: 6}, rights); d != "" {
 		t.Error(d)
 	}
 	p.Publish[0] = "changed by the caller" // and not by PutProfile
