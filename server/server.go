@@ -90,9 +90,10 @@ func (s *Server) build(ctx context.Context) (err error) {
 	}
 	s.accounts = accounts.New(s.stores.control, cfg.Now, cfg.Logger)
 	s.accounts.OnEnded(func(principal string) { s.live.Revoke(principal) })
+	s.accounts.OnRights(s.recheckAccounts)
 	s.registry = devices.NewRegistry(s.stores.control, cfg.Now, cfg.Logger, devices.Options{
-		OnRevoked: func(id muster.DeviceID) { s.broker.Kick(id, "credential revoked") },
-		LastSeen:  func(id muster.DeviceID) muster.Micros { return s.ingest.LastArrival(id) },
+		OnRights: s.recheckDevices,
+		LastSeen: func(id muster.DeviceID) muster.Micros { return s.ingest.LastArrival(id) },
 	})
 	s.ingest = ingest.New(ingest.Config{
 		Log: log, Store: s.stores.telemetry, Latest: s.stores.telemetry, Level: cfg.AckLevel, Now: cfg.Now,
@@ -143,6 +144,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 	}
 	s.loops.Go("devices-presence", s.registry.Run)
 	s.loops.Go("accounts-sessions", s.accounts.Run)
+	s.loops.Go("accounts-expiry", s.accounts.RunExpiry)
 	s.unwatch = s.registry.Watch(s.live.DevicesChanged)
 	if err := s.live.Start(ctx); err != nil {
 		return err

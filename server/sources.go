@@ -17,25 +17,6 @@ import (
 	"muster/ingest"
 )
 
-// login decides who an MQTT client is: a device, or an API key with the right.
-type login struct {
-	registry *devices.Registry
-	accounts *accounts.Accounts
-}
-
-// Authenticate implements broker.Authenticator.
-func (l login) Authenticate(in broker.Login) (broker.Identity, error) {
-	if strings.HasPrefix(in.Username, "mst_") {
-		p, err := l.accounts.AuthenticateMQTT(in.Username)
-		if err != nil {
-			return broker.Identity{}, err
-		}
-		return broker.Identity{Name: p.Name, Admin: p.Allows("admin")}, nil
-	}
-	id, err := l.registry.Authenticate(in.Username, in.Password)
-	return broker.Identity{Device: id}, err
-}
-
 // sink hands what the broker takes from devices to ingest.
 type sink struct{ in *ingest.Ingest }
 
