@@ -1,123 +1,131 @@
 package ws
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"muster"
 )
 
 // subprotocol is the name that MQTT-6.0.0-3 demands.
 const subprotocol = "mqtt"
 
-// Sizes of the WebSocket layer's own buffers; they bound no message.
+const protocolHeader = "Sec-Websocket-Protocol" // canonical, as http.Header has it
+
+// Sizes of the WebSocket layer's own buffers: all that is ever held of a message.
 const (
 	handshakeTimeout = 10 * time.Second
 	readBuffer       = 1024
 	writeBuffer      = 2048
-	closeTimeout     = time.Second
 )
 
 // Upgrader upgrades requests; its connections share write buffers. The zero
 // Upgrader is not usable.
 type Upgrader struct {
-	up websocket.Upgrader
+	up  websocket.Upgrader
+	now func() time.Time
 }
 
 // NewUpgrader returns an Upgrader. It accepts every Origin: a client proves who it
 // is by its CONNECT packet, and cookies count for nothing here.
 func NewUpgrader() *Upgrader {
-	return &Upgrader{websocket.Upgrader{
-		HandshakeTimeout: handshakeTimeout,
-		ReadBufferSize:   readBuffer,
-		WriteBufferSize:  writeBuffer,
-		WriteBufferPool:  &sync.Pool{},
-		Subprotocols:     []string{subprotocol},
-		CheckOrigin:      func(*http.Request) bool { return true },
-	}}
+	return &Upgrader{
+		up: websocket.Upgrader{
+			HandshakeTimeout: handshakeTimeout,
+			ReadBufferSize:   readBuffer,
+			WriteBufferSize:  writeBuffer,
+			WriteBufferPool:  &sync.Pool{},
+			Subprotocols:     []string{subprotocol},
+			CheckOrigin:      func(*http.Request) bool { return true },
+		},
+		now: time.Now,
+	}
 }
 
-// Upgrade turns r into a connection. When it cannot, it has answered the request
-// and returns an error.
+// Upgrade turns r into a connection of which one goroutine at a time reads and one
+// writes; closing it and setting deadlines is safe beside them. When it cannot, it
+// has answered the request with a status of 4xx, or closed the connection of a
+// client that sent more than the request, and returns an error: Invalid when the
+// request breaks a rule.
+//
+// The connection has no deadline. Once a deadline has passed within a Read, or
+// within a Write, no more can be read, or written: a frame may be cut in two.
 func (u *Upgrader) Upgrade(w http.ResponseWriter, r *http.Request) (net.Conn, error) {
-	if !slices.Contains(websocket.Subprotocols(r), subprotocol) {
-		http.Error(w, "the WebSocket subprotocol must be mqtt", http.StatusBadRequest)
-		return nil, errors.New("upgrade: the client does not offer the subprotocol mqtt")
+	if why := refusal(r); why != "" {
+		w.Header().Set("Connection", "close") // or net/http would wait for a body that was announced
+		http.Error(w, why, http.StatusBadRequest)
+		return nil, muster.Errorf(muster.Invalid, "upgrade to a WebSocket: %s", why)
 	}
-	c, err := u.up.Upgrade(w, r, nil)
-	if err != nil {
-		return nil, fmt.Errorf("upgrade: %w", err)
-	}
-	return &conn{ws: c}, nil
-}
-
-// conn is a WebSocket seen as a stream: packets may span messages and messages may
-// hold several packets (MQTT-6.0.0-2). One goroutine reads and one writes.
-type conn struct {
-	ws  *websocket.Conn
-	cur io.Reader // the message being read
-}
-
-// Read reads from the current message, or waits for the next. It reports a closed
-// WebSocket as io.EOF, and a text message as an error (MQTT-6.0.0-1).
-func (c *conn) Read(p []byte) (int, error) {
-	for {
-		if c.cur == nil {
-			if err := c.next(); err != nil {
-				return 0, err
-			}
-		}
-		n, err := c.cur.Read(p)
-		if errors.Is(err, io.EOF) {
-			c.cur, err = nil, nil
-		}
-		if n > 0 || err != nil {
-			return n, err
-		}
-	}
-}
-
-func (c *conn) next() error {
-	kind, r, err := c.ws.NextReader()
-	if _, closed := errors.AsType[*websocket.CloseError](err); closed {
-		return io.EOF
+	sock := &socket{toll: toll{left: tollBurst, filled: u.now(), now: u.now}}
+	ws, err := u.up.Upgrade(hijacker{w, sock}, oneProtocol(r), nil)
+	if _, bad := errors.AsType[websocket.HandshakeError](err); bad {
+		return nil, muster.Errorf(muster.Invalid, "upgrade to a WebSocket: %w", err)
 	}
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("upgrade to a WebSocket: %w", err)
 	}
-	if kind != websocket.BinaryMessage {
-		return errors.Join(errors.New("read: a text message instead of a binary one"), c.sayClose(websocket.CloseUnsupportedData))
-	}
-	c.cur = r
-	return nil
+	return &conn{ws: ws, sock: sock}, nil
 }
 
-func (c *conn) Write(p []byte) (int, error) {
-	if err := c.ws.WriteMessage(websocket.BinaryMessage, p); err != nil {
-		return 0, err
+// refusal says what is wrong with a request that the WebSocket library would let
+// pass, "" for nothing.
+func refusal(r *http.Request) string {
+	switch {
+	case !slices.Contains(protocols(r), subprotocol):
+		return "the WebSocket subprotocol must be mqtt" // MQTT-6.0.0-3
+	case r.ProtoMajor != 1 || r.ProtoMinor < 1:
+		return "the WebSocket needs HTTP/1.1" // RFC 6455, section 4.1
+	case r.ContentLength != 0 || len(r.TransferEncoding) > 0:
+		return "a WebSocket's request has no body" // its bytes would be taken for frames
 	}
-	return len(p), nil
+	return ""
 }
 
-func (c *conn) sayClose(code int) error {
-	return c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), time.Now().Add(closeTimeout))
+// protocols returns the subprotocols offered. The header may come in several lines
+// (RFC 6455, section 11.3.4).
+func protocols(r *http.Request) []string {
+	var all []string
+	for line := range slices.Values(r.Header[protocolHeader]) {
+		for p := range strings.SplitSeq(line, ",") {
+			all = append(all, strings.TrimSpace(p))
+		}
+	}
+	return all
 }
 
-// CloseWrite tells the client that nothing more comes.
-func (c *conn) CloseWrite() error { return c.sayClose(websocket.CloseNormalClosure) }
+// oneProtocol returns r with only the subprotocol that was chosen, for the library
+// reads the header's first line alone.
+func oneProtocol(r *http.Request) *http.Request {
+	one := r.WithContext(r.Context()) // a copy
+	one.Header = r.Header.Clone()
+	one.Header.Set(protocolHeader, subprotocol)
+	return one
+}
 
-func (c *conn) Close() error                       { return c.ws.Close() }
-func (c *conn) LocalAddr() net.Addr                { return c.ws.LocalAddr() }
-func (c *conn) RemoteAddr() net.Addr               { return c.ws.RemoteAddr() }
-func (c *conn) SetReadDeadline(t time.Time) error  { return c.ws.SetReadDeadline(t) }
-func (c *conn) SetWriteDeadline(t time.Time) error { return c.ws.SetWriteDeadline(t) }
+// hijacker puts the socket between the WebSocket library and the connection.
+type hijacker struct {
+	http.ResponseWriter
+	sock *socket
+}
 
-func (c *conn) SetDeadline(t time.Time) error {
-	return errors.Join(c.ws.SetReadDeadline(t), c.ws.SetWriteDeadline(t))
+// Hijack implements http.Hijacker.
+func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	nc, brw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	if nc == nil {
+		return nil, nil, errors.New("the server gave no connection")
+	}
+	h.sock.Conn = nc
+	return h.sock, brw, nil
 }
