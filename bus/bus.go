@@ -19,7 +19,8 @@ import (
 const (
 	maxPayload   = 4 << 20  // bytes of one entry
 	maxMemory    = 64 << 20 // bytes of memory streams
-	storeSlack   = 64 << 20 // bytes on disk beyond the log's own bound
+	storeSlack   = 64 << 20 // bytes on disk beyond the logs' own bounds
+	sessionBytes = 1 << 30  // default bound of the session log
 	readyTimeout = 30 * time.Second
 )
 
@@ -27,10 +28,13 @@ const (
 type Config struct {
 	Dir      string // where the log lies; made when it is missing
 	MaxBytes int64  // bound of the telemetry log
-	Logger   *slog.Logger
+	// SessionBytes is the bound of the broker's session log, for which room is kept
+	// beside the telemetry log. Default 1 GiB.
+	SessionBytes int64
+	Logger       *slog.Logger
 }
 
-// Bus is an open durable log.
+// Bus is the open server with its durable logs.
 type Bus struct {
 	cfg  Config
 	srv  *server.Server
@@ -40,13 +44,16 @@ type Bus struct {
 
 // Open starts the embedded server on the data in cfg.Dir. It listens on no port.
 func Open(ctx context.Context, cfg Config) (*Bus, error) {
+	if cfg.SessionBytes <= 0 {
+		cfg.SessionBytes = sessionBytes
+	}
 	if err := os.MkdirAll(cfg.Dir, 0o750); err != nil {
 		return nil, muster.Errorf(muster.Invalid, "make the log's directory: %w", err)
 	}
 	srv, err := server.NewServer(&server.Options{
 		ServerName: "muster", DontListen: true, NoSigs: true,
 		JetStream: true, StoreDir: filepath.Clean(cfg.Dir), SyncAlways: true,
-		JetStreamMaxStore: cfg.MaxBytes + storeSlack, JetStreamMaxMemory: maxMemory,
+		JetStreamMaxStore: cfg.MaxBytes + cfg.SessionBytes + storeSlack, JetStreamMaxMemory: maxMemory,
 		MaxPayload: maxPayload, MaxPending: 64 << 20,
 	})
 	if err != nil {
@@ -81,6 +88,9 @@ func (b *Bus) connect(ctx context.Context) error {
 	}
 	return nil
 }
+
+// SessionBytes is the bound of the session log, for OpenLog.
+func (b *Bus) SessionBytes() int64 { return b.cfg.SessionBytes }
 
 // Ready says why the log can not be used, nil when it can.
 func (b *Bus) Ready() error {

@@ -93,6 +93,62 @@ func TestAFullLogSaysBusyAndTakesAgainAfterAPurge(t *testing.T) {
 	}
 }
 
+func TestTwoLogsStandBesideEachOther(t *testing.T) {
+	b, tel := open(t, t.TempDir(), 4<<20)
+	mqtt, err := b.OpenLog(t.Context(), "MQTT_00", b.SessionBytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		if _, err := mqtt.Append(t.Context(), fmt.Sprint("m-", i), []byte("session")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := tel.Append(t.Context(), "m-0", []byte("frame")); err != nil {
+		t.Fatal(err)
+	}
+	if err := mqtt.Purge(t.Context(), 3); err != nil {
+		t.Fatal(err)
+	}
+	first, last, n, most, err := mqtt.Bounds(t.Context())
+	if err != nil || first != 4 || last != 3 || n != 0 || most != 1<<30 {
+		t.Errorf("the purged log has frames %d to %d, %d of %d bytes, %v", first, last, n, most, err)
+	}
+	first, last, n, most, err = tel.Bounds(t.Context())
+	if err != nil || first != 1 || last != 1 || n == 0 || most != 4<<20 {
+		t.Errorf("the other log has frames %d to %d, %d of %d bytes, %v", first, last, n, most, err)
+	}
+}
+
+func TestALogIsRefused(t *testing.T) {
+	b, _ := open(t, t.TempDir(), 4<<20)
+	for _, tt := range []struct {
+		name, log string
+		bytes     int64
+	}{
+		{"by a name that is no subject", "mqtt.*", 1 << 20},
+		{"by a name without its shard", "MQTT", 1 << 20},
+		{"by a bound beyond the room there is", "MQTT_00", 64 << 30},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := b.OpenLog(t.Context(), tt.log, tt.bytes); err == nil {
+				t.Errorf("log %q of %d bytes was opened", tt.log, tt.bytes)
+			}
+		})
+	}
+}
+
+func TestAStoppedServerIsUnavailableAndNotFull(t *testing.T) {
+	b, l := open(t, t.TempDir(), 4<<20)
+	b.Close()
+	if _, err := l.Append(t.Context(), "x", []byte("frame")); muster.KindOf(err) != muster.Unavailable {
+		t.Errorf("append answered %v", err)
+	}
+	if _, _, _, _, err := l.Bounds(t.Context()); muster.KindOf(err) != muster.Unavailable {
+		t.Errorf("bounds answered %v", err)
+	}
+}
+
 func TestRenewChangesTheIncarnationForGood(t *testing.T) {
 	dir := t.TempDir()
 	b, l := open(t, dir, 64<<20)
