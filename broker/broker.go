@@ -4,43 +4,60 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"log/slog"
 	"net"
-	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"muster"
+	"muster/broker/journal"
+	"muster/broker/listen"
+	"muster/broker/park"
+	"muster/broker/topic"
+	"muster/broker/wire"
 	"muster/broker/ws"
 	"muster/internal/lifecycle"
 )
 
 // Limits that are not configured.
 const (
-	maxSession      = 24 * time.Hour // that a session outlives its connection
-	maxInflight     = 256            // messages of QoS 1 and 2 on their way to one session
-	maxQueued       = 512            // messages between a publisher and one subscriber's outbox; more are dropped
-	maxPanicsLogged = 32             // different panics whose stack is logged
-	readBuffer      = 1024           // bytes per connection
-	sysTopicSeconds = 60
+	maxPanicsLogged = 32     // different panics whose stack is logged
+	matchCache      = 16_384 // topics whose subscriptions are remembered
 )
 
 // Config is what New needs. Zero numbers stand for their defaults.
 type Config struct {
-	Addr             string        // TCP address to listen at, such as ":1883"
+	Addr  string         // TCP address to listen at, such as ":1883"
+	TLS   string         // TLS address, such as ":8883"; empty for none
+	Unix  string         // path of a unix socket; empty for none
+	Certs *listen.Certs  // for TLS
+	Proxy []netip.Prefix // whose connections begin with a PROXY protocol header
+	Log   journal.Log    // where sessions, their queues and retained messages are kept
+	Limit listen.LimitsConfig
+
 	MaxPacket        int           // bytes of the largest packet with its header; 256 KiB
 	ConnectTimeout   time.Duration // from accepting a connection to its CONNECT; 10 s
 	Window           int           // messages of one client that may be unacknowledged; 64, at most 65535
 	MaxConnections   int           // admitted connections; 100,000
 	MaxHalfOpen      int           // connections without CONNECT, beyond which the oldest is cut; 1,000
 	MaxSessions      int           // connected or kept sessions; 200,000
+	MaxSessionExpiry time.Duration // that a session outlives its connection; 7 days
+	MaxKeepAlive     time.Duration // imposed on MQTT 5 clients that ask for more or none; 0: none is imposed
 	MaxSubscriptions int           // of one session; 200
+	MaxQueued        int           // QoS 1 and 2 messages that wait for one session; 1,000
+	MaxQueuedBytes   int           // their bytes; 4 MiB
 	MaxRetained      int           // topics with a retained message; 100,000
+	MaxRetainedOwn   int           // those that one client published; 1,000
+	MaxRetainedBytes int           // their bytes; 8 MiB
+	Rate             Rate          // what one client may publish; 20,000 messages and 16 MiB per second
+	OverTime         time.Duration // of publishing more without a pause, after which a client is cut; 1 min
+	Drain            time.Duration // that Stop takes to tell clients to go; 10 s for 10,000, in proportion
+	Tick             time.Duration // granularity of timeouts; 50 ms
+	SysInterval      time.Duration // between $SYS messages; 10 s
 
 	Now     func() time.Time
 	Logger  *slog.Logger
@@ -48,30 +65,43 @@ type Config struct {
 }
 
 func (c Config) withDefaults() (Config, error) {
-	set := func(field *int, value int) {
-		if *field == 0 {
-			*field = value
+	for _, n := range []struct {
+		field *int
+		value int
+	}{
+		{&c.MaxPacket, 256 << 10}, {&c.Window, 64}, {&c.MaxConnections, 100_000}, {&c.MaxHalfOpen, 1000},
+		{&c.MaxSessions, 200_000}, {&c.MaxSubscriptions, 200}, {&c.MaxQueued, 1000}, {&c.MaxQueuedBytes, 4 << 20},
+		{&c.MaxRetained, 100_000}, {&c.MaxRetainedOwn, 1000}, {&c.MaxRetainedBytes, 8 << 20},
+		{&c.Rate.Messages, defaultMessages}, {&c.Rate.Bytes, defaultBytes},
+	} {
+		if *n.field == 0 {
+			*n.field = n.value
+		}
+		if *n.field < 1 {
+			return c, muster.Errorf(muster.Invalid, "limits of the MQTT broker must be positive")
 		}
 	}
-	set(&c.MaxPacket, 256<<10)
-	set(&c.Window, 64)
-	set(&c.MaxConnections, 100_000)
-	set(&c.MaxHalfOpen, 1000)
-	set(&c.MaxSessions, 200_000)
-	set(&c.MaxSubscriptions, 200)
-	set(&c.MaxRetained, 100_000)
-	if c.ConnectTimeout == 0 {
-		c.ConnectTimeout = 10 * time.Second
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{
+		{&c.ConnectTimeout, 10 * time.Second}, {&c.MaxSessionExpiry, 7 * 24 * time.Hour}, {&c.OverTime, overTime},
+		{&c.Tick, 50 * time.Millisecond}, {&c.SysInterval, 10 * time.Second},
+	} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+		if *d.field < 0 {
+			return c, muster.Errorf(muster.Invalid, "times of the MQTT broker must be positive")
+		}
 	}
 	switch {
 	case c.MaxPacket < 1024 || c.MaxPacket > 256<<20:
 		return c, muster.Errorf(muster.Invalid, "the largest MQTT packet must have 1 KiB to 256 MiB")
-	case c.Window < 1 || c.Window > 65535:
+	case c.Window > 65535:
 		return c, muster.Errorf(muster.Invalid, "the window must be 1 to 65535 messages")
-	case min(c.MaxConnections, c.MaxHalfOpen, c.MaxSessions, c.MaxSubscriptions, c.MaxRetained) < 1 || c.ConnectTimeout < 0:
-		return c, muster.Errorf(muster.Invalid, "limits of the MQTT broker must be positive")
-	case c.Now == nil || c.Logger == nil || c.Metrics == nil:
-		return c, muster.Errorf(muster.Internal, "broker: Now, Logger and Metrics must be set")
+	case c.Now == nil || c.Logger == nil || c.Metrics == nil || c.Log == nil:
+		return c, muster.Errorf(muster.Internal, "broker: Log, Now, Logger and Metrics must be set")
 	}
 	return c, nil
 }
@@ -83,26 +113,37 @@ type Broker struct {
 	sink     Sink
 	presence Presence
 	metrics  *metrics
-
-	srv      *mqtt.Server
+	journal  *journal.Journal
+	limits   *listen.Limits
 	upgrader *ws.Upgrader
-	shadows  sync.Pool // of *mqtt.Client in whose name messages are delivered
-	buffers  buffers
-	conns    *registry
-	taps     taps
-	wills    delayedWills
-	seed     maphash.Seed
-	turns    [turns]sync.Mutex // see conn.await
-	session  atomic.Uint64
-	in       [3]atomic.Uint64 // PUBLISH packets received, by QoS
-	sent     atomic.Uint64    // PUBLISH packets sent
+	lot      *park.Lot // nil where sockets cannot be parked
 
-	serving  group // connections
-	work     group // writers and wills
-	loops    *lifecycle.Group
-	listener net.Listener
-	started  atomic.Bool
-	stopping atomic.Bool
+	clock    atomic.Int64 // unix milliseconds, a tick old at most
+	wheel    *wheel
+	conns    *registry
+	sessions *sessions
+	index    *topic.Index[*session]
+	retained *retainedSet
+	flaps    *flaps
+	later    chan *message
+	scratch  scratches
+	buffers  buffers
+	writers  rawWriters
+
+	epoch       atomic.Uint64 // of connections
+	lastSession atomic.Uint64 // number given
+	lastStored  atomic.Uint64
+	in          [3]atomic.Uint64 // PUBLISH packets received, by QoS
+	sent        atomic.Uint64    // PUBLISH packets sent
+	began       time.Time
+
+	serving   group // connections
+	work      group // writers, wills and other short work
+	loops     *lifecycle.Group
+	doors     *lifecycle.Group // listeners
+	listeners []*listen.Listener
+	started   atomic.Bool
+	stopping  atomic.Bool
 
 	panicsMu   sync.Mutex
 	panicsSeen map[string]struct{}
@@ -118,17 +159,25 @@ func New(cfg Config, auth Authenticator, sink Sink, presence Presence) (*Broker,
 	b := &Broker{
 		cfg: cfg, auth: auth, sink: sink, presence: presence,
 		metrics:    newMetrics(),
+		limits:     listen.NewLimits(cfg.Limit),
 		upgrader:   ws.NewUpgrader(),
 		conns:      newRegistry(cfg.MaxHalfOpen),
-		seed:       maphash.MakeSeed(),
+		sessions:   newSessions(),
+		index:      topic.NewIndex[*session](matchCache),
+		flaps:      newFlaps(),
+		later:      make(chan *message, maxLater),
 		panicsSeen: make(map[string]struct{}),
 	}
-	b.taps.subs = make(map[tap]struct{})
-	b.wills = delayedWills{work: &b.work, waiting: make(map[string]*delayedWill)}
-	b.srv = newServer(cfg)
-	b.shadows.New = func() any { return b.srv.NewClient(nil, mqtt.LocalListener, "", true) }
-	if err := b.srv.AddHook(newHook(b), nil); err != nil {
-		return nil, fmt.Errorf("add hook: %w", err)
+	b.began = cfg.Now()
+	b.clock.Store(b.began.UnixMilli())
+	b.wheel = newWheel(cfg.Tick, b.clock.Load())
+	b.retained = newRetainedSet(b)
+	b.journal, err = journal.New(journal.Config{Log: cfg.Log, Now: cfg.Now, Logger: cfg.Logger})
+	if err != nil {
+		return nil, fmt.Errorf("make the journal of sessions: %w", err)
+	}
+	if b.lot, err = park.New(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return nil, err
 	}
 	if err := b.metrics.register(cfg.Metrics, b); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
@@ -136,146 +185,145 @@ func New(cfg Config, auth Authenticator, sink Sink, presence Presence) (*Broker,
 	return b, nil
 }
 
-// newServer returns mochi's server without listeners. It logs nothing, because it
-// logs payloads.
-func newServer(cfg Config) *mqtt.Server {
-	caps := mqtt.NewDefaultServerCapabilities()
-	caps.MaximumPacketSize = uint32(cfg.MaxPacket)
-	caps.MaximumClientWritesPending = maxQueued
-	caps.MaximumInflight = maxInflight
-	caps.MaximumMessageExpiryInterval = 0 // retained messages stay, queued ones go with their session
-	caps.MaximumSessionExpiryInterval = uint32(maxSession / time.Second)
-	caps.ReceiveMaximum = uint16(cfg.Window)
-	caps.TopicAliasMaximum = maxAliases
-	caps.Compatibilities.NoInheritedPropertiesOnAck = true
-	return mqtt.New(&mqtt.Options{
-		Capabilities:             caps,
-		ClientNetReadBufferSize:  readBuffer,
-		ClientNetWriteBufferSize: 1, // the outbox gathers writes
-		Logger:                   slog.New(slog.DiscardHandler),
-		SysTopicResendInterval:   sysTopicSeconds,
-	})
-}
-
-// Start listens at Config.Addr and serves connections until Stop. It fails when
-// the address cannot be had. A Broker is started once.
+// Start restores the sessions, listens and serves connections until Stop. It fails
+// when the journal cannot be read or an address cannot be had. A Broker is started
+// once.
 func (b *Broker) Start(ctx context.Context) error {
-	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", b.cfg.Addr)
-	if err != nil {
-		return fmt.Errorf("listen for MQTT at %s: %w", b.cfg.Addr, err)
+	if err := b.restore(ctx); err != nil {
+		return fmt.Errorf("restore MQTT sessions: %w", err)
 	}
-	return b.startOn(ln)
-}
-
-func (b *Broker) startOn(ln net.Listener) error {
-	if err := b.srv.Serve(); err != nil {
-		return errors.Join(fmt.Errorf("start MQTT sessions: %w", err), ln.Close())
+	if err := b.listen(ctx); err != nil {
+		return err
 	}
-	b.listener = ln
 	b.loops = lifecycle.NewGroup(b.cfg.Logger)
-	b.loops.Go("mqtt-listener", func(ctx context.Context) error { return b.accept(ctx, ln) })
+	b.loops.Go("mqtt-journal", b.journal.Run)
+	b.loops.Go("mqtt-clock", b.runWheel)
+	b.loops.Go("mqtt-later", func(ctx context.Context) error { return b.routeLater(ctx.Done()) })
+	b.loops.Go("mqtt-sys", b.runSys)
+	if b.lot != nil {
+		b.loops.Go("mqtt-sockets", b.lot.Run)
+	}
+	b.doors = lifecycle.NewGroup(b.cfg.Logger)
+	for _, ln := range b.listeners {
+		b.doors.Go("mqtt-"+ln.Addr().Network()+"-"+ln.Addr().String(), func(ctx context.Context) error { return b.serveListener(ctx, ln) })
+	}
 	b.started.Store(true)
-	b.cfg.Logger.Info("MQTT listens", "addr", ln.Addr().String())
 	return nil
 }
 
-// Stop stops accepting, gives messages that are with the sink up to two seconds to
-// be acknowledged, disconnects every client (MQTT 5: 0x8B) and waits for all
-// goroutines. Last wills are not sent. When ctx ends first, sockets are closed
-// hard and its error is returned. Stopping a Broker that does not run does nothing.
-func (b *Broker) Stop(ctx context.Context) error {
-	if !b.started.Load() || b.stopping.Swap(true) {
+// listen opens what is configured.
+func (b *Broker) listen(ctx context.Context) error {
+	open := func(kind listen.Kind, addr string) error {
+		if addr == "" {
+			return nil
+		}
+		ln, err := listen.Open(ctx, listen.Config{
+			Kind: kind, Addr: addr, Certs: b.cfg.Certs, Proxy: b.cfg.Proxy, Limits: b.limits, Logger: b.cfg.Logger,
+			Hooks: b.metrics.hooks(string(kind)),
+		})
+		if err != nil {
+			return fmt.Errorf("listen for MQTT at %s: %w", addr, err)
+		}
+		b.listeners = append(b.listeners, ln)
+		b.cfg.Logger.Info("MQTT listens", "kind", string(kind), "addr", ln.Addr().String())
 		return nil
 	}
-	err := b.listener.Close()
-	err = errors.Join(err, b.loops.Stop(ctx))
-	b.serving.close()
-	for _, c := range b.conns.every() {
-		c.cut(causeStopped)
+	err := open("tcp", b.cfg.Addr)
+	if err == nil {
+		err = open("tls", b.cfg.TLS)
 	}
-	if werr := b.serving.wait(ctx, "MQTT connections"); werr != nil {
-		for _, c := range b.conns.every() {
-			err = errors.Join(err, c.nc.Close())
+	if err == nil {
+		err = open("unix", b.cfg.Unix)
+	}
+	if err != nil {
+		for _, ln := range b.listeners {
+			err = errors.Join(err, ln.Close())
 		}
-		err = errors.Join(err, werr)
 	}
-	b.wills.stop()
-	b.work.close()
-	err = errors.Join(err, b.work.wait(ctx, "MQTT writers"))
-	return errors.Join(err, b.stopSessions(ctx))
-}
-
-// stopSessions ends mochi's event loop. Its Close waits for connections, of which
-// there are none by now unless one hangs.
-func (b *Broker) stopSessions(ctx context.Context) error {
-	var last group
-	last.start(func() { _ = b.srv.Close() }) // it has no error to give
-	last.close()
-	return last.wait(ctx, "MQTT sessions")
+	return err
 }
 
 func (b *Broker) running() bool { return b.started.Load() && !b.stopping.Load() }
 
-// Addr returns the address that the broker listens at, nil before Start.
+// Addr returns the address that the broker listens at over TCP, nil before Start.
 func (b *Broker) Addr() net.Addr {
-	if !b.started.Load() {
+	if !b.started.Load() || len(b.listeners) == 0 {
 		return nil
 	}
-	return b.listener.Addr()
+	return b.listeners[0].Addr()
 }
 
-// ServeWebSocket serves MQTT over WebSocket, subprotocol mqtt, until the
-// connection ends. It answers 503 when the broker does not run.
-func (b *Broker) ServeWebSocket(w http.ResponseWriter, r *http.Request) {
-	if !b.running() || !b.serving.enter() {
-		http.Error(w, "the MQTT broker does not run", http.StatusServiceUnavailable)
-		return
+// Addrs returns the address of every listener, in the order tcp, tls, unix.
+func (b *Broker) Addrs() []net.Addr {
+	var all []net.Addr
+	for _, ln := range b.listeners {
+		all = append(all, ln.Addr())
 	}
-	defer b.serving.leave()
-	nc, err := b.upgrader.Upgrade(w, r)
-	if err != nil {
-		b.cfg.Logger.Debug("no MQTT over WebSocket", "peer", r.RemoteAddr, "err", err)
-		return
-	}
-	b.serve(nc, "ws") //nolint:contextcheck // the connection has its own life, the request ends with the upgrade
+	return all
 }
 
-// Publish sends a message to the clients that subscribe to topic, a canonical
-// name. It never waits for them: with qos 1 and 2 it returns when the message is
-// in their sessions' queues, which are in memory. A wildcard or an overlong topic
-// is Invalid, a broker that does not run Unavailable.
-func (b *Broker) Publish(topic string, payload []byte, retain bool, qos byte) error {
-	if err := checkPublish(topic, qos); err != nil {
-		return err
+// Publish sends a message to the clients that subscribe to name, a canonical
+// topic. It never waits for them. With qos 1 and 2 it returns when what was queued
+// for kept sessions, or retained, is durable, or with ctx's error. A wildcard or an
+// overlong topic is Invalid, a broker that does not run Unavailable.
+func (b *Broker) Publish(ctx context.Context, name string, payload []byte, retain bool, qos byte) error {
+	if why := topic.CheckName(name); why != "" || qos > 2 {
+		return muster.Errorf(muster.Invalid, "publish: %s", firstOf(why, "no such QoS"))
 	}
 	if !b.running() {
 		return muster.Errorf(muster.Unavailable, "publish: the MQTT broker does not run")
 	}
-	b.deliver(&delivery{topic: topic, payload: payload, qos: qos, retain: retain, version: 5})
-	return nil
+	var k kicks
+	m := &message{topic: name, payload: payload, retain: retain, qos: qos}
+	m.own()
+	r := route{b: b, m: m, kicks: &k, now: b.clock.Load()}
+	done := make(chan error, 1)
+	waits := r.run(nil, func(err error) { done <- err })
+	k.flush(b)
+	if !waits || qos == 0 {
+		return nil
+	}
+	select {
+	case err := <-done:
+		return unavailable(err)
+	case <-ctx.Done():
+		return fmt.Errorf("publish: %w", ctx.Err())
+	}
 }
 
 // Kick cuts all live connections of a device, after telling MQTT 5 clients reason.
 func (b *Broker) Kick(id muster.DeviceID, reason string) {
-	for _, c := range b.conns.kicked(id) {
-		c.bye(codeAdministrative, reason, cause{labelKicked, reason})
+	for s := range b.sessions.ofDevice(id) {
+		s.kick(reason)
 	}
 }
 
-// Stats is what the broker says of itself on the System page.
-type Stats struct {
-	Connections int    `json:"connections"` // admitted
-	HalfOpen    int    `json:"half_open"`   // without CONNECT yet
-	Received    uint64 `json:"received"`    // PUBLISH packets since start
-	Sent        uint64 `json:"sent"`        // PUBLISH packets since start
+func (s *session) kick(reason string) bool {
+	s.mu.Lock()
+	c := s.conn
+	s.mu.Unlock()
+	if c == nil {
+		return false
+	}
+	_ = c.bye(wire.CodeAdministrative, reason, cause{labelKicked, reason})
+	return true
 }
 
-// Stats returns the broker's counts.
-func (b *Broker) Stats() Stats {
-	known, half := b.conns.count()
-	s := Stats{Connections: known, HalfOpen: half, Sent: b.sent.Load()}
-	for i := range b.in {
-		s.Received += b.in[i].Load()
+// Recheck asks again what those live connections may do whose identity matches, and
+// cuts those that may not be connected any more. It returns how many it asked for.
+func (b *Broker) Recheck(match func(Identity) bool) int {
+	n := 0
+	for s := range b.sessions.each {
+		s.mu.Lock()
+		c := s.conn
+		s.mu.Unlock()
+		if c == nil {
+			continue
+		}
+		if a := c.allowed.Load(); a != nil && match(a.who) {
+			n++
+			_ = c.refresh() // it has cut the connection
+		}
 	}
-	return s
+	return n
 }

@@ -118,7 +118,7 @@ func TestPahoForMQTT5(t *testing.T) {
 			t.Errorf("QoS %d refused: %+v %v", qos, res, err)
 		}
 		r.sink.answers(nil)
-		if err := r.Publish("devices/a/desired", []byte("d"), false, qos); err != nil {
+		if err := r.Publish(t.Context(), "devices/a/desired", []byte("d"), false, qos); err != nil {
 			t.Fatal(err)
 		}
 		if p := get(t, got, "message"); p.Topic != "devices/me/desired" || p.QoS != qos {

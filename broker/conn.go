@@ -4,25 +4,26 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"io"
 	"net"
-	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
-	mqtt "github.com/mochi-mqtt/server/v2"
-
-	"muster/devices"
+	"muster/broker/park"
+	"muster/broker/topic"
+	"muster/broker/wire"
+	"muster/internal/lifecycle"
 )
-
-// maxConnect is the longest CONNECT packet, in bytes.
-const maxConnect = 64 << 10
 
 // cause is why a connection ended: label is for metrics, text for people.
 type cause struct{ label, text string }
 
 var (
 	causeDisconnected = cause{"disconnected", "disconnected"}
+	causeWithWill     = cause{"disconnected", "disconnected, with last will"}
 	causeKeepalive    = cause{"keepalive", "keepalive"}
 	causeTaken        = cause{"taken_over", "taken over"}
 	causeClosed       = cause{"closed", "closed"}
@@ -35,171 +36,427 @@ var (
 	causeNoConnect    = cause{"no_connect", "no CONNECT in time"}
 	causeHalfOpen     = cause{"half_open", "too many half-open connections"}
 	causeNotAdmitted  = cause{"not_admitted", "CONNECT refused"}
+	causeRate         = cause{"rate", "publishes too much"}
+	causeRights       = cause{"rights", "credential gone"}
 	labelKicked       = "kicked"
 )
 
-// conn is one client's connection. mochi sees it as a net.Conn whose writes never
-// block and whose Close only ends the reading; what has been written still leaves.
-//
-// Fields below "set by CONNECT" are written by the connection's own goroutine
-// before known is set, and only read afterwards.
+// conn is one client's connection. One goroutine at a time reads and handles what
+// has come; while there is nothing to read there is none (or, where the system
+// cannot park sockets, one that waits). What is said to be of the reader belongs to
+// that goroutine.
 type conn struct {
-	b         *Broker
-	nc        net.Conn
-	transport string // tcp or ws
-	peer      string
+	b      *Broker
+	nc     net.Conn
+	raw    syscall.RawConn // of a plain socket, else nil
+	ticket park.Ticket
+	login  *Login // until CONNECT
 
-	ctx    context.Context //nolint:containedctx // ends with the connection; a blocked Accept must see it
-	cancel context.CancelFunc
-	closed atomic.Bool
-	why    atomic.Pointer[cause]
-	known  atomic.Bool
-	out    *outbox
+	why      atomic.Pointer[cause]
+	closed   atomic.Bool
+	known    atomic.Bool // CONNECT was accepted
+	alarm    *alarm
+	heard    atomic.Int64 // when bytes came last, unix milliseconds
+	since    int64        // when the connection came
+	allowed  atomic.Pointer[rights]
+	half     *list.Element // guarded by registry, as is admitted
+	admitted bool
 
-	half     *list.Element // guarded by registry
-	admitted bool          // guarded by registry
-
-	// Of the connection's own goroutine.
-	gate    gate
-	flaw    verdict
-	turn    *sync.Mutex // the session's lock while it is held
+	// Of the reader.
+	in      []byte // the beginning of a packet whose rest has not come
 	aliases map[uint16]string
 	lastRaw string // the last topic published to, and where it goes
+	lastBy  *rights
 	lastDst destination
+	lastHit *topic.Result[*session]
+	rate    bucket
 	will    *will
-	granted grant
-	online  bool // Presence was told
+	quiet   bool // something has been put in the outbox that nobody writes yet
 
-	// Set by CONNECT.
-	client    *mqtt.Client
-	rights    rights
-	dialect   dialect
-	key       string // the session's name inside mochi: identity and client id
-	assigned  string // the client id that the server chose, MQTT 5
+	// Set by CONNECT, only read afterwards.
+	sess      *session
+	dialect   wire.Dialect
+	epoch     uint64 // of this connection, for Presence
+	at        time.Time
 	keepalive time.Duration
-	clean     bool
-	fresh     bool          // the session began with this connection
-	expiry    time.Duration // of the session after the connection
-	shortened bool          // there was no room to keep the session
-	info      devices.Connection
-	qos2      *received     // of the session, as is order
-	order     *atomic.Int64 // counts the messages to the session
+	window    int // messages to the client that may be in flight
 
-	me       atomic.Pointer[[]string] // canonical filters of subscriptions spelled devices/me/...
-	granting atomic.Pointer[[]string] // filters of the SUBSCRIBE in progress
+	mu      sync.Mutex
+	out     outbox
+	acks    deque[pending] // in publish order; the first has token base
+	base    uint64
+	denied  bool              // a message was refused for now without an ack: no later one is acked
+	changed chan struct{}     // closed at the next change of acks; nil when nobody waits
+	done    chan struct{}     // closed when the connection ends; nil when nobody waits
+	names   map[string]uint16 // topic aliases given to the client
+	aliasOf uint16            // how many the client takes
+	stats   connStats
+
+	recording atomic.Int32 // QoS 2 ids that are being written down
+	sample    *sample
 }
 
-func newConn(b *Broker, nc net.Conn, transport string) *conn {
-	c := &conn{b: b, nc: nc, transport: transport, peer: nc.RemoteAddr().String()}
-	c.gate = gate{first: maxConnect, max: b.cfg.MaxPacket}
-	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.out = newOutbox(c, b.cfg.Window)
+// connStats counts what one connection carried. conn.mu guards it.
+type connStats struct{ received, sent, bytesIn, bytesOut uint64 }
+
+func newConn(b *Broker, nc net.Conn, l *Login) *conn {
+	c := &conn{b: b, nc: nc, login: l, since: b.clock.Load()}
+	c.heard.Store(c.since)
+	c.ticket.Waker = c
+	if s, ok := nc.(syscall.Conn); ok && b.lot != nil {
+		if raw, err := s.SyscallConn(); err == nil {
+			c.raw = raw
+		}
+	}
 	return c
 }
 
-// Read reads what may pass the gate. A flawed packet ends the connection once
-// everything before it has been handled.
-func (c *conn) Read(p []byte) (int, error) {
-	if c.flaw.flaw != flawNone {
-		return 0, c.rejectPacket()
-	}
-	if c.closed.Load() {
-		return 0, net.ErrClosed
-	}
-	n, err := c.nc.Read(p)
-	c.b.metrics.bytesIn.Add(float64(n))
-	pass, v := c.gate.scan(p[:n])
-	if v.flaw != flawNone {
-		v.body = []byte(peekTopic(v)) // p is about to be overwritten
-		c.flaw = v
-		if pass == 0 {
-			return 0, c.rejectPacket()
+// Wake handles what has come and parks again, or ends the connection. It implements
+// park.Waker.
+func (c *conn) Wake() {
+	for {
+		err := c.turn()
+		if err == nil && c.raw != nil {
+			err = c.b.lot.Park(&c.ticket, c.raw)
+			if err == nil {
+				if c.closed.Load() { // before it was parked
+					c.b.lot.Wake(&c.ticket)
+				}
+				return
+			}
 		}
-		return pass, nil
+		if err != nil {
+			c.finish(err)
+			return
+		}
 	}
-	if err != nil {
-		return n, c.readFailed(err)
-	}
-	return n, nil
 }
 
-func (c *conn) readFailed(err error) error {
-	switch {
-	case c.closed.Load():
-		return net.ErrClosed
-	case !errors.Is(err, os.ErrDeadlineExceeded):
-		return err
-	case !c.known.Load():
-		c.cut(causeNoConnect)
-	default:
-		c.bye(codeKeepAlive, "nothing heard for one and a half times the keep alive", causeKeepalive)
+// errGone ends a connection whose cause has been said.
+var errGone = errors.New("the connection is closed")
+
+// turn reads once and handles all packets that are complete. A panic in it becomes
+// an error, which ends this connection only.
+func (c *conn) turn() (err error) {
+	sc := c.b.scratch.get()
+	defer c.b.scratch.put(sc)
+	defer func() {
+		if v := recover(); v != nil {
+			err = &lifecycle.PanicError{Value: v, Stack: debug.Stack()}
+			sc.kicks.flush(c.b) // others wait for what was put in for them
+		}
+	}()
+	for more := true; more && err == nil; {
+		more, err = c.readOnce(sc)
+		c.quiet = false
+		sc.kicks.flush(c.b)
+		c.relieve(sc)
 	}
 	return err
 }
 
-// Write takes one packet from mochi. It never waits for the network.
-func (c *conn) Write(p []byte) (int, error) {
-	if !c.out.add(p) {
-		return 0, net.ErrClosed
-	}
-	return len(p), nil
-}
+// turns is how often one turn reads before others may.
+const readsPerTurn = 16
 
-// SetDeadline is how mochi says that a packet may come: the time is ours, from
-// the keep alive in full width (mochi's overflows above 43690 s).
-func (c *conn) SetDeadline(time.Time) error {
-	var t time.Time
-	if c.keepalive > 0 {
-		t = time.Now().Add(c.keepalive + c.keepalive/2)
-	}
-	return c.SetReadDeadline(t)
-}
-
-// SetReadDeadline sets when a Read gives up; a closed connection's never moves.
-func (c *conn) SetReadDeadline(t time.Time) error {
-	err := c.nc.SetReadDeadline(t)
+func (c *conn) readOnce(sc *scratch) (more bool, err error) {
 	if c.closed.Load() {
-		err = c.nc.SetReadDeadline(longAgo())
+		return false, errGone
+	}
+	n, full, err := c.read(sc)
+	if err != nil {
+		return false, c.readFailed(err)
+	}
+	if n == 0 {
+		return false, nil
+	}
+	c.heard.Store(c.b.clock.Load())
+	c.b.metrics.bytesIn.Add(float64(n))
+	data := sc.buf[:n]
+	if len(c.in) > 0 {
+		c.in = append(c.in, data...)
+		data = c.in
+	}
+	rest, err := c.consume(sc, data)
+	if err != nil {
+		return false, err
+	}
+	c.keep(rest)
+	sc.reads++
+	return full && sc.reads < readsPerTurn, nil
+}
+
+// keep keeps the beginning of a packet until its rest comes.
+func (c *conn) keep(rest []byte) {
+	if len(rest) == 0 {
+		c.in = nil
+		return
+	}
+	if len(c.in) > 0 && &rest[0] == &c.in[0] {
+		return
+	}
+	c.in = append([]byte(nil), rest...)
+}
+
+// read reads what has come; full says that there may be more. n is 0 when nothing
+// has.
+func (c *conn) read(sc *scratch) (n int, full bool, err error) {
+	if c.raw == nil {
+		n, err = c.nc.Read(sc.buf[:])
+		return n, false, err
+	}
+	if err := c.raw.Read(sc.try); err != nil {
+		return 0, false, err
+	}
+	switch {
+	case errors.Is(sc.err, syscall.EAGAIN), errors.Is(sc.err, syscall.EINTR):
+		return 0, false, nil
+	case sc.err != nil:
+		return 0, false, sc.err
+	case sc.n == 0:
+		return 0, false, io.EOF
+	}
+	return sc.n, sc.n == len(sc.buf), nil
+}
+
+// readFailed says why nothing more comes.
+func (c *conn) readFailed(err error) error {
+	if c.closed.Load() {
+		return errGone
 	}
 	return err
 }
 
-// SetWriteDeadline does nothing: Write never waits.
-func (c *conn) SetWriteDeadline(time.Time) error { return nil }
+// consume handles every whole packet of data and returns the rest.
+func (c *conn) consume(sc *scratch, data []byte) ([]byte, error) {
+	for len(data) > 0 {
+		head, body, n, need, err := wire.Split(data, c.limit())
+		if err != nil {
+			return nil, c.flawed(sc, data, need, err)
+		}
+		if n == 0 {
+			break
+		}
+		if wait := c.rate.take(c.b, c.rateOf(), head, n); wait > 0 {
+			if err := c.slowDown(sc, wait); err != nil {
+				return nil, err
+			}
+		}
+		if err := c.handle(sc, head, body); err != nil {
+			return nil, err
+		}
+		if c.closed.Load() {
+			return nil, errGone
+		}
+		data = data[n:]
+	}
+	return data, nil
+}
 
-func (c *conn) LocalAddr() net.Addr  { return c.nc.LocalAddr() }
-func (c *conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
+// limit is the largest packet that may come now, in bytes.
+func (c *conn) limit() int {
+	if !c.known.Load() {
+		return maxConnect
+	}
+	return c.b.cfg.MaxPacket
+}
 
-// Close ends the reading. The connection's own goroutine closes the socket.
-func (c *conn) Close() error {
-	if c.closed.Swap(true) {
+func (c *conn) handle(sc *scratch, head byte, body []byte) error {
+	kind := head >> 4
+	if !c.known.Load() {
+		if kind != wire.Connect {
+			c.cut(causeProtocol)
+			return errGone
+		}
+		return c.connect(sc, body)
+	}
+	switch kind {
+	case wire.Publish:
+		p, err := sc.dec.Publish(head, body, c.dialect.Version)
+		if err != nil {
+			return c.protest(err)
+		}
+		return c.publish(sc, p, len(body))
+	case wire.Puback, wire.Pubrec, wire.Pubrel, wire.Pubcomp:
+		id, code, err := sc.dec.Ack(head, body, c.dialect.Version)
+		if err != nil {
+			return c.protest(err)
+		}
+		c.acknowledge(sc, kind, id, code)
+		return nil
+	case wire.Pingreq:
+		if err := wire.CheckPing(body); err != nil {
+			return c.protest(err)
+		}
+		c.add(&sc.kicks, wire.AppendPingresp)
+		c.quiet = true
 		return nil
 	}
-	c.cancel()
-	c.out.wake()
-	return c.nc.SetReadDeadline(longAgo())
+	return c.handleRare(sc, kind, body)
 }
 
-// cut ends the connection; the first cause given is the one that is told.
+func (c *conn) handleRare(sc *scratch, kind byte, body []byte) error {
+	switch kind {
+	case wire.Subscribe:
+		p, err := sc.dec.Subscribe(body, c.dialect.Version)
+		if err != nil {
+			return c.protest(err)
+		}
+		return c.subscribe(sc, p)
+	case wire.Unsubscribe:
+		p, err := sc.dec.Unsubscribe(body, c.dialect.Version)
+		if err != nil {
+			return c.protest(err)
+		}
+		c.unsubscribe(sc, p)
+		return nil
+	case wire.Disconnect:
+		p, err := sc.dec.Disconnect(body, c.dialect.Version)
+		if err != nil {
+			return c.protest(err)
+		}
+		return c.disconnect(p)
+	case wire.Auth:
+		return c.bye(wire.CodeProtocolError, "extended authentication is not supported", causeProtocol)
+	}
+	return c.bye(wire.CodeProtocolError, "a second CONNECT, or a packet that only servers send", causeProtocol)
+}
+
+// protest ends the connection because of a packet that breaks the rules.
+func (c *conn) protest(err error) error {
+	if e, ok := errors.AsType[*wire.Error](err); ok {
+		return c.bye(e.Code, e.Reason, causeProtocol)
+	}
+	return c.bye(wire.CodeMalformed, "malformed packet", causeProtocol)
+}
+
+// disconnect handles the client's DISCONNECT.
+func (c *conn) disconnect(p *wire.DisconnectPacket) error {
+	if p.HasExpiry && !c.sess.changeExpiry(p.SessionExpiry) {
+		return c.bye(wire.CodeProtocolError, "a session expiry after none was asked for", causeProtocol)
+	}
+	if p.Code == wire.CodeDisconnectWithWill {
+		c.cut(causeWithWill)
+	} else {
+		c.cut(causeDisconnected)
+	}
+	return errGone
+}
+
+// cut ends the connection; the first cause given is the one that is told. It takes
+// no lock of the connection.
 func (c *conn) cut(why cause) {
 	c.why.CompareAndSwap(nil, &why)
-	_ = c.Close() // a deadline that cannot be set is a socket that is gone
-}
-
-// bye sends DISCONNECT to a MQTT 5 client and cuts the connection.
-func (c *conn) bye(code byte, reason string, why cause) {
-	c.out.seal(c.farewell(code, reason))
-	c.cut(why)
-}
-
-func (c *conn) farewell(code byte, reason string) []byte {
-	if !c.known.Load() {
-		return nil
+	if c.closed.Swap(true) {
+		return
 	}
-	return c.dialect.appendBye(nil, code, reason)
+	if c.raw != nil {
+		c.b.lot.Wake(&c.ticket)
+	} else {
+		_ = c.nc.SetReadDeadline(longAgo()) // one that cannot be set is of a socket that is gone
+	}
+	c.b.work.start(c.wakeWaiters) // the caller may hold c.mu
 }
 
-// Acked implements Acker.
-func (c *conn) Acked(token uint64, err error) { c.out.settle(token, err) }
+// wakeWaiters lets the reader go on that waits for room or for the sink.
+func (c *conn) wakeWaiters() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.announce()
+	if c.done != nil {
+		close(c.done)
+		c.done = nil
+	}
+}
+
+// bye sends DISCONNECT to a MQTT 5 client and cuts the connection. It returns the
+// error that ends a turn.
+func (c *conn) bye(code byte, reason string, why cause) error {
+	if c.known.Load() {
+		c.seal(func(b []byte) []byte { return c.dialect.AppendDisconnect(b, code, reason) })
+	}
+	c.cut(why)
+	return errGone
+}
+
+// life is the connection as a context: it ends with it. It costs nothing until
+// somebody waits for that.
+type life struct{ c *conn }
+
+// Deadline implements context.Context.
+func (l life) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+// Done implements context.Context.
+func (l life) Done() <-chan struct{} { return l.c.ended() }
+
+// Err implements context.Context.
+func (l life) Err() error {
+	if l.c.closed.Load() {
+		return context.Canceled
+	}
+	return nil
+}
+
+// Value implements context.Context.
+func (life) Value(any) any { return nil }
+
+// ended returns a channel that is closed when the connection ends.
+func (c *conn) ended() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed.Load() {
+		over := make(chan struct{})
+		close(over)
+		return over
+	}
+	if c.done == nil {
+		c.done = make(chan struct{})
+	}
+	return c.done
+}
 
 func longAgo() time.Time { return time.Unix(1, 0) }
+
+// readBuffer is how much one read takes, in bytes.
+const readBuffer = 8 << 10
+
+// scratch is what a reader needs while it reads.
+type scratch struct {
+	buf   [readBuffer]byte
+	n     int
+	err   error
+	try   func(fd uintptr) bool
+	dec   wire.Decoder
+	kicks kicks
+	reads int
+}
+
+type scratches struct{ pool sync.Pool }
+
+func (p *scratches) get() *scratch {
+	if s, ok := p.pool.Get().(*scratch); ok {
+		return s
+	}
+	s := new(scratch)
+	s.try = func(fd uintptr) bool {
+		s.n, s.err = syscall.Read(int(fd), s.buf[:])
+		return true
+	}
+	return s
+}
+
+func (p *scratches) put(s *scratch) {
+	s.reads = 0
+	clear(s.kicks.behind)
+	s.kicks.behind = s.kicks.behind[:0]
+	p.pool.Put(s)
+}
+
+// relieve waits a little for subscribers that are behind what this client
+// publishes.
+func (c *conn) relieve(sc *scratch) {
+	for _, s := range sc.kicks.behind {
+		s.wait(c.ended())
+	}
+	clear(sc.kicks.behind)
+	sc.kicks.behind = sc.kicks.behind[:0]
+}

@@ -1,226 +1,274 @@
 package broker
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/hex"
-	"hash/maphash"
+	"errors"
 	"math"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
-	mqtt "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/packets"
-
 	"muster"
+	"muster/broker/wire"
 	"muster/devices"
 )
 
+// Protocol levels (MQTT 3.1.1 and 5, section 3.1.2.2).
 const (
-	maxClientID = 256 // bytes
-	maxAliases  = 16  // inbound topic aliases of one connection
-	turns       = 256 // locks that sessions share
+	v311 = 4
+	v5   = 5
 )
 
-// connect handles a CONNECT: it decides who the client is and prepares its
-// session, or answers why not and has the connection ended.
-func (c *conn) connect(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
-	if c.client != nil {
-		c.bye(codeProtocolError, "a second CONNECT", causeProtocol)
-		return pk, packets.ErrRejectPacket
+const (
+	maxConnect  = 64 << 10 // bytes of the longest CONNECT
+	maxClientID = 256      // bytes
+	maxInflight = 256      // messages of QoS 1 and 2 on their way to one client
+	maxOutAlias = 16       // topic aliases given to one client
+)
+
+// connect handles CONNECT: it decides who the client is and gives it its session, or
+// answers why not.
+func (c *conn) connect(sc *scratch, body []byte) error {
+	p, err := sc.dec.Connect(body)
+	if err != nil {
+		return c.malformedConnect(err)
 	}
-	c.client = cl
-	c.dialect = dialectOf(&pk)
-	tidyConnect(&pk)
-	if code, why := c.admissible(&pk); code != codeSuccess {
-		return pk, c.turnAway(code, why)
+	c.dialect = wire.Dialect{Version: p.Version, Terse: !p.ProblemInfo, Limit: p.MaximumPacket}
+	if code, why := admissible(p); code != wire.CodeSuccess {
+		return c.turnAway(code, why)
 	}
-	c.takeWill(&pk)
-	if code, why := c.identify(&pk); code != codeSuccess {
-		return pk, c.turnAway(code, why)
+	who, code, why := c.identify(p)
+	if code != wire.CodeSuccess {
+		return c.turnAway(code, why)
 	}
-	c.describe(&pk)
-	c.await()
-	c.resume(&pk)
-	c.known.Store(true)
-	return pk, nil
+	id, assigned := clientID(p)
+	if !c.b.flaps.wait(life{c}, c.b, sessionKey(who.Device, who.Name, id)) {
+		return errGone
+	}
+	if !c.b.conns.admit(c, c.b.cfg.MaxConnections) {
+		return c.turnAway(wire.CodeServerBusy, "the server has as many connections as it may have")
+	}
+	c.establish(sc, p, who, id, assigned)
+	return c.recheck()
+}
+
+// malformedConnect answers a CONNECT that cannot be read. Only a version that is not
+// known has an answer every client understands.
+func (c *conn) malformedConnect(err error) error {
+	e, ok := errors.AsType[*wire.Error](err)
+	if ok && e.Code == wire.CodeBadVersion {
+		c.dialect.Version = v311
+		return c.turnAway(e.Code, "MQTT 3.1, 3.1.1 and 5 are spoken here")
+	}
+	c.b.metrics.refusedConnects.WithLabelValues("invalid").Inc()
+	c.cut(causeProtocol)
+	return errGone
 }
 
 // turnAway answers a CONNECT with a refusal.
 func (c *conn) turnAway(code byte, why string) error {
 	c.b.metrics.refusedConnects.WithLabelValues(connectLabel(code)).Inc()
-	c.out.seal(c.dialect.appendConnack(nil, code, why))
+	c.seal(func(b []byte) []byte { return c.dialect.AppendConnack(b, &wire.Connack{Code: code, Reason: why}) })
 	c.cut(causeNotAdmitted)
-	return packets.ErrRejectPacket
-}
-
-func dialectOf(pk *packets.Packet) dialect {
-	p := &pk.Properties
-	return dialect{
-		version: pk.ProtocolVersion,
-		terse:   p.RequestProblemInfoFlag && p.RequestProblemInfo == 0,
-		limit:   p.MaximumPacketSize,
-	}
-}
-
-// tidyConnect allows what the standard allows and mochi does not, and turns off
-// what mochi does wrong.
-func tidyConnect(pk *packets.Packet) {
-	if len(pk.Connect.Password) == 0 {
-		pk.Connect.PasswordFlag = false // an empty password is a password (MQTT 5, section 3.1.3.6)
-	}
-	// mochi sets an outbound alias even where it then drops the message that
-	// would have taught it to the client.
-	pk.Properties.TopicAliasMaximum = 0
-	pk.Properties.ReceiveMaximum = 0 // its flow control towards the client deadlocks
+	return errGone
 }
 
 // admissible checks a CONNECT before anyone asks whose it is.
-func (c *conn) admissible(pk *packets.Packet) (code byte, why string) {
-	p := &pk.Connect
-	name := string(p.ProtocolName)
+func admissible(p *wire.ConnectPacket) (code byte, why string) {
 	switch {
-	case name == "MQTT" && pk.ProtocolVersion != 4 && pk.ProtocolVersion != 5,
-		name == "MQIsdp" && pk.ProtocolVersion != 3:
-		c.dialect.version = 4 // whatever it speaks, it may know this answer
-		return codeBadVersion, "MQTT 3.1, 3.1.1 and 5 are spoken here"
-	case len(p.ClientIdentifier) > maxClientID:
-		return codeBadClientID, "the client id has more than 256 bytes"
-	case pk.ProtocolVersion < 5 && !p.Clean && p.ClientIdentifier == "":
-		return codeBadClientID, "a session that is kept needs a client id"
-	case pk.Properties.AuthenticationMethod != "":
-		return codeBadAuthMethod, "extended authentication is not supported"
-	case p.WillFlag && (p.WillQos > 2 || p.WillTopic == ""):
-		return codeProtocolError, "the last will has no topic or no such QoS"
-	case !p.WillFlag && (p.WillQos != 0 || p.WillRetain):
-		return codeProtocolError, "will flags without a last will"
+	case len(p.ClientID) > maxClientID:
+		return wire.CodeBadClientID, "the client id has more than 256 bytes"
+	case p.Version < v5 && !p.CleanStart && p.ClientID == "":
+		return wire.CodeBadClientID, "a session that is kept needs a client id"
+	case p.AuthMethod != "":
+		return wire.CodeBadAuthMethod, "extended authentication is not supported"
 	}
-	probe := *pk
-	probe.Connect.WillFlag, probe.Connect.WillRetain = false, false // checked above
-	if v := probe.ConnectValidate(); v != packets.CodeSuccess {
-		return v.Code, v.Reason
-	}
-	return codeSuccess, ""
+	return wire.CodeSuccess, ""
 }
 
-// identify authenticates the client and counts it among the known connections.
-func (c *conn) identify(pk *packets.Packet) (code byte, why string) {
-	p := &pk.Connect
-	if len(p.Username) == 0 && len(p.Password) == 0 {
-		return codeNotAuthorized, "anonymous clients are refused: give a token as user name, or device id and secret"
+// identify authenticates the client.
+func (c *conn) identify(p *wire.ConnectPacket) (who Identity, code byte, why string) {
+	l := *c.login
+	l.ClientID, l.Username, l.Password = strings.Clone(p.ClientID), strings.Clone(p.Username), bytes.Clone(p.Password)
+	if l.Username == "" && len(l.Password) == 0 && len(l.Certificates) == 0 {
+		return who, wire.CodeNotAuthorized, "anonymous clients are refused: give a token as user name, or device id and secret"
 	}
-	l := Login{
-		ClientID: strings.Clone(p.ClientIdentifier), Username: string(p.Username),
-		Password: p.Password, Peer: c.peer,
-	}
-	kicks := c.b.conns.kickCount()
 	who, err := c.b.auth.Authenticate(l)
 	if err != nil {
-		return connectCode(err)
+		code, why = connectCode(err)
 	}
-	c.rights = newRights(who)
-	if !c.b.conns.admit(c, c.b.cfg.MaxConnections) {
-		return codeServerBusy, "the server has as many connections as it may have"
-	}
-	if c.b.conns.kickCount() != kicks { // a Kick meanwhile may have missed this connection
-		if _, err := c.b.auth.Authenticate(l); err != nil {
-			return connectCode(err)
-		}
-	}
-	return codeSuccess, ""
+	return who, code, why
 }
 
 // connectCode maps an Authenticator's error to a CONNACK's reason code.
 func connectCode(err error) (byte, string) {
 	switch muster.KindOf(err) {
 	case muster.Unauthorized, muster.Invalid, muster.NotFound:
-		return codeBadPassword, "bad user name or password"
+		return wire.CodeBadPassword, "bad user name or password"
 	case muster.Forbidden:
-		return codeNotAuthorized, muster.Public(err)
+		return wire.CodeNotAuthorized, muster.Public(err)
 	case muster.Busy:
-		return codeServerBusy, muster.Public(err)
+		return wire.CodeServerBusy, muster.Public(err)
 	default:
-		return codeUnavailable, "the server cannot check credentials now"
+		return wire.CodeUnavailable, "the server cannot check credentials now"
 	}
 }
 
 func connectLabel(code byte) string {
 	switch code {
-	case codeBadPassword:
+	case wire.CodeBadPassword:
 		return "bad_password"
-	case codeNotAuthorized, codeBadAuthMethod:
+	case wire.CodeNotAuthorized, wire.CodeBadAuthMethod:
 		return "not_authorized"
-	case codeServerBusy, codeUnavailable:
+	case wire.CodeServerBusy, wire.CodeUnavailable:
 		return "unavailable"
 	}
 	return "invalid"
 }
 
-// describe fills in what is known of the connection and gives the client its name
-// inside mochi, where clients of different identities must not share a session.
-func (c *conn) describe(pk *packets.Packet) {
-	p := &pk.Connect
-	id := strings.Clone(p.ClientIdentifier)
-	if id == "" {
-		id = "auto-" + randomName()
-		c.assigned = id
+func clientID(p *wire.ConnectPacket) (id string, assigned bool) {
+	if p.ClientID != "" {
+		return strings.Clone(p.ClientID), false
 	}
-	who := c.rights.who
-	c.key = "account " + who.Name + " " + id
-	if who.Device != "" {
-		c.key = "device " + string(who.Device) + " " + id
-	}
-	p.ClientIdentifier = c.key
-	c.clean = p.Clean
-	c.expiry = sessionExpiry(pk)
-	c.keepalive = time.Duration(p.Keepalive) * time.Second
-	c.info = devices.Connection{
-		Device: who.Device, Session: c.b.session.Add(1), Peer: c.peer, ClientID: id,
-		Protocol: pk.ProtocolVersion, Transport: c.transport, KeepAlive: c.keepalive, At: c.b.cfg.Now(),
-	}
-}
-
-// sessionExpiry returns how long the session outlives the connection at most.
-func sessionExpiry(pk *packets.Packet) time.Duration {
-	s := pk.Properties.SessionExpiryInterval
-	if pk.ProtocolVersion < 5 {
-		if pk.Connect.Clean {
-			return 0
-		}
-		s = math.MaxUint32
-	}
-	return min(time.Duration(s)*time.Second, maxSession)
-}
-
-// resume takes over what the broker itself keeps of a session: the QoS 2 ids and
-// the spelling of subscriptions. mochi keeps the rest. The session's turn must be held.
-func (c *conn) resume(pk *packets.Packet) {
-	c.qos2, c.order = &received{limit: 2 * c.b.cfg.Window}, new(atomic.Int64)
-	c.b.wills.reconnected(c.key, c.clean)
-	old, ok := c.b.srv.Clients.Get(c.key)
-	if !ok {
-		c.fresh = true
-		if c.b.srv.Clients.Len() >= c.b.cfg.MaxSessions {
-			pk.Connect.Clean = true // no room: the session ends with the connection
-			pk.Properties.SessionExpiryInterval, c.expiry = 0, 0
-			c.shortened = true
-		}
-		return
-	}
-	c.fresh = c.clean || old.Properties.Clean && old.Properties.ProtocolVersion < 5
-	if oc := connOf(old); oc != nil && !c.fresh {
-		c.qos2, c.order = oc.qos2, oc.order
-		c.me.Store(oc.me.Load())
-	}
-}
-
-func (b *Broker) turnOf(key string) *sync.Mutex {
-	return &b.turns[maphash.String(b.seed, key)%turns]
-}
-
-func randomName() string {
 	var raw [12]byte
 	_, _ = rand.Read(raw[:]) // it never fails
-	return hex.EncodeToString(raw[:])
+	return "auto-" + hex.EncodeToString(raw[:]), true
+}
+
+// establish gives the client its session and sends CONNACK.
+func (c *conn) establish(sc *scratch, p *wire.ConnectPacket, who Identity, id string, assigned bool) {
+	b := c.b
+	r := newRights(who, b.auth.Parent)
+	c.allowed.Store(r)
+	fresh := b.newSession(who.Device, who.Name, id)
+	expiry, shortened := b.sessionExpiry(p)
+	ack := wire.Connack{ReceiveMaximum: uint16(b.cfg.Window), MaximumPacket: uint32(b.cfg.MaxPacket), AliasMaximum: maxAliases}
+	if assigned {
+		ack.AssignedID = id
+	}
+	if shortened {
+		s := uint32(expiry / time.Second)
+		ack.SessionExpiry = &s
+	}
+	c.keepalive = b.keepAlive(p, &ack)
+	c.window = min(int(p.ReceiveMaximum), maxInflight)
+	c.aliasOf = min(p.AliasMaximum, maxOutAlias)
+	c.epoch, c.at = b.epoch.Add(1), b.cfg.Now()
+	info := c.describe(who, id)
+	b.attach(c, fresh, p.CleanStart, expiry, func(present bool) {
+		c.known.Store(true)
+		ack.SessionPresent = present
+		c.add(&sc.kicks, func(q []byte) []byte { return c.dialect.AppendConnack(q, &ack) })
+	})
+	if p.Will != nil {
+		c.will = newWill(p.Will, c.sess, r)
+	}
+	b.metrics.connects.Inc()
+	if who.Device != "" {
+		b.presence.Connected(info)
+	}
+	b.wheel.remove(c.alarm)
+	c.alarm = nil
+	if c.keepalive > 0 {
+		c.alarm = b.wheel.add(c, b.clock.Load()+(c.keepalive+c.keepalive/2).Milliseconds())
+	}
+}
+
+// describe says what Presence is told of the connection.
+func (c *conn) describe(who Identity, id string) devices.Connection {
+	return devices.Connection{
+		Device: who.Device, Session: c.epoch, Peer: c.login.Peer, ClientID: id, Protocol: c.dialect.Version,
+		Transport: c.login.Listener, KeepAlive: c.keepalive, At: c.at,
+	}
+}
+
+// sessionExpiry returns how long the session outlives the connection; shortened says
+// that it is less than was asked for.
+func (b *Broker) sessionExpiry(p *wire.ConnectPacket) (expiry time.Duration, shortened bool) {
+	asked := p.SessionExpiry
+	if p.Version < v5 {
+		asked = 0
+		if !p.CleanStart {
+			asked = math.MaxUint32
+		}
+	}
+	want := time.Duration(asked) * time.Second
+	if want > 0 && int(b.sessions.count.Load()) >= b.cfg.MaxSessions {
+		return 0, true // no room: the session ends with the connection
+	}
+	expiry = min(want, b.cfg.MaxSessionExpiry)
+	return expiry, expiry < want
+}
+
+// keepAlive returns the client's keep alive, and says in ack when the server imposes
+// another (MQTT 5, 3.2.2.3.14). 3.x clients cannot be told, and keep theirs.
+func (b *Broker) keepAlive(p *wire.ConnectPacket, ack *wire.Connack) time.Duration {
+	asked := time.Duration(p.KeepAlive) * time.Second
+	if p.Version < v5 || b.cfg.MaxKeepAlive == 0 || asked > 0 && asked <= b.cfg.MaxKeepAlive {
+		return asked
+	}
+	s := uint16(b.cfg.MaxKeepAlive / time.Second)
+	ack.KeepAlive = &s
+	return b.cfg.MaxKeepAlive
+}
+
+// recheck asks once more what the client may do, now that a change finds the
+// connection: one made since Authenticate may have missed it.
+func (c *conn) recheck() error {
+	if err := c.refresh(); err != nil {
+		return errGone
+	}
+	return nil
+}
+
+// refresh asks what the client may do now: it changes its rights and ends what it
+// may not have any more, or cuts it.
+func (c *conn) refresh() error {
+	old := c.allowed.Load()
+	who, err := c.b.auth.Refresh(old.who)
+	if err != nil {
+		_ = c.bye(wire.CodeNotAuthorized, "the credential is not valid any more", causeRights)
+		return err
+	}
+	now := newRights(who, c.b.auth.Parent)
+	c.allowed.Store(now)
+	var gone []subscription
+	for _, x := range c.sess.state.Load().subs {
+		if !now.holds(&x) {
+			gone = append(gone, x)
+		}
+	}
+	if len(gone) > 0 {
+		c.sess.removeSubscriptions(gone, nil)
+	}
+	return nil
+}
+
+// spellOwn spells a topic of the client's own device with me.
+func (c *conn) spellOwn(name string) string {
+	if rest, ok := strings.CutPrefix(name, c.allowed.Load().prefix); ok {
+		return ownTopics + rest
+	}
+	return name
+}
+
+// aliasOut gives a topic an alias where the client takes them. The first topics of a
+// connection get one, for good. conn.mu must be held.
+func (c *conn) aliasOut(o *wire.Out) {
+	if c.aliasOf == 0 {
+		return
+	}
+	if a, ok := c.names[o.Topic]; ok {
+		o.Alias, o.Topic = a, ""
+		return
+	}
+	if len(c.names) >= int(c.aliasOf) {
+		return
+	}
+	if c.names == nil {
+		c.names = make(map[string]uint16)
+	}
+	o.Alias = uint16(len(c.names) + 1)
+	c.names[strings.Clone(o.Topic)] = o.Alias
 }

@@ -1,8 +1,6 @@
-// Package broker is MQTT in and out: it accepts connections, authenticates
-// clients, decides what each may publish and subscribe, hands what devices send
-// to its Sink and acknowledges it when the Sink says so, and publishes what other
-// rooms have for devices. It is the only importer of mochi-mqtt, and its face to
-// other rooms is free of mochi's types.
-//
-// The server starts and stops it. It never stores anything itself.
+// Package broker is MQTT in and out: listeners, connections, sessions, their queues,
+// the routing of messages, and rights. What devices publish for Muster goes to the
+// Sink; the rest is delivered like any broker does. It writes down what must survive
+// through broker/journal. The server starts it, api shows its clients. It never
+// looks into a payload and never asks a database.
 package broker

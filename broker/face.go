@@ -2,6 +2,8 @@ package broker
 
 import (
 	"context"
+	"crypto/x509"
+	"net/netip"
 	"time"
 
 	"muster"
@@ -9,30 +11,53 @@ import (
 )
 
 // Identity is who a connection belongs to: a device, or a service account or key
-// without a device.
+// without a device. Filters are canonical: devices/{id}/..., never devices/me.
 type Identity struct {
-	Device muster.DeviceID // set for a device
-	Name   string          // of the service account or key, for logs and metrics
-	Admin  bool            // may use every topic
+	Device     muster.DeviceID // set for a device
+	Name       string          // of the service account or key, for logs and metrics
+	Admin      bool            // may use every topic
+	Credential string          // id of what it came in by
+	Publish    []string        // filters of further topics it may publish to
+	Subscribe  []string        // filters that cover what it may subscribe to besides its own
+	ReadFree   bool            // may subscribe to every topic that is nobody's (muster.FreeFilter)
+	WriteFree  bool            // may publish to every topic that is nobody's (muster.FreeTopic)
+	Rate       Rate            // what it may publish; zero numbers stand for the broker's
 }
 
-// Login is what a client presented in CONNECT.
+// Rate bounds what one client publishes.
+type Rate struct {
+	Messages int // per second
+	Bytes    int // per second, of whole packets
+}
+
+// Login is what a client presented.
 type Login struct {
 	ClientID, Username string
 	Password           []byte
-	Peer               string // host:port
+	Peer               string // host:port, empty for a unix socket
+	Listener           string // tcp, tls, ws or unix
+	ServerName         string // of TLS
+	Certificates       []*x509.Certificate
+
+	addr netip.Addr // counted by the limits until the connection ends
 }
 
-// Authenticator decides who a client is, in memory. An Unauthorized error is
-// answered with "bad user name or password".
+// Authenticator decides who a client is and what it may do, in memory.
 type Authenticator interface {
+	// Authenticate answers Unauthorized to a client whose credential is wrong,
+	// Forbidden to one that is known and may not come in, Busy for now.
 	Authenticate(l Login) (Identity, error)
+	// Refresh returns what an identity may do now, and Unauthorized when its
+	// credential, device or account is gone, expired or disabled.
+	Refresh(who Identity) (Identity, error)
+	// Parent returns the gateway a device belongs to, empty for none.
+	Parent(id muster.DeviceID) muster.DeviceID
 }
 
 // Message is one PUBLISH to a topic that Muster itself takes in.
 type Message struct {
 	Device muster.DeviceID
-	Topic  string // canonical: devices/{id}/..., never .../me/...
+	Topic  string // canonical
 	// Payload may alias the connection's read buffer: a Sink copies what it keeps.
 	Payload     []byte
 	ContentType string // MQTT 5, else empty

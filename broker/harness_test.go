@@ -51,6 +51,10 @@ func (door) Authenticate(l Login) (Identity, error) {
 	return Identity{}, muster.Errorf(muster.Unauthorized, "unknown credential")
 }
 
+func (door) Refresh(who Identity) (Identity, error) { return who, nil }
+
+func (door) Parent(muster.DeviceID) muster.DeviceID { return "" }
+
 type refusal struct {
 	Device       muster.DeviceID
 	Topic        string
@@ -134,7 +138,7 @@ func newRig(t testing.TB, change func(*Config)) *rig {
 	t.Helper()
 	r := &rig{t: t, sink: newTank(), watch: watcher{make(chan presenceEvent, 10_000)}, log: new(bytes.Buffer), reg: prometheus.NewRegistry()}
 	cfg := Config{
-		Addr: "127.0.0.1:0", Now: time.Now, Metrics: r.reg,
+		Addr: "127.0.0.1:0", Now: time.Now, Metrics: r.reg, Log: newMemLog(), Tick: 5 * time.Millisecond,
 		Logger: slog.New(slog.NewTextHandler(&syncWriter{w: r.log}, nil)),
 	}
 	if change != nil {
@@ -417,7 +421,11 @@ func (r *rig) metric(name string, label ...string) float64 {
 			continue
 		}
 		for _, m := range f.GetMetric() {
-			if len(label) == 0 || m.GetLabel()[0].GetValue() == label[0] {
+			hit := len(label) == 0
+			for _, l := range m.GetLabel() {
+				hit = hit || l.GetValue() == label[0]
+			}
+			if hit {
 				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 			}
 		}

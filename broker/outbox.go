@@ -2,309 +2,441 @@ package broker
 
 import (
 	"sync"
+	"syscall"
 	"time"
+
+	"muster/broker/wire"
 )
 
-// Bounds on what waits to be written to one client.
+// Bounds on what waits to be written to one client, in bytes.
 const (
-	softOut   = 1 << 20 // bytes; above it messages to the client are dropped, below a quarter of it it may publish
-	hardOut   = 8 << 20 // bytes; above it the client is cut
+	softOut   = 1 << 20   // above it no message is sent: QoS 0 is dropped, QoS 1 and 2 wait in the session
+	pressOut  = 256 << 10 // above it publishers wait a little for a client that keeps up
+	hardOut   = 8 << 20   // above it (acknowledgements, then) the client is cut
+	pooledOut = 64 << 10  // a larger buffer is not kept for reuse
 	writeTime = 10 * time.Second
-	pooledOut = 64 << 10 // a larger buffer is not kept for reuse
 )
 
-// pending is a QoS 1 or 2 message that has not been acknowledged.
-type pending struct {
-	id   uint16
-	qos  byte
-	done bool
-	err  error     // when done: why it is refused
-	copy *delivery // goes to subscribers once it is kept; nil when nobody wants it
-}
+// How long a publisher waits for a subscriber that is behind, and how long it does
+// not wait again for one that needed longer.
+const (
+	graceTime = 50 * time.Millisecond
+	graceRest = 10 * time.Second
+)
 
-// outbox is what leaves on one connection: the bytes of whole packets in order,
-// and the messages that wait for their acknowledgement. Nobody who puts something
-// in ever waits for the network: one writer goroutine lives while there is
-// something to write, so there are never more of them than connections. A write
-// that takes longer than writeTime cuts the client.
+// outbox is what leaves on one connection, whole packets in order. Nobody who puts
+// something in waits for the network. Whoever finds that nobody is writing writes:
+// at once when the socket takes it, else a goroutine that lives until it has, so
+// there are never more of them than connections. conn.mu guards it.
 type outbox struct {
-	c      *conn
-	window int // the most pending messages; room blocks above it
-
-	mu      sync.Mutex
-	change  sync.Cond // on mu: something left, or the box was shut
-	bytes   []byte
-	copies  []*delivery
-	queue   []pending // in publish order; the first has token base
-	base    uint64
-	writing bool // the writer goroutine lives
-	held    bool // nothing is written yet: the session is not established
-	sealed  bool // the last packet is in: what comes now is dropped
-	broken  bool // the network failed, or the connection has ended
-	denied  bool // a message was refused for now without an ack: no later one is acked
+	buf     *buffer
+	behind  int           // bytes taken out of buf and not written yet
+	writing bool          // someone is
+	owed    bool          // in the kicks of a goroutine that will write
+	sealed  bool          // the last packet is in: what comes now is dropped
+	broken  bool          // the network failed, or the connection has ended
+	starved bool          // the session holds messages back until there is room
+	waiting bool          // publishers wait for room
+	idle    chan struct{} // closed when all is written; nil when nobody waits for that
 }
 
-func newOutbox(c *conn, window int) *outbox {
-	o := &outbox{c: c, window: window, held: true}
-	o.change.L = &o.mu
-	return o
-}
-
-// reserve puts a message in the queue and returns its token. It waits while the
-// window is full or the client does not read, and returns false when the
-// connection ends meanwhile.
-func (o *outbox) reserve(id uint16, qos byte, d *delivery) (uint64, bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for !o.shut() && (len(o.queue) >= o.window || len(o.bytes) > softOut/4) {
-		o.change.Wait()
-	}
-	if o.shut() {
-		return 0, false
-	}
-	o.queue = append(o.queue, pending{id: id, qos: qos, copy: d})
-	return o.base + uint64(len(o.queue)-1), true
-}
-
-func (o *outbox) shut() bool { return o.broken || o.sealed || o.c.closed.Load() }
-
-// settle marks token's message as decided and lets every acknowledgement leave
-// that is now first in order. It blocks for no longer than other short critical
-// sections of the same connection.
-func (o *outbox) settle(token uint64, err error) {
-	o.mu.Lock()
-	i := token - o.base
-	if i >= uint64(len(o.queue)) || o.queue[i].done {
-		o.mu.Unlock()
-		return // told twice, which an Acker need not survive but should
-	}
-	o.queue[i].done, o.queue[i].err = true, err
-	foreign, cut := o.advance()
-	o.start()
-	o.mu.Unlock()
-	o.change.Broadcast()
-	for _, f := range foreign {
-		f.to.out.add(f.packet)
-	}
-	if cut {
-		o.c.cut(causeRefused)
-	}
-}
-
-// parcel is a packet for the connection that took a session over.
-type parcel struct {
-	to     *conn
-	packet []byte
-}
-
-// advance takes decided messages off the front of the queue. cut says that the
-// client must be closed because 3.1.1 has no other way to refuse for now.
-func (o *outbox) advance() (foreign []parcel, cut bool) {
-	n := 0
-	for ; n < len(o.queue) && o.queue[n].done; n++ {
-		p := &o.queue[n]
-		code := codeOf(p.err)
-		if code == codeSuccess && p.copy != nil {
-			o.copies = append(o.copies, p.copy)
-		}
-		if code == codeQuota && o.c.dialect.version < 5 {
-			o.denied, cut = true, true
-		}
-		if p.qos == 2 {
-			foreign = o.pubrec(p, code, foreign)
-		} else {
-			o.ack(headPuback, p, code)
-		}
-	}
-	if n > 0 {
-		o.queue = o.queue[:copy(o.queue, o.queue[n:])]
-		clear(o.queue[len(o.queue) : len(o.queue)+n])
-		o.base += uint64(n)
-	}
-	return foreign, cut
-}
-
-func (o *outbox) ack(head byte, p *pending, code byte) {
-	if !o.denied && !o.sealed && !o.broken {
-		o.bytes = o.c.dialect.appendAck(o.buffer(), head, p.id, code, reasonOf(p.err))
-	}
-}
-
-func (o *outbox) pubrec(p *pending, code byte, foreign []parcel) []parcel {
-	// 3.1.1 cannot refuse for good: its client goes on to PUBREL.
-	kept := code == codeSuccess || code != codeQuota && o.c.dialect.version < 5
-	to := o.c.qos2.settle(p.id, kept)
-	if to != nil && to != o.c {
-		return append(foreign, parcel{to, to.dialect.appendAck(nil, headPubrec, p.id, code, reasonOf(p.err))})
-	}
-	o.ack(headPubrec, p, code)
-	return foreign
-}
-
-// buffer returns bytes, from the pool when there is none.
-func (o *outbox) buffer() []byte {
-	if o.bytes == nil {
-		o.bytes = o.c.b.buffers.get()
-	}
-	return o.bytes
-}
-
-// add puts a whole packet in. It returns false when the connection ends or its
-// client reads so slowly that it must be cut.
-func (o *outbox) add(packet []byte) bool {
-	o.mu.Lock()
-	if o.broken || o.sealed {
-		o.mu.Unlock()
-		return false
-	}
-	if len(o.bytes)+len(packet) > hardOut {
-		o.broken = true
-		o.mu.Unlock()
-		o.c.cut(causeSlow)
-		return false
-	}
-	o.bytes = append(o.buffer(), packet...)
-	o.sealed = packet[0] == headDisconnect
-	o.start()
-	o.mu.Unlock()
-	return true
-}
-
-// full says that the client reads too slowly to be sent messages.
-func (o *outbox) full() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return len(o.bytes) > softOut
-}
-
-// seal puts the connection's last packet in (it may be empty) and drops what comes
-// later.
-func (o *outbox) seal(last []byte) {
-	o.mu.Lock()
-	if !o.sealed && !o.broken {
-		o.bytes = append(o.buffer(), last...)
-	}
-	o.sealed, o.held = true, false
-	o.start()
-	o.mu.Unlock()
-	o.change.Broadcast()
-}
-
-// release lets what has been held back leave.
-func (o *outbox) release() {
-	o.mu.Lock()
-	o.held = false
-	o.start()
-	o.mu.Unlock()
-}
-
-// start starts the writer when there is something to do and it does not live.
-func (o *outbox) start() {
-	if o.writing || o.held || len(o.bytes) == 0 && len(o.copies) == 0 {
-		return
-	}
-	if !o.c.b.work.start(o.write) {
-		o.bytes, o.copies, o.broken = nil, nil, true // the broker has stopped
-		return
-	}
-	o.writing = true
-}
-
-// write is the writer goroutine.
-func (o *outbox) write() {
-	for {
-		bytes, copies, more := o.take()
-		if !more {
-			return
-		}
-		if len(bytes) > 0 {
-			o.send(bytes)
-			o.c.b.buffers.put(bytes)
-		}
-		for _, d := range copies {
-			o.c.b.deliverSafely(d)
-		}
-	}
-}
-
-func (o *outbox) take() (bytes []byte, copies []*delivery, more bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if len(o.bytes) == 0 && len(o.copies) == 0 {
-		o.writing = false
-		o.change.Broadcast()
-		return nil, nil, false
-	}
-	bytes, copies = o.bytes, o.copies
-	o.bytes, o.copies = nil, nil
-	o.change.Broadcast()
-	if o.broken {
-		return nil, copies, true
-	}
-	return bytes, copies, true
-}
-
-func (o *outbox) send(bytes []byte) {
-	err := o.c.nc.SetWriteDeadline(time.Now().Add(writeTime))
-	if err == nil {
-		_, err = o.c.nc.Write(bytes)
-	}
-	if err == nil {
-		o.c.b.metrics.bytesOut.Add(float64(len(bytes)))
-		return
-	}
-	o.fail()
-	o.c.cut(causeSlow)
-}
-
-// fail drops what is in the box and all that comes.
-func (o *outbox) fail() {
-	o.mu.Lock()
-	o.broken, o.bytes = true, nil
-	o.mu.Unlock()
-	o.change.Broadcast()
-}
-
-// wait waits until every message is decided (and, with written, all bytes have
-// left), until the box breaks or d has passed.
-func (o *outbox) wait(d time.Duration, written bool) {
-	late := false
-	t := time.AfterFunc(d, func() {
-		o.mu.Lock()
-		late = true
-		o.mu.Unlock()
-		o.change.Broadcast()
-	})
-	defer t.Stop()
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for !late && !o.broken {
-		if written && !o.writing && len(o.bytes) == 0 || !written && len(o.queue) == 0 {
-			return
-		}
-		o.change.Wait()
-	}
-}
-
-// wake lets those who wait look again.
-func (o *outbox) wake() {
-	o.mu.Lock() // whoever has looked is waiting by now
-	defer o.mu.Unlock()
-	o.change.Broadcast()
-}
+type buffer struct{ b []byte }
 
 // buffers is a pool of write buffers.
 type buffers struct{ pool sync.Pool }
 
-func (b *buffers) get() []byte {
-	if p, ok := b.pool.Get().(*[]byte); ok {
-		return (*p)[:0]
+func (p *buffers) get() *buffer {
+	if b, ok := p.pool.Get().(*buffer); ok {
+		return b
 	}
-	return make([]byte, 0, 512)
+	return &buffer{b: make([]byte, 0, 1024)}
 }
 
-func (b *buffers) put(p []byte) {
-	if cap(p) <= pooledOut {
-		b.pool.Put(&p)
+func (p *buffers) put(b *buffer) {
+	if cap(b.b) <= pooledOut {
+		b.b = b.b[:0]
+		p.pool.Put(b)
+	}
+}
+
+// sent says what became of a message for a client.
+type sent uint8
+
+const (
+	sentOK       sent = iota
+	sentPressed       // and the client is behind
+	sentFull          // not sent: the client is too far behind
+	sentTooLarge      // not sent: the client does not take packets of that size
+	sentNever         // not sent: the connection ends
+)
+
+// send puts a message in. A droppable one is not put in above softOut.
+func (c *conn) send(o *wire.Out, k *kicks, droppable bool) sent {
+	if c.dialect.Limit > 0 && c.dialect.PublishSize(o) > int(c.dialect.Limit) {
+		return sentTooLarge
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	size := c.backlog()
+	switch {
+	case c.out.sealed || c.out.broken:
+		return sentNever
+	case droppable && size > softOut:
+		return sentFull
+	}
+	c.aliasOut(o)
+	b := c.buffer()
+	b.b = c.dialect.AppendPublish(b.b, o)
+	c.stats.sent++
+	c.b.sent.Add(1)
+	c.note(k)
+	if size > pressOut {
+		c.out.waiting = true
+		return sentPressed
+	}
+	return sentOK
+}
+
+// add puts a packet in that encode appends. It never waits.
+func (c *conn) add(k *kicks, encode func(b []byte) []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.addLocked(k, encode)
+}
+
+func (c *conn) addLocked(k *kicks, encode func(b []byte) []byte) {
+	if c.out.sealed || c.out.broken {
+		return
+	}
+	b := c.buffer()
+	b.b = encode(b.b)
+	if c.backlog() > hardOut {
+		c.breakOut()
+		c.cut(causeSlow)
+		return
+	}
+	c.note(k)
+}
+
+func (c *conn) buffer() *buffer {
+	if c.out.buf == nil {
+		c.out.buf = c.b.buffers.get()
+	}
+	return c.out.buf
+}
+
+// backlog returns how many bytes wait. conn.mu must be held.
+func (c *conn) backlog() int {
+	n := c.out.behind
+	if c.out.buf != nil {
+		n += len(c.out.buf.b)
+	}
+	return n
+}
+
+// room says whether a message may be sent; if not, the session is pumped when there
+// is room again.
+func (c *conn) room() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.backlog() <= softOut {
+		return true
+	}
+	c.out.starved = true
+	return false
+}
+
+// pressed says whether the client is still behind.
+func (c *conn) pressed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.out.waiting = c.backlog() > pressOut/2
+	return c.out.waiting
+}
+
+// note has the connection written to by k's owner. Without one a goroutine is
+// started. conn.mu must be held.
+func (c *conn) note(k *kicks) {
+	if c.out.writing || c.out.owed {
+		return
+	}
+	if k != nil {
+		c.out.owed = true
+		k.conns = append(k.conns, c)
+		return
+	}
+	c.out.writing = true
+	c.b.startWriter(c)
+}
+
+// seal puts the connection's last packet in, if there is one, and drops what comes
+// later.
+func (c *conn) seal(encode func(b []byte) []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.out.sealed || c.out.broken {
+		return
+	}
+	if encode != nil {
+		b := c.buffer()
+		b.b = encode(b.b)
+	}
+	c.out.sealed = true
+	if c.backlog() > 0 {
+		c.note(nil)
+	}
+}
+
+// breakOut drops what is in the box and all that comes. conn.mu must be held.
+func (c *conn) breakOut() {
+	c.out.broken = true
+	if c.out.buf != nil {
+		c.b.buffers.put(c.out.buf)
+		c.out.buf = nil
+	}
+	c.settled()
+}
+
+func (c *conn) settled() {
+	if c.out.idle != nil {
+		close(c.out.idle)
+		c.out.idle = nil
+	}
+}
+
+// claim makes the caller the one who writes. It says false when there is nothing to
+// write or someone does already.
+func (c *conn) claim() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.out.owed = false
+	if c.out.writing || c.out.buf == nil || c.out.broken {
+		return false
+	}
+	c.out.writing = true
+	return true
+}
+
+// drain writes until nothing is left. The caller must have claimed. With wait false
+// it returns false when the socket takes no more: then the rest is on its way by a
+// goroutine of its own.
+func (c *conn) drain(wait bool) bool {
+	for {
+		buf, more := c.take()
+		if !more {
+			return true
+		}
+		if buf == nil {
+			c.resume()
+			continue
+		}
+		n, err := c.writeNow(buf.b)
+		if err == nil && n < len(buf.b) {
+			if !wait {
+				c.b.work.start(func() { c.crawl(buf, n) })
+				return false
+			}
+			err = c.writeSlowly(buf.b[n:])
+		}
+		c.wrote(buf, err)
+	}
+}
+
+// crawl writes the rest of buf to a socket that is full, and what came meanwhile.
+func (c *conn) crawl(buf *buffer, n int) {
+	c.wrote(buf, c.writeSlowly(buf.b[n:]))
+	c.drain(true)
+}
+
+// take takes what is to be written. A nil buffer with more says that the session
+// wants to be pumped.
+func (c *conn) take() (buf *buffer, more bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.out.buf == nil && !c.out.broken && (c.out.starved || c.out.waiting) {
+		return nil, true
+	}
+	if c.out.buf == nil || c.out.broken {
+		c.out.writing = false
+		c.settled()
+		return nil, false
+	}
+	buf = c.out.buf
+	c.out.buf, c.out.behind = nil, len(buf.b)
+	return buf, true
+}
+
+// resume lets the session send what it held back, and publishers go on.
+func (c *conn) resume() {
+	c.mu.Lock()
+	c.out.starved, c.out.waiting = false, false
+	s := c.sess
+	c.mu.Unlock()
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn == c {
+		s.pump(nil)
+	}
+	s.relieve()
+}
+
+func (c *conn) wrote(buf *buffer, err error) {
+	c.b.metrics.bytesOut.Add(float64(len(buf.b)))
+	c.mu.Lock()
+	c.out.behind = 0
+	c.stats.bytesOut += uint64(len(buf.b))
+	if err != nil && !c.out.broken {
+		c.breakOut()
+	}
+	c.mu.Unlock()
+	c.b.buffers.put(buf)
+	if err != nil {
+		c.cut(causeSlow)
+	}
+}
+
+// writeNow writes what the socket takes at once; where that cannot be known it
+// writes all and waits.
+func (c *conn) writeNow(p []byte) (int, error) {
+	if c.raw == nil {
+		return len(p), c.writeSlowly(p)
+	}
+	w := c.b.writers.get()
+	defer c.b.writers.put(w)
+	return w.write(c.raw, p)
+}
+
+func (c *conn) writeSlowly(p []byte) error {
+	if err := c.nc.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+		return err
+	}
+	if _, err := c.nc.Write(p); err != nil {
+		return err
+	}
+	return c.nc.SetWriteDeadline(time.Time{})
+}
+
+// rawWriter writes to a socket without waiting for it.
+type rawWriter struct {
+	p   []byte
+	n   int
+	err error
+	try func(fd uintptr) bool
+}
+
+type rawWriters struct{ pool sync.Pool }
+
+func (p *rawWriters) get() *rawWriter {
+	if w, ok := p.pool.Get().(*rawWriter); ok {
+		return w
+	}
+	w := new(rawWriter)
+	w.try = func(fd uintptr) bool {
+		w.n, w.err = syscall.Write(int(fd), w.p)
+		return true
+	}
+	return w
+}
+
+func (p *rawWriters) put(w *rawWriter) {
+	w.p = nil
+	p.pool.Put(w)
+}
+
+func (w *rawWriter) write(raw syscall.RawConn, p []byte) (int, error) {
+	w.p = p
+	if err := raw.Write(w.try); err != nil {
+		return 0, err
+	}
+	switch w.err {
+	case nil:
+		return w.n, nil
+	case syscall.EAGAIN, syscall.EINTR:
+		return 0, nil
+	}
+	return 0, w.err
+}
+
+// flushed waits until all is written, d has passed or the box breaks.
+func (c *conn) flushed(d time.Duration) {
+	c.mu.Lock()
+	if c.out.broken || !c.out.writing && c.out.buf == nil {
+		c.mu.Unlock()
+		return
+	}
+	if c.out.idle == nil {
+		c.out.idle = make(chan struct{})
+	}
+	idle := c.out.idle
+	c.note(nil)
+	c.mu.Unlock()
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-idle:
+	case <-t.C:
+	}
+}
+
+// spread is how many connections one goroutine writes to after a publish.
+const spread = 64
+
+// kicks are the connections that one goroutine has put something in for and will
+// write to, and the sessions it will wait for a little.
+type kicks struct {
+	conns  []*conn
+	behind []*session
+}
+
+func (k *kicks) press(s *session) {
+	for _, x := range k.behind {
+		if x == s {
+			return
+		}
+	}
+	k.behind = append(k.behind, s)
+}
+
+// flush writes to every connection.
+func (k *kicks) flush(b *Broker) {
+	for rest := k.conns; len(rest) > 0; {
+		some := rest[:min(spread, len(rest))]
+		rest = rest[len(some):]
+		if len(rest) == 0 {
+			flushSome(some)
+			break
+		}
+		own := append([]*conn(nil), some...)
+		if !b.work.start(func() { flushSome(own) }) {
+			flushSome(some)
+		}
+	}
+	clear(k.conns)
+	k.conns = k.conns[:0]
+}
+
+func flushSome(cs []*conn) {
+	for _, c := range cs {
+		if !c.claim() {
+			continue
+		}
+		if c.raw == nil {
+			if !c.b.work.start(func() { c.drain(true) }) {
+				c.drain(true)
+			}
+			continue
+		}
+		c.drain(false)
+	}
+}
+
+// startWriter starts a goroutine that writes. The caller has claimed.
+func (b *Broker) startWriter(c *conn) {
+	if !b.work.start(func() { c.drain(true) }) {
+		c.out.writing = false
+		c.breakOut() // the broker has stopped
 	}
 }

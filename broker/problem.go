@@ -44,5 +44,5 @@ func (b *Broker) TellRejected(r muster.Rejected) {
 		b.metrics.dropped.WithLabelValues("invalid").Inc()
 		return
 	}
-	b.deliverSafely(&delivery{topic: deviceTopics + string(r.Device) + "/errors", payload: body, version: 5})
+	b.deliverSafely(&message{topic: deviceTopics + string(r.Device) + "/errors", payload: body, owned: true})
 }

@@ -2,10 +2,7 @@ package broker
 
 import (
 	"container/list"
-	"slices"
 	"sync"
-
-	"muster"
 )
 
 // registry knows the live connections. Those that have not said who they are yet
@@ -14,21 +11,14 @@ import (
 type registry struct {
 	maxHalf int
 
-	mu       sync.Mutex
-	all      map[*conn]struct{}
-	half     *list.List // of *conn, oldest first
-	byDevice map[muster.DeviceID][]*conn
-	known    int
-	kicks    uint64 // how often Kick was called
+	mu    sync.Mutex
+	all   map[*conn]struct{}
+	half  *list.List // of *conn, oldest first
+	known int
 }
 
 func newRegistry(maxHalf int) *registry {
-	return &registry{
-		maxHalf:  maxHalf,
-		all:      make(map[*conn]struct{}),
-		half:     list.New(),
-		byDevice: make(map[muster.DeviceID][]*conn),
-	}
+	return &registry{maxHalf: maxHalf, all: make(map[*conn]struct{}), half: list.New()}
 }
 
 // add adds a half-open connection and returns the one to cut for it, or nil.
@@ -46,8 +36,8 @@ func (r *registry) add(c *conn) (evicted *conn) {
 	return evicted
 }
 
-// admit makes c a known connection of its identity. It returns false when there
-// are max of them already.
+// admit makes c a known connection. It returns false when there are limit of them
+// already.
 func (r *registry) admit(c *conn, limit int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -57,9 +47,6 @@ func (r *registry) admit(c *conn, limit int) bool {
 	r.unhalf(c)
 	r.known++
 	c.admitted = true
-	if id := c.rights.who.Device; id != "" {
-		r.byDevice[id] = append(r.byDevice[id], c)
-	}
 	return true
 }
 
@@ -75,35 +62,9 @@ func (r *registry) remove(c *conn) {
 	defer r.mu.Unlock()
 	delete(r.all, c)
 	r.unhalf(c)
-	if !c.admitted {
-		return
+	if c.admitted {
+		r.known--
 	}
-	r.known--
-	id := c.rights.who.Device
-	if id == "" {
-		return
-	}
-	left := slices.DeleteFunc(r.byDevice[id], func(x *conn) bool { return x == c })
-	if len(left) == 0 {
-		delete(r.byDevice, id)
-		return
-	}
-	r.byDevice[id] = left
-}
-
-// kicked counts a Kick and returns the connections of id.
-func (r *registry) kicked(id muster.DeviceID) []*conn {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.kicks++
-	return slices.Clone(r.byDevice[id])
-}
-
-// kickCount returns how often kicked was called.
-func (r *registry) kickCount() uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.kicks
 }
 
 func (r *registry) every() []*conn {

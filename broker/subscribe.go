@@ -1,221 +1,214 @@
 package broker
 
 import (
-	"maps"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 
-	"github.com/mochi-mqtt/server/v2/packets"
-
-	"muster"
+	"muster/broker/topic"
+	"muster/broker/wire"
 )
 
-const (
-	maxFilters = 256   // in one SUBSCRIBE
-	standIn    = 65535 // the packet id that mochi sees instead of the client's
-	undecided  = 0xff  // no reason code: mochi grants or refuses
-	markMe     = "me"  // in a mochi subscription's ShareName, which mochi does not use
-)
+// maxFilters is how many filters one SUBSCRIBE may have; more are refused.
+const maxFilters = 256
 
-// grant is a SUBSCRIBE or UNSUBSCRIBE on its way through mochi. mochi keeps one
-// map of packet ids for both directions, so it never sees the client's.
-type grant struct {
-	id    uint16
-	codes []byte // per filter, undecided where mochi decides
-	why   string // of the first refusal
-}
-
-// subscribe handles a SUBSCRIBE: filters without rights are refused here, the
-// others go on to mochi in canonical spelling. pass is false when none is left.
-func (c *conn) subscribe(pk *packets.Packet) (pass bool, err error) {
-	if v := pk.SubscribeValidate(); v != packets.CodeSuccess {
-		c.bye(v.Code, v.Reason, causeProtocol)
-		return false, packets.ErrRejectPacket
-	}
-	g := grant{id: pk.PacketID, codes: make([]byte, len(pk.Filters))}
-	var left packets.Subscriptions
-	var names []string
-	for i, s := range pk.Filters {
-		var why string
-		s.Filter = strings.Clone(s.Filter)
-		g.codes[i], why = c.subscription(&s, len(left))
-		if g.codes[i] == undecided {
-			left, names = append(left, s), append(names, s.Filter)
-		} else if g.why == "" {
-			g.why = why
+// subscribe handles a SUBSCRIBE. SUBACK leaves when the subscriptions of a kept
+// session are durable; retained messages may come before it.
+func (c *conn) subscribe(sc *scratch, p *wire.SubscribePacket) error {
+	codes := make([]byte, len(p.Subs))
+	var made []subscription
+	reason := ""
+	for i := range p.Subs {
+		x, code, why := c.subscription(&p.Subs[i], p.Identifier, len(made))
+		codes[i] = code
+		if code >= wire.CodeUnspecified {
+			reason = firstOf(reason, why)
+			continue
 		}
+		made = append(made, x)
 	}
-	if len(left) == 0 {
-		c.out.add(c.suback(g))
-		return false, nil
-	}
-	c.granted = g
-	c.granting.Store(&names)
-	pk.Filters, pk.PacketID, pk.Properties.User = left, standIn, nil
-	c.addMe(left)
-	return true, nil
-}
-
-// subscription decides on one filter and puts it in its canonical spelling. taken
-// counts the filters of the packet that passed.
-func (c *conn) subscription(s *packets.Subscription, taken int) (code byte, why string) {
-	share, filter, ok := splitShare(s.Filter)
+	id, d := p.ID, c.dialect
+	fresh, ok := c.sess.addSubscriptions(c, made, func(err error) {
+		if err == nil {
+			c.add(nil, func(b []byte) []byte { return d.AppendSuback(b, id, codes, reason) })
+		}
+	})
 	if !ok {
-		return codeBadFilter, "malformed $share filter"
+		return errGone
 	}
-	if why := checkFilter(filter); why != "" {
-		return codeBadFilter, why
-	}
-	canonical, me, why := c.rights.subscribe(filter)
-	if why != "" {
-		return codeNotAuthorized, why
-	}
-	s.Filter = share + canonical
-	if me {
-		s.ShareName = []string{markMe}
-	}
-	subs := c.client.State.Subscriptions
-	_, had := subs.Get(s.Filter)
-	if taken >= maxFilters || !had && subs.Len()+taken >= c.b.cfg.MaxSubscriptions {
-		return codeQuota, "too many subscriptions"
-	}
-	return undecided, ""
-}
-
-// suback returns the SUBACK of a SUBSCRIBE that is refused whole.
-func (c *conn) suback(g grant) []byte {
-	b := []byte{headSuback}
-	if c.dialect.version < 5 {
-		b = appendVarint(b, 2+len(g.codes))
-		b = append(b, byte(g.id>>8), byte(g.id))
-		for range g.codes {
-			b = append(b, codeUnspecified)
+	for i := range made {
+		x := &made[i]
+		if x.group != "" || x.RetainHandling == 2 || x.RetainHandling == 1 && !fresh[i] {
+			continue
 		}
-		return b
-	}
-	props := c.dialect.reasonProps(g.why)
-	if props == nil || c.dialect.limit > 0 && 8+len(props)+len(g.codes) > int(c.dialect.limit) {
-		props = []byte{0}
-	}
-	b = appendVarint(b, 2+len(props)+len(g.codes))
-	b = append(b, byte(g.id>>8), byte(g.id))
-	b = append(b, props...)
-	return append(b, g.codes...)
-}
-
-// complete puts the client's packet id and our refusals into mochi's SUBACK.
-func (c *conn) complete(pk *packets.Packet) {
-	g := c.granted
-	c.granted = grant{}
-	c.granting.Store(nil)
-	pk.PacketID = g.id
-	given := pk.ReasonCodes
-	for i := range g.codes {
-		if g.codes[i] == undecided && len(given) > 0 {
-			g.codes[i], given = given[0], given[1:]
-		} else if c.dialect.version < 5 {
-			g.codes[i] = codeUnspecified
-		}
-	}
-	pk.ReasonCodes = g.codes
-	if g.why != "" {
-		pk.Properties.ReasonString = cutText(g.why, maxReason)
-	}
-}
-
-// unsubscribe puts an UNSUBSCRIBE's filters in their canonical spelling.
-func (c *conn) unsubscribe(pk *packets.Packet) {
-	for i, s := range pk.Filters {
-		share, filter, ok := splitShare(s.Filter)
-		if !ok {
-			continue // mochi finds no such subscription
-		}
-		canonical, _, _ := c.rights.own(filter)
-		pk.Filters[i].Filter = share + canonical
-	}
-	c.granted = grant{id: pk.PacketID}
-	pk.PacketID, pk.Properties.User = standIn, nil
-}
-
-// addMe notes which of the filters were spelled devices/me/..., before the first
-// message for them can come.
-func (c *conn) addMe(subs packets.Subscriptions) {
-	var me []string
-	if old := c.me.Load(); old != nil {
-		me = append(me, *old...)
-	}
-	n := len(me)
-	for _, s := range subs {
-		if len(s.ShareName) > 0 {
-			_, filter, _ := splitShare(s.Filter)
-			me = append(me, filter)
-		}
-	}
-	if len(me) > n {
-		c.me.Store(&me)
-	}
-}
-
-// refreshMe notes which of the session's subscriptions are spelled devices/me/....
-func (c *conn) refreshMe() {
-	c.me.Store(nil)
-	c.addMe(slices.Collect(maps.Values(c.client.State.Subscriptions.GetAll())))
-}
-
-// spell returns topic as the matching subscription was spelled.
-func (c *conn) spell(topic string) string {
-	me := c.me.Load()
-	if me == nil || c.rights.prefix == "" || !strings.HasPrefix(topic, c.rights.prefix) {
-		return topic
-	}
-	if !matchesAny(*me, topic) {
-		return topic
-	}
-	return ownTopics + topic[len(c.rights.prefix):]
-}
-
-// taps counts the subscriptions that can match a telemetry topic, so that nothing
-// is copied for nobody. It holds at most MaxSubscriptions per session.
-type taps struct {
-	any atomic.Bool
-
-	mu   sync.Mutex
-	subs map[tap]struct{}
-}
-
-type tap struct{ key, filter string }
-
-const anyTelemetry = "devices/+/telemetry/#"
-
-func (t *taps) set(key, filter string, on bool) {
-	_, plain, _ := splitShare(filter)
-	if !overlaps(plain, anyTelemetry) {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if on {
-		t.subs[tap{key, filter}] = struct{}{}
-	} else {
-		delete(t.subs, tap{key, filter})
-	}
-	t.any.Store(len(t.subs) > 0)
-}
-
-// validText says whether a string from the wire may be shown and kept.
-func validText(s string) bool {
-	return strings.ToValidUTF8(s, "") == s && !strings.ContainsRune(s, 0)
-}
-
-// checkPublish returns why a topic that another room publishes to is none.
-func checkPublish(topic string, qos byte) error {
-	if why := checkSize(topic); why != "" {
-		return muster.Errorf(muster.Invalid, "publish: %s", why)
-	}
-	if strings.ContainsAny(topic, "+#\x00") || qos > 2 {
-		return muster.Errorf(muster.Invalid, "publish: a topic with wildcards, or no such QoS")
+		c.sess.show(&sc.kicks, c.sess.fullFilter(x), x)
 	}
 	return nil
+}
+
+func firstOf(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// subscription decides on one filter. made counts those of the packet that passed.
+func (c *conn) subscription(s *wire.Sub, identifier uint32, made int) (x subscription, code byte, why string) {
+	group, filter, ok := topic.SplitShare(s.Filter)
+	if !ok {
+		return x, wire.CodeBadFilter, "malformed $share filter"
+	}
+	if why := topic.CheckFilter(filter); why != "" {
+		return x, wire.CodeBadFilter, why
+	}
+	x, why = c.allowed.Load().subscribe(filter)
+	if why != "" {
+		return x, wire.CodeNotAuthorized, why
+	}
+	x.group = strings.Clone(group)
+	x.filter = intern(x.filter)
+	x.Options = topic.Options{
+		QoS: s.QoS, NoLocal: s.NoLocal, RetainAsPublished: s.RetainAsPublished,
+		RetainHandling: s.RetainHandling, Identifier: identifier,
+	}
+	subs := c.sess.state.Load().subs
+	known := slices.ContainsFunc(subs, func(y subscription) bool { return y.same(&x) })
+	if made >= maxFilters || !known && len(subs)+made >= c.b.cfg.MaxSubscriptions {
+		return x, wire.CodeQuota, "too many subscriptions"
+	}
+	return x, x.QoS, ""
+}
+
+func (x *subscription) same(y *subscription) bool {
+	return x.own == y.own && x.group == y.group && x.filter == y.filter
+}
+
+// fullFilter is a subscription's filter as the general index would have it.
+func (s *session) fullFilter(x *subscription) string {
+	if x.own {
+		return deviceTopics + string(s.device) + "/" + x.filter
+	}
+	return x.filter
+}
+
+// addSubscriptions makes subscriptions or replaces what they were. fresh says of each
+// whether it was new. ok is false when the session is not c's any more; else done is
+// told when they are durable.
+func (s *session) addSubscriptions(c *conn, made []subscription, done func(error)) (fresh []bool, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn != c || s.ended {
+		return nil, false
+	}
+	if len(made) == 0 {
+		done(nil)
+		return nil, true
+	}
+	st := *s.state.Load()
+	st.subs = slices.Clone(st.subs)
+	fresh = make([]bool, len(made))
+	for i := range made {
+		x := &made[i]
+		at := slices.IndexFunc(st.subs, func(y subscription) bool { return y.same(x) })
+		fresh[i] = at < 0
+		if at < 0 {
+			st.subs = append(st.subs, *x)
+		} else {
+			st.subs[at] = *x
+		}
+		s.enter(x)
+	}
+	st.subs = slices.Clip(st.subs)
+	s.setState(&st, done)
+	return fresh, true
+}
+
+// enter puts a subscription into the general index, where it belongs there: all but
+// a device's own topics, which are found by the device, unless they are shared.
+func (s *session) enter(x *subscription) {
+	if !x.own || x.group != "" {
+		s.b.index.Subscribe(x.group, s.fullFilter(x), s, x.Options)
+	}
+}
+
+func (s *session) leave(x *subscription) {
+	if !x.own || x.group != "" {
+		s.b.index.Unsubscribe(x.group, s.fullFilter(x), s)
+	}
+}
+
+// unsubscribe handles an UNSUBSCRIBE.
+func (c *conn) unsubscribe(_ *scratch, p *wire.UnsubscribePacket) {
+	codes := make([]byte, len(p.Filters))
+	var gone []subscription
+	for i, f := range p.Filters {
+		group, filter, _ := topic.SplitShare(f)
+		canonical, rest, own := c.allowed.Load().own(filter)
+		codes[i] = wire.CodeNoSubscription
+		for _, x := range c.sess.state.Load().subs {
+			if x.group == group && (x.own && own && x.filter == rest || !x.own && x.filter == canonical) {
+				gone = append(gone, x)
+				codes[i] = wire.CodeSuccess
+				break
+			}
+		}
+	}
+	id, d := p.ID, c.dialect
+	c.sess.removeSubscriptions(gone, func(err error) {
+		if err == nil {
+			c.add(nil, func(b []byte) []byte { return d.AppendUnsuback(b, id, codes) })
+		}
+	})
+}
+
+// removeSubscriptions ends subscriptions. done is told when that is durable.
+func (s *session) removeSubscriptions(gone []subscription, done func(error)) {
+	s.mu.Lock()
+	if len(gone) == 0 || s.ended {
+		s.mu.Unlock()
+		if done != nil {
+			done(nil)
+		}
+		return
+	}
+	st := *s.state.Load()
+	var left []subscription
+	for i := range st.subs {
+		if slices.ContainsFunc(gone, func(y subscription) bool { return y.same(&st.subs[i]) }) {
+			s.leave(&st.subs[i])
+			continue
+		}
+		left = append(left, st.subs[i])
+	}
+	st.subs = left
+	s.setState(&st, done)
+	shared := s.takeShared(gone)
+	s.mu.Unlock()
+	if len(shared) > 0 {
+		s.b.redirect(s, shared)
+	}
+}
+
+// takeShared removes the copies that wait for the session because of shared
+// subscriptions it has left. The session's lock must be held.
+func (s *session) takeShared(gone []subscription) []entry {
+	if s.q == nil || !slices.ContainsFunc(gone, func(x subscription) bool { return x.group != "" }) {
+		return nil
+	}
+	return s.q.takeIf(func(e *entry) bool { return e.group != nil && !s.memberOf(e.group) })
+}
+
+func (s *session) memberOf(g *topic.Group[*session]) bool {
+	return slices.ContainsFunc(g.Members(), func(m topic.Member[*session]) bool { return m.Owner == s })
+}
+
+// intern gives a filter memory of its own. Devices subscribe to the same few of
+// their own topics, which have it already.
+func intern(filter string) string {
+	for _, f := range downTopics {
+		if f == filter {
+			return f
+		}
+	}
+	return strings.Clone(filter)
 }

@@ -113,11 +113,12 @@ func TestATakenOverSessionsDelayedWillIsSentOnlyIfItEnds(t *testing.T) {
 			}
 		}
 		next.quiet()
-		r.wills.mu.Lock()
-		waiting := len(r.wills.waiting)
-		r.wills.mu.Unlock()
-		if waiting != 0 {
-			t.Errorf("clean %v: %d wills wait, though the session is connected", clean, waiting)
+		for s := range r.sessions.each {
+			s.mu.Lock()
+			if s.will != nil {
+				t.Errorf("clean %v: a will waits, though the session is connected", clean)
+			}
+			s.mu.Unlock()
 		}
 		none(t, r.sink.messages, "will")
 	}

@@ -22,6 +22,7 @@ type Config struct {
 	DataDir     string // made when it is missing
 	HTTPAddr    string // host:port; :0 takes a free port
 	MQTTAddr    string
+	MQTT        MQTTConfig
 	DatabaseURL string // postgres://...; empty for SQLite in DataDir
 	PublicURL   string // how browsers reach the dashboard; from HTTPAddr when empty
 	AckLevel    ingest.AckLevel

@@ -18,6 +18,7 @@ import (
 	"muster"
 	"muster/accounts"
 	"muster/broker"
+	"muster/broker/listen"
 	"muster/bus"
 	"muster/dashboard/live"
 	"muster/devices"
@@ -36,6 +37,7 @@ type Server struct {
 	accounts *accounts.Accounts
 	ingest   *ingest.Ingest
 	broker   *broker.Broker
+	certs    *listen.Certs // nil without TLS
 	live     *live.Gateway
 	fleet    *fleet
 	listener net.Listener
@@ -102,9 +104,11 @@ func (s *Server) build(ctx context.Context) (err error) {
 		OnRejected: func(r muster.Rejected) { s.broker.TellRejected(r) },
 	})
 	s.fleet = &fleet{registry: s.registry, in: s.ingest, now: cfg.Now}
-	s.broker, err = broker.New(broker.Config{
-		Addr: cfg.MQTTAddr, MaxPacket: cfg.MaxPacket, Now: cfg.Now, Logger: cfg.Logger, Metrics: s.metrics,
-	}, login{s.registry, s.accounts}, sink{s.ingest}, s.registry)
+	mqtt, err := s.brokerConfig(ctx)
+	if err != nil {
+		return err
+	}
+	s.broker, err = broker.New(mqtt, login{s.registry, s.accounts}, sink{s.ingest}, s.registry)
 	if err != nil {
 		return fmt.Errorf("build the broker: %w", err)
 	}
@@ -154,6 +158,9 @@ func (s *Server) start(ctx context.Context) (err error) {
 	}
 	if err := s.broker.Start(ctx); err != nil {
 		return err
+	}
+	if s.certs != nil {
+		s.loops.Go("certificates", s.certs.Watch)
 	}
 	s.loops.Go("http", s.serveHTTP)
 	if s.cfg.Demo {

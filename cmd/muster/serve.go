@@ -8,6 +8,8 @@ import (
 	"github.com/alecthomas/kong"
 
 	"muster"
+	"muster/broker"
+	"muster/broker/listen"
 	"muster/ingest"
 	"muster/server"
 )
@@ -16,6 +18,20 @@ type serveCmd struct {
 	Data        string          `default:"./muster-data" help:"Directory of everything Muster keeps." placeholder:"DIR"`
 	HTTP        string          `name:"http" default:":8080" help:"Address of the dashboard and the API." placeholder:"ADDR"`
 	MQTT        string          `name:"mqtt" default:":1883" help:"Address of the MQTT broker." placeholder:"ADDR"`
+	MQTTS       string          `name:"mqtts" help:"Address of MQTT over TLS, such as :8883; none when empty." placeholder:"ADDR"`
+	MQTTUnix    string          `name:"mqtt-unix" help:"Path of a unix socket for MQTT; none when empty." placeholder:"PATH"`
+	TLSCert     []string        `name:"tls-cert" help:"Certificate chains (PEM) for MQTT over TLS; several for several names." placeholder:"FILE"`
+	TLSKey      []string        `name:"tls-key" help:"Their keys, in the same order." placeholder:"FILE"`
+	TLSClientCA string          `name:"tls-client-ca" help:"CAs of client certificates (PEM)." placeholder:"FILE"`
+	TLSClient   string          `name:"tls-client" default:"none" enum:"none,request,verify,require" help:"Client certificates: none, request (not verified), verify (those given), require."`
+	Proxy       []string        `name:"proxy-protocol" help:"Networks whose MQTT connections begin with a PROXY protocol header." placeholder:"CIDR"`
+	Drain       time.Duration   `default:"0s" help:"How long a stop takes to tell MQTT clients to go; 10 s for 10,000 in proportion when 0."`
+	MaxClients  int             `name:"mqtt-max-connections" default:"100000" help:"MQTT connections at once."`
+	MaxQueued   int             `name:"mqtt-max-queued" default:"1000" help:"QoS 1 and 2 messages that wait for one session; the oldest is dropped beyond."`
+	MaxAlive    time.Duration   `name:"mqtt-max-keepalive" default:"0s" help:"Keep alive imposed on MQTT 5 clients that ask for more or none; none is imposed when 0."`
+	MaxRate     int             `name:"mqtt-rate" default:"20000" help:"Messages a second that one client may publish."`
+	ConnectRate int             `name:"mqtt-connect-rate" default:"10000" help:"New MQTT connections a second; -1 for no limit."`
+	AddressRate int             `name:"mqtt-address-rate" default:"2000" help:"New MQTT connections a second from one address; -1 for no limit."`
 	Database    string          `help:"postgres://... for telemetry and registry; SQLite in the data directory when empty." placeholder:"URL"`
 	Config      kong.ConfigFlag `help:"JSON file with the same names as the flags." placeholder:"FILE"`
 	PublicURL   string          `name:"public-url" help:"How browsers reach the dashboard, for links." placeholder:"URL"`
@@ -42,7 +58,12 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 		return muster.Errorf(muster.Invalid, "log level %q is not debug, info, warn or error", s.LogLevel)
 	}
 	log := slog.New(slog.NewTextHandler(c.err, &slog.HandlerOptions{Level: least}))
+	mqtt, err := s.mqtt()
+	if err != nil {
+		return err
+	}
 	cfg := server.Config{
+		MQTT:    mqtt,
 		DataDir: s.Data, HTTPAddr: s.HTTP, MQTTAddr: s.MQTT, DatabaseURL: s.Database, PublicURL: s.PublicURL,
 		AckLevel: level, LogMaxBytes: s.LogMaxBytes, MaxPacket: s.MaxPacket, AdminKey: s.AdminKey, Demo: s.Demo,
 		Version: version, Logger: log, Now: time.Now,
@@ -70,6 +91,22 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 		c.printf("stopped\n")
 	}
 	return err
+}
+
+// mqtt gathers the flags of the broker.
+func (s *serveCmd) mqtt() (server.MQTTConfig, error) {
+	if len(s.TLSCert) != len(s.TLSKey) {
+		return server.MQTTConfig{}, muster.Errorf(muster.Invalid, "there must be as many tls-key as tls-cert")
+	}
+	m := server.MQTTConfig{
+		TLSAddr: s.MQTTS, UnixPath: s.MQTTUnix, ClientCA: s.TLSClientCA, ClientAuth: s.TLSClient, Proxy: s.Proxy,
+		Drain: s.Drain, MaxConnections: s.MaxClients, MaxQueued: s.MaxQueued, MaxKeepAlive: s.MaxAlive,
+		Rate: broker.Rate{Messages: s.MaxRate}, ConnectRate: s.ConnectRate, AddressRate: s.AddressRate,
+	}
+	for i := range s.TLSCert {
+		m.Certs = append(m.Certs, listen.Pair{Cert: s.TLSCert[i], Key: s.TLSKey[i]})
+	}
+	return m, nil
 }
 
 func (s *serveCmd) greet(c *console, srv *server.Server) {

@@ -1,0 +1,154 @@
+package broker
+
+import "muster/broker/topic"
+
+// entryCost is what a queued message costs beside its bytes, about.
+const entryCost = 200
+
+// maxPacketIDs is how many packet ids there are.
+const maxPacketIDs = 65535
+
+// entryState is how far a QoS 1 or 2 message to one session is.
+type entryState uint8
+
+const (
+	entryQueued   entryState = iota
+	entryHeld                // QoS 2 and not durable yet: it may not be sent before
+	entrySent                // PUBLISH has left; PUBACK or PUBREC is awaited
+	entryReleased            // PUBREC came; PUBREL has left, or will when that is durable; PUBCOMP is awaited
+	entryDone
+)
+
+// entry is one QoS 1 or 2 message in a session's queue. Its packet id follows from
+// n, so that it survives a restart without being written down.
+type entry struct {
+	m      *message
+	target *target // the durable record of it, nil for a session that is not kept
+	group  *topic.Group[*session]
+	ids    []uint32 // subscription identifiers
+	n      uint64
+	qos    byte
+	state  entryState
+	retain bool
+	me     bool // goes out spelled devices/me/...
+	dup    bool // has been sent before
+}
+
+func (e *entry) packetID() uint16 { return uint16(e.n%maxPacketIDs) + 1 }
+
+// queue holds the QoS 1 and 2 messages of one session. waiting are not sent,
+// inflight are, both in the order they go out. The session's lock guards it.
+type queue struct {
+	waiting  deque[entry]
+	inflight deque[entry]
+	open     int    // of inflight, those not done
+	bytes    int    // of all messages
+	low      uint64 // no n of inflight is below it
+	mixed    bool   // inflight is not in order of n: it began with messages that were released before a reconnect
+}
+
+func (q *queue) len() int { return q.waiting.len() + q.open }
+
+func (q *queue) push(e entry) {
+	q.bytes += e.m.size()
+	q.waiting.push(e)
+}
+
+// dropOldest takes the oldest message out that has not been sent.
+func (q *queue) dropOldest() entry {
+	e := q.waiting.pop()
+	q.bytes -= e.m.size()
+	return e
+}
+
+// maySend says whether one more message may be in flight.
+func (q *queue) maySend(window int) bool {
+	if q.waiting.len() == 0 || q.open >= window {
+		return false
+	}
+	if q.inflight.len() == 0 {
+		return true
+	}
+	// A client that leaves its oldest unacknowledged must not make the ring grow or
+	// meet a packet id that is in use.
+	ahead := int64(q.waiting.at(0).n - q.low)
+	return q.inflight.len() < 4*window && ahead < maxPacketIDs
+}
+
+// next moves the first waiting message to those in flight.
+func (q *queue) next() *entry {
+	e := q.waiting.pop()
+	e.state = entrySent
+	if q.inflight.len() == 0 {
+		q.low, q.mixed = e.n, false
+	}
+	q.low = min(q.low, e.n)
+	q.inflight.push(e)
+	q.open++
+	return q.inflight.at(q.inflight.len() - 1)
+}
+
+// find returns the message in flight with packet id, nil when there is none. Most
+// clients acknowledge in order, so that it is the first.
+func (q *queue) find(id uint16) *entry {
+	for i := range q.inflight.len() {
+		if e := q.inflight.at(i); e.state != entryDone && e.packetID() == id {
+			return e
+		}
+	}
+	return nil
+}
+
+// finish ends a message in flight.
+func (q *queue) finish(e *entry) {
+	q.bytes -= e.m.size()
+	e.state = entryDone
+	e.m, e.target = nil, nil
+	q.open--
+	for q.inflight.len() > 0 && q.inflight.at(0).state == entryDone {
+		q.inflight.pop()
+	}
+	if q.inflight.len() > 0 && !q.mixed {
+		q.low = q.inflight.at(0).n
+	}
+}
+
+// rewind makes ready for the next connection: what was sent and not answered waits
+// again, in order, to be sent as a duplicate.
+func (q *queue) rewind() {
+	var stay deque[entry]
+	var back []entry
+	for q.inflight.len() > 0 {
+		e := q.inflight.pop()
+		switch e.state {
+		case entryReleased:
+			stay.push(e)
+		case entrySent:
+			e.state, e.dup = entryQueued, true
+			back = append(back, e)
+		}
+	}
+	for i := len(back) - 1; i >= 0; i-- {
+		q.waiting.pushFront(back[i])
+	}
+	q.inflight, q.open, q.mixed = stay, stay.len(), true
+	for i := range stay.len() {
+		if n := stay.at(i).n; i == 0 || n < q.low {
+			q.low = n
+		}
+	}
+}
+
+// takeIf removes the waiting messages that want says, in order.
+func (q *queue) takeIf(want func(*entry) bool) (taken []entry) {
+	for range q.waiting.len() {
+		e := q.waiting.pop()
+		if want(&e) {
+			q.bytes -= e.m.size()
+			taken = append(taken, e)
+			continue
+		}
+		q.waiting.push(e)
+	}
+	return taken
+}

@@ -1,0 +1,157 @@
+package broker
+
+import (
+	"strings"
+	"sync"
+
+	"muster/broker/journal"
+	"muster/broker/topic"
+)
+
+// retained is a topic's retained message.
+type retained struct {
+	item journal.Item
+	m    *message
+	by   string // key of the session that published it, for its quota
+}
+
+// retainedSet holds the retained messages, within MaxRetained topics, and
+// MaxRetainedOwn and MaxRetainedBytes of them from one client. A message beyond
+// that is delivered, not retained, and counted.
+type retainedSet struct {
+	b    *Broker
+	tree *topic.Tree[*retained]
+	sys  *topic.Tree[*retained] // the server's own values, which are not written down
+
+	mu    sync.Mutex // held over a change of the tree and its record, so that both have one order
+	owned map[string]quota
+}
+
+type quota struct{ topics, bytes int }
+
+func newRetainedSet(b *Broker) *retainedSet {
+	return &retainedSet{b: b, tree: topic.NewTree[*retained](), sys: topic.NewTree[*retained](), owned: make(map[string]quota)}
+}
+
+// keep retains m, or clears its topic when it has no payload. It says whether that
+// is written down, and done told when it is durable; else nothing changed.
+func (s *retainedSet) keep(m *message, done func(error)) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(m.payload) == 0 {
+		return s.clear(m.topic, done)
+	}
+	by := ""
+	if m.from != nil {
+		by = m.from.key
+	}
+	old, had := s.tree.Get(m.topic)
+	if !s.mayKeep(by, m, old, had) {
+		s.b.metrics.dropped.WithLabelValues("retained").Inc()
+		return false
+	}
+	m.own()
+	x := &retained{m: m, by: by}
+	x.item.Owner = x
+	var drop []*journal.Item
+	if had {
+		drop = append(drop, &old.item)
+		s.charge(old, -1)
+	}
+	s.tree.Set(m.topic, x)
+	s.charge(x, 1)
+	s.b.journal.WriteFunc(x.AppendRecord, &x.item, drop, done)
+	return true
+}
+
+func (s *retainedSet) clear(name string, done func(error)) bool {
+	old, had := s.tree.Delete(name)
+	if !had {
+		return false
+	}
+	s.charge(old, -1)
+	s.b.journal.WriteFunc(func(b []byte) []byte { return appendCleared(b, name) }, nil, []*journal.Item{&old.item}, done)
+	return true
+}
+
+func (s *retainedSet) mayKeep(by string, m *message, old *retained, had bool) bool {
+	cfg := &s.b.cfg
+	if !had && s.tree.Len() >= cfg.MaxRetained {
+		return false
+	}
+	q := s.owned[by]
+	if had && old.by == by {
+		q.topics--
+		q.bytes -= old.m.size()
+	}
+	return by == "" || q.topics < cfg.MaxRetainedOwn && q.bytes+m.size() <= cfg.MaxRetainedBytes
+}
+
+func (s *retainedSet) charge(x *retained, n int) {
+	q := s.owned[x.by]
+	q.topics += n
+	q.bytes += n * x.m.size()
+	if q.topics <= 0 {
+		delete(s.owned, x.by)
+		return
+	}
+	s.owned[x.by] = q
+}
+
+// show puts one of the server's own values in.
+func (s *retainedSet) show(m *message) { s.sys.Set(m.topic, &retained{m: m}) }
+
+// match returns what a filter matches, by name, at most limit.
+func (s *retainedSet) match(filter string, limit int) (found []*retained, more bool) {
+	if strings.HasPrefix(filter, "$") {
+		return s.sys.Match(filter, limit)
+	}
+	return s.tree.Match(filter, limit)
+}
+
+// restore puts a message in as it was read from the journal. nil clears.
+func (s *retainedSet) restore(name string, x *retained, seq uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old, had := s.tree.Delete(name); had {
+		s.charge(old, -1)
+		s.b.journal.Unplace(&old.item)
+	}
+	if x == nil {
+		return
+	}
+	x.item.Owner = x
+	s.tree.Set(name, x)
+	s.charge(x, 1)
+	s.b.journal.Place(&x.item, seq)
+}
+
+// maxShown is how many retained messages one subscription gets at once. One that
+// matches more gets the first by name.
+const maxShown = 100_000
+
+// show sends a session the retained messages that a new subscription matches.
+func (s *session) show(k *kicks, filter string, x *subscription) {
+	found, more := s.b.retained.match(filter, maxShown)
+	if more {
+		s.b.metrics.dropped.WithLabelValues("retained_limit").Inc()
+	}
+	now := s.b.clock.Load()
+	for _, v := range found {
+		if v.m.expired(now) || x.own && !isDown(v.m.topic[len(filter)-len(x.filter):]) {
+			continue
+		}
+		if x.NoLocal && v.by == s.key {
+			continue
+		}
+		o := copyOf{qos: min(x.QoS, v.m.qos), retain: true, me: x.me, stored: true}
+		if x.Identifier > 0 {
+			o.ids = []uint32{x.Identifier}
+		}
+		r := route{b: s.b, m: v.m, kicks: k, now: now}
+		s.deliver(&r, o)
+		if r.kept != nil {
+			s.b.commit(r.kept, nil, nil)
+		}
+	}
+}

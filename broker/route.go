@@ -1,0 +1,239 @@
+package broker
+
+import (
+	"muster/broker/topic"
+	"muster/internal/lifecycle"
+)
+
+// route takes one message to the sessions that subscribe to its topic. It never
+// waits for a client.
+type route struct {
+	b     *Broker
+	m     *message
+	now   int64
+	kicks *kicks
+	kept  *stored   // nil while no kept session has it
+	in    *received // where the QoS 2 id of the message is kept
+	id    uint16
+}
+
+// run delivers and retains the message. It says whether done will be told when what
+// was queued for kept sessions, and retained, is durable; else nothing was.
+func (r *route) run(c *conn, done func(error)) bool {
+	r.toDevice()
+	var hit *topic.Result[*session]
+	if c != nil {
+		hit = c.match(r.m.topic)
+	} else {
+		hit = r.b.index.Match(r.m.topic)
+	}
+	for i := range hit.Plain {
+		r.toTarget(&hit.Plain[i])
+	}
+	for _, g := range hit.Shared {
+		r.toGroup(g, nil)
+	}
+	return r.commit(done)
+}
+
+// commit has written down what was queued for kept sessions and retained.
+func (r *route) commit(done func(error)) bool {
+	var in *receipt
+	if r.in != nil && r.kept != nil {
+		in = r.in.save(r.id)
+	}
+	if !r.m.retain {
+		if r.kept != nil {
+			r.b.commit(r.kept, in, done)
+		}
+		return r.kept != nil
+	}
+	if r.kept != nil {
+		r.b.commit(r.kept, in, nil)
+	}
+	if r.b.retained.keep(r.m, done) {
+		return true
+	}
+	if r.kept != nil && done != nil { // the retained message changed nothing
+		r.b.journal.Write(appendNothing(nil), nil, nil, done)
+	}
+	return r.kept != nil
+}
+
+// match returns the subscriptions to name in the general index, remembering the
+// last answer: most clients publish to one topic.
+func (c *conn) match(name string) *topic.Result[*session] {
+	if c.lastHit == nil || name != c.lastDst.topic || !c.b.index.Fresh(c.lastHit) {
+		hit := c.b.index.Match(name)
+		if name != c.lastDst.topic {
+			return hit
+		}
+		c.lastHit = hit
+	}
+	return c.lastHit
+}
+
+// toDevice delivers to the device whose topic it is, past the general index.
+func (r *route) toDevice() {
+	id, rest, ok := splitDevice(r.m.topic)
+	if !ok || !isDown(rest) {
+		return
+	}
+	for s := range r.b.sessions.ofDevice(id) {
+		s.deliverOwn(r, rest)
+	}
+}
+
+// deliverOwn delivers a message at a topic of the session's own device, once.
+func (s *session) deliverOwn(r *route, rest string) {
+	o, hit := copyOf{}, false
+	subs := s.state.Load().subs
+	for i := range subs {
+		x := &subs[i]
+		if !x.own || x.group != "" || !topic.Matches(x.filter, rest) {
+			continue
+		}
+		o.qos = max(o.qos, min(x.QoS, r.m.qos))
+		o.retain = o.retain || x.RetainAsPublished && r.m.retain
+		o.me = o.me || x.me
+		if x.Identifier > 0 {
+			o.ids = append(o.ids, x.Identifier)
+		}
+		hit = true
+	}
+	if hit {
+		s.deliver(r, o)
+	}
+}
+
+func (r *route) toTarget(t *topic.Target[*session]) {
+	if t.Owner == r.m.from && r.m.from != nil {
+		own, ok := t.ForPublisher()
+		if !ok {
+			return
+		}
+		t = &own
+	}
+	t.Owner.deliver(r, copyOf{
+		qos: min(t.QoS, r.m.qos), retain: t.RetainAsPublished && r.m.retain, ids: t.Identifiers,
+	})
+}
+
+// toGroup delivers to one member of a shared subscription: the next that is
+// connected, else the next whose session is kept. It never goes to except.
+func (r *route) toGroup(g *topic.Group[*session], except *session) bool {
+	members := g.Members()
+	if len(members) == 0 {
+		return false
+	}
+	start, ok := g.Next(), false
+	for _, online := range []bool{true, false} {
+		for i := range members {
+			m := &members[(start+i)%len(members)]
+			if m.Owner == except || m.Owner.online() != online || !online && min(m.QoS, r.m.qos) == 0 {
+				continue
+			}
+			o := copyOf{qos: min(m.QoS, r.m.qos), retain: m.RetainAsPublished && r.m.retain, group: g}
+			if o.me, ok = m.Owner.shares(g, r.m.topic); !ok {
+				continue
+			}
+			if m.Identifier > 0 {
+				o.ids = []uint32{m.Identifier}
+			}
+			if m.Owner.deliver(r, o) {
+				return true
+			}
+		}
+	}
+	r.b.metrics.dropped.WithLabelValues("no_member").Inc()
+	return false
+}
+
+// shares says whether a message at name may go to the session as a member of g, and
+// whether it is spelled devices/me/... then.
+func (s *session) shares(g *topic.Group[*session], name string) (me, ok bool) {
+	subs := s.state.Load().subs
+	for i := range subs {
+		x := &subs[i]
+		if x.group != g.Name() || !x.own || s.fullFilter(x) != g.Filter() {
+			continue
+		}
+		_, rest, _ := splitDevice(name)
+		return x.me, isDown(rest)
+	}
+	return false, true
+}
+
+// deliver routes a message nobody waits for. c is its publisher's connection, or
+// nil.
+func (b *Broker) deliver(m *message, k *kicks, c *conn) {
+	r := route{b: b, m: m, kicks: k, now: b.clock.Load()}
+	r.run(c, nil)
+}
+
+// deliverSafely is deliver for goroutines that nothing else guards and that wait
+// for no client.
+func (b *Broker) deliverSafely(m *message) {
+	var k kicks
+	if err := lifecycle.Guard(func() error { b.deliver(m, &k, nil); return nil }); err != nil {
+		b.panicked(err)
+	}
+	k.flush(b)
+}
+
+// redirect gives copies of a shared subscription that a session could not deliver to
+// other members. Those that nobody takes are dropped and counted.
+func (b *Broker) redirect(from *session, entries []entry) {
+	var k kicks
+	for i := range entries {
+		e := &entries[i]
+		r := route{b: b, m: e.m, kicks: &k, now: b.clock.Load()}
+		r.toGroup(e.group, from)
+		if r.kept != nil {
+			b.commit(r.kept, nil, nil)
+		}
+		b.settleTarget(e.target)
+	}
+	k.flush(b)
+}
+
+// later is the queue of telemetry that subscribers get once it is kept, so that the
+// sink's goroutine never routes. It holds maxLater messages; more are dropped for
+// subscribers, and counted: the sink has them.
+const maxLater = 65536
+
+func (b *Broker) deliverLater(m *message) {
+	select {
+	case b.later <- m:
+	default:
+		b.metrics.dropped.WithLabelValues("later").Inc()
+	}
+}
+
+// routeLater is the loop that empties the queue.
+func (b *Broker) routeLater(done <-chan struct{}) error {
+	var k kicks
+	for {
+		var m *message
+		select {
+		case <-done:
+			return nil
+		case m = <-b.later:
+		}
+		for n := 0; m != nil; n++ {
+			if err := lifecycle.Guard(func() error { b.deliver(m, &k, nil); return nil }); err != nil {
+				b.panicked(err)
+			}
+			m = nil
+			if n < 256 {
+				select {
+				case m = <-b.later:
+				default:
+				}
+			}
+		}
+		k.flush(b)
+		clear(k.behind)
+		k.behind = k.behind[:0]
+	}
+}

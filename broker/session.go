@@ -1,0 +1,311 @@
+package broker
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"muster"
+	"muster/broker/journal"
+	"muster/broker/topic"
+	"muster/broker/wire"
+)
+
+// subscription is one of a session's.
+type subscription struct {
+	group  string // of a shared subscription
+	filter string // canonical; of the device's own topics only what stands behind devices/{id}/
+	topic.Options
+	own bool // of the device's own topics: not in the general index
+	me  bool // spelled devices/me/...
+}
+
+// sessionState is what of a session is written down as one record. It is replaced,
+// never changed, so that it can be read without the session's lock.
+type sessionState struct {
+	subs   []subscription
+	expiry time.Duration // how long the session outlives its connection; 0: it ends with it
+	gone   int64         // when the connection ended, in unix milliseconds; 0 while there is one
+}
+
+// session is what MQTT 5, section 4.1 calls the session state of one client. Its
+// client comes and goes; a session that ended never comes back.
+type session struct {
+	b        *Broker
+	key      string // identity and client id: clients of different identities never share one
+	clientID string
+	device   muster.DeviceID // whose it is, or
+	account  string          // the service account's or key's name
+	num      uint64          // names it in the journal
+	item     journal.Item    // its record
+	state    atomic.Pointer[sessionState]
+	sibling  *session // the next of the same device; guarded by sessions
+
+	mu        sync.Mutex
+	conn      *conn // nil while the client is away
+	q         *queue
+	next      uint64 // of queued messages
+	received  *received
+	will      *will // waits for its delay
+	alarm     *alarm
+	dropped   uint64
+	slowUntil int64         // until then, in unix milliseconds, no publisher waits for it
+	relief    chan struct{} // closed when publishers that wait for it may go on
+	kept      bool          // it is in the journal
+	ended     bool
+}
+
+// options of one copy of a message.
+type copyOf struct {
+	qos    byte
+	retain bool
+	me     bool
+	ids    []uint32
+	group  *topic.Group[*session]
+	stored bool // a retained message, sent because of a SUBSCRIBE
+}
+
+// deliver gives the session a copy of r's message. It never waits. It says whether
+// the session took it.
+func (s *session) deliver(r *route, o copyOf) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return false
+	}
+	if o.qos == 0 {
+		return s.sendOnce(r, &o)
+	}
+	s.enqueue(r, &o)
+	s.pump(r.kicks)
+	return true
+}
+
+// sendOnce sends a QoS 0 copy, or drops it.
+func (s *session) sendOnce(r *route, o *copyOf) bool {
+	c := s.conn
+	if c == nil {
+		return false
+	}
+	out := wire.Out{Retain: o.retain, Identifiers: o.ids}
+	r.m.fill(&out, r.now)
+	if o.me {
+		out.Topic = c.spellOwn(out.Topic)
+	}
+	switch c.send(&out, r.kicks, true) {
+	case sentPressed:
+		s.press(r)
+	case sentFull:
+		s.drop("slow")
+	case sentTooLarge:
+		s.drop("too_large")
+	}
+	return true
+}
+
+// enqueue puts a QoS 1 or 2 copy at the end of the queue. When that is full the
+// oldest copy that was not sent is dropped.
+func (s *session) enqueue(r *route, o *copyOf) {
+	if s.q == nil {
+		s.q = new(queue)
+	}
+	cfg, size := &s.b.cfg, r.m.size()
+	for s.q.waiting.len() > 0 && (s.q.waiting.len() >= cfg.MaxQueued || s.q.bytes+size > cfg.MaxQueuedBytes) {
+		s.forget(s.q.dropOldest())
+		s.drop("queue")
+	}
+	r.m.own()
+	e := entry{m: r.m, group: o.group, ids: o.ids, n: s.next, qos: o.qos, retain: o.retain, me: o.me}
+	s.next++
+	if s.kept {
+		e.target = r.remember(s, &e)
+		if e.qos == 2 {
+			e.state = entryHeld
+		}
+	}
+	s.q.push(e)
+	if s.q.waiting.len() > cfg.MaxQueued/2 {
+		s.press(r)
+	}
+}
+
+// pump sends what the client's window has room for.
+func (s *session) pump(k *kicks) {
+	c := s.conn
+	if c == nil || s.q == nil {
+		return
+	}
+	now := s.b.clock.Load()
+	for s.q.maySend(c.window) && s.q.waiting.at(0).state != entryHeld {
+		if !c.room() {
+			return
+		}
+		if e := s.q.waiting.at(0); e.m.expired(now) || e.m.topic == "" {
+			s.forget(s.q.dropOldest())
+			s.b.metrics.dropped.WithLabelValues("expired").Inc()
+			continue
+		}
+		e := s.q.next()
+		if !s.transmit(c, e, now, k) {
+			s.finish(e)
+		}
+	}
+}
+
+// transmit sends a copy. It says false when the client cannot take it: then it
+// counts as sent (MQTT 5, 3.1.2.11.4).
+func (s *session) transmit(c *conn, e *entry, now int64, k *kicks) bool {
+	out := wire.Out{ID: e.packetID(), QoS: e.qos, Dup: e.dup, Retain: e.retain, Identifiers: e.ids}
+	e.m.fill(&out, now)
+	if e.me {
+		out.Topic = c.spellOwn(out.Topic)
+	}
+	if c.send(&out, k, false) != sentTooLarge {
+		return true
+	}
+	s.drop("too_large")
+	return false
+}
+
+// finish ends a copy in flight.
+func (s *session) finish(e *entry) {
+	s.b.settleTarget(e.target)
+	s.q.finish(e)
+	s.relieve()
+}
+
+// forget ends a copy that has been taken out of the queue.
+func (s *session) forget(e entry) { s.b.settleTarget(e.target) }
+
+func (s *session) drop(reason string) {
+	s.dropped++
+	s.b.metrics.dropped.WithLabelValues(reason).Inc()
+}
+
+// acked handles PUBACK and PUBCOMP: the copy has arrived. It says whether there was
+// one.
+func (s *session) acked(id uint16, comp bool, k *kicks) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.q == nil {
+		return false
+	}
+	e := s.q.find(id)
+	if e == nil || comp != (e.qos == 2) || comp && e.state != entryReleased {
+		return false
+	}
+	s.finish(e)
+	s.pump(k)
+	return true
+}
+
+// got handles PUBREC. With a failure code the copy ends; else PUBREL is due, once
+// it is durable that PUBLISH must not be sent again. known is false when there is
+// no such copy.
+func (s *session) got(c *conn, id uint16, code byte, k *kicks) (release, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.q == nil {
+		return false, false
+	}
+	e := s.q.find(id)
+	switch {
+	case e == nil || e.qos != 2:
+		return false, false
+	case code >= wire.CodeUnspecified:
+		s.finish(e)
+		s.pump(k)
+		return false, true
+	case e.state == entryReleased:
+		return true, true
+	}
+	e.state = entryReleased
+	if e.target == nil {
+		return true, true
+	}
+	s.b.releaseTarget(e.target, func() { c.release(id) })
+	return false, true
+}
+
+// press notes that the client is behind, for the publisher to wait a little.
+func (s *session) press(r *route) {
+	if r.kicks == nil || s.conn == nil || s.slowUntil > r.now {
+		return
+	}
+	if s.relief == nil {
+		s.relief = make(chan struct{})
+	}
+	r.kicks.press(s)
+}
+
+// relieve lets publishers go on that wait for the client.
+func (s *session) relieve() {
+	if s.relief == nil || s.q != nil && s.q.waiting.len() > s.b.cfg.MaxQueued/4 {
+		return
+	}
+	if s.conn != nil && s.conn.pressed() {
+		return
+	}
+	close(s.relief)
+	s.relief = nil
+}
+
+// wait waits for a client that is behind, but keeps up: for graceTime at most, and
+// not again for graceRest when that was not enough.
+func (s *session) wait(done <-chan struct{}) {
+	s.mu.Lock()
+	relief := s.relief
+	s.relieve()
+	s.mu.Unlock()
+	if relief == nil {
+		return
+	}
+	t := time.NewTimer(graceTime)
+	defer t.Stop()
+	select {
+	case <-relief:
+	case <-done:
+	case <-t.C:
+		s.mu.Lock()
+		s.slowUntil = s.b.clock.Load() + graceRest.Milliseconds()
+		if s.relief != nil {
+			close(s.relief)
+			s.relief = nil
+		}
+		s.mu.Unlock()
+	}
+}
+
+// unhold lets a QoS 2 copy be sent that is durable now.
+func (s *session) unhold(n uint64, k *kicks) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.q == nil {
+		return
+	}
+	for i := range s.q.waiting.len() {
+		if e := s.q.waiting.at(i); e.n == n {
+			if e.state == entryHeld {
+				e.state = entryQueued
+			}
+			break
+		}
+	}
+	s.pump(k)
+}
+
+// online says whether a client is connected, without the session's lock.
+func (s *session) online() bool { return s.state.Load().gone == 0 }
+
+// setState replaces the state and has it written down when the session is kept.
+// done may be nil. The session's lock must be held.
+func (s *session) setState(st *sessionState, done func(error)) {
+	s.state.Store(st)
+	if s.kept {
+		s.b.journal.WriteFunc(s.AppendRecord, &s.item, nil, done)
+		return
+	}
+	if done != nil {
+		done(nil)
+	}
+}
