@@ -20,16 +20,18 @@ const (
 // against Mosquitto's, that do not, with the same client and payload, in turns.
 func BenchmarkAcks(b *testing.B) {
 	muster, logins := startMuster(b, "", 100)
-	mosquitto := startMosquitto(b)
+	mosquitto, others := startMosquitto(b, 100)
 	for range b.N {
 		fmt.Printf("\nQoS 1 acks/s, median of %d rounds of %s; the load client beside it on the same cores\n", rounds, measured)
 		fmt.Printf("%-16s %14s %14s %8s   %s\n", "", "muster, fsync", "mosquitto, RAM", "ratio", "client's cost")
 		for _, clients := range []int{20, 100} {
-			l := load{logins: logins[:clients], window: 20, payload: threeKeys}
+			l := load{window: 20, payload: threeKeys}
 			var ours, theirs []float64
 			own, sent := ownCPU(b), int64(0)
 			for range rounds {
+				l.logins = logins[:clients]
 				ours = append(ours, rate(b, muster, l, &sent))
+				l.logins = others[:clients]
 				theirs = append(theirs, rate(b, mosquitto, l, &sent))
 			}
 			cost := (ownCPU(b) - own) / time.Duration(max(sent, 1))
@@ -86,12 +88,12 @@ func median(of []float64) float64 {
 func BenchmarkAckLatency(b *testing.B) {
 	const clients, perSecond, lasts = 100, 20_000, 5 * time.Second
 	muster, logins := startMuster(b, "", clients)
-	mosquitto := startMosquitto(b)
+	mosquitto, others := startMosquitto(b, clients)
 	for range b.N {
 		fmt.Printf("\nPUBACK latency at %d msg/s over %d clients for %s\n", perSecond, clients, lasts)
 		fmt.Printf("%-16s %10s %10s %10s %12s\n", "", "p50", "p99", "p99.9", "acks/s")
-		for _, s := range []*server{muster, mosquitto} {
-			l := load{addr: s.mqtt, logins: logins, window: 200, period: time.Second * clients / perSecond, payload: threeKeys}
+		for i, s := range []*server{muster, mosquitto} {
+			l := load{addr: s.mqtt, logins: [][]login{logins, others}[i], window: 200, period: time.Second * clients / perSecond, payload: threeKeys}
 			ctx, cancel := context.WithTimeout(b.Context(), lasts)
 			if err := l.run(ctx, func() {}); err != nil {
 				b.Fatalf("%s: %v", s.name, err)

@@ -22,7 +22,7 @@ import (
 const (
 	tsPattern  = "1700000000000000" // microseconds; patched in each message
 	valPattern = "77.77"            // likewise, its last two digits
-	dialLimit  = 10 * time.Second
+	dialLimit  = 20 * time.Second
 	ackLimit   = 60 * time.Second // a server that owes acks for longer has failed
 )
 
@@ -36,12 +36,16 @@ type load struct {
 	period  time.Duration // between the messages of one connection; 0 means as acks allow
 	limit   int           // messages per connection; 0 means until stopped
 	payload string        // with tsPattern and valPattern where they are to be patched
+	topic   string        // of all; empty means each device's own telemetry
+	qos0    bool          // messages are never acked; what was written counts as acked
+
+	after func() // called when all is sent, before the connections are closed; nil means none
 
 	acked   []counter // by connection
 	latency [][]int32 // microseconds from write to ack, by connection; only with a period
 }
 
-type login struct{ id, user string }
+type login struct{ id, user, password string }
 
 type counter struct {
 	n atomic.Int64
@@ -85,6 +89,9 @@ func (l *load) run(ctx context.Context, started func()) error {
 		})
 	}
 	wg.Wait()
+	if l.after != nil {
+		l.after()
+	}
 	return errors.Join(errs...)
 }
 
@@ -121,9 +128,7 @@ func (l *load) connect(ctx context.Context, index int, who login) (*conn, error)
 }
 
 func (c *conn) handshake(who login) error {
-	b := append([]byte{0x10}, binary.AppendUvarint(nil, uint64(10+2+len(who.id)+2+len(who.user)))...)
-	b = append(b, 0, 4, 'M', 'Q', 'T', 'T', 4, 0x82, 0, 0) // user name, clean session, no keep-alive
-	b = appendString(appendString(b, who.id), who.user)
+	b := connectPacket(who, 4, true, 0)
 	if err := c.SetDeadline(time.Now().Add(dialLimit)); err != nil {
 		return err
 	}
@@ -140,14 +145,47 @@ func (c *conn) handshake(who login) error {
 	return nil
 }
 
+// connectPacket is CONNECT of MQTT 3.1.1 (version 4) or 5; a session that is not
+// clean is kept for an hour at least.
+func connectPacket(who login, version byte, clean bool, keepAlive uint16) []byte {
+	flags := byte(0x80) // user name
+	if who.password != "" {
+		flags |= 0x40
+	}
+	if clean {
+		flags |= 0x02
+	}
+	b := append([]byte{0, 4, 'M', 'Q', 'T', 'T', version, flags}, byte(keepAlive>>8), byte(keepAlive))
+	switch {
+	case version < 5:
+	case clean:
+		b = append(b, 0)
+	default:
+		b = append(b, 5, 0x11, 0, 0, 0x0e, 0x10) // session expiry interval
+	}
+	b = appendString(appendString(b, who.id), who.user)
+	if who.password != "" {
+		b = appendString(b, who.password)
+	}
+	return append(binary.AppendUvarint([]byte{0x10}, uint64(len(b))), b...)
+}
+
 // prepare makes the template and finds what is patched in it.
 func (c *conn) prepare(id string) {
-	topic := "devices/" + id + "/telemetry"
+	topic := c.load.topic
+	if topic == "" {
+		topic = "devices/" + id + "/telemetry"
+	}
 	size := 2 + len(topic) + 2 + len(c.load.payload)
-	b := append([]byte{0x32}, binary.AppendUvarint(nil, uint64(size))...)
+	first := byte(0x32)
+	if c.load.qos0 {
+		first, size = 0x30, size-2
+	}
+	b := append([]byte{first}, binary.AppendUvarint(nil, uint64(size))...)
 	b = appendString(b, topic)
-	c.id = len(b)
-	b = append(b, 0, 0)
+	if c.id = len(b); !c.load.qos0 {
+		b = append(b, 0, 0)
+	}
 	at := len(b)
 	b = append(b, c.load.payload...)
 	c.packet = b
@@ -170,7 +208,9 @@ func (c *conn) add() {
 	at := len(c.out)
 	c.out = append(c.out, c.packet...)
 	p := c.out[at:]
-	binary.BigEndian.PutUint16(p[c.id:], uint16(c.made%65_535)+1)
+	if !c.load.qos0 {
+		binary.BigEndian.PutUint16(p[c.id:], uint16(c.made%65_535)+1)
+	}
 	for _, i := range c.stamps {
 		c.ts++
 		strconv.AppendInt(p[i:i], c.ts, 10)
@@ -203,6 +243,9 @@ func (c *conn) publish(ctx context.Context) error {
 	if c.load.period > 0 {
 		return c.paced(ctx)
 	}
+	if c.load.qos0 {
+		return c.flood(ctx)
+	}
 	for turn := 0; !c.done() && ctx.Err() == nil; turn++ {
 		if turn%1024 == 1023 {
 			if err := c.SetDeadline(time.Now().Add(ackLimit)); err != nil {
@@ -221,6 +264,27 @@ func (c *conn) publish(ctx context.Context) error {
 		if err := c.take(time.Time{}); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// flood publishes as fast as the server reads.
+func (c *conn) flood(ctx context.Context) error {
+	for turn := 0; !c.done() && ctx.Err() == nil; turn++ {
+		if turn%1024 == 1023 {
+			if err := c.SetDeadline(time.Now().Add(ackLimit)); err != nil {
+				return err
+			}
+		}
+		n := c.room()
+		for range n {
+			c.add()
+		}
+		if err := c.flush(); err != nil {
+			return err
+		}
+		c.flying -= n
+		c.load.acked[c.index].n.Add(int64(n))
 	}
 	return nil
 }

@@ -14,7 +14,12 @@ import (
 // workDir is where the binary is built; TestMain makes and removes it.
 var workDir string
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) {
+	if os.Getenv(sinkVariable) != "" {
+		os.Exit(sink())
+	}
+	os.Exit(run(m))
+}
 
 func run(m *testing.M) int {
 	var err error
@@ -26,13 +31,16 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// program builds the binary when the first benchmark asks for it, and prints on
-// what machine all of this runs.
+// program builds the binary when the first benchmark asks for it, unless
+// MUSTER_PROGRAM names one, and prints on what machine all of this runs.
 var program = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(workDir, "muster")
-	out, err := exec.Command("go", "build", "-trimpath", "-o", path, "muster/cmd/muster").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build muster: %w\n%s", err, out)
+	path := os.Getenv("MUSTER_PROGRAM")
+	if path == "" {
+		path = filepath.Join(workDir, "muster")
+		out, err := exec.Command("go", "build", "-trimpath", "-o", path, "muster/cmd/muster").CombinedOutput()
+		if err != nil {
+			return "", fmt.Errorf("build muster: %w\n%s", err, out)
+		}
 	}
 	fmt.Printf("\nmachine: %d cores (%s), %s %s/%s, load average %s\n",
 		runtime.NumCPU(), fact("/proc/cpuinfo", "model name"), runtime.Version(), runtime.GOOS, runtime.GOARCH, fact("/proc/loadavg", ""))

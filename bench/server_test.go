@@ -5,15 +5,16 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -21,104 +22,116 @@ import (
 
 const (
 	startLimit = 60 * time.Second
+	stopLimit  = 90 * time.Second
 	drainLimit = 5 * time.Minute
 	clockTicks = 100 // USER_HZ of every Linux: /proc counts processor time in hundredths
 )
 
-// server is a broker under test.
+// server is a broker under test, over its restarts.
 type server struct {
-	b    *testing.B
-	name string
-	mqtt string // host:port
-	http string // of muster, else empty
-	key  string
-	cmd  *exec.Cmd
+	b     *testing.B
+	name  string
+	mqtt  string // host:port
+	http  string // of muster, else empty
+	key   string
+	admin login // may use every topic
+
+	path, env string
+	args      []string
+	listens   func() bool // it takes connections and knows all of them
+	cmd       *exec.Cmd
+	exited    chan error // yields how the process ended, once
+	said      *bytes.Buffer
 }
 
-// startMuster starts muster, on SQLite without a database URL.
+// startMuster starts muster, on SQLite without a database URL, with devices that
+// each have a token.
 func startMuster(b *testing.B, database string, devices int) (*server, []login) {
 	b.Helper()
 	path, err := program()
 	if err != nil {
 		b.Fatal(err)
 	}
-	s := &server{b: b, name: "muster", mqtt: freeAddr(b), http: freeAddr(b), key: "mst_" + rand.Text()}
-	args := []string{"serve", "--data", b.TempDir(), "--http", s.http, "--mqtt", s.mqtt, "--log-level", "warn"}
+	s := &server{b: b, name: "muster", mqtt: freeAddr(b), http: freeAddr(b), key: "mst_" + rand.Text(), path: path}
+	s.admin = login{id: "bench-admin", user: s.key}
+	s.env = "MUSTER_ADMIN_KEY=" + s.key
+	s.args = []string{"serve", "--data", b.TempDir(), "--http", s.http, "--mqtt", s.mqtt, "--log-level", "warn"}
 	if database != "" {
-		args = append(args, "--database", database)
+		s.args = append(s.args, "--database", database)
 	}
-	s.launch(path, "MUSTER_ADMIN_KEY="+s.key, args...)
-	s.await("muster to be ready", startLimit, func() bool {
+	s.listens = func() bool {
 		status, _ := s.ask(http.MethodGet, "/readyz", nil, nil)
 		return status == http.StatusOK
-	})
-	logins := make([]login, devices)
-	for i := range logins {
-		logins[i].id = fmt.Sprintf("bench-%03d", i)
-		var made struct{ Credential struct{ Token string } }
-		status, err := s.ask(http.MethodPost, "/api/v1/devices", map[string]string{"id": logins[i].id, "credential": "token"}, &made)
-		if err != nil || status != http.StatusCreated {
-			b.Fatalf("make a device: status %d, %v", status, err)
-		}
-		logins[i].user = made.Credential.Token
 	}
-	return s, logins
+	b.Cleanup(s.stop)
+	s.start()
+	return s, s.devices(devices)
 }
 
-// startMosquitto starts Mosquitto as it is, without persistence: its acks mean that
-// a message is in its memory.
-func startMosquitto(b *testing.B) *server {
-	b.Helper()
-	path, err := exec.LookPath("mosquitto")
-	if err != nil {
-		path = "/usr/sbin/mosquitto"
-	}
-	if _, err := os.Stat(path); err != nil {
-		if os.Getenv("CI") == "true" {
-			b.Fatal("there is no mosquitto (scripts/setup-test.sh installs it), and CI skips nothing")
-		}
-		b.Skip("there is no mosquitto (scripts/setup-test.sh installs it)")
-	}
-	s := &server{b: b, name: "mosquitto", mqtt: freeAddr(b)}
-	host, port, err := net.SplitHostPort(s.mqtt)
-	if err != nil {
-		b.Fatal(err)
-	}
-	conf := filepath.Join(b.TempDir(), "mosquitto.conf")
-	text := fmt.Sprintf("listener %s %s\nallow_anonymous true\npersistence false\nlog_type error\n", port, host)
-	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
-		b.Fatal(err)
-	}
-	s.launch(path, "", "-c", conf)
-	s.await("mosquitto to listen", startLimit, func() bool {
-		c, err := net.DialTimeout("tcp", s.mqtt, time.Second)
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	})
-	return s
-}
-
-func (s *server) launch(path, env string, args ...string) {
+// devices makes devices, several at a time.
+func (s *server) devices(n int) []login {
 	s.b.Helper()
-	s.cmd = exec.Command(path, args...)
-	if env != "" {
-		s.cmd.Env = append(os.Environ(), env)
+	logins, errs := make([]login, n), make([]error, n)
+	turns := make(chan struct{}, 8)
+	var wg sync.WaitGroup
+	for i := range logins {
+		turns <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-turns }()
+			id := fmt.Sprintf("bench-%05d", i)
+			var made struct{ Credential struct{ Token string } }
+			status, err := s.ask(http.MethodPost, "/api/v1/devices", map[string]string{"id": id, "credential": "token"}, &made)
+			if err != nil || status != http.StatusCreated {
+				errs[i] = fmt.Errorf("make device %s: status %d, %w", id, status, err)
+			}
+			logins[i] = login{id: id, user: made.Credential.Token}
+		})
 	}
-	var said bytes.Buffer
-	s.cmd.Stderr = &said
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		s.b.Fatal(err)
+	}
+	return logins
+}
+
+// start starts the process and waits until it listens.
+func (s *server) start() {
+	s.b.Helper()
+	s.cmd = exec.Command(s.path, s.args...)
+	if s.env != "" {
+		s.cmd.Env = append(os.Environ(), s.env)
+	}
+	s.said = new(bytes.Buffer)
+	s.cmd.Stderr = s.said
 	if err := s.cmd.Start(); err != nil {
 		s.b.Fatalf("start %s: %v", s.name, err)
 	}
-	s.b.Cleanup(func() {
-		_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
-		timer := time.AfterFunc(30*time.Second, func() { _ = s.cmd.Process.Kill() })
-		defer timer.Stop()
-		if err := s.cmd.Wait(); err != nil {
-			s.b.Errorf("%s ended with %v: %s", s.name, err, said.String())
-		}
-	})
+	exited, cmd := make(chan error, 1), s.cmd
+	s.exited = exited
+	go func() { exited <- cmd.Wait() }() // kill and stop wait for it
+	s.await(s.name+" to listen", startLimit, s.listens)
+}
+
+// kill ends the process by SIGKILL.
+func (s *server) kill() {
+	_ = s.cmd.Process.Kill() // it may have ended
+	<-s.exited
+	s.cmd = nil
+}
+
+// stop ends the process, if there is one, by SIGTERM, and wants it to end cleanly.
+func (s *server) stop() {
+	if s.cmd == nil {
+		return
+	}
+	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+	timer := time.AfterFunc(stopLimit, func() { _ = s.cmd.Process.Kill() })
+	defer timer.Stop()
+	if err := <-s.exited; err != nil {
+		said := s.said.String()
+		s.b.Errorf("%s ended with %v: %s", s.name, err, said[max(0, len(said)-4096):])
+	}
+	s.cmd = nil
 }
 
 func (s *server) await(what string, limit time.Duration, ok func() bool) {
@@ -135,6 +148,9 @@ func (s *server) await(what string, limit time.Duration, ok func() bool) {
 	}
 }
 
+// client keeps as many connections as devices are made at a time.
+var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}}
+
 // ask calls muster's API.
 func (s *server) ask(method, path string, in, out any) (status int, err error) {
 	raw, err := json.Marshal(in)
@@ -149,7 +165,7 @@ func (s *server) ask(method, path string, in, out any) (status int, err error) {
 	}
 	req.Header.Set("Authorization", "Bearer "+s.key)
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return 0, err
 	}
@@ -186,6 +202,17 @@ func (s *server) metric(name string) int64 {
 	}
 	s.b.Fatalf("/metrics has no %s", name)
 	return 0
+}
+
+// memory returns what the server's process has resident, in bytes (proc(5), VmRSS).
+func (s *server) memory() int64 {
+	s.b.Helper()
+	kb, ok := strings.CutSuffix(fact(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid), "VmRSS"), " kB")
+	n, err := strconv.ParseInt(strings.TrimSpace(kb), 10, 64)
+	if !ok || err != nil {
+		s.b.Fatalf("read the server's memory: %q, %v", kb, err)
+	}
+	return n << 10
 }
 
 // drain waits until all that was sent is stored.
