@@ -6,10 +6,10 @@ RUN_FLAGS ?= --demo
 SOAK ?= 10m
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint deps bench soak fuzz clean
+.PHONY: help run build test lint deps bench soak conformance fuzz clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: build ## build and start a server with a simulated fleet: dashboard on http://localhost:8080
 	./bin/muster serve $(RUN_FLAGS)
@@ -27,11 +27,15 @@ deps: ## write deps.txt: the modules that are linked into the binary
 	@scripts/deps.sh write
 
 bench: ## print the figures that matter, as ratios against peers in the same run
-	@env=$$(scripts/setup-test.sh) && eval "$$env" && go test ./bench -run '^$$' -bench . -benchtime 1x -timeout 30m -v
+	@env=$$(scripts/setup-test.sh) && eval "$$env" && go test ./bench -run '^$$' -bench . -benchtime 1x -timeout 60m -v
 
-soak: build ## run a simulated fleet for SOAK (10m) and balance its ledger, then kill the server 100 times a test
+soak: build ## run a simulated fleet for SOAK (10m) and balance its ledger, churn for as long, then kill the server 100 times a test
 	@scripts/soak.sh $(SOAK)
-	@env=$$(scripts/setup-test.sh) && eval "$$env" && MUSTER_SOAK=1 go test ./e2e -run 'Acked|Database' -count 1 -timeout 3h -v
+	@MUSTER_CHURN=$(SOAK) go test ./e2e -run Churn -count 1 -timeout 3h -v
+	@env=$$(scripts/setup-test.sh) && eval "$$env" && MUSTER_SOAK=1 go test ./e2e -run 'Acked|Database|SurviveKills' -count 1 -timeout 3h -v
+
+conformance: ## run Eclipse Paho's suites against the binary; PAHO is a clone of github.com/eclipse/paho.mqtt.testing
+	@scripts/conformance.sh "$(PAHO)"
 
 fuzz: ## run every fuzz target for 20 seconds
 	@scripts/fuzz.sh

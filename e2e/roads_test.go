@@ -25,6 +25,7 @@ type road struct {
 	name      string
 	missing   string // why it cannot be taken; empty means it can
 	url       string // for clients that take one
+	address   string // host:port, of TLS
 	tls       *tls.Config
 	ca        string   // path of the certificate to trust
 	mosquitto []string // arguments of mosquitto_pub and mosquitto_sub; nil means they cannot
@@ -113,7 +114,7 @@ func secureRoad(t *testing.T, m *muster) road {
 	pool.AppendCertsFromPEM(raw)
 	config := &tls.Config{RootCAs: pool, ServerName: host, MinVersion: tls.VersionTLS12}
 	return road{
-		name: "TLS", url: "mqtts://" + m.value("--mqtts"), tls: config, ca: ca, mosquitto: []string{"-h", host, "-p", port, "--cafile", ca},
+		name: "TLS", url: "mqtts://" + m.value("--mqtts"), address: m.value("--mqtts"), tls: config, ca: ca, mosquitto: []string{"-h", host, "-p", port, "--cafile", ca},
 		dial: func() (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(context.Background(), clientLimit)
 			defer cancel()

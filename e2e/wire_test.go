@@ -38,7 +38,11 @@ func dialWire(ctx context.Context, addr string, version byte) (*wire, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &wire{Conn: c, in: bufio.NewReaderSize(c, 64<<10), version: version}, nil
+	return newWire(c, version), nil
+}
+
+func newWire(c net.Conn, version byte) *wire {
+	return &wire{Conn: c, in: bufio.NewReaderSize(c, 64<<10), version: version}
 }
 
 // packet returns the next packet, whose body is valid until the next call. A
