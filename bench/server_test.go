@@ -65,7 +65,8 @@ func startMuster(b *testing.B, database string, devices int) (*server, []login) 
 	}
 	b.Cleanup(s.stop)
 	s.start()
-	return s, s.devices(devices)
+	logins := s.devices(devices)
+	return s, logins
 }
 
 // devices makes devices, several at a time.

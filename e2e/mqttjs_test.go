@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -71,9 +70,6 @@ type jsLine struct {
 func openJS(version int) func(*testing.T, *muster, road, opening) session {
 	return func(t *testing.T, m *muster, r road, o opening) session {
 		t.Helper()
-		if strings.HasPrefix(r.url, "unix:") {
-			t.Skip("MQTT.js takes no unix socket")
-		}
 		driver, err := mqttJS()
 		if err != nil {
 			missing(t, err.Error())

@@ -23,6 +23,7 @@ import (
 // road is a way to the broker.
 type road struct {
 	name      string
+	unix      bool
 	missing   string // why it cannot be taken; empty means it can
 	url       string // for clients that take one
 	address   string // host:port, of TLS
@@ -90,7 +91,7 @@ func roads(t *testing.T, m *muster) []road {
 			dial: func() (net.Conn, error) { return paho3.NewWebsocket(ws, nil, clientLimit, nil, nil) },
 		},
 		{name: "TLS", missing: "this muster has no flag --mqtts"},
-		{name: "a unix socket", missing: "this muster has no flag --mqtt-unix"},
+		{name: "a unix socket", unix: true, missing: "this muster has no flag --mqtt-unix"},
 	}
 	if m.value("--mqtts") == "" {
 		return all
@@ -125,7 +126,7 @@ func secureRoad(t *testing.T, m *muster) road {
 
 func unixRoad(path string) road {
 	return road{
-		name: "a unix socket", url: "unix://" + path, mosquitto: []string{"--unix", path},
+		name: "a unix socket", unix: true, url: "unix://" + path, mosquitto: []string{"--unix", path},
 		dial: func() (net.Conn, error) { return net.DialTimeout("unix", path, clientLimit) },
 	}
 }

@@ -26,6 +26,8 @@ need gcc "gcc libc6-dev" # the race detector links with it
 need chromium chromium
 need mosquitto mosquitto
 need mosquitto_pub mosquitto-clients
+need node nodejs
+need npm npm
 need sqlite3 sqlite3
 have initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || want="$want postgresql"
 if [ -n "$want" ] && $may_install; then
@@ -46,6 +48,7 @@ have gcc || have cc || lacks "a C compiler" "the race detector is"
 have chromium || lacks chromium "the tests in a browser are"
 have mosquitto || [ -x /usr/sbin/mosquitto ] || lacks mosquitto "the comparisons with another broker are"
 have sqlite3 || lacks sqlite3 "the view read by its shell is"
+{ have node && have npm; } || lacks "node or npm" "the tests with MQTT.js are"
 have mosquitto_pub || lacks mosquitto-clients "the tests with other clients are"
 
 # Databases. A DSN that is set already is used as it is.
