@@ -148,7 +148,7 @@ func (c *conn) turn() (err error) {
 	}()
 	for more := true; more && err == nil; {
 		more, err = c.readOnce(sc)
-		c.quiet = false
+		c.quiet, c.lastHit = false, nil // a kept result keeps all its targets
 		sc.kicks.flush(c.b)
 		c.relieve(sc)
 	}

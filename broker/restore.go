@@ -73,15 +73,26 @@ func (r *restorer) session(in *recordReader, seq uint64) {
 	if in.bad {
 		return
 	}
-	s, ok := r.sessions[saved.num]
-	if !ok {
-		s = r.b.newSession(saved.device, saved.account, saved.clientID)
-		s.num, s.kept, s.received.num = saved.num, true, saved.num
-		r.sessions[saved.num] = s
-		r.b.lastSession.Store(max(r.b.lastSession.Load(), saved.num))
-	}
+	s := r.of(saved.num)
+	s.device, s.account, s.clientID = saved.device, saved.account, saved.clientID
+	s.key = sessionKey(s.device, s.account, s.clientID)
+	s.kept = true
 	s.state.Store(saved.state)
 	r.b.journal.Place(&s.item, seq)
+}
+
+// of returns the session with a number. What belongs to it may come before its own
+// record, which then has been written anew since; one whose record never comes has
+// ended.
+func (r *restorer) of(num uint64) *session {
+	if s, ok := r.sessions[num]; ok {
+		return s
+	}
+	s := r.b.newSession("", "", "")
+	s.num, s.received.num = num, num
+	r.sessions[num] = s
+	r.b.lastSession.Store(max(r.b.lastSession.Load(), num))
+	return s
 }
 
 func (r *restorer) end(num uint64) {
@@ -126,10 +137,10 @@ func (r *restorer) target(in *recordReader, k *stored) {
 	for range min(in.uint(), uint64(len(in.b))) {
 		ids = append(ids, uint32(in.uint()))
 	}
-	s := r.sessions[num]
-	if in.bad || s == nil || r.queued[num][n] != nil {
+	if in.bad || r.queued[num][n] != nil {
 		return
 	}
+	s := r.of(num)
 	t := &target{of: k, s: s, n: n, qos: qos, flags: flags &^ flagReleased, ids: ids}
 	e := &entry{m: k.m, target: t, ids: ids, n: n, qos: qos, retain: flags&flagRetain != 0, me: flags&flagMe != 0, dup: true}
 	if flags&flagReleased != 0 {
@@ -159,10 +170,7 @@ func (r *restorer) done(num, n uint64) {
 }
 
 func (r *restorer) receive(num uint64, id uint16, seq uint64) {
-	s := r.sessions[num]
-	if s == nil {
-		return
-	}
+	s := r.of(num)
 	x := s.received.ids[id]
 	if x == nil {
 		x = s.received.put(id)
@@ -187,6 +195,10 @@ func (r *restorer) free(num uint64, id uint16) {
 func (r *restorer) finish() {
 	now := r.b.clock.Load()
 	for num, s := range r.sessions {
+		if !s.kept {
+			r.end(num)
+			continue
+		}
 		r.refill(s, r.queued[num])
 		st := *s.state.Load()
 		if st.gone == 0 {

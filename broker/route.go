@@ -188,13 +188,27 @@ func (b *Broker) redirect(from *session, entries []entry) {
 	for i := range entries {
 		e := &entries[i]
 		r := route{b: b, m: e.m, kicks: &k, now: b.clock.Load()}
-		r.toGroup(e.group, from)
+		if g := b.groupNow(e); g != nil {
+			r.toGroup(g, from)
+		} else {
+			b.metrics.dropped.WithLabelValues("no_member").Inc()
+		}
 		if r.kept != nil {
 			b.commit(r.kept, nil, nil)
 		}
 		b.settleTarget(e.target)
 	}
 	k.flush(b)
+}
+
+// groupNow returns e's shared subscription as it is now, nil when it has no members.
+func (b *Broker) groupNow(e *entry) *topic.Group[*session] {
+	for _, g := range b.index.Match(e.m.topic).Shared {
+		if g.Name() == e.group.Name() && g.Filter() == e.group.Filter() {
+			return g
+		}
+	}
+	return nil
 }
 
 // later is the queue of telemetry that subscribers get once it is kept, so that the

@@ -283,7 +283,11 @@ func (s *session) shared() []entry {
 		if e.group == nil || e.qos == 2 && e.dup {
 			return false
 		}
-		for _, m := range e.group.Members() {
+		g := s.b.groupNow(e)
+		if g == nil {
+			return false
+		}
+		for _, m := range g.Members() {
 			if m.Owner != s && m.Owner.online() {
 				return true
 			}

@@ -195,11 +195,11 @@ func (s *session) takeShared(gone []subscription) []entry {
 	if s.q == nil || !slices.ContainsFunc(gone, func(x subscription) bool { return x.group != "" }) {
 		return nil
 	}
-	return s.q.takeIf(func(e *entry) bool { return e.group != nil && !s.memberOf(e.group) })
-}
-
-func (s *session) memberOf(g *topic.Group[*session]) bool {
-	return slices.ContainsFunc(g.Members(), func(m topic.Member[*session]) bool { return m.Owner == s })
+	return s.q.takeIf(func(e *entry) bool {
+		return e.group != nil && slices.ContainsFunc(gone, func(x subscription) bool {
+			return x.group == e.group.Name() && s.fullFilter(&x) == e.group.Filter()
+		})
+	})
 }
 
 // intern gives a filter memory of its own. Devices subscribe to the same few of
