@@ -56,6 +56,7 @@ type Config struct {
 	Rate             Rate          // what one client may publish; 20,000 messages and 16 MiB per second
 	OverTime         time.Duration // of publishing more without a pause, after which a client is cut; 1 min
 	Drain            time.Duration // that Stop takes to tell clients to go; 10 s for 10,000, in proportion
+	MaxTakeovers     int           // of one client id within a minute, beyond which a CONNECT waits 1, 5, then 30 s; 5
 	Tick             time.Duration // granularity of timeouts; 50 ms
 	SysInterval      time.Duration // between $SYS messages; 10 s
 
@@ -71,7 +72,7 @@ func (c Config) withDefaults() (Config, error) {
 	}{
 		{&c.MaxPacket, 256 << 10}, {&c.Window, 64}, {&c.MaxConnections, 100_000}, {&c.MaxHalfOpen, 1000},
 		{&c.MaxSessions, 200_000}, {&c.MaxSubscriptions, 200}, {&c.MaxQueued, 1000}, {&c.MaxQueuedBytes, 4 << 20},
-		{&c.MaxRetained, 100_000}, {&c.MaxRetainedOwn, 1000}, {&c.MaxRetainedBytes, 8 << 20},
+		{&c.MaxRetained, 100_000}, {&c.MaxRetainedOwn, 1000}, {&c.MaxRetainedBytes, 8 << 20}, {&c.MaxTakeovers, 5},
 		{&c.Rate.Messages, defaultMessages}, {&c.Rate.Bytes, defaultBytes},
 	} {
 		if *n.field == 0 {
@@ -164,7 +165,7 @@ func New(cfg Config, auth Authenticator, sink Sink, presence Presence) (*Broker,
 		conns:      newRegistry(cfg.MaxHalfOpen),
 		sessions:   newSessions(),
 		index:      topic.NewIndex[*session](matchCache),
-		flaps:      newFlaps(),
+		flaps:      newFlaps(cfg.MaxTakeovers),
 		later:      make(chan *message, maxLater),
 		panicsSeen: make(map[string]struct{}),
 	}

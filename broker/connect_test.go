@@ -223,7 +223,7 @@ func TestClientIDsOfDifferentIdentitiesDoNotCollide(t *testing.T) {
 
 func TestReconnectStormOfOneClientEndsWithOneConnection(t *testing.T) {
 	r := start(t, nil)
-	const n = flapFree
+	const n = 40
 	done := make(chan *raw, n)
 	for range n {
 		c := r.dial(4)

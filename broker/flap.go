@@ -7,9 +7,8 @@ import (
 )
 
 // Two clients that fight over one client id take each other's session over for
-// ever. From the sixth takeover within a minute on, a CONNECT of that id waits.
+// ever. After Config.MaxTakeovers within a minute a CONNECT of that id waits.
 const (
-	flapFree   = 5
 	flapWindow = time.Minute
 	maxFlaps   = 10_000 // client ids remembered; more are let through
 )
@@ -18,6 +17,8 @@ var flapWaits = [...]time.Duration{time.Second, 5 * time.Second, 30 * time.Secon
 
 // flaps counts takeovers by session key.
 type flaps struct {
+	free int // takeovers within flapWindow that cost nothing
+
 	mu  sync.Mutex
 	ids map[string]*flap
 }
@@ -27,7 +28,7 @@ type flap struct {
 	first     int64 // of this window, unix milliseconds
 }
 
-func newFlaps() *flaps { return &flaps{ids: make(map[string]*flap)} }
+func newFlaps(free int) *flaps { return &flaps{free: free, ids: make(map[string]*flap)} }
 
 // ended notes how a connection ended.
 func (f *flaps) ended(key string, taken bool, now int64) {
@@ -73,10 +74,10 @@ func (f *flaps) delay(key string, now int64) time.Duration {
 		delete(f.ids, key)
 		return 0
 	}
-	if x.takeovers <= flapFree {
+	if x.takeovers <= f.free {
 		return 0
 	}
-	return flapWaits[min(x.takeovers-flapFree, len(flapWaits))-1]
+	return flapWaits[min(x.takeovers-f.free, len(flapWaits))-1]
 }
 
 // wait waits as long as a CONNECT has to. It says false when ctx ends first.

@@ -138,7 +138,7 @@ func newRig(t testing.TB, change func(*Config)) *rig {
 	t.Helper()
 	r := &rig{t: t, sink: newTank(), watch: watcher{make(chan presenceEvent, 10_000)}, log: new(bytes.Buffer), reg: prometheus.NewRegistry()}
 	cfg := Config{
-		Addr: "127.0.0.1:0", Now: time.Now, Metrics: r.reg, Log: newMemLog(), Tick: 5 * time.Millisecond,
+		Addr: "127.0.0.1:0", Now: time.Now, Metrics: r.reg, Log: newMemLog(), Tick: 5 * time.Millisecond, MaxTakeovers: 1000,
 		Logger: slog.New(slog.NewTextHandler(&syncWriter{w: r.log}, nil)),
 	}
 	if change != nil {
