@@ -179,8 +179,10 @@ func expect(t *testing.T, s session, want message) {
 func TestClientsAndSessions(t *testing.T) {
 	m := serve(t, roadArgs(t)...)
 	for n, l := range []library{
-		{"paho.mqtt.golang (3.1.1)", true, openPaho3}, {"paho.golang (5)", true, openPaho5},
-		{"mqtt.js (3.1.1)", false, openJS(4)}, {"mqtt.js (5)", false, openJS(5)},
+		{"paho.mqtt.golang (3.1.1)", true, openPaho3},
+		{"paho.golang (5)", true, openPaho5},
+		{"mqtt.js (3.1.1)", false, openJS(4)},
+		{"mqtt.js (5)", false, openJS(5)},
 	} {
 		for k, r := range roads(t, m) {
 			if r.unix && !l.unix {
