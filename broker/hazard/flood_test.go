@@ -135,7 +135,7 @@ func TestAFloodOfConnectsHoldsUpNobody(t *testing.T) {
 
 // A power cut ends, and everyone comes back in the same second.
 func TestAReconnectStormOfAllClientsAtOnce(t *testing.T) {
-	const fleet = 2000
+	const fleet = 2000 / slowdown
 	s := musterFor(t, spec{MaxHalfOpen: 2 * fleet})
 	b := s.bystand(t)
 	storm := func(version byte, present bool) time.Duration {

@@ -10,11 +10,14 @@ import (
 	"time"
 )
 
-// versions runs a test for both versions of MQTT.
-func versions(t *testing.T, f func(t *testing.T, version byte)) {
+// versions runs a test for both versions of MQTT against one server.
+func versions(t *testing.T, sp spec, f func(t *testing.T, s *server, version byte)) {
 	t.Helper()
-	t.Run("MQTT 3.1.1", func(t *testing.T) { f(t, 4) })
-	t.Run("MQTT 5", func(t *testing.T) { f(t, 5) })
+	s := musterFor(t, sp)
+	t.Run("MQTT 3.1.1", func(t *testing.T) { f(t, s, 4) })
+	s.hangUp()
+	t.Run("MQTT 5", func(t *testing.T) { f(t, s, 5) })
+	s.settle(t, 4*megabyte)
 }
 
 // A client somewhat over its rate is delayed and loses nothing.
@@ -52,17 +55,19 @@ func TestAClientOverItsRateIsDelayedFirst(t *testing.T) {
 // A client that goes on far over its rate is cut, and told why where that can be.
 func TestAFloodingClientIsCutWithItsReason(t *testing.T) {
 	for name, sp := range map[string]spec{"messages": {MessageRate: 100}, "bytes": {ByteRate: 20_000}} {
-		versions(t, func(t *testing.T, version byte) {
-			t.Run(name, func(t *testing.T) {
-				s := musterFor(t, sp)
-				b := s.bystandSlowly(t)
+		t.Run(name, func(t *testing.T) {
+			versions(t, sp, func(t *testing.T, s *server, version byte) {
+				b := s.client(t, 4, login{id: "bystander"}) // within every rate
 				c := s.client(t, version, login{id: "flood"})
 				burst := bytes.Repeat(message{topic: "load", payload: strings.Repeat("x", 100)}.bytes(version), 100)
 				c.wait = 6 * time.Second
 				sent := make(chan struct{})
 				go func() {
 					defer close(sent)
-					for end := time.Now().Add(c.wait); time.Now().Before(end) && c.send(burst) == nil; {
+					for end := time.Now().Add(c.wait); time.Now().Before(end); {
+						if c.send(burst) != nil {
+							return
+						}
 					}
 				}()
 				code, err := c.end()
@@ -77,22 +82,14 @@ func TestAFloodingClientIsCutWithItsReason(t *testing.T) {
 				if err := b.ping(); err != nil {
 					t.Error(err)
 				}
-				s.settle(t, 4*megabyte)
 			})
 		})
 	}
 }
 
-// bystandSlowly returns a client that keeps within every rate.
-func (s *server) bystandSlowly(t *testing.T) *client {
-	t.Helper()
-	return s.client(t, 4, login{id: "bystander"})
-}
-
 func TestTheSubscriptionsOfASessionAreLimited(t *testing.T) {
-	versions(t, func(t *testing.T, version byte) {
-		const most = 10
-		s := musterFor(t, spec{MaxSubscriptions: most})
+	const most = 10
+	versions(t, spec{MaxSubscriptions: most}, func(t *testing.T, s *server, version byte) {
 		c := s.client(t, version, login{id: "greedy"})
 		var filters []string
 		for i := range most + 3 {
@@ -110,13 +107,11 @@ func TestTheSubscriptionsOfASessionAreLimited(t *testing.T) {
 		if err := c.subscribe(1, "topic/0"); err != nil {
 			t.Errorf("a subscription that exists is refused: %v", err)
 		}
-		s.settle(t, 4*megabyte)
 	})
 }
 
 func TestTheDepthOfTopicsIsLimited(t *testing.T) {
-	versions(t, func(t *testing.T, version byte) {
-		s := musterFor(t, spec{})
+	versions(t, spec{}, func(t *testing.T, s *server, version byte) {
 		c := s.client(t, version, login{id: "deep"})
 		deep := strings.Repeat("a/", 200) + "a"
 		for _, filter := range []string{deep, "$share/g/" + deep, deep + "/#", strings.Repeat("/", 60_000), strings.Repeat("+/", 30_000) + "#"} {
@@ -135,14 +130,13 @@ func TestTheDepthOfTopicsIsLimited(t *testing.T) {
 		if err != nil || version == 5 && p.code < 0x80 {
 			t.Errorf("a message to a topic of 201 levels: %v, %v; want it refused", p, err)
 		}
-		s.settle(t, 4*megabyte)
 	})
 }
 
 // A quota bounds the topics that one client fills with retained messages; others
 // still have room.
 func TestTheRetainedTopicsOfOneClientAreLimited(t *testing.T) {
-	const topics, quota = 100_000, 1000
+	const topics, quota = 100_000 / slowdown, 1000
 	s := musterFor(t, spec{MaxRetained: quota})
 	c := s.client(t, 5, login{id: "hoarder"})
 	var burst []byte
@@ -210,33 +204,35 @@ func TestWillsToForbiddenTopicsAreNeverPublished(t *testing.T) {
 		{"201 levels", will{topic: "devices/me/" + strings.Repeat("x/", 199) + "x", qos: 1}},
 		{"another device's, late", will{topic: "devices/dev-b/commands/1", qos: 1, delay: 1}},
 	}
+	s := musterFor(t, spec{})
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := musterFor(t, spec{})
+			defer s.hangUp()
 			tt.will.payload = "forged"
 			for _, version := range []byte{4, 5} {
 				if err := forbiddenWill(s, version, tt.will); err != nil {
 					t.Errorf("version %d: %v", version, err)
 				}
 			}
-			s.settle(t, 4*megabyte)
 		})
 	}
+	s.settle(t, 4*megabyte)
 }
 
 // A client that can take only small packets is sent none that is larger, and
 // holds up nobody.
 func TestNothingLargerThanTheClientsMaximumIsSent(t *testing.T) {
+	s := musterFor(t, spec{})
 	for _, most := range []uint32{1, 2, 4, 5, 12, 20, 40, 60} {
 		t.Run(fmt.Sprintf("%d bytes", most), func(t *testing.T) {
-			s := musterFor(t, spec{})
+			defer s.hangUp()
 			b := s.bystand(t)
 			c, err := s.dial("")
 			if err != nil {
 				t.Fatal(err)
 			}
 			c.version = 5
-			l := login{id: "tiny", user: "admin", keep: true, maximumPacket: most}
+			l := login{id: fmt.Sprintf("tiny-%d", most), user: "admin", keep: true, maximumPacket: most}
 			if err := c.send(slices.Concat(l.bytes(5), subscribeBytes(5, 1, 1, "load"), pingBytes())); err != nil {
 				t.Fatal(err)
 			}
@@ -250,9 +246,9 @@ func TestNothingLargerThanTheClientsMaximumIsSent(t *testing.T) {
 			_ = c.send(pingBytes(), message{topic: "a\x00b", qos: 1, id: 3}.bytes(5))
 			checkSizes(t, c, most)
 			b.unhurt(t)
-			s.settle(t, 4*megabyte)
 		})
 	}
+	s.settle(t, 4*megabyte)
 }
 
 // checkSizes reads to the end of the connection.

@@ -52,7 +52,7 @@ func launch(t testing.TB, sp spec) *server {
 	if sp.Target == stock {
 		s.patience = stockWait
 	}
-	s.cmd = exec.Command(os.Args[0], "-test.run=^$") //nolint:gosec // this very test binary
+	s.cmd = exec.Command(os.Args[0], "-test.run=^$")
 	s.cmd.Env = append(os.Environ(), childEnv+"="+string(raw))
 	s.cmd.Stderr = &s.stderr
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -167,7 +167,7 @@ func (s *server) kill() {
 	case <-s.done:
 	default:
 		_ = s.cmd.Process.Kill()
-		for range s.answers { //nolint:revive // the reader must come to the end
+		for range s.answers { // the reader must come to the end
 		}
 	}
 	s.work.Wait()
