@@ -1,6 +1,7 @@
 package hazard
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -184,7 +185,8 @@ func TestWhatAMemberLeavesUnacknowledgedGoesToAnother(t *testing.T) {
 func TestRetainedMessagesAreReplacedAndCleared(t *testing.T) {
 	versions(t, spec{}, func(t *testing.T, s *server, version byte) {
 		pub, old := s.client(t, version, login{id: "pub"}), s.client(t, version, login{id: "old"})
-		if err := old.subscribe(1, "state/+"); err != nil {
+		// The ping makes sure that the search for retained messages is over.
+		if err := errors.Join(old.subscribe(1, "state/+"), old.ping()); err != nil {
 			t.Fatal(err)
 		}
 		for i, payload := range []string{"one", "two", "", "three", ""} {

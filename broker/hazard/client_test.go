@@ -204,11 +204,11 @@ func (c *client) take() (packet, error) {
 func (c *client) trip(sub *client, topic, payload string) (time.Duration, error) {
 	began := time.Now()
 	if err := c.publish(topic, payload, 1); err != nil {
-		return 0, fmt.Errorf("publish %s: %w", payload, err)
+		return 0, fmt.Errorf("publish %.20s: %w", payload, err)
 	}
 	p, err := sub.take()
 	if err != nil {
-		return 0, fmt.Errorf("receive %s: %w", payload, err)
+		return 0, fmt.Errorf("receive %.20s: %w", payload, err)
 	}
 	if string(p.payload) != payload {
 		return 0, fmt.Errorf("%w: got %.20q, want %.20q", errLost, p.payload, payload)

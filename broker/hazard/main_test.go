@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 func modest() error {
 	given := make(map[string]bool)
 	flag.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	for name, value := range map[string]string{"rapid.checks": "25", "rapid.steps": "40", "rapid.nofailfile": "true", "rapid.shrinktime": "10s"} {
+	for name, value := range map[string]string{"rapid.checks": itoa(100 / slowdown), "rapid.steps": "50", "rapid.nofailfile": "true", "rapid.shrinktime": "10s"} {
 		if given[name] || soak() && name != "rapid.nofailfile" {
 			continue
 		}
