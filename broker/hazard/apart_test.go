@@ -21,11 +21,11 @@ func TestOverlappingFiltersBringEachMessageAtTheHighestQoS(t *testing.T) {
 		run++
 		prefix := fmt.Sprintf("overlap-%d/", run)
 		version := rapid.SampledFrom([]byte{4, 5}).Draw(t, "version")
-		sub, err := s.connect(version, login{id: "sub"})
+		sub, err := s.connect(version, login{id: s.name("sub")})
 		if err != nil {
 			t.Fatal(err)
 		}
-		pub, err := s.connect(4, login{id: "pub"})
+		pub, err := s.connect(4, login{id: s.name("pub")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -200,7 +200,7 @@ func TestRetainedMessagesAreReplacedAndCleared(t *testing.T) {
 			if p, err := old.take(); err != nil || p.retain() || string(p.payload) != payload {
 				t.Fatalf("live: got %v with %q, %v; want %q not marked as retained", p, p.payload, err, payload)
 			}
-			fresh := s.client(t, version, login{id: "fresh"})
+			fresh := s.client(t, version, login{id: s.name("fresh")})
 			if err := fresh.subscribe(1, "state/#"); err != nil {
 				t.Fatal(err)
 			}

@@ -20,7 +20,7 @@ type bystander struct {
 // bystand starts a bystander.
 func (s *server) bystand(t *testing.T) *bystander {
 	t.Helper()
-	sub, pub := s.client(t, 5, login{id: "bystander-sub"}), s.client(t, 4, login{id: "bystander-pub"})
+	sub, pub := s.client(t, 5, login{id: s.name("bystander-sub")}), s.client(t, 4, login{id: s.name("bystander-pub")})
 	if err := sub.subscribe(1, "bystander"); err != nil {
 		t.Fatal(err)
 	}

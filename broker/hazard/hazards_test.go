@@ -18,7 +18,7 @@ func TestATruncatedSubscribeEndsItsConnectionOnly(t *testing.T) {
 			return err
 		}
 		for _, p := range cutShort(subscribeBytes(5, 1, 1, "a")) {
-			c, err := s.connect(5, login{id: "attacker"})
+			c, err := s.connect(5, login{id: s.name("attacker")})
 			if err != nil {
 				return err
 			}
@@ -329,17 +329,18 @@ func TestAWillDoesNotGoPastTheRights(t *testing.T) {
 // forbiddenWill has a device die with a will that it has no right to, and then an
 // admin with one that it has; only the second may come.
 func forbiddenWill(s *server, version byte, w will) error {
-	watch, err := s.connect(4, login{id: "watch"})
+	watch, err := s.connect(4, login{id: s.name("watch")})
 	if err != nil {
 		return err
 	}
 	if err := watch.subscribe(1, "#"); err != nil {
 		return err
 	}
+	attacker := s.name("attacker")
 	for _, l := range []login{
-		{id: "attacker", user: "dev-a", will: &w},
-		{id: "attacker", user: "dev-a"}, // waits for the end of the first
-		{id: "honest", will: &will{topic: "wills", payload: "allowed", qos: 1}},
+		{id: attacker, user: "dev-a", will: &w},
+		{id: attacker, user: "dev-a"}, // waits for the end of the first
+		{id: s.name("honest"), will: &will{topic: "wills", payload: "allowed", qos: 1}},
 	} {
 		c, err := s.connect(version, l)
 		if errors.Is(err, errRefusing) && l.will == &w {
@@ -357,14 +358,14 @@ func forbiddenWill(s *server, version byte, w will) error {
 	if string(p.payload) != "allowed" {
 		return fmt.Errorf("%w: %v with %q", errRights, p, p.payload)
 	}
-	pub, err := s.connect(4, login{id: "pub"})
+	pub, err := s.connect(4, login{id: s.name("pub")})
 	if err != nil {
 		return err
 	}
 	if _, err := pub.trip(watch, "last", "last"); err != nil {
 		return fmt.Errorf("%w: %w", errRights, err)
 	}
-	late, err := s.connect(4, login{id: "late"})
+	late, err := s.connect(4, login{id: s.name("late")})
 	if err != nil {
 		return err
 	}
@@ -386,7 +387,7 @@ func TestTheListenerOutlivesRunningOutOfFiles(t *testing.T) {
 			}
 			flood = append(flood, c)
 		}
-		if err := bystander.ping(); err != nil {
+		if err := errors.Join(s.exhausted(), bystander.ping()); err != nil {
 			return err
 		}
 		for _, c := range flood {
@@ -398,6 +399,18 @@ func TestTheListenerOutlivesRunningOutOfFiles(t *testing.T) {
 		_, err = s.connect(4, login{id: "after"})
 		return err
 	}}.run(t)
+}
+
+// exhausted waits until the process can open no more files, not even to count them.
+func (s *server) exhausted() error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); time.Now().Before(end); <-tick.C {
+		if _, err := s.measure(); err != nil && strings.Contains(err.Error(), "too many open files") {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: files are not exhausted", errAnswer)
 }
 
 // P8.
@@ -510,7 +523,7 @@ func TestAFilterOfManyLevelsIsNoBurden(t *testing.T) {
 func TestALongKeepAliveIsKept(t *testing.T) {
 	known{harm: errCut, attack: func(s *server) error {
 		for _, keepAlive := range []uint16{0, 43690, 43691, 43692, 65535} {
-			c, err := s.connect(4, login{id: "patient", keepAlive: keepAlive})
+			c, err := s.connect(4, login{id: s.name("patient"), keepAlive: keepAlive})
 			if err != nil {
 				return fmt.Errorf("%w with keep alive %d: %w", errCut, keepAlive, err)
 			}

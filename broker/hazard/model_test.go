@@ -15,6 +15,7 @@ import (
 const (
 	mostOwed  = 60 // messages that one session has not acknowledged
 	mostBurst = 8
+	mostFalls = 4 // of one client: from the sixth takeover on the broker slows an id down
 )
 
 // Topics and filters of the model. No topic matches two of the filters, so that
@@ -126,8 +127,9 @@ func (w *world) pick(t *rapid.T, what string, ok func(*peer) bool) *peer {
 	return rapid.SampledFrom(able).Draw(t, what)
 }
 
-func online(p *peer) bool { return p.c != nil }
-func free(p *peer) bool   { return p.c != nil && len(p.unacked) == 0 && p.held == holdNothing }
+func online(p *peer) bool  { return p.c != nil }
+func mayFall(p *peer) bool { return p.c != nil && p.falls < mostFalls }
+func free(p *peer) bool    { return p.c != nil && len(p.unacked) == 0 && p.held == holdNothing }
 func (w *world) roomy() bool {
 	return !slices.ContainsFunc(w.peers, func(p *peer) bool { return p.owed() > mostOwed-mostBurst })
 }
@@ -139,7 +141,7 @@ func (w *world) connect(t *rapid.T) {
 }
 
 func (w *world) takeOver(t *rapid.T) {
-	p := w.pick(t, "who", online)
+	p := w.pick(t, "who", mayFall)
 	old := p.c
 	p.lose()
 	p.connect(rapid.Bool().Draw(t, "keep"))
@@ -159,10 +161,11 @@ func (w *world) leave(t *rapid.T) {
 		t.Fatalf("%s leaves: %v", p.name, err)
 	}
 	p.lose()
+	p.falls--
 }
 
 func (w *world) drop(t *rapid.T) {
-	p := w.pick(t, "who", online)
+	p := w.pick(t, "who", mayFall)
 	if rapid.Bool().Draw(t, "reset") {
 		p.c.reset()
 	} else {
@@ -285,7 +288,7 @@ func (w *world) burst(t *rapid.T, ok func(*peer) bool) {
 // publishAgain has a client publish, lose its connection before it sees an answer,
 // and send again what was not acknowledged, as MQTT has it.
 func (w *world) publishAgain(t *rapid.T) {
-	p := w.pick(t, "who", func(p *peer) bool { return online(p) && p.keep })
+	p := w.pick(t, "who", func(p *peer) bool { return mayFall(p) && p.keep })
 	if !w.roomy() {
 		t.Skip("a queue is nearly full")
 	}
@@ -313,7 +316,7 @@ func (w *world) publishAgain(t *rapid.T) {
 
 // dropWhilePublishing cuts a subscriber off while others publish.
 func (w *world) dropWhilePublishing(t *rapid.T) {
-	p := w.pick(t, "whom", online)
+	p := w.pick(t, "whom", mayFall)
 	w.burst(t, func(q *peer) bool { return q != p })
 	p.c.reset()
 	p.lose()

@@ -17,6 +17,7 @@ type peer struct {
 	version byte
 	c       *client // nil while it is away
 	held    holding
+	falls   int // connections that ended without DISCONNECT
 
 	// The session.
 	keep    bool // it outlives the connection
@@ -118,6 +119,7 @@ func (p *peer) forget() {
 // as a publisher is settled by then, or belongs to the caller.
 func (p *peer) lose() {
 	p.c, p.held = nil, holdNothing
+	p.falls++
 	if !p.keep {
 		p.forget()
 		return

@@ -185,7 +185,7 @@ func TestTopicAliasesAreNotAbused(t *testing.T) {
 	s := musterFor(t, spec{})
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c := s.client(t, 5, login{id: "alias"})
+			c := s.client(t, 5, login{id: s.name("alias")})
 			for _, m := range tt.send(uint16(c.hello.numbers[propAliasMaximum])) {
 				if err := c.send(m.bytes(5)); err != nil {
 					t.Fatal(err)

@@ -39,6 +39,7 @@ type server struct {
 
 	mu    sync.Mutex
 	conns []net.Conn // all that were dialed
+	names int        // that name has given
 }
 
 // launch starts a server, which is killed at the end of the test at the latest.
@@ -146,6 +147,15 @@ func (s *server) keep(nc net.Conn) {
 	s.mu.Lock()
 	s.conns = append(s.conns, nc)
 	s.mu.Unlock()
+}
+
+// name returns a client id that nobody has had: an id that changes hands again and
+// again is slowed down.
+func (s *server) name(of string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.names++
+	return of + "-" + itoa(s.names)
 }
 
 // hangUp closes every connection that was dialed.

@@ -80,6 +80,9 @@ func TestAStalledSubscriberIsCutAtTheDeadlineAndItsIDIsFreeAtOnce(t *testing.T) 
 		if err := errors.Join(taker.subscribe(1, "load"), taker.small()); err != nil {
 			t.Fatal(err)
 		}
+		if version < 5 {
+			return // waiting for the deadline once is enough
+		}
 		fill()
 		if _, err := s.eventually("the cut", func(r report) bool { return r.Metrics["muster_mqtt_connections"] == 1 }); err != nil {
 			t.Error(err)
@@ -130,7 +133,7 @@ func TestAQueueThatOverflowsDropsTheOldestAndCountsThem(t *testing.T) {
 }
 
 func TestAQueueIsBoundedInBytesToo(t *testing.T) {
-	const n, size = 500, 200_000 // 100 MB
+	const n, size = 250, 200_000 // 50 MB
 	s := musterFor(t, spec{})
 	away := login{id: "away", keep: true}
 	c := s.client(t, 5, away)

@@ -41,8 +41,9 @@ type spec struct {
 	MaxRetained      int           // topics with a retained message that one client has set
 	Queue            int           // messages of QoS 1 and 2 that wait for one session
 	SlowAfter        time.Duration // a client that takes nothing for so long is cut
-	MessageRate      int           // PUBLISH packets per second and client, with a burst of as many
-	ByteRate         int           // bytes per second and client, with a burst of as many
+	MessageRate      int           // PUBLISH packets per second and client, with a burst of two seconds' at most
+	ByteRate         int           // bytes per second and client, with the same burst
+	OverTime         time.Duration // a client that is over its rate for so long is cut
 }
 
 // config maps a spec to the broker's configuration: the one place to adapt when
