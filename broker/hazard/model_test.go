@@ -65,6 +65,8 @@ func TestTheBrokerDoesAsTheModel(t *testing.T) {
 			"publish":               w.publish,
 			"publish again":         w.publishAgain,
 			"drop while publishing": w.dropWhilePublishing,
+			"drop while holding":    w.dropWhileHolding,
+			"publish more":          w.publish, // twice as likely
 			"hold acknowledgements": w.hold,
 			"release":               w.release,
 		})
@@ -138,6 +140,12 @@ func (w *world) connect(t *rapid.T) {
 	p := w.pick(t, "who", func(p *peer) bool { return p.c == nil })
 	p.connect(rapid.Bool().Draw(t, "keep"))
 	w.settle()
+	if len(p.subs) > 0 || !w.roomy() {
+		return
+	}
+	for range rapid.IntRange(0, 3).Draw(t, "filters") {
+		w.subscribePeer(t, p)
+	}
 }
 
 func (w *world) takeOver(t *rapid.T) {
@@ -188,11 +196,15 @@ func (w *world) release(t *rapid.T) {
 
 func (w *world) subscribe(t *rapid.T) {
 	p := w.pick(t, "who", free)
-	filter := rapid.SampledFrom(modelFilters[:]).Draw(t, "filter")
-	qos := byte(rapid.IntRange(0, 2).Draw(t, "qos"))
 	if !w.roomy() {
 		t.Skip("a queue is nearly full")
 	}
+	w.subscribePeer(t, p)
+}
+
+func (w *world) subscribePeer(t *rapid.T, p *peer) {
+	filter := rapid.SampledFrom(modelFilters[:]).Draw(t, "filter")
+	qos := byte(rapid.IntRange(0, 2).Draw(t, "qos"))
 	p.subs[filter] = qos
 	for topic, n := range w.retained {
 		if matches(filter, topic) {
@@ -321,6 +333,17 @@ func (w *world) dropWhilePublishing(t *rapid.T) {
 	p.c.reset()
 	p.lose()
 	w.settle()
+}
+
+// dropWhileHolding cuts a client off that has not acknowledged what it has got: it
+// must get the same again when it is back.
+func (w *world) dropWhileHolding(t *rapid.T) {
+	p := w.pick(t, "whom", func(p *peer) bool { return mayFall(p) && p.keep && len(p.subs) > 0 && p.held == holdNothing })
+	p.held = rapid.SampledFrom([]holding{holdAll, holdLast}).Draw(t, "what")
+	w.burst(t, func(*peer) bool { return true })
+	w.settle()
+	p.c.drop()
+	p.lose()
 }
 
 // settle waits until everything has been acknowledged and has come, and checks
