@@ -42,8 +42,8 @@ func TestMain(m *testing.M) {
 func modest() error {
 	given := make(map[string]bool)
 	flag.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	for name, value := range map[string]string{"rapid.checks": itoa(100 / slowdown), "rapid.steps": "50", "rapid.nofailfile": "true", "rapid.shrinktime": "10s"} {
-		if given[name] || soak() && name != "rapid.nofailfile" {
+	for name, value := range map[string]string{"rapid.checks": itoa(100 / slowdown), "rapid.steps": "50", "rapid.nofailfile": "true", "test.parallel": "4", "rapid.shrinktime": "10s"} {
+		if given[name] || soak() && name != "rapid.nofailfile" && name != "test.parallel" {
 			continue
 		}
 		if err := flag.Set(name, value); err != nil {

@@ -25,7 +25,7 @@ func (s *server) stalled(t *testing.T, version, qos byte, l login, topic string)
 }
 
 func TestASlowQoS0SubscriberLosesMessagesAndNobodyElseDoes(t *testing.T) {
-	const n, size = 600, 100_000 // 60 MB
+	const n, size = 600 / min(slowdown, 2), 100_000 // 30 MB at least
 	s := musterFor(t, spec{SlowAfter: slowAfter})
 	s.stalled(t, 5, 0, login{id: "stalled"}, "load")
 	healthy, pub := s.client(t, 4, login{id: "healthy"}), s.client(t, 4, login{id: "pub"})
@@ -133,7 +133,7 @@ func TestAQueueThatOverflowsDropsTheOldestAndCountsThem(t *testing.T) {
 }
 
 func TestAQueueIsBoundedInBytesToo(t *testing.T) {
-	const n, size = 250, 200_000 // 50 MB
+	const n, size = 250 / min(slowdown, 2), 200_000 // 25 MB at least
 	s := musterFor(t, spec{})
 	away := login{id: "away", keep: true}
 	c := s.client(t, 5, away)
@@ -151,7 +151,7 @@ func TestAQueueIsBoundedInBytesToo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Heap > s.base.Heap+24*megabyte {
+	if r.Heap > s.base.Heap+20*megabyte {
 		t.Errorf("the heap grew by %d MB for one absent session", (r.Heap-s.base.Heap)>>20)
 	}
 	if dropped(r.Metrics) == 0 {
