@@ -45,6 +45,7 @@ type server struct {
 // launch starts a server, which is killed at the end of the test at the latest.
 func launch(t testing.TB, sp spec) *server {
 	t.Helper()
+	sp.Dir = t.TempDir()
 	raw, err := json.Marshal(sp)
 	if err != nil {
 		t.Fatal(err)

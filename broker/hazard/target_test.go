@@ -32,7 +32,8 @@ const idleWorkers = 4
 // Target only.
 type spec struct {
 	Target string
-	NoFile int // the most open files of the process
+	Dir    string // for what the target keeps; it is removed with the test
+	NoFile int    // the most open files of the process
 
 	MaxPacket        int
 	ConnectTimeout   time.Duration
