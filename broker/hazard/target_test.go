@@ -15,6 +15,9 @@ import (
 
 	"muster"
 	"muster/broker"
+	"muster/broker/journal"
+	"muster/broker/listen"
+	"muster/bus"
 	"muster/devices"
 )
 
@@ -47,17 +50,34 @@ type spec struct {
 	OverTime         time.Duration // a client that is over its rate for so long is cut
 }
 
+// unlimited is the rate, or far more than a test can send.
+func unlimited(rate int) int {
+	if rate == 0 {
+		return 1 << 30
+	}
+	return rate
+}
+
+func logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+}
+
 // config maps a spec to the broker's configuration: the one place to adapt when
 // the broker gets a setting.
-func (sp spec) config(reg prometheus.Registerer) broker.Config {
+func (sp spec) config(reg prometheus.Registerer, log journal.Log) broker.Config {
 	return broker.Config{
-		Addr: "127.0.0.1:0", Now: time.Now, Metrics: reg,
-		Logger:           slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
+		Addr: "127.0.0.1:0", Now: time.Now, Metrics: reg, Log: log,
+		Logger:           logger(),
+		Tick:             10 * time.Millisecond,
+		MaxQueued:        sp.Queue,
+		MaxRetainedOwn:   sp.MaxRetained,
+		Rate:             broker.Rate{Messages: unlimited(sp.MessageRate), Bytes: unlimited(sp.ByteRate)},
+		OverTime:         sp.OverTime,
+		Limit:            listen.LimitsConfig{AddressRate: -1},
 		MaxPacket:        sp.MaxPacket,
 		ConnectTimeout:   sp.ConnectTimeout,
 		MaxHalfOpen:      sp.MaxHalfOpen,
 		MaxSubscriptions: sp.MaxSubscriptions,
-		MaxRetained:      sp.MaxRetained,
 	}
 }
 
@@ -73,15 +93,28 @@ func (sp spec) serve() (running, error) {
 	if sp.Target == stock {
 		return serveStock()
 	}
-	reg := prometheus.NewRegistry()
-	b, err := broker.New(sp.config(reg), door{}, keeper{}, onlookers{})
+	return serveMuster(sp)
+}
+
+// serveMuster starts Muster's broker on the real log.
+func serveMuster(sp spec) (running, error) {
+	ctx := context.Background()
+	m := &musterServer{reg: prometheus.NewRegistry()}
+	var err error
+	if m.bus, err = bus.Open(ctx, bus.Config{Dir: sp.Dir, Logger: logger()}); err != nil {
+		return nil, fmt.Errorf("open the bus: %w", err)
+	}
+	log, err := m.bus.OpenLog(ctx, "MQTT_00", m.bus.SessionBytes())
 	if err != nil {
+		return nil, fmt.Errorf("open the log: %w", err)
+	}
+	if m.Broker, err = broker.New(sp.config(m.reg, log), door{}, keeper{}, onlookers{}); err != nil {
 		return nil, fmt.Errorf("make the broker: %w", err)
 	}
-	if err := b.Start(context.Background()); err != nil {
+	if err := m.Start(ctx); err != nil {
 		return nil, fmt.Errorf("start the broker: %w", err)
 	}
-	return &musterServer{b, reg}, nil
+	return m, nil
 }
 
 // door lets everyone in who names himself: "admin" may use every topic, a name
@@ -123,6 +156,7 @@ func (onlookers) Disconnected(devices.Connection, string, time.Time) {}
 
 type musterServer struct {
 	*broker.Broker
+	bus *bus.Bus
 	reg *prometheus.Registry
 }
 
@@ -131,7 +165,9 @@ func (m *musterServer) addr() string { return m.Addr().String() }
 func (m *musterServer) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	return m.Stop(ctx)
+	err := m.Stop(ctx)
+	m.bus.Close()
+	return err
 }
 
 func (m *musterServer) metrics() (map[string]float64, error) {
