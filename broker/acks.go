@@ -35,6 +35,10 @@ func codeOf(err error) byte {
 // and says false when the connection ends meanwhile. copied goes to subscribers
 // once the message is kept.
 func (c *conn) reserve(sc *scratch, id uint16, qos byte, copied *message) (uint64, bool) {
+	if c.overWindow() {
+		_ = c.bye(wire.CodeReceiveMaximum, "more messages than the Receive Maximum without an acknowledgement", causeProtocol)
+		return 0, false
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.acks.len() >= c.b.cfg.Window || c.backlog() > softOut/4 {
@@ -45,6 +49,17 @@ func (c *conn) reserve(sc *scratch, id uint16, qos byte, copied *message) (uint6
 	}
 	c.acks.push(pending{id: id, qos: qos, copy: copied})
 	return c.base + uint64(c.acks.len()-1), true
+}
+
+// overWindow says whether a MQTT 5 client sends more than it was told it may (4.9).
+// 3.x clients are not told, and wait.
+func (c *conn) overWindow() bool {
+	if c.dialect.Version < v5 {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.acks.len() >= c.b.cfg.Window
 }
 
 // await waits for a change of acks or of the outbox. conn.mu must be held, and is
@@ -167,18 +182,6 @@ func (c *conn) ackWith(k *kicks, kind byte, id uint16, code byte, why string) {
 	c.add(k, func(b []byte) []byte { return c.dialect.AppendAck(b, kind, id, code, why) })
 }
 
-// release sends the PUBREL of a message whose PUBREC came, to whoever has the
-// session now.
-func (c *conn) release(id uint16) {
-	s := c.sess
-	s.mu.Lock()
-	to := s.conn
-	s.mu.Unlock()
-	if to != nil {
-		to.ackWith(nil, wire.Pubrel, id, wire.CodeSuccess, "")
-	}
-}
-
 // acknowledge handles what the client says of messages that were sent to it, and
 // its PUBREL.
 func (c *conn) acknowledge(sc *scratch, kind byte, id uint16, code byte) {
@@ -190,7 +193,7 @@ func (c *conn) acknowledge(sc *scratch, kind byte, id uint16, code byte) {
 	case wire.Pubcomp:
 		s.acked(id, true, &sc.kicks)
 	case wire.Pubrec:
-		release, known := s.got(c, id, code, &sc.kicks)
+		release, known := s.got(id, code, &sc.kicks)
 		switch {
 		case release:
 			c.ackWith(&sc.kicks, wire.Pubrel, id, wire.CodeSuccess, "")

@@ -41,6 +41,7 @@ type Config struct {
 
 	MaxPacket        int           // bytes of the largest packet with its header; 256 KiB
 	ConnectTimeout   time.Duration // from accepting a connection to its CONNECT; 10 s
+	WriteTimeout     time.Duration // that a client may take to read anything of what is sent to it; 10 s
 	Window           int           // messages of one client that may be unacknowledged; 64, at most 65535
 	MaxConnections   int           // admitted connections; 100,000
 	MaxHalfOpen      int           // connections without CONNECT, beyond which the oldest is cut; 1,000
@@ -86,7 +87,7 @@ func (c Config) withDefaults() (Config, error) {
 		field *time.Duration
 		value time.Duration
 	}{
-		{&c.ConnectTimeout, 10 * time.Second}, {&c.MaxSessionExpiry, 7 * 24 * time.Hour}, {&c.OverTime, overTime},
+		{&c.ConnectTimeout, 10 * time.Second}, {&c.WriteTimeout, 10 * time.Second}, {&c.MaxSessionExpiry, 7 * 24 * time.Hour}, {&c.OverTime, overTime},
 		{&c.Tick, 50 * time.Millisecond}, {&c.SysInterval, 10 * time.Second},
 	} {
 		if *d.field == 0 {

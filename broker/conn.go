@@ -287,8 +287,10 @@ func (c *conn) handle(sc *scratch, head byte, body []byte) error {
 		if err := wire.CheckPing(body); err != nil {
 			return c.protest(err)
 		}
-		c.add(&sc.kicks, wire.AppendPingresp)
-		c.quiet = true
+		if c.dialect.Limit != 1 { // a client that takes no packet of two bytes gets none
+			c.add(&sc.kicks, wire.AppendPingresp)
+			c.quiet = true
+		}
 		return nil
 	}
 	return c.handleRare(sc, kind, body)

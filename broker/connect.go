@@ -43,6 +43,8 @@ func (c *conn) connect(sc *scratch, body []byte) error {
 		return c.turnAway(code, why)
 	}
 	id, assigned := clientID(p)
+	c.b.wheel.remove(c.alarm) // the client has spoken in time, whatever it waits for now
+	c.alarm = nil
 	if !c.b.flaps.wait(life{c}, c.b, sessionKey(who.Device, who.Name, id)) {
 		return errGone
 	}
@@ -168,8 +170,6 @@ func (c *conn) establish(sc *scratch, p *wire.ConnectPacket, who Identity, id st
 	if who.Device != "" {
 		b.presence.Connected(info)
 	}
-	b.wheel.remove(c.alarm)
-	c.alarm = nil
 	if c.keepalive > 0 {
 		c.alarm = b.wheel.add(c, b.clock.Load()+(c.keepalive+c.keepalive/2).Milliseconds())
 	}

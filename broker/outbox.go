@@ -14,14 +14,16 @@ const (
 	pressOut  = 256 << 10 // above it publishers wait a little for a client that keeps up
 	hardOut   = 8 << 20   // above it (acknowledgements, then) the client is cut
 	pooledOut = 64 << 10  // a larger buffer is not kept for reuse
-	writeTime = 10 * time.Second
 )
 
-// How long a publisher waits for a subscriber that is behind, and how long it does
-// not wait again for one that needed longer.
+// A publisher waits for a subscriber that is behind as long as that takes this much
+// in each graceTime; else it does not wait for it for a while.
 const (
-	graceTime = 50 * time.Millisecond
-	graceRest = 10 * time.Second
+	graceTime     = 50 * time.Millisecond
+	graceBytes    = 64 << 10
+	graceMessages = 250
+	graceRest     = time.Second
+	graceMost     = 16 * time.Second
 )
 
 // outbox is what leaves on one connection, whole packets in order. Nobody who puts
@@ -310,7 +312,7 @@ func (c *conn) writeNow(p []byte) (int, error) {
 }
 
 func (c *conn) writeSlowly(p []byte) error {
-	if err := c.nc.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+	if err := c.nc.SetWriteDeadline(time.Now().Add(c.b.cfg.WriteTimeout)); err != nil {
 		return err
 	}
 	if _, err := c.nc.Write(p); err != nil {

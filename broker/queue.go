@@ -32,6 +32,8 @@ type entry struct {
 	retain bool
 	me     bool // goes out spelled devices/me/...
 	dup    bool // has been sent before
+	// durable says, of a released message, that it is written down: PUBREL may leave.
+	durable bool
 }
 
 func (e *entry) packetID() uint16 { return uint16(e.n%maxPacketIDs) + 1 }

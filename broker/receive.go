@@ -38,6 +38,17 @@ type receipt struct {
 	to    *conn // who gets the PUBREC: the connection that sent the PUBLISH last
 }
 
+// bound sets how many ids a client may have: those that MQTT 5 allows it by the
+// Receive Maximum, and some more without one.
+func (r *received) bound(version byte, window int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.limit = window
+	if version < v5 {
+		r.limit = 2 * window
+	}
+}
+
 // arrive notes a PUBLISH from c and says what is known of its id.
 func (r *received) arrive(id uint16, c *conn) stage {
 	r.mu.Lock()

@@ -42,7 +42,7 @@ func (r *restorer) apply(seq uint64, record []byte) error {
 		r.done(in.uint(), in.uint())
 	case recordReleased:
 		if e := r.queued[in.uint()][in.uint()]; e != nil {
-			e.state = entryReleased
+			e.state, e.durable = entryReleased, true
 			e.target.state.Store(targetReleased)
 		}
 	case recordRetained:
@@ -144,7 +144,7 @@ func (r *restorer) target(in *recordReader, k *stored) {
 	t := &target{of: k, s: s, n: n, qos: qos, flags: flags &^ flagReleased, ids: ids}
 	e := &entry{m: k.m, target: t, ids: ids, n: n, qos: qos, retain: flags&flagRetain != 0, me: flags&flagMe != 0, dup: true}
 	if flags&flagReleased != 0 {
-		e.state = entryReleased
+		e.state, e.durable = entryReleased, true
 		t.state.Store(targetReleased)
 	}
 	k.targets = append(k.targets, t)

@@ -49,6 +49,8 @@ type session struct {
 	will      *will // waits for its delay
 	alarm     *alarm
 	dropped   uint64
+	finished  uint64        // messages that have arrived
+	rest      time.Duration // that publishers do not wait after they have given up
 	slowUntil int64         // until then, in unix milliseconds, no publisher waits for it
 	relief    chan struct{} // closed when publishers that wait for it may go on
 	kept      bool          // it is in the journal
@@ -171,6 +173,7 @@ func (s *session) transmit(c *conn, e *entry, now int64, k *kicks) bool {
 func (s *session) finish(e *entry) {
 	s.b.settleTarget(e.target)
 	s.q.finish(e)
+	s.finished++
 	s.relieve()
 }
 
@@ -202,7 +205,7 @@ func (s *session) acked(id uint16, comp bool, k *kicks) bool {
 // got handles PUBREC. With a failure code the copy ends; else PUBREL is due, once
 // it is durable that PUBLISH must not be sent again. known is false when there is
 // no such copy.
-func (s *session) got(c *conn, id uint16, code byte, k *kicks) (release, known bool) {
+func (s *session) got(id uint16, code byte, k *kicks) (release, known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.q == nil {
@@ -217,14 +220,34 @@ func (s *session) got(c *conn, id uint16, code byte, k *kicks) (release, known b
 		s.pump(k)
 		return false, true
 	case e.state == entryReleased:
-		return true, true
+		return e.durable, true
 	}
 	e.state = entryReleased
 	if e.target == nil {
+		e.durable = true
 		return true, true
 	}
-	s.b.releaseTarget(e.target, func() { c.release(id) })
+	n := e.n
+	s.b.releaseTarget(e.target, func() { s.releaseNow(id, n) })
 	return false, true
+}
+
+// releaseNow sends the PUBREL of a message that is written down as released, to
+// whoever has the session; the next connection gets it otherwise.
+func (s *session) releaseNow(id uint16, n uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.q == nil {
+		return
+	}
+	e := s.q.find(id)
+	if e == nil || e.n != n {
+		return
+	}
+	e.durable = true
+	if s.conn != nil {
+		s.again(s.conn, e)
+	}
 }
 
 // press notes that the client is behind, for the publisher to wait a little.
@@ -250,30 +273,51 @@ func (s *session) relieve() {
 	s.relief = nil
 }
 
-// wait waits for a client that is behind, but keeps up: for graceTime at most, and
-// not again for graceRest when that was not enough.
+// wait waits for a client that is behind, for as long as it keeps up: as it takes
+// graceBytes or graceMessages in each graceTime. One that does not is not waited for
+// again for graceRest, twice as long each time up to graceMost.
 func (s *session) wait(done <-chan struct{}) {
 	s.mu.Lock()
-	relief := s.relief
 	s.relieve()
+	relief, bytes, taken := s.relief, s.taken(), s.finished
 	s.mu.Unlock()
-	if relief == nil {
-		return
-	}
-	t := time.NewTimer(graceTime)
-	defer t.Stop()
-	select {
-	case <-relief:
-	case <-done:
-	case <-t.C:
-		s.mu.Lock()
-		s.slowUntil = s.b.clock.Load() + graceRest.Milliseconds()
-		if s.relief != nil {
-			close(s.relief)
-			s.relief = nil
+	for relief != nil {
+		t := time.NewTimer(graceTime)
+		select {
+		case <-relief:
+			t.Stop()
+			return
+		case <-done:
+			t.Stop()
+			return
+		case <-t.C:
 		}
+		s.mu.Lock()
+		b, f := s.taken(), s.finished
+		if b-bytes < graceBytes && f-taken < graceMessages && s.relief != nil {
+			s.giveUpOn()
+		}
+		relief, bytes, taken = s.relief, b, f
 		s.mu.Unlock()
 	}
+}
+
+// giveUpOn lets publishers go on although the client is behind.
+func (s *session) giveUpOn() {
+	s.rest = min(max(2*s.rest, graceRest), graceMost)
+	s.slowUntil = s.b.clock.Load() + s.rest.Milliseconds()
+	close(s.relief)
+	s.relief = nil
+}
+
+// taken returns how many bytes the connection has taken.
+func (s *session) taken() uint64 {
+	if s.conn == nil {
+		return 0
+	}
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	return s.conn.stats.bytesOut
 }
 
 // unhold lets a QoS 2 copy be sent that is durable now.

@@ -154,7 +154,7 @@ func (b *Broker) newSession(device muster.DeviceID, account, clientID string) *s
 	s := &session{b: b, clientID: clientID, device: device, account: account, key: sessionKey(device, account, clientID)}
 	s.item.Owner = s
 	s.state.Store(&sessionState{})
-	s.received = &received{limit: 2 * b.cfg.Window}
+	s.received = new(received)
 	return s
 }
 
@@ -170,7 +170,8 @@ func (b *Broker) attach(c *conn, fresh *session, clean bool, expiry time.Duratio
 			continue
 		}
 		old := s.conn
-		if clean && s != fresh {
+		// A session that ends with its connection is not taken over with it (MQTT-3.1.2-6).
+		if s != fresh && (clean || s.state.Load().expiry == 0) {
 			after := s.end()
 			s.mu.Unlock()
 			takeOver(old)
@@ -196,6 +197,7 @@ func (s *session) resume(c *conn, present bool, expiry time.Duration, greet func
 		s.kept, s.num = true, s.b.lastSession.Add(1)
 		s.received.num = s.num
 	}
+	s.received.bound(c.dialect.Version, s.b.cfg.Window)
 	c.mu.Lock()
 	c.sess = s
 	c.mu.Unlock()
@@ -206,7 +208,7 @@ func (s *session) resume(c *conn, present bool, expiry time.Duration, greet func
 	greet(present)
 	if s.q != nil {
 		for i := range s.q.inflight.len() {
-			if e := s.q.inflight.at(i); e.state == entryReleased {
+			if e := s.q.inflight.at(i); e.state == entryReleased && e.durable {
 				s.again(c, e)
 			}
 		}

@@ -113,7 +113,7 @@ func losePubrel(s *server, pub *client, version byte, l login) error {
 // answerPubrels returns the types of what comes by the answers to three pings, and
 // completes what is released.
 func answerPubrels(c *client) (kinds []byte, err error) {
-	for range 3 {
+	for n := 0; n < 3 || len(kinds) == 0; n++ { // the first PUBREL waits until it is durable that it is due
 		if err := c.send(pingBytes()); err != nil {
 			return kinds, err
 		}

@@ -76,6 +76,7 @@ func (sp spec) config(reg prometheus.Registerer, log journal.Log) broker.Config 
 		Limit:            listen.LimitsConfig{AddressRate: -1},
 		MaxPacket:        sp.MaxPacket,
 		ConnectTimeout:   sp.ConnectTimeout,
+		WriteTimeout:     sp.SlowAfter,
 		MaxHalfOpen:      sp.MaxHalfOpen,
 		MaxSubscriptions: sp.MaxSubscriptions,
 	}
