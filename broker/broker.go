@@ -44,7 +44,7 @@ type Config struct {
 	WriteTimeout     time.Duration // that a client may take to read anything of what is sent to it; 10 s
 	Window           int           // messages of one client that may be unacknowledged; 64, at most 65535
 	MaxConnections   int           // admitted connections; 100,000
-	MaxHalfOpen      int           // connections without CONNECT, beyond which the oldest is cut; 1,000
+	MaxHalfOpen      int           // connections without CONNECT, beyond which the oldest is cut; 10,000
 	MaxSessions      int           // connected or kept sessions; 200,000
 	MaxSessionExpiry time.Duration // that a session outlives its connection; 7 days
 	MaxKeepAlive     time.Duration // imposed on MQTT 5 clients that ask for more or none; 0: none is imposed
@@ -71,7 +71,7 @@ func (c Config) withDefaults() (Config, error) {
 		field *int
 		value int
 	}{
-		{&c.MaxPacket, 256 << 10}, {&c.Window, 64}, {&c.MaxConnections, 100_000}, {&c.MaxHalfOpen, 1000},
+		{&c.MaxPacket, 256 << 10}, {&c.Window, 64}, {&c.MaxConnections, 100_000}, {&c.MaxHalfOpen, 10_000},
 		{&c.MaxSessions, 200_000}, {&c.MaxSubscriptions, 200}, {&c.MaxQueued, 1000}, {&c.MaxQueuedBytes, 4 << 20},
 		{&c.MaxRetained, 100_000}, {&c.MaxRetainedOwn, 1000}, {&c.MaxRetainedBytes, 8 << 20}, {&c.MaxTakeovers, 5},
 		{&c.Rate.Messages, defaultMessages}, {&c.Rate.Bytes, defaultBytes},
@@ -219,10 +219,16 @@ func (b *Broker) listen(ctx context.Context) error {
 		if addr == "" {
 			return nil
 		}
-		ln, err := listen.Open(ctx, listen.Config{
-			Kind: kind, Addr: addr, Certs: b.cfg.Certs, Proxy: b.cfg.Proxy, Limits: b.limits, Logger: b.cfg.Logger,
-			Hooks: b.metrics.hooks(string(kind)),
-		})
+		lc := listen.Config{
+			Kind: kind, Addr: addr, Proxy: b.cfg.Proxy, Limits: b.limits, Logger: b.cfg.Logger, Hooks: b.metrics.hooks(string(kind)),
+		}
+		switch kind {
+		case listen.TLS:
+			lc.Certs = b.cfg.Certs
+		case listen.Unix:
+			lc.Proxy = nil // its peers have no address
+		}
+		ln, err := listen.Open(ctx, lc)
 		if err != nil {
 			return fmt.Errorf("listen for MQTT at %s: %w", addr, err)
 		}

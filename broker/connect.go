@@ -266,6 +266,9 @@ func (c *conn) aliasOut(o *wire.Out) {
 	if len(c.names) >= int(c.aliasOf) {
 		return
 	}
+	if l := int(c.dialect.Limit); l > 0 && c.dialect.PublishSize(o)+4 > l { // there is no room for one
+		return
+	}
 	if c.names == nil {
 		c.names = make(map[string]uint16)
 	}

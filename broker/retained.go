@@ -138,7 +138,7 @@ func (s *session) show(k *kicks, filter string, x *subscription) {
 	}
 	now := s.b.clock.Load()
 	for _, v := range found {
-		if v.m.expired(now) || x.own && !isDown(v.m.topic[len(filter)-len(x.filter):]) {
+		if _, rest, _ := splitDevice(v.m.topic); v.m.expired(now) || x.own && !isDown(rest) {
 			continue
 		}
 		if x.NoLocal && v.by == s.key {

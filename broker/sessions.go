@@ -167,6 +167,9 @@ func (b *Broker) attach(c *conn, fresh *session, clean bool, expiry time.Duratio
 		if s.ended {
 			s.mu.Unlock()
 			b.sessions.close(s)
+			if s == fresh { // another connection of the client has ended it before this one had it
+				fresh = b.newSession(s.device, s.account, s.clientID)
+			}
 			continue
 		}
 		old := s.conn

@@ -146,6 +146,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if err := s.ingest.Start(ctx); err != nil {
 		return err
 	}
+	s.loops.Go("memory", s.freeMemory)
 	s.loops.Go("devices-presence", s.registry.Run)
 	s.loops.Go("accounts-sessions", s.accounts.Run)
 	s.loops.Go("accounts-expiry", s.accounts.RunExpiry)

@@ -1,0 +1,26 @@
+package server
+
+import "testing"
+
+func TestMemoryIsGivenBackAfterABurstAndNotDuringOne(t *testing.T) {
+	const mb = 1 << 20
+	for _, c := range []struct {
+		name        string
+		before, now memory
+		want        bool
+	}{
+		{"quiet, with much to gain", memory{allocated: 500 * mb}, memory{501 * mb, 50 * mb, 120 * mb}, true},
+		{"quiet, with little to gain", memory{allocated: 500 * mb}, memory{501 * mb, 50 * mb, 60 * mb}, false},
+		{"quiet, with less than a quarter of what is in use to gain", memory{allocated: 500 * mb}, memory{501 * mb, 400 * mb, 480 * mb}, false},
+		{"busy, with much to gain", memory{allocated: 500 * mb}, memory{520 * mb, 50 * mb, 120 * mb}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := worthFreeing(c.before, c.now); got != c.want {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
+	if m := readMemory(); m.allocated == 0 || m.held == 0 {
+		t.Errorf("the runtime says %+v", m)
+	}
+}
