@@ -49,6 +49,7 @@ func New(d Deps) (*API, error) {
 	a.profileRoutes()
 	a.deviceRoutes()
 	a.telemetryRoutes()
+	a.clientRoutes()
 	a.systemRoutes()
 	spec, err := json.Marshal(a.huma.OpenAPI())
 	if err != nil {
@@ -68,7 +69,7 @@ func New(d Deps) (*API, error) {
 
 func humaConfig(version string) huma.Config {
 	c := huma.DefaultConfig("Muster", version)
-	c.Info.Description = "Devices, their credentials and telemetry, and the keys of those who use them."
+	c.Info.Description = "Devices, their credentials, telemetry and MQTT clients, and the keys of those who use them."
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", "" // the document is served by New
 	c.CreateHooks = nil                                   // no $schema in answers
 	c.RejectUnknownQueryParameters = true

@@ -128,6 +128,7 @@ type Deps struct {
 	Accounts  Accounts
 	Telemetry ingest.RangeStore
 	Live      Live
+	Clients   ClientKeeper
 	// Ready returns what is not ready yet, nothing when all is.
 	Ready   func(ctx context.Context) []Reason
 	System  []Section

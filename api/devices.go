@@ -21,6 +21,7 @@ type device struct {
 	Presence   presence        `json:"presence"`
 	Connection *connection     `json:"connection,omitempty" doc:"While the device is connected"`
 	Ledger     ingest.Ledger   `json:"ledger" doc:"Messages of this device since the server started"`
+	MQTT       *DeviceSessions `json:"mqtt,omitempty" doc:"What its MQTT sessions hold for it and have lost; absent in lists"`
 }
 
 type presence struct {
@@ -33,8 +34,8 @@ type presence struct {
 type connection struct {
 	Peer       string `json:"peer"`
 	ClientID   string `json:"client_id"`
-	Protocol   int    `json:"protocol" doc:"4 for MQTT 3.1.1, 5 for MQTT 5"`
-	Transport  string `json:"transport" enum:"tcp,tls,ws"`
+	Protocol   int    `json:"protocol" doc:"3 for MQTT 3.1, 4 for 3.1.1, 5 for 5"`
+	Transport  string `json:"transport" enum:"tcp,tls,ws,unix"`
 	KeepAliveS int    `json:"keep_alive_s"`
 	Since      string `json:"since" format:"date-time"`
 }
@@ -126,6 +127,14 @@ func (a *API) device(d devices.Device) device {
 	return out
 }
 
+// one is a device with what its MQTT sessions hold, which is too much to find out
+// for each device of a list.
+func (a *API) one(d devices.Device) device {
+	out, sessions := a.device(d), a.Clients.DeviceSessions(d.ID)
+	out.MQTT = &sessions
+	return out
+}
+
 // wish is which credential a body asks for: kind, and the text when it brings its
 // own. An empty kind means none.
 func wish(kind, token, secret string) (devices.CredentialKind, string, error) {
@@ -156,17 +165,7 @@ func (a *API) deviceRoutes() {
 	route(a, accounts.DevicesRead, huma.Operation{
 		OperationID: "get-device", Method: http.MethodGet, Path: "/devices/{device}", Tags: []string{"devices"},
 		Summary: "Get a device", Errors: []int{404},
-	}, func(_ context.Context, in *DevicePath) (*body[device], error) {
-		id, err := a.existing(*in)
-		if err != nil {
-			return nil, err
-		}
-		d, err := a.Registry.Get(id)
-		if err != nil {
-			return nil, err
-		}
-		return &body[device]{a.device(d)}, nil
-	})
+	}, a.getDevice)
 	route(a, accounts.DevicesWrite, huma.Operation{
 		OperationID: "change-device", Method: http.MethodPatch, Path: "/devices/{device}", Tags: []string{"devices"},
 		Summary:     "Change a device's name, profile or parent",
@@ -183,6 +182,18 @@ func (a *API) deviceRoutes() {
 		return nil, a.Registry.Delete(ctx, id)
 	})
 	a.credentialRoutes()
+}
+
+func (a *API) getDevice(_ context.Context, in *DevicePath) (*body[device], error) {
+	id, err := a.existing(*in)
+	if err != nil {
+		return nil, err
+	}
+	d, err := a.Registry.Get(id)
+	if err != nil {
+		return nil, err
+	}
+	return &body[device]{a.one(d)}, nil
 }
 
 func (a *API) listDevices(_ context.Context, in *struct {
@@ -218,7 +229,7 @@ func (a *API) createDevice(ctx context.Context, in *body[newDevice]) (*created[c
 	if err != nil {
 		return nil, err
 	}
-	return &created[createdDevice]{prefix + "/devices/" + string(id), createdDevice{a.device(d), issuedOf(is)}}, nil
+	return &created[createdDevice]{prefix + "/devices/" + string(id), createdDevice{a.one(d), issuedOf(is)}}, nil
 }
 
 func (a *API) changeDevice(ctx context.Context, in *struct {
@@ -239,7 +250,7 @@ func (a *API) changeDevice(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	return &body[device]{a.device(d)}, nil
+	return &body[device]{a.one(d)}, nil
 }
 
 func (a *API) credentialRoutes() {

@@ -49,6 +49,10 @@ func TestADeviceIsMadeShownListedAndDeleted(t *testing.T) {
 			"received": 3.0, "recovered": 0.0, "stored": 2.0, "duplicate": 0.0, "replaced": 0.0, "rejected": 0.0, "dropped": 0.0, "queued": 1.0,
 		},
 	}
+	if diff := cmp.Diff(map[string]any{"sessions": 0.0, "queued": 0.0, "inflight": 0.0, "backlog": 0.0, "dropped": 0.0}, d["mqtt"]); diff != "" {
+		t.Error(diff)
+	}
+	delete(d, "mqtt") // lists have none
 	if diff := cmp.Diff(want, d); diff != "" {
 		t.Error(diff)
 	}

@@ -39,6 +39,7 @@ type rig struct {
 	accounts  *accounts.Accounts
 	telemetry *sqlite.Telemetry
 	live      *live
+	mqtt      *mqttClients
 	reasons   []api.Reason
 	gather    *prometheus.Registry
 	admin     string // an admin API key
@@ -78,6 +79,7 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	t.Helper()
 	dir := t.TempDir()
 	r := &rig{T: t, log: &logBuffer{}, gather: prometheus.NewRegistry(), admin: adminKey, keys: map[string]string{}}
+	r.mqtt = &mqttClients{}
 	r.live = &live{rows: map[muster.DeviceID]ingest.LatestRow{}, ledgers: map[muster.DeviceID]ingest.Ledger{}}
 	log := slog.New(slog.NewTextHandler(r.log, nil))
 	h, err := sqlite.OpenControl(t.Context(), dir)
@@ -92,7 +94,7 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	r.must(r.accounts.Load(t.Context()))
 	r.must(r.accounts.EnsureAdminKey(t.Context(), adminKey))
 	d := api.Deps{
-		Registry: r.registry, Accounts: r.accounts, Telemetry: r.telemetry, Live: r.live,
+		Registry: r.registry, Accounts: r.accounts, Telemetry: r.telemetry, Live: r.live, Clients: r.mqtt,
 		Ready:   func(context.Context) []api.Reason { return r.reasons },
 		System:  []api.Section{func() (string, any) { return "part", map[string]int{"size": 3} }},
 		Version: "1.2.3", Gatherer: r.gather, Registerer: r.gather, Now: time.Now, Log: log,

@@ -82,7 +82,7 @@ func TestTheOpenAPIDocumentListsEveryRoute(t *testing.T) {
 		"GET /me", "GET /rejected", "DELETE /session", "POST /session", "GET /system",
 		"GET /profiles", "GET /profiles/{profile}", "PUT /profiles/{profile}", "DELETE /profiles/{profile}",
 		"GET /service-accounts", "POST /service-accounts", "GET /service-accounts/{account}", "PATCH /service-accounts/{account}",
-		"DELETE /service-accounts/{account}",
+		"DELETE /service-accounts/{account}", "GET /clients", "POST /clients:kick",
 	}
 	slices.Sort(got)
 	slices.Sort(want)
