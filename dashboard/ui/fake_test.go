@@ -30,6 +30,7 @@ type fakeServer struct {
 	fleet     object
 	history   map[string][]object // by id, newest first
 	rejected  map[string][]object
+	sessions  map[string]object // by id; none when it is missing
 	conns     map[*fakeConn]bool
 	subs      []object // every sub command
 	posts     []string // bodies of POST requests
@@ -48,7 +49,7 @@ type fakeConn struct {
 func newFake(t *testing.T) *fakeServer {
 	return &fakeServer{
 		t: t, role: "admin", version: "test-1", devices: map[string]object{}, history: map[string][]object{},
-		rejected: map[string][]object{}, conns: map[*fakeConn]bool{},
+		rejected: map[string][]object{}, sessions: map[string]object{}, conns: map[*fakeConn]bool{},
 	}
 }
 
@@ -60,6 +61,7 @@ func (f *fakeServer) handler() http.Handler {
 	}))
 	mux.HandleFunc("POST /api/v1/session", f.signIn)
 	mux.HandleFunc("POST /api/v1/devices", f.guarded(f.create))
+	mux.HandleFunc("GET /api/v1/devices/{id}", f.guarded(f.device))
 	mux.HandleFunc("POST /api/v1/devices/{id}/credentials", f.guarded(func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, 201, object{"credential": object{"id": "cred_2", "kind": "token", "token": "tok_new", "username": "tok_new"}})
 	}))
@@ -127,6 +129,16 @@ func (f *fakeServer) create(w http.ResponseWriter, r *http.Request) {
 		"device":     object{"id": in.ID, "name": in.Name},
 		"credential": object{"id": "cred_1", "kind": "token", "token": "tok_9fQ2xLw7", "username": "tok_9fQ2xLw7"},
 	})
+}
+
+func (f *fakeServer) device(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	mqtt, ok := f.sessions[r.PathValue("id")]
+	if !ok {
+		mqtt = object{"sessions": 1, "queued": 0, "inflight": 0, "backlog": 0, "dropped": 0}
+	}
+	writeJSON(w, 200, object{"id": r.PathValue("id"), "mqtt": mqtt})
 }
 
 func (f *fakeServer) telemetry(w http.ResponseWriter, r *http.Request) {

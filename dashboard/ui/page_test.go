@@ -253,6 +253,31 @@ func TestTheDevicePageShowsHistoryAndGoesOnLive(t *testing.T) {
 	b.shoot("device-1h")
 }
 
+func TestTheDevicePageShowsWhatWaitsForItAndWhatItLost(t *testing.T) {
+	f := deviceFixture(t)
+	b := open(t, f)
+	b.visit("/devices/cc-vault-2-p1")
+	b.waitText("[data-ledger=duplicate]", "14")
+	b.wait("the page to have asked", `performance.getEntriesByType("resource").some(e => e.name.endsWith("/api/v1/devices/cc-vault-2-p1"))`)
+	if evaluate[bool](b, `!!document.querySelector("#sessions-title")`) {
+		t.Error("nothing waits and nothing was lost, and the page shows it")
+	}
+	f.mu.Lock()
+	f.sessions["cc-vault-2-p1"] = object{"sessions": 2, "queued": 1000, "inflight": 0, "backlog": 230_000, "dropped": 1234}
+	f.mu.Unlock()
+	b.waitText("[data-sessions=queued]", "1,000")
+	b.waitText("[data-sessions=dropped]", "1,234")
+	b.waitText("#sessions-title + p", "its 2 MQTT sessions")
+	if got := evaluate[string](b, `[...document.querySelectorAll("[data-sessions]")].map(e => e.dataset.sessions + (e.classList.contains("crit") ? "!" : "")).join(",")`); got != "queued,dropped!" {
+		t.Errorf("the lines are %s", got)
+	}
+	b.shootAll("device-sessions")
+	b.expect("503") // of the attempts to connect again
+	b.expect("WebSocket")
+	f.cut(true)
+	b.wait("its age to be told", `/^as of /.test(document.querySelector("#sessions-title + p").textContent)`)
+}
+
 func TestTheCrosshairIsSharedAndDraggingZooms(t *testing.T) {
 	f := deviceFixture(t)
 	b := open(t, f)

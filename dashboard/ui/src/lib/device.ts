@@ -6,7 +6,7 @@ import { ApiError, call, message } from "./api";
 import { serverNow } from "./clock";
 import { FULL_HZ, isLive, link, subscribe, type Frame } from "./live";
 import { Series } from "./series";
-import type { DeviceItem, Latest, Page, Reading, RejectedMessage } from "./types";
+import type { DeviceItem, Latest, Page, Reading, RejectedMessage, Sessions } from "./types";
 
 export const RANGES = [
   { key: "15m", ms: 15 * 60_000, words: "15 min" },
@@ -19,6 +19,7 @@ export type Range = (typeof RANGES)[number];
 const PAGE = 1000; // readings per request
 const PAGES = 20; // requests per range: the newest 20,000 readings are drawn
 const REJECTED = 20;
+const SESSIONS_MS = 5000; // between looks at the MQTT sessions, which live frames do not carry
 const CATCH_UP_MS = 2000; // between looks for readings that live frames left out
 
 export interface History {
@@ -37,6 +38,8 @@ export class DeviceModel {
   readonly keys = signal<string[]>([]);
   readonly history = signal<History>({ state: "loading", readings: 0, from: 0, error: "" });
   readonly rejected = signal<RejectedMessage[]>([]);
+  /** The MQTT sessions, and when they were looked at, in ms. */
+  readonly sessions = signal<{ of: Sessions; at: number } | null>(null);
   /** Counts changes of the points, so that charts redraw. */
   readonly frame = signal(0);
   /** The right edge of the charts in ms: now, or when the page was last live. */
@@ -51,6 +54,8 @@ export class DeviceModel {
   private caughtAt = 0;
   private storedSeen = -1;
   private catching = false;
+  private sessionsAt = 0; // ms, the last attempt
+  private sessionsBusy = false;
 
   constructor(readonly id: string) {
     this.path = "/devices/" + encodeURIComponent(id);
@@ -99,6 +104,7 @@ export class DeviceModel {
     this.edge.value = now;
     for (const s of this.series.values()) s.forget(now - this.range.peek().ms * 1.1);
     void this.catchUp(now);
+    void this.fetchSessions(now);
   }
 
   private takeSnapshot(f: Frame): void {
@@ -223,6 +229,21 @@ export class DeviceModel {
     }
     for (const [key, times] of t) this.points(key).merge(times, v.get(key)!);
     this.changed();
+  }
+
+  /** Looks at the MQTT sessions. What it saw last stays, with its time, when it cannot. */
+  private async fetchSessions(now: number): Promise<void> {
+    if (this.sessionsBusy || now - this.sessionsAt < SESSIONS_MS || this.refused.peek()) return;
+    this.sessionsBusy = true;
+    this.sessionsAt = now;
+    try {
+      const got = await call<{ mqtt: Sessions }>("GET", this.path);
+      this.sessions.value = { of: got.mqtt, at: serverNow() };
+    } catch {
+      // the next look tries again
+    } finally {
+      this.sessionsBusy = false;
+    }
   }
 
   /** Fetches the rejected messages when the ledger says that there are more. */

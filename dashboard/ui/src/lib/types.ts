@@ -43,6 +43,15 @@ export interface Ledger {
   queued: number;
 }
 
+/** What a device's MQTT sessions hold for it, and what they have lost. */
+export interface Sessions {
+  sessions: number;
+  queued: number;
+  inflight: number;
+  backlog: number; // bytes
+  dropped: number;
+}
+
 export interface Latest {
   v: Value;
   time: number;

@@ -9,7 +9,7 @@ import type { Connection, DeviceItem } from "../lib/types";
 import { Chart } from "../parts/chart";
 import { Glyph, tone } from "../parts/glyph";
 import { ConnectLine } from "./connect";
-import { LedgerTable, Rejected, TextValues } from "./deviceside";
+import { LedgerTable, Rejected, SessionsTable, TextValues } from "./deviceside";
 
 const T = {
   loading: "Asking the server for the device.",
@@ -46,6 +46,14 @@ const REASON: Record<string, string> = {
   "taken over": "another client took its client id over",
   closed: "the connection broke",
   "server stopped": "the server stopped",
+  "disconnected, with last will": "it disconnected and had its last will sent",
+  "reads too slowly": "it read too slowly",
+  "message refused for now": "the server could not take a message",
+  "packet too large": "it sent a packet that is too large",
+  "protocol error": "it broke the MQTT protocol",
+  "server error": "of an error in the server",
+  "publishes too much": "it published more than it may",
+  "credential gone": "its credential is not valid any more",
 };
 
 const FIRST_CHARTS = 8;
@@ -159,6 +167,7 @@ function Body({ model, d }: { model: DeviceModel; d: DeviceItem }) {
       <div class="side">
         <TextValues values={d.values} />
         <LedgerTable ledger={d.ledger} />
+        <SessionsTable seen={model.sessions.value} />
         <Rejected items={model.rejected.value} total={d.ledger.rejected} />
       </div>
     </div>

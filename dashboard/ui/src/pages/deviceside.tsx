@@ -3,7 +3,7 @@
 
 import { now } from "../lib/clock";
 import { absolute, ago, clock, count, exact, value } from "../lib/format";
-import type { Latest, Ledger, RejectedMessage } from "../lib/types";
+import type { Latest, Ledger, RejectedMessage, Sessions } from "../lib/types";
 import { useHeat } from "../parts/heat";
 
 const T = {
@@ -13,6 +13,9 @@ const T = {
   age: "Age",
   ledger: "Messages",
   ledgerNote: "since the server started",
+  sessions: "To the device",
+  sessionsNote: (n: number) => `its ${n === 1 ? "MQTT session" : `${count(n)} MQTT sessions`}`,
+  asOf: (t: string) => `as of ${t}`,
   rejected: "Rejected",
   newest: (n: number, all: number) => (n < all ? `the newest ${n} of ${count(all)}` : ""),
   bytes: (n: number) => `${count(n)} bytes`,
@@ -80,6 +83,37 @@ function LedgerLine({ ledger, line: [key, words] }: { ledger: Ledger; line: [key
       <th scope="row">{words}</th>
       <td class={bad ? "n val crit" : "n val"} data-ledger={key}>{count(ledger[key])}</td>
     </tr>
+  );
+}
+
+const OLD_MS = 12_000; // since the sessions were looked at, after which their age is said
+
+const HELD: [keyof Sessions, string][] = [
+  ["queued", "waiting for the device"],
+  ["inflight", "sent, not acknowledged"],
+  ["dropped", "lost: queue full or read too slowly"],
+];
+
+/** What the MQTT sessions hold for the device and what they have lost; nothing when
+ * both are nothing. */
+export function SessionsTable({ seen }: { seen: { of: Sessions; at: number } | null }) {
+  if (!seen || (seen.of.queued === 0 && seen.of.dropped === 0)) return null;
+  const { of, at } = seen;
+  const old = now.value - at > OLD_MS;
+  return (
+    <section class="sec" aria-labelledby="sessions-title">
+      <header><h2 id="sessions-title">{T.sessions}</h2><p>{old ? T.asOf(clock(at, now.value)) : T.sessionsNote(of.sessions)}</p></header>
+      <table>
+        <tbody>
+          {HELD.filter(([key]) => of[key] > 0).map(([key, words]) => (
+            <tr key={key}>
+              <th scope="row">{words}</th>
+              <td class={key === "dropped" ? "n val crit" : "n val"} data-sessions={key}>{count(of[key])}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </section>
   );
 }
 
