@@ -91,7 +91,7 @@ const OLD_MS = 12_000; // since the sessions were looked at, after which their a
 const HELD: [keyof Sessions, string][] = [
   ["queued", "waiting for the device"],
   ["inflight", "sent, not acknowledged"],
-  ["dropped", "lost: queue full or read too slowly"],
+  ["dropped", "lost: queue full, too slow or too large"],
 ];
 
 /** What the MQTT sessions hold for the device and what they have lost; nothing when
