@@ -86,8 +86,28 @@ func (c *conn) announce() {
 	}
 }
 
-// Acked implements Acker.
-func (c *conn) Acked(token uint64, err error) { c.settle(nil, token, err) }
+// Acked implements Acker. A message that subscribers want is acknowledged when it
+// has been routed.
+func (c *conn) Acked(token uint64, err error) {
+	if err == nil {
+		if m := c.takeCopy(token); m != nil {
+			c.b.deliverLater(copied{m, c, token})
+			return
+		}
+	}
+	c.settle(nil, token, err)
+}
+
+// takeCopy takes the copy for subscribers of a message that is not decided yet.
+func (c *conn) takeCopy(token uint64) (m *message) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if i := token - c.base; i < uint64(c.acks.len()) {
+		p := c.acks.at(int(i))
+		m, p.copy = p.copy, nil
+	}
+	return m
+}
 
 // settle marks token's message as decided and lets every acknowledgement leave that
 // is now first in order.
@@ -105,9 +125,6 @@ func (c *conn) settle(k *kicks, token uint64, err error) {
 		left = c.advance(k)
 	}
 	c.mu.Unlock()
-	for _, m := range left.copies {
-		c.b.deliverLater(m)
-	}
 	for _, id := range left.received {
 		c.recordReceived(id)
 	}
@@ -122,7 +139,6 @@ func (c *conn) settle(k *kicks, token uint64, err error) {
 // settled is what has to be done, without the connection's lock, after messages
 // were acknowledged.
 type settled struct {
-	copies   []*message
 	received []uint16 // QoS 2 ids of a kept session, whose PUBREC waits until they are durable
 	foreign  []foreign
 	cut      bool // 3.1.1 has no other way to refuse for now
@@ -142,9 +158,6 @@ func (c *conn) advance(k *kicks) (left settled) {
 		p := c.acks.pop()
 		c.base++
 		code := codeOf(p.err)
-		if code == wire.CodeSuccess && p.copy != nil {
-			left.copies = append(left.copies, p.copy)
-		}
 		if code == wire.CodeQuota && c.dialect.Version < 5 {
 			c.denied, left.cut = true, true
 		}

@@ -41,7 +41,8 @@ type Config struct {
 
 	MaxPacket        int           // bytes of the largest packet with its header; 256 KiB
 	ConnectTimeout   time.Duration // from accepting a connection to its CONNECT; 10 s
-	WriteTimeout     time.Duration // that a client may take to read anything of what is sent to it; 10 s
+	WriteTimeout     time.Duration // that a client may take to read 64 KiB; 10 s
+	MaxOwnSessions   int           // of one device; 32, and of one account 32 times as many
 	Window           int           // messages of one client that may be unacknowledged; 64, at most 65535
 	MaxConnections   int           // admitted connections; 100,000
 	MaxHalfOpen      int           // connections without CONNECT, beyond which the oldest is cut; 10,000
@@ -73,7 +74,7 @@ func (c Config) withDefaults() (Config, error) {
 	}{
 		{&c.MaxPacket, 256 << 10}, {&c.Window, 64}, {&c.MaxConnections, 100_000}, {&c.MaxHalfOpen, 10_000},
 		{&c.MaxSessions, 200_000}, {&c.MaxSubscriptions, 200}, {&c.MaxQueued, 1000}, {&c.MaxQueuedBytes, 4 << 20},
-		{&c.MaxRetained, 100_000}, {&c.MaxRetainedOwn, 1000}, {&c.MaxRetainedBytes, 8 << 20}, {&c.MaxTakeovers, 5},
+		{&c.MaxRetained, 100_000}, {&c.MaxRetainedOwn, 1000}, {&c.MaxRetainedBytes, 8 << 20}, {&c.MaxTakeovers, 5}, {&c.MaxOwnSessions, 32},
 		{&c.Rate.Messages, defaultMessages}, {&c.Rate.Bytes, defaultBytes},
 	} {
 		if *n.field == 0 {
@@ -127,7 +128,7 @@ type Broker struct {
 	index    *topic.Index[*session]
 	retained *retainedSet
 	flaps    *flaps
-	later    chan *message
+	later    chan copied
 	scratch  scratches
 	buffers  buffers
 	writers  rawWriters
@@ -167,7 +168,7 @@ func New(cfg Config, auth Authenticator, sink Sink, presence Presence) (*Broker,
 		sessions:   newSessions(),
 		index:      topic.NewIndex[*session](matchCache),
 		flaps:      newFlaps(cfg.MaxTakeovers),
-		later:      make(chan *message, maxLater),
+		later:      make(chan copied, maxLater),
 		panicsSeen: make(map[string]struct{}),
 	}
 	b.began = cfg.Now()
@@ -200,7 +201,7 @@ func (b *Broker) Start(ctx context.Context) error {
 	b.loops = lifecycle.NewGroup(b.cfg.Logger)
 	b.loops.Go("mqtt-journal", b.journal.Run)
 	b.loops.Go("mqtt-clock", b.runWheel)
-	b.loops.Go("mqtt-later", func(ctx context.Context) error { return b.routeLater(ctx.Done()) })
+	b.loops.Go("mqtt-later", b.routeLater)
 	b.loops.Go("mqtt-sys", b.runSys)
 	if b.lot != nil {
 		b.loops.Go("mqtt-sockets", b.lot.Run)
@@ -219,16 +220,14 @@ func (b *Broker) listen(ctx context.Context) error {
 		if addr == "" {
 			return nil
 		}
-		lc := listen.Config{
-			Kind: kind, Addr: addr, Proxy: b.cfg.Proxy, Limits: b.limits, Logger: b.cfg.Logger, Hooks: b.metrics.hooks(string(kind)),
+		cfg := listen.Config{Kind: kind, Addr: addr, Limits: b.limits, Logger: b.cfg.Logger, Hooks: b.metrics.hooks()}
+		if kind == listen.TLS {
+			cfg.Certs = b.cfg.Certs
 		}
-		switch kind {
-		case listen.TLS:
-			lc.Certs = b.cfg.Certs
-		case listen.Unix:
-			lc.Proxy = nil // its peers have no address
+		if kind != listen.Unix { // whose peers have no address
+			cfg.Proxy = b.cfg.Proxy
 		}
-		ln, err := listen.Open(ctx, lc)
+		ln, err := listen.Open(ctx, cfg)
 		if err != nil {
 			return fmt.Errorf("listen for MQTT at %s: %w", addr, err)
 		}
@@ -236,12 +235,12 @@ func (b *Broker) listen(ctx context.Context) error {
 		b.cfg.Logger.Info("MQTT listens", "kind", string(kind), "addr", ln.Addr().String())
 		return nil
 	}
-	err := open("tcp", b.cfg.Addr)
+	err := open(listen.TCP, b.cfg.Addr)
 	if err == nil {
-		err = open("tls", b.cfg.TLS)
+		err = open(listen.TLS, b.cfg.TLS)
 	}
 	if err == nil {
-		err = open("unix", b.cfg.Unix)
+		err = open(listen.Unix, b.cfg.Unix)
 	}
 	if err != nil {
 		for _, ln := range b.listeners {
@@ -284,6 +283,9 @@ func (b *Broker) Publish(ctx context.Context, name string, payload []byte, retai
 	var k kicks
 	m := &message{topic: name, payload: payload, retain: retain, qos: qos}
 	m.own()
+	if err := b.journal.Room(ctx); err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
 	r := route{b: b, m: m, kicks: &k, now: b.clock.Load()}
 	done := make(chan error, 1)
 	waits := r.run(nil, func(err error) { done <- err })
@@ -301,7 +303,7 @@ func (b *Broker) Publish(ctx context.Context, name string, payload []byte, retai
 
 // Kick cuts all live connections of a device, after telling MQTT 5 clients reason.
 func (b *Broker) Kick(id muster.DeviceID, reason string) {
-	for s := range b.sessions.ofDevice(id) {
+	for s := range b.sessions.of(ownerOf(id, "")) {
 		s.kick(reason)
 	}
 }

@@ -53,10 +53,11 @@ func (b *Broker) Clients(q ClientsQuery) (page []Client, total int, err error) {
 		return nil, 0, muster.Errorf(muster.Invalid, "sort must be one of %s", strings.Join(Sorts(), ", "))
 	}
 	var all []Client
-	for s := range b.sessions.each {
-		if q.Device != "" && s.device != q.Device {
-			continue
-		}
+	from := b.sessions.each
+	if q.Device != "" {
+		from = b.sessions.of(ownerOf(q.Device, ""))
+	}
+	for s := range from {
 		if q.Search != "" && !strings.Contains(s.clientID, q.Search) && !strings.Contains(string(s.device), q.Search) &&
 			!strings.Contains(s.account, q.Search) {
 			continue
@@ -69,9 +70,9 @@ func (b *Broker) Clients(q ClientsQuery) (page []Client, total int, err error) {
 		return cmp.Or(cmp.Compare(y.by(q.Sort), x.by(q.Sort)), cmp.Compare(x.Device, y.Device),
 			cmp.Compare(x.Account, y.Account), cmp.Compare(x.ClientID, y.ClientID))
 	})
-	from := min(max(q.Offset, 0), len(all))
-	to := min(from+min(max(q.Limit, 1), 1000), len(all))
-	return all[from:to], len(all), nil
+	first := min(max(q.Offset, 0), len(all))
+	last := min(first+min(max(q.Limit, 1), 1000), len(all))
+	return all[first:last], len(all), nil
 }
 
 // by is what a client is sorted by; the identity breaks ties.
@@ -112,6 +113,8 @@ func (s *session) describe() (Client, bool) {
 type sample struct {
 	at             int64
 	received, sent uint64
+
+	receivedRate, sentRate float64
 }
 
 func (c *conn) describeInto(x *Client) {
@@ -128,9 +131,11 @@ func (c *conn) describeInto(x *Client) {
 		c.sample = &sample{at: c.since}
 	}
 	if s := float64(now-c.sample.at) / 1000; s >= 1 {
-		x.ReceivedRate, x.SentRate = float64(x.Received-c.sample.received)/s, float64(x.Sent-c.sample.sent)/s
-		*c.sample = sample{now, x.Received, x.Sent}
+		*c.sample = sample{
+			now, x.Received, x.Sent, float64(x.Received-c.sample.received) / s, float64(x.Sent-c.sample.sent) / s,
+		}
 	}
+	x.ReceivedRate, x.SentRate = c.sample.receivedRate, c.sample.sentRate
 }
 
 // KickClient cuts one client's connection. It is NotFound when there is none.
@@ -148,7 +153,7 @@ func (b *Broker) KickClient(device muster.DeviceID, account, clientID, reason st
 
 // DeviceDropped returns how many messages the sessions of a device have lost.
 func (b *Broker) DeviceDropped(id muster.DeviceID) (n uint64) {
-	for s := range b.sessions.ofDevice(id) {
+	for s := range b.sessions.of(ownerOf(id, "")) {
 		s.mu.Lock()
 		n += s.dropped
 		s.mu.Unlock()
@@ -164,6 +169,9 @@ type Stats struct {
 	Retained    int    `json:"retained"`    // topics
 	Received    uint64 `json:"received"`    // PUBLISH packets since start
 	Sent        uint64 `json:"sent"`        // PUBLISH packets since start
+
+	JournalBytes   int64 `json:"journal_bytes"`   // size of the log of sessions
+	JournalPending int64 `json:"journal_pending"` // bytes on their way to it
 }
 
 // Stats returns the broker's counts.
@@ -173,6 +181,8 @@ func (b *Broker) Stats() Stats {
 		Connections: known, HalfOpen: half, Sessions: int(b.sessions.count.Load()), Retained: b.retained.tree.Len(),
 		Sent: b.sent.Load(),
 	}
+	j := b.journal.Stats()
+	s.JournalBytes, s.JournalPending = j.LogBytes, j.PendingBytes
 	for i := range b.in {
 		s.Received += b.in[i].Load()
 	}

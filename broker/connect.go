@@ -51,7 +51,11 @@ func (c *conn) connect(sc *scratch, body []byte) error {
 	if !c.b.conns.admit(c, c.b.cfg.MaxConnections) {
 		return c.turnAway(wire.CodeServerBusy, "the server has as many connections as it may have")
 	}
-	c.establish(sc, p, who, id, assigned)
+	fresh := c.b.newSession(who.Device, who.Name, id)
+	if !c.b.makeRoom(fresh) {
+		return c.turnAway(wire.CodeQuota, "this device or account has as many connections as it may have")
+	}
+	c.establish(sc, p, fresh, who, assigned)
 	return c.recheck()
 }
 
@@ -123,7 +127,7 @@ func connectLabel(code byte) string {
 		return "bad_password"
 	case wire.CodeNotAuthorized, wire.CodeBadAuthMethod:
 		return "not_authorized"
-	case wire.CodeServerBusy, wire.CodeUnavailable:
+	case wire.CodeServerBusy, wire.CodeUnavailable, wire.CodeQuota:
 		return "unavailable"
 	}
 	return "invalid"
@@ -139,11 +143,10 @@ func clientID(p *wire.ConnectPacket) (id string, assigned bool) {
 }
 
 // establish gives the client its session and sends CONNACK.
-func (c *conn) establish(sc *scratch, p *wire.ConnectPacket, who Identity, id string, assigned bool) {
-	b := c.b
+func (c *conn) establish(sc *scratch, p *wire.ConnectPacket, fresh *session, who Identity, assigned bool) {
+	b, id := c.b, fresh.clientID
 	r := newRights(who, b.auth.Parent)
 	c.allowed.Store(r)
-	fresh := b.newSession(who.Device, who.Name, id)
 	expiry, shortened := b.sessionExpiry(p)
 	ack := wire.Connack{ReceiveMaximum: uint16(b.cfg.Window), MaximumPacket: uint32(b.cfg.MaxPacket), AliasMaximum: maxAliases}
 	if assigned {

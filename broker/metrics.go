@@ -20,6 +20,7 @@ type metrics struct {
 	panics          prometheus.Counter
 	throttled       prometheus.Counter
 	flapping        prometheus.Counter
+	evicted         prometheus.Counter
 	bytesIn         prometheus.Counter
 	bytesOut        prometheus.Counter
 }
@@ -44,13 +45,14 @@ func newMetrics() *metrics {
 		panics:          counter("panics_total", "Panics in connections, each of which ended one connection."),
 		throttled:       counter("throttled_total", "Times a client had to wait because it published more than its rate."),
 		flapping:        counter("flapping_total", "CONNECT packets that had to wait because clients fight over an id."),
+		evicted:         counter("sessions_evicted_total", "Kept sessions that ended because their owner had as many as it may have."),
 		bytesIn:         counter("received_bytes_total", "Bytes received from MQTT clients."),
 		bytesOut:        counter("sent_bytes_total", "Bytes sent to MQTT clients."),
 	}
 }
 
 // hooks counts what a listener does.
-func (m *metrics) hooks(string) listen.Hooks {
+func (m *metrics) hooks() listen.Hooks {
 	return listen.Hooks{
 		Accepted:       func(k listen.Kind) { m.accepted.WithLabelValues(string(k)).Inc() },
 		Refused:        func(k listen.Kind, why listen.Refusal) { m.turnedAway.WithLabelValues(string(k), string(why)).Inc() },
@@ -70,7 +72,7 @@ func (m *metrics) register(reg prometheus.Registerer, b *Broker) error {
 	}
 	all := []prometheus.Collector{ //nolint:prealloc // three more
 		m.connects, m.refusedConnects, m.disconnects, m.refused, m.dropped, m.accepted, m.turnedAway, m.handshakes,
-		m.acceptErrors, m.panics, m.throttled, m.flapping, m.bytesIn, m.bytesOut,
+		m.acceptErrors, m.panics, m.evicted, m.throttled, m.flapping, m.bytesIn, m.bytesOut,
 		gauge("connections", "Admitted MQTT connections.", func() float64 { return float64(b.Stats().Connections) }),
 		gauge("half_open", "Connections without a CONNECT yet.", func() float64 { return float64(b.Stats().HalfOpen) }),
 		gauge("sessions", "Sessions, connected or kept.", func() float64 { return float64(b.sessions.count.Load()) }),

@@ -13,6 +13,7 @@ const (
 	softOut   = 1 << 20   // above it no message is sent: QoS 0 is dropped, QoS 1 and 2 wait in the session
 	pressOut  = 256 << 10 // above it publishers wait a little for a client that keeps up
 	hardOut   = 8 << 20   // above it (acknowledgements, then) the client is cut
+	slowWrite = 64 << 10  // what a client must read within Config.WriteTimeout
 	pooledOut = 64 << 10  // a larger buffer is not kept for reuse
 )
 
@@ -312,11 +313,15 @@ func (c *conn) writeNow(p []byte) (int, error) {
 }
 
 func (c *conn) writeSlowly(p []byte) error {
-	if err := c.nc.SetWriteDeadline(time.Now().Add(c.b.cfg.WriteTimeout)); err != nil {
-		return err
-	}
-	if _, err := c.nc.Write(p); err != nil {
-		return err
+	for len(p) > 0 {
+		some := p[:min(slowWrite, len(p))]
+		p = p[len(some):]
+		if err := c.nc.SetWriteDeadline(time.Now().Add(c.b.cfg.WriteTimeout)); err != nil {
+			return err
+		}
+		if _, err := c.nc.Write(some); err != nil {
+			return err
+		}
 	}
 	return c.nc.SetWriteDeadline(time.Time{})
 }

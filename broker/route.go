@@ -1,6 +1,9 @@
 package broker
 
 import (
+	"context"
+
+	"muster"
 	"muster/broker/topic"
 	"muster/internal/lifecycle"
 )
@@ -79,7 +82,7 @@ func (r *route) toDevice() {
 	if !ok || !isDown(rest) {
 		return
 	}
-	for s := range r.b.sessions.ofDevice(id) {
+	for s := range r.b.sessions.of(ownerOf(id, "")) {
 		s.deliverOwn(r, rest)
 	}
 }
@@ -211,43 +214,70 @@ func (b *Broker) groupNow(e *entry) *topic.Group[*session] {
 	return nil
 }
 
-// later is the queue of telemetry that subscribers get once it is kept, so that the
-// sink's goroutine never routes. It holds maxLater messages; more are dropped for
-// subscribers, and counted: the sink has them.
-const maxLater = 65536
+// copied is telemetry that the sink has kept and subscribers are to get. Its PUBACK
+// waits until what kept sessions get of it is durable too.
+type copied struct {
+	m     *message
+	c     *conn // nil for a last will
+	token uint64
+}
 
-func (b *Broker) deliverLater(m *message) {
+// maxLater is how many of them wait to be routed, so that the sink's goroutine never
+// routes. A publisher whose message finds no room sends it again.
+const maxLater = 65_536
+
+func (b *Broker) deliverLater(x copied) {
 	select {
-	case b.later <- m:
+	case b.later <- x:
 	default:
 		b.metrics.dropped.WithLabelValues("later").Inc()
+		if x.c != nil {
+			x.c.settle(nil, x.token, muster.Errorf(muster.Busy, "too many messages wait for subscribers"))
+		}
 	}
 }
 
-// routeLater is the loop that empties the queue.
-func (b *Broker) routeLater(done <-chan struct{}) error {
+// laterBatch is how many are routed before their receivers are written to.
+const laterBatch = 256
+
+// routeLater is the loop that routes them.
+func (b *Broker) routeLater(ctx context.Context) error {
 	var k kicks
 	for {
-		var m *message
 		select {
-		case <-done:
+		case <-ctx.Done():
 			return nil
-		case m = <-b.later:
+		case x := <-b.later:
+			if b.journal.Full() && b.journal.Room(ctx) != nil {
+				return nil
+			}
+			b.routeCopied(x, &k)
 		}
-		for n := 0; m != nil; n++ {
-			if err := lifecycle.Guard(func() error { b.deliver(m, &k, nil); return nil }); err != nil {
-				b.panicked(err)
-			}
-			m = nil
-			if n < 256 {
-				select {
-				case m = <-b.later:
-				default:
-				}
-			}
+		for range min(len(b.later), laterBatch) {
+			b.routeCopied(<-b.later, &k)
 		}
 		k.flush(b)
 		clear(k.behind)
 		k.behind = k.behind[:0]
+	}
+}
+
+func (b *Broker) routeCopied(x copied, k *kicks) {
+	settle := func(k *kicks, err error) {
+		if x.c != nil {
+			x.c.settle(k, x.token, unavailable(err))
+		}
+	}
+	waits := false
+	err := lifecycle.Guard(func() error {
+		r := route{b: b, m: x.m, kicks: k, now: b.clock.Load()}
+		waits = r.run(nil, func(err error) { settle(nil, err) })
+		return nil
+	})
+	if err != nil {
+		b.panicked(err)
+	}
+	if !waits {
+		settle(k, nil)
 	}
 }

@@ -15,13 +15,13 @@ import (
 // sessionShards spreads the locks of the session table; a power of two.
 const sessionShards = 64
 
-// sessions finds sessions by their key and by their device. It holds at most
-// Config.MaxSessions.
+// sessions finds sessions by their key and by their owner. It holds at most
+// Config.MaxSessions that are kept.
 type sessions struct {
-	seed    maphash.Seed
-	count   atomic.Int64
-	keys    [sessionShards]sessionKeys
-	devices [sessionShards]sessionDevices
+	seed   maphash.Seed
+	count  atomic.Int64
+	keys   [sessionShards]sessionKeys
+	owners [sessionShards]sessionOwners
 }
 
 type sessionKeys struct {
@@ -29,28 +29,34 @@ type sessionKeys struct {
 	m  map[string]*session
 }
 
-type sessionDevices struct {
+type sessionOwners struct {
 	mu sync.RWMutex
-	m  map[muster.DeviceID]*session // the first; the others are its siblings
+	m  map[string]*session // the first; the others are its siblings
 }
 
 func newSessions() *sessions {
 	t := &sessions{seed: maphash.MakeSeed()}
 	for i := range sessionShards {
 		t.keys[i].m = make(map[string]*session)
-		t.devices[i].m = make(map[muster.DeviceID]*session)
+		t.owners[i].m = make(map[string]*session)
 	}
 	return t
 }
 
 func (t *sessions) shard(s string) int { return int(maphash.String(t.seed, s) % sessionShards) }
 
+// ownerOf names a device, or an account. No MQTT string and no device id has the byte
+// that tells them apart.
+func ownerOf(device muster.DeviceID, account string) string {
+	if device != "" {
+		return string(device)
+	}
+	return "\x00" + account
+}
+
 // sessionKey names a session: clients of different identities never share one.
 func sessionKey(device muster.DeviceID, account, clientID string) string {
-	if device != "" {
-		return "device " + string(device) + " " + clientID
-	}
-	return "account " + account + " " + clientID
+	return ownerOf(device, account) + "\x00" + clientID
 }
 
 // open returns the session with fresh's key, which is fresh itself when there was
@@ -65,14 +71,12 @@ func (t *sessions) open(fresh *session) *session {
 	k.m[fresh.key] = fresh
 	k.mu.Unlock()
 	t.count.Add(1)
-	if fresh.device == "" {
-		return fresh
-	}
-	d := &t.devices[t.shard(string(fresh.device))]
+	owner := fresh.owner()
+	d := &t.owners[t.shard(owner)]
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	fresh.sibling = d.m[fresh.device]
-	d.m[fresh.device] = fresh
+	fresh.sibling = d.m[owner]
+	d.m[owner] = fresh
 	return fresh
 }
 
@@ -87,21 +91,19 @@ func (t *sessions) close(s *session) {
 	delete(k.m, s.key)
 	k.mu.Unlock()
 	t.count.Add(-1)
-	if s.device == "" {
-		return
-	}
-	d := &t.devices[t.shard(string(s.device))]
+	owner := s.owner()
+	d := &t.owners[t.shard(owner)]
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.m[s.device] == s {
+	if d.m[owner] == s {
 		if s.sibling == nil {
-			delete(d.m, s.device)
+			delete(d.m, owner)
 		} else {
-			d.m[s.device] = s.sibling
+			d.m[owner] = s.sibling
 		}
 		return
 	}
-	for x := d.m[s.device]; x != nil; x = x.sibling {
+	for x := d.m[owner]; x != nil; x = x.sibling {
 		if x.sibling == s {
 			x.sibling = s.sibling
 			return
@@ -109,17 +111,14 @@ func (t *sessions) close(s *session) {
 	}
 }
 
-// maxSiblings is how many sessions of one device are looked at.
-const maxSiblings = 64
-
-// ofDevice yields the sessions of a device.
-func (t *sessions) ofDevice(id muster.DeviceID) iter.Seq[*session] {
+// of yields the sessions of an owner.
+func (t *sessions) of(owner string) iter.Seq[*session] {
 	return func(yield func(*session) bool) {
 		var few [4]*session
-		d := &t.devices[t.shard(string(id))]
-		d.mu.RLock()
 		all := few[:0]
-		for s := d.m[id]; s != nil && len(all) < maxSiblings; s = s.sibling {
+		d := &t.owners[t.shard(owner)]
+		d.mu.RLock()
+		for s := d.m[owner]; s != nil; s = s.sibling {
 			all = append(all, s)
 		}
 		d.mu.RUnlock()
@@ -130,6 +129,48 @@ func (t *sessions) ofDevice(id muster.DeviceID) iter.Seq[*session] {
 		}
 	}
 }
+
+// ownSessions is how many sessions an account may have for each that a device may.
+const ownSessions = 32
+
+// makeRoom lets an owner have one more session: when it has as many as it may, the
+// one whose client has been away longest ends. It says false when all are connected.
+func (b *Broker) makeRoom(fresh *session) bool {
+	limit := b.cfg.MaxOwnSessions
+	if fresh.device == "" {
+		limit *= ownSessions
+	}
+	n := 0
+	var oldest *session
+	for s := range b.sessions.of(fresh.owner()) {
+		if s.key == fresh.key {
+			return true
+		}
+		n++
+		gone := s.state.Load().gone
+		if gone != 0 && (oldest == nil || gone < oldest.state.Load().gone) {
+			oldest = s
+		}
+	}
+	if n < limit {
+		return true
+	}
+	if oldest == nil {
+		return false
+	}
+	oldest.mu.Lock()
+	if oldest.ended || oldest.conn != nil {
+		oldest.mu.Unlock()
+		return true
+	}
+	after := oldest.end()
+	oldest.mu.Unlock()
+	after()
+	b.metrics.evicted.Inc()
+	return true
+}
+
+func (s *session) owner() string { return ownerOf(s.device, s.account) }
 
 // each yields every session.
 func (t *sessions) each(yield func(*session) bool) {

@@ -70,6 +70,6 @@ type willAcker struct {
 // Acked implements Acker.
 func (w willAcker) Acked(_ uint64, err error) {
 	if err == nil {
-		w.b.deliverLater(w.m)
+		w.b.deliverLater(copied{m: w.m})
 	}
 }
