@@ -150,7 +150,6 @@ func (c *conn) turn() (err error) {
 		more, err = c.readOnce(sc)
 		c.quiet, c.lastHit = false, nil // a kept result keeps all its targets
 		sc.kicks.flush(c.b)
-		c.relieve(sc)
 	}
 	return err
 }
@@ -247,6 +246,7 @@ func (c *conn) consume(sc *scratch, data []byte) ([]byte, error) {
 		if c.closed.Load() {
 			return nil, errGone
 		}
+		c.relieve(sc)
 		data = data[n:]
 	}
 	return data, nil
@@ -456,6 +456,10 @@ func (p *scratches) put(s *scratch) {
 // relieve waits a little for subscribers that are behind what this client
 // publishes.
 func (c *conn) relieve(sc *scratch) {
+	if len(sc.kicks.behind) == 0 {
+		return
+	}
+	sc.kicks.flush(c.b)
 	for _, s := range sc.kicks.behind {
 		s.wait(c.ended())
 	}

@@ -128,15 +128,15 @@ func (c *conn) abandon(p *wire.PublishPacket) error {
 // relay delivers a message to subscribers and acknowledges it in its turn: at once,
 // or when what was queued for kept sessions is durable.
 func (c *conn) relay(sc *scratch, p *wire.PublishPacket, name string) error {
-	if p.QoS == 0 {
-		c.b.deliver(c.messageOf(p, name), &sc.kicks, c)
-		return nil
-	}
-	if c.b.journal.Full() {
+	if (p.QoS > 0 || p.Retain) && c.b.journal.Full() {
 		sc.kicks.flush(c.b)
 		if err := c.b.journal.Room(life{c}); err != nil {
 			return c.abandon(p)
 		}
+	}
+	if p.QoS == 0 {
+		c.b.deliver(c.messageOf(p, name), &sc.kicks, c)
+		return nil
 	}
 	token, ok := c.reserve(sc, p.ID, p.QoS, nil)
 	if !ok {

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -171,9 +172,13 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// givenAddrs are the addresses that freeAddr has given.
+var givenAddrs sync.Map
+
 // freeAddr returns a free address on the loopback below the ports that the kernel
 // gives to outgoing connections: while the server is down, one of the many clients
 // that try to reach it would otherwise sooner or later be given its very port.
+// None is given twice: two parts of one server ask one after the other.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	const first, last = 12_000, 32_000
@@ -185,6 +190,9 @@ func freeAddr(t *testing.T) string {
 		}
 		if err := l.Close(); err != nil {
 			t.Fatalf("close a probe: %v", err)
+		}
+		if _, given := givenAddrs.LoadOrStore(addr, true); given {
+			continue
 		}
 		return addr
 	}
