@@ -147,7 +147,7 @@ func (c *conn) establish(sc *scratch, p *wire.ConnectPacket, fresh *session, who
 	b, id := c.b, fresh.clientID
 	r := newRights(who, b.auth.Parent)
 	c.allowed.Store(r)
-	expiry, shortened := b.sessionExpiry(p)
+	expiry, shortened := b.sessionExpiry(p, fresh.key)
 	ack := wire.Connack{ReceiveMaximum: uint16(b.cfg.Window), MaximumPacket: uint32(b.cfg.MaxPacket), AliasMaximum: maxAliases}
 	if assigned {
 		ack.AssignedID = id
@@ -188,7 +188,7 @@ func (c *conn) describe(who Identity, id string) devices.Connection {
 
 // sessionExpiry returns how long the session outlives the connection; shortened says
 // that it is less than was asked for.
-func (b *Broker) sessionExpiry(p *wire.ConnectPacket) (expiry time.Duration, shortened bool) {
+func (b *Broker) sessionExpiry(p *wire.ConnectPacket, key string) (expiry time.Duration, shortened bool) {
 	asked := p.SessionExpiry
 	if p.Version < v5 {
 		asked = 0
@@ -197,7 +197,7 @@ func (b *Broker) sessionExpiry(p *wire.ConnectPacket) (expiry time.Duration, sho
 		}
 	}
 	want := time.Duration(asked) * time.Second
-	if want > 0 && int(b.sessions.count.Load()) >= b.cfg.MaxSessions {
+	if want > 0 && int(b.sessions.count.Load()) >= b.cfg.MaxSessions && !b.sessions.has(key) {
 		return 0, true // no room: the session ends with the connection
 	}
 	expiry = min(want, b.cfg.MaxSessionExpiry)

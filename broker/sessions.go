@@ -80,6 +80,14 @@ func (t *sessions) open(fresh *session) *session {
 	return fresh
 }
 
+func (t *sessions) has(key string) bool {
+	k := &t.keys[t.shard(key)]
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	_, ok := k.m[key]
+	return ok
+}
+
 // close removes a session that has ended.
 func (t *sessions) close(s *session) {
 	k := &t.keys[t.shard(s.key)]
