@@ -91,6 +91,9 @@ func (c *conn) hand(sc *scratch, p *wire.PublishPacket, dst destination) error {
 	m := Message{Device: dst.device, Topic: dst.topic, Payload: p.Payload, ContentType: p.ContentType, QoS: p.QoS}
 	var copied *message
 	if p.Retain || c.wanted(dst.topic) {
+		if !c.journalRoom(sc, p, dst.topic) {
+			return c.abandon(p)
+		}
 		copied = c.messageOf(p, dst.topic)
 		copied.own()
 	}
@@ -128,11 +131,8 @@ func (c *conn) abandon(p *wire.PublishPacket) error {
 // relay delivers a message to subscribers and acknowledges it in its turn: at once,
 // or when what was queued for kept sessions is durable.
 func (c *conn) relay(sc *scratch, p *wire.PublishPacket, name string) error {
-	if (p.QoS > 0 || p.Retain) && c.b.journal.Full() {
-		sc.kicks.flush(c.b)
-		if err := c.b.journal.Room(life{c}); err != nil {
-			return c.abandon(p)
-		}
+	if !c.journalRoom(sc, p, name) {
+		return c.abandon(p)
 	}
 	if p.QoS == 0 {
 		c.b.deliver(c.messageOf(p, name), &sc.kicks, c)
@@ -152,6 +152,46 @@ func (c *conn) relay(sc *scratch, p *wire.PublishPacket, name string) error {
 	}
 	return nil
 }
+
+// journalRoom waits while the journal is full and the message needs it. It says
+// false when the connection ends meanwhile.
+func (c *conn) journalRoom(sc *scratch, p *wire.PublishPacket, name string) bool {
+	if !c.b.journal.Full() || !p.Retain && (p.QoS == 0 || !c.reachesKept(name)) {
+		return true
+	}
+	sc.kicks.flush(c.b)
+	return c.b.journal.Room(life{c}) == nil
+}
+
+// reachesKept says whether a message at name may be queued for a kept session.
+func (c *conn) reachesKept(name string) bool {
+	hit := c.match(name)
+	for i := range hit.Plain {
+		if hit.Plain[i].Owner.outlives() {
+			return true
+		}
+	}
+	for _, g := range hit.Shared {
+		for _, m := range g.Members() {
+			if m.Owner.outlives() {
+				return true
+			}
+		}
+	}
+	id, rest, ok := splitDevice(name)
+	if !ok || !isDown(rest) {
+		return false
+	}
+	for s := range c.b.sessions.of(ownerOf(id, "")) {
+		if s.outlives() {
+			return true
+		}
+	}
+	return false
+}
+
+// outlives says whether the session outlives its connection.
+func (s *session) outlives() bool { return s.state.Load().expiry > 0 }
 
 // unavailable makes of the journal's error one that has the client send again.
 func unavailable(err error) error {

@@ -3,6 +3,7 @@ package broker
 import (
 	"strings"
 	"sync"
+	"time"
 
 	"muster/broker/journal"
 	"muster/broker/topic"
@@ -25,6 +26,7 @@ type retainedSet struct {
 
 	mu    sync.Mutex // held over a change of the tree and its record, so that both have one order
 	owned map[string]quota
+	swept int64 // when what had expired was cleared last
 }
 
 type quota struct{ topics, bytes int }
@@ -46,7 +48,7 @@ func (s *retainedSet) keep(m *message, done func(error)) bool {
 		by = m.from.key
 	}
 	old, had := s.tree.Get(m.topic)
-	if !s.mayKeep(by, m, old, had) {
+	if !s.mayKeep(by, m, old, had) && (!s.sweep() || !s.mayKeep(by, m, old, had)) {
 		s.b.metrics.dropped.WithLabelValues("retained").Inc()
 		return false
 	}
@@ -72,6 +74,27 @@ func (s *retainedSet) clear(name string, done func(error)) bool {
 	s.charge(old, -1)
 	s.b.journal.WriteFunc(func(b []byte) []byte { return appendCleared(b, name) }, nil, []*journal.Item{&old.item}, done)
 	return true
+}
+
+// sweep clears the messages that have expired, at most once a second. It says whether
+// there were any.
+func (s *retainedSet) sweep() bool {
+	now := s.b.clock.Load()
+	if now-s.swept < time.Second.Milliseconds() {
+		return false
+	}
+	s.swept = now
+	var over []string
+	s.tree.Each(func(name string, x *retained) bool {
+		if x.m.expired(now) {
+			over = append(over, name)
+		}
+		return true
+	})
+	for _, name := range over {
+		s.clear(name, nil)
+	}
+	return len(over) > 0
 }
 
 func (s *retainedSet) mayKeep(by string, m *message, old *retained, had bool) bool {

@@ -3,12 +3,14 @@ package broker
 import (
 	"hash/maphash"
 	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"muster"
 	"muster/broker/journal"
+	"muster/broker/topic"
 	"muster/broker/wire"
 )
 
@@ -256,6 +258,7 @@ func (s *session) resume(c *conn, present bool, expiry time.Duration, greet func
 	s.conn = c
 	st := *s.state.Load()
 	st.expiry, st.gone = expiry, 0
+	s.loseRights(c.allowed.Load(), &st)
 	s.setState(&st, nil)
 	greet(present)
 	if s.q != nil {
@@ -266,6 +269,32 @@ func (s *session) resume(c *conn, present bool, expiry time.Duration, greet func
 		}
 	}
 	s.pump(nil)
+}
+
+// loseRights ends the subscriptions that the client may not have any more, which
+// nobody asked about while it was away, and what waits because of them.
+func (s *session) loseRights(r *rights, st *sessionState) {
+	var left []subscription
+	for i := range st.subs {
+		if r.holds(&st.subs[i]) {
+			left = append(left, st.subs[i])
+			continue
+		}
+		s.leave(&st.subs[i])
+	}
+	if len(left) == len(st.subs) {
+		return
+	}
+	st.subs = left
+	if s.q == nil {
+		return
+	}
+	lost := s.q.takeIf(func(e *entry) bool {
+		return !slices.ContainsFunc(left, func(x subscription) bool { return topic.Matches(s.fullFilter(&x), e.m.topic) })
+	})
+	for _, e := range lost {
+		s.forget(e)
+	}
 }
 
 // again sends PUBREL again.

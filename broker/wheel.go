@@ -111,7 +111,9 @@ func (b *Broker) runWheel(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
-			now := b.cfg.Now().UnixMilli()
+			// From the monotonic clock where Now has one: a step of the wall clock ends
+			// nobody's connection.
+			now := b.began.Add(b.cfg.Now().Sub(b.began)).UnixMilli()
 			b.clock.Store(now)
 			b.wheel.advance(now)
 		}
