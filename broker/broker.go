@@ -72,10 +72,21 @@ func (c Config) withDefaults() (Config, error) {
 		field *int
 		value int
 	}{
-		{&c.MaxPacket, 256 << 10}, {&c.Window, 64}, {&c.MaxConnections, 100_000}, {&c.MaxHalfOpen, 10_000},
-		{&c.MaxSessions, 200_000}, {&c.MaxSubscriptions, 200}, {&c.MaxQueued, 1000}, {&c.MaxQueuedBytes, 4 << 20},
-		{&c.MaxRetained, 100_000}, {&c.MaxRetainedOwn, 1000}, {&c.MaxRetainedBytes, 8 << 20}, {&c.MaxTakeovers, 5}, {&c.MaxOwnSessions, 32},
-		{&c.Rate.Messages, defaultMessages}, {&c.Rate.Bytes, defaultBytes},
+		{&c.MaxPacket, 256 << 10},
+		{&c.Window, 64},
+		{&c.MaxConnections, 100_000},
+		{&c.MaxHalfOpen, 10_000},
+		{&c.MaxSessions, 200_000},
+		{&c.MaxSubscriptions, 200},
+		{&c.MaxQueued, 1000},
+		{&c.MaxQueuedBytes, 4 << 20},
+		{&c.MaxRetained, 100_000},
+		{&c.MaxRetainedOwn, 1000},
+		{&c.MaxRetainedBytes, 8 << 20},
+		{&c.MaxTakeovers, 5},
+		{&c.MaxOwnSessions, 32},
+		{&c.Rate.Messages, defaultMessages},
+		{&c.Rate.Bytes, defaultBytes},
 	} {
 		if *n.field == 0 {
 			*n.field = n.value
@@ -88,8 +99,12 @@ func (c Config) withDefaults() (Config, error) {
 		field *time.Duration
 		value time.Duration
 	}{
-		{&c.ConnectTimeout, 10 * time.Second}, {&c.WriteTimeout, 10 * time.Second}, {&c.MaxSessionExpiry, 7 * 24 * time.Hour}, {&c.OverTime, overTime},
-		{&c.Tick, 50 * time.Millisecond}, {&c.SysInterval, 10 * time.Second},
+		{&c.ConnectTimeout, 10 * time.Second},
+		{&c.WriteTimeout, 10 * time.Second},
+		{&c.MaxSessionExpiry, 7 * 24 * time.Hour},
+		{&c.OverTime, overTime},
+		{&c.Tick, 50 * time.Millisecond},
+		{&c.SysInterval, 10 * time.Second},
 	} {
 		if *d.field == 0 {
 			*d.field = d.value
@@ -262,7 +277,7 @@ func (b *Broker) Addr() net.Addr {
 
 // Addrs returns the address of every listener, in the order tcp, tls, unix.
 func (b *Broker) Addrs() []net.Addr {
-	var all []net.Addr
+	all := make([]net.Addr, 0, len(b.listeners))
 	for _, ln := range b.listeners {
 		all = append(all, ln.Addr())
 	}

@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"errors"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -221,13 +223,13 @@ func (c *conn) claim() bool {
 }
 
 // drain writes until nothing is left. The caller must have claimed. With wait false
-// it returns false when the socket takes no more: then the rest is on its way by a
+// it returns when the socket takes no more: then the rest is on its way by a
 // goroutine of its own.
-func (c *conn) drain(wait bool) bool {
+func (c *conn) drain(wait bool) {
 	for {
 		buf, more := c.take()
 		if !more {
-			return true
+			return
 		}
 		if buf == nil {
 			c.resume()
@@ -237,7 +239,7 @@ func (c *conn) drain(wait bool) bool {
 		if err == nil && n < len(buf.b) {
 			if !wait {
 				c.b.work.start(func() { c.crawl(buf, n) })
-				return false
+				return
 			}
 			err = c.writeSlowly(buf.b[n:])
 		}
@@ -358,10 +360,10 @@ func (w *rawWriter) write(raw syscall.RawConn, p []byte) (int, error) {
 	if err := raw.Write(w.try); err != nil {
 		return 0, err
 	}
-	switch w.err {
-	case nil:
+	switch {
+	case w.err == nil:
 		return w.n, nil
-	case syscall.EAGAIN, syscall.EINTR:
+	case errors.Is(w.err, syscall.EAGAIN), errors.Is(w.err, syscall.EINTR):
 		return 0, nil
 	}
 	return 0, w.err
@@ -399,12 +401,9 @@ type kicks struct {
 }
 
 func (k *kicks) press(s *session) {
-	for _, x := range k.behind {
-		if x == s {
-			return
-		}
+	if !slices.Contains(k.behind, s) {
+		k.behind = append(k.behind, s)
 	}
-	k.behind = append(k.behind, s)
 }
 
 // flush writes to every connection.

@@ -1,6 +1,10 @@
 package broker
 
-import "muster/broker/topic"
+import (
+	"slices"
+
+	"muster/broker/topic"
+)
 
 // entryCost is what a queued message costs beside its bytes, about.
 const entryCost = 200
@@ -122,16 +126,16 @@ func (q *queue) rewind() {
 	var back []entry
 	for q.inflight.len() > 0 {
 		e := q.inflight.pop()
-		switch e.state {
-		case entryReleased:
+		if e.state == entryReleased {
 			stay.push(e)
-		case entrySent:
+		}
+		if e.state == entrySent {
 			e.state, e.dup = entryQueued, true
 			back = append(back, e)
 		}
 	}
-	for i := len(back) - 1; i >= 0; i-- {
-		q.waiting.pushFront(back[i])
+	for _, e := range slices.Backward(back) {
+		q.waiting.pushFront(e)
 	}
 	q.inflight, q.open, q.mixed = stay, stay.len(), true
 	for i := range stay.len() {

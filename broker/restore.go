@@ -133,7 +133,7 @@ func (r *restorer) message(in *recordReader, seq uint64) {
 func (r *restorer) target(in *recordReader, k *stored) {
 	num, n := in.uint(), in.uint()
 	qos, flags := in.byte(), in.byte()
-	var ids []uint32
+	var ids []uint32 //nolint:prealloc // how many is what a record says, which may be wrong
 	for range min(in.uint(), uint64(len(in.b))) {
 		ids = append(ids, uint32(in.uint()))
 	}

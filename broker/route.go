@@ -124,11 +124,8 @@ func (r *route) toTarget(t *topic.Target[*session]) {
 
 // toGroup delivers to one member of a shared subscription: the next that is
 // connected, else the next whose session is kept. It never goes to except.
-func (r *route) toGroup(g *topic.Group[*session], except *session) bool {
+func (r *route) toGroup(g *topic.Group[*session], except *session) {
 	members := g.Members()
-	if len(members) == 0 {
-		return false
-	}
 	start, ok := g.Next(), false
 	for _, online := range []bool{true, false} {
 		for i := range members {
@@ -144,12 +141,11 @@ func (r *route) toGroup(g *topic.Group[*session], except *session) bool {
 				o.ids = []uint32{m.Identifier}
 			}
 			if m.Owner.deliver(r, o) {
-				return true
+				return
 			}
 		}
 	}
 	r.b.metrics.dropped.WithLabelValues("no_member").Inc()
-	return false
 }
 
 // shares says whether a message at name may go to the session as a member of g, and
@@ -248,8 +244,8 @@ func (b *Broker) routeLater(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case x := <-b.later:
-			if b.journal.Full() && b.journal.Room(ctx) != nil {
-				return nil
+			if err := b.journal.Room(ctx); err != nil {
+				return nil //nolint:nilerr // this is how the loop ends
 			}
 			b.routeCopied(x, &k)
 		}

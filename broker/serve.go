@@ -39,12 +39,12 @@ func (b *Broker) serve(nc net.Conn, l *Login) {
 
 // serveListener accepts what a listener lets through.
 func (b *Broker) serveListener(ctx context.Context, ln *listen.Listener) error {
-	return ln.Serve(ctx, func(nc net.Conn, i listen.Info) {
+	return ln.Serve(ctx, func(nc net.Conn, i listen.Info) { //nolint:contextcheck // the listener ends before its connections
 		l := &Login{Listener: string(i.Listener), ServerName: i.ServerName, Certificates: i.Certificates}
 		if i.Peer.IsValid() {
 			l.Peer, l.addr = i.Peer.String(), i.Peer.Addr()
 		}
-		b.serve(nc, l) //nolint:contextcheck // the listener ends before its connections
+		b.serve(nc, l)
 	})
 }
 

@@ -95,6 +95,7 @@ func (s *session) sendOnce(r *route, o *copyOf) bool {
 		out.Topic = c.spellOwn(out.Topic)
 	}
 	switch c.send(&out, r.kicks, true) {
+	case sentOK, sentNever:
 	case sentPressed:
 		s.press(r)
 	case sentFull:
@@ -185,21 +186,19 @@ func (s *session) drop(reason string) {
 	s.b.metrics.dropped.WithLabelValues(reason).Inc()
 }
 
-// acked handles PUBACK and PUBCOMP: the copy has arrived. It says whether there was
-// one.
-func (s *session) acked(id uint16, comp bool, k *kicks) bool {
+// acked handles PUBACK and PUBCOMP: the copy has arrived.
+func (s *session) acked(id uint16, comp bool, k *kicks) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.q == nil {
-		return false
+		return
 	}
 	e := s.q.find(id)
 	if e == nil || comp != (e.qos == 2) || comp && e.state != entryReleased {
-		return false
+		return
 	}
 	s.finish(e)
 	s.pump(k)
-	return true
 }
 
 // got handles PUBREC. With a failure code the copy ends; else PUBREL is due, once

@@ -147,7 +147,7 @@ func (l *Lot) Run(ctx context.Context) error {
 	for {
 		n, err := l.wait(events)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // this is how the loop ends
+			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("wait for sockets: %w", err)

@@ -4,6 +4,7 @@ package park
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"syscall"
@@ -226,7 +227,7 @@ func TestAClosedLotTakesNobody(t *testing.T) {
 	}
 	near, _ := pair(t)
 	ticket, _ := newTicket()
-	if err := l.Park(ticket, raw(t, near)); err != os.ErrClosed {
+	if err := l.Park(ticket, raw(t, near)); !errors.Is(err, os.ErrClosed) {
 		t.Fatalf("parked in a closed lot: %v", err)
 	}
 }

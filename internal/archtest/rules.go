@@ -103,8 +103,8 @@ func beside() []Beside {
 
 func homes() []Home {
 	return []Home{
-		{"github.com/mochi-mqtt/server/v2", []string{"broker"}, "MQTT in and out is one room's"},
-		{"github.com/mochi-mqtt/server/v2/packets", []string{"broker", "sim"}, "the codec also serves the virtual fleet"},
+		{"github.com/mochi-mqtt/server/v2", []string{"broker/hazard"}, "sessions are ours (docs/adr/0006); the hazard tests attack the stock server to prove themselves"},
+		{"github.com/mochi-mqtt/server/v2/packets", []string{"broker/wire", "sim"}, "the codec, behind guards, and for the virtual fleet"},
 		{"github.com/nats-io", []string{"bus"}, "the log, pub/sub and leases can be replaced in one place"},
 		{"github.com/jackc/pgx/v5", []string{"store/postgres"}, "each database has one driver"},
 		{"modernc.org/sqlite", []string{"store/sqlite"}, "each database has one driver"},
