@@ -111,8 +111,11 @@ func (c *conn) leave(err error) {
 func (c *conn) leaveSession(why cause) {
 	b, s := c.b, c.sess
 	w := c.will
-	if why == causeDisconnected || why == causeStopped {
+	if why == causeDisconnected || why == causeStopped || why == causeRights {
 		w = nil
+	}
+	if w != nil {
+		w.rights = c.allowed.Load() // they may have changed since CONNECT
 	}
 	b.flaps.ended(s.key, why == causeTaken, b.clock.Load())
 	var waits *will
