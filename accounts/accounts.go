@@ -27,6 +27,8 @@ type Accounts struct {
 
 	onRights func(affects func(credential string) bool)
 
+	onDeleted func(name string)
+
 	turn   chan struct{} // held by the one change in flight; readers never take it
 	expiry chan struct{} // wakes RunExpiry
 
@@ -47,7 +49,7 @@ type Accounts struct {
 func New(store Store, now func() time.Time, log *slog.Logger) *Accounts {
 	return &Accounts{
 		store: store, now: now, log: log, ended: func(string) {},
-		onRights: func(func(string) bool) {},
+		onRights: func(func(string) bool) {}, onDeleted: func(string) {},
 		turn:     make(chan struct{}, 1),
 		expiry:   make(chan struct{}, 1),
 		keys:     map[[32]byte]APIKey{},
@@ -72,6 +74,11 @@ func (a *Accounts) OnEnded(fn func(principal string)) { a.ended = fn }
 // called without a lock held, after the change can be seen, and must not keep
 // affects. Call OnRights once, before Load.
 func (a *Accounts) OnRights(fn func(affects func(credential string) bool)) { a.onRights = fn }
+
+// OnServiceDeleted has fn called with the name of a service account that was deleted,
+// so that what others keep in its name does not pass to the next of that name. Call
+// it once, before Load.
+func (a *Accounts) OnServiceDeleted(fn func(name string)) { a.onDeleted = fn }
 
 // Load reads all accounts into memory. Call it once, before anything else.
 func (a *Accounts) Load(ctx context.Context) error {

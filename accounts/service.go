@@ -210,11 +210,13 @@ func (a *Accounts) updateService(ctx context.Context, id string, c ServiceChange
 // DeleteServiceAccount deletes a service account, whose connections are reported to
 // OnRights, or returns NotFound.
 func (a *Accounts) DeleteServiceAccount(ctx context.Context, id string) error {
+	var name string
 	err := a.change(ctx, func(ctx context.Context) error {
 		s, err := a.ServiceAccount(id)
 		if err != nil {
 			return err
 		}
+		name = s.Name
 		if err := a.store.DeleteServiceAccount(ctx, id); err != nil {
 			return fmt.Errorf("delete service account: %w", err)
 		}
@@ -226,6 +228,7 @@ func (a *Accounts) DeleteServiceAccount(ctx context.Context, id string) error {
 		return nil
 	})
 	if err == nil {
+		a.onDeleted(name)
 		a.onRights(func(credential string) bool { return credential == id })
 	}
 	return err

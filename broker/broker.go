@@ -114,8 +114,8 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	switch {
-	case c.MaxPacket < 1024 || c.MaxPacket > 256<<20:
-		return c, muster.Errorf(muster.Invalid, "the largest MQTT packet must have 1 KiB to 256 MiB")
+	case c.MaxPacket < 1024 || c.MaxPacket > journal.MaxRecord/2:
+		return c, muster.Errorf(muster.Invalid, "the largest MQTT packet must have 1 KiB to 512 KiB")
 	case c.Window > 65535:
 		return c, muster.Errorf(muster.Invalid, "the window must be 1 to 65535 messages")
 	case c.Now == nil || c.Logger == nil || c.Metrics == nil || c.Log == nil:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/broker/wire"
 )
 
 // Client describes one session and its connection, for operators.
@@ -149,6 +150,32 @@ func (b *Broker) KickClient(device muster.DeviceID, account, clientID, reason st
 		return muster.Errorf(muster.NotFound, "no such client is connected")
 	}
 	return nil
+}
+
+// Forget ends every session of a device, or of an account, for good: its connections,
+// subscriptions and queues, and clears what it has retained. It is for owners that
+// were deleted. Before Start it does nothing.
+func (b *Broker) Forget(device muster.DeviceID, account string) {
+	if !b.running() {
+		return
+	}
+	owner := ownerOf(device, account)
+	for s := range b.sessions.of(owner) {
+		s.mu.Lock()
+		if s.ended {
+			s.mu.Unlock()
+			continue
+		}
+		c := s.conn
+		s.will = nil
+		after := s.end()
+		s.mu.Unlock()
+		if c != nil {
+			_ = c.bye(wire.CodeNotAuthorized, "the device or account was deleted", causeRights)
+		}
+		after()
+	}
+	b.retained.forget(owner)
 }
 
 // DeviceDropped returns how many messages the sessions of a device have lost.

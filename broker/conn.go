@@ -55,6 +55,7 @@ type conn struct {
 	why      atomic.Pointer[cause]
 	closed   atomic.Bool
 	known    atomic.Bool // CONNECT was accepted
+	busy     atomic.Bool // the reader handles what came, or waits with it: what else came is not read
 	alarm    *alarm
 	heard    atomic.Int64 // when bytes came last, unix milliseconds
 	since    int64        // when the connection came
@@ -92,6 +93,7 @@ type conn struct {
 	aliasOf uint16            // how many the client takes
 	stats   connStats
 
+	open      atomic.Int32 // QoS 2 messages of this connection whose PUBREL has not come
 	recording atomic.Int32 // QoS 2 ids that are being written down
 	sample    *sample
 }
@@ -175,7 +177,10 @@ func (c *conn) readOnce(sc *scratch) (more bool, err error) {
 		c.in = append(c.in, data...)
 		data = c.in
 	}
+	c.busy.Store(true)
 	rest, err := c.consume(sc, data)
+	c.busy.Store(false)
+	c.heard.Store(c.b.clock.Load())
 	if err != nil {
 		return false, err
 	}
@@ -235,7 +240,7 @@ func (c *conn) consume(sc *scratch, data []byte) ([]byte, error) {
 		if n == 0 {
 			break
 		}
-		if wait := c.rate.take(c.b, c.rateOf(), head, n); wait > 0 {
+		if wait := c.rate.take(c.b, c.rateOf(), head, n, c.stateSize(head)); wait > 0 {
 			if err := c.slowDown(sc, wait); err != nil {
 				return nil, err
 			}
@@ -309,8 +314,7 @@ func (c *conn) handleRare(sc *scratch, kind byte, body []byte) error {
 		if err != nil {
 			return c.protest(err)
 		}
-		c.unsubscribe(sc, p)
-		return nil
+		return c.unsubscribe(sc, p)
 	case wire.Disconnect:
 		p, err := sc.dec.Disconnect(body, c.dialect.Version)
 		if err != nil {
@@ -333,7 +337,7 @@ func (c *conn) protest(err error) error {
 
 // disconnect handles the client's DISCONNECT.
 func (c *conn) disconnect(p *wire.DisconnectPacket) error {
-	if p.HasExpiry && !c.sess.changeExpiry(p.SessionExpiry) {
+	if p.HasExpiry && !c.sess.changeExpiry(c, p.SessionExpiry) {
 		return c.bye(wire.CodeProtocolError, "a session expiry after none was asked for", causeProtocol)
 	}
 	if p.Code == wire.CodeDisconnectWithWill {

@@ -101,7 +101,7 @@ func (b *Broker) unhold(k *stored) {
 // release gives up one share of a message. The last one ends its record.
 func (k *stored) release(b *Broker) {
 	if k.left.Add(-1) == 0 {
-		b.journal.Write(appendNothing(nil), nil, []*journal.Item{&k.item}, nil)
+		b.journal.Write(nothing(), nil, []*journal.Item{&k.item}, nil)
 	}
 }
 

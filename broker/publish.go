@@ -154,9 +154,11 @@ func (c *conn) relay(sc *scratch, p *wire.PublishPacket, name string) error {
 }
 
 // journalRoom waits while the journal is full and the message needs it. It says
-// false when the connection ends meanwhile.
+// false when the connection ends meanwhile. A message that clears a retained one
+// makes room, and does not wait.
 func (c *conn) journalRoom(sc *scratch, p *wire.PublishPacket, name string) bool {
-	if !c.b.journal.Full() || !p.Retain && (p.QoS == 0 || !c.reachesKept(name)) {
+	clears := p.Retain && len(p.Payload) == 0
+	if !c.b.journal.Full() || clears || !p.Retain && (p.QoS == 0 || !c.reachesKept(name)) {
 		return true
 	}
 	sc.kicks.flush(c.b)

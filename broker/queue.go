@@ -36,6 +36,7 @@ type entry struct {
 	retain bool
 	me     bool // goes out spelled devices/me/...
 	dup    bool // has been sent before
+	stored bool // a retained message, sent because of a SUBSCRIBE: beside the bounds of the queue
 	// durable says, of a released message, that it is written down: PUBREL may leave.
 	durable bool
 }
@@ -48,7 +49,8 @@ type queue struct {
 	waiting  deque[entry]
 	inflight deque[entry]
 	open     int    // of inflight, those not done
-	bytes    int    // of all messages
+	bytes    int    // of all messages but stored ones, which others keep
+	shown    int    // of waiting, stored ones
 	low      uint64 // no n of inflight is below it
 	mixed    bool   // inflight is not in order of n: it began with messages that were released before a reconnect
 }
@@ -56,14 +58,30 @@ type queue struct {
 func (q *queue) len() int { return q.waiting.len() + q.open }
 
 func (q *queue) push(e entry) {
-	q.bytes += e.m.size()
+	q.count(&e, 1)
 	q.waiting.push(e)
+	q.wait(&e, 1)
+}
+
+// count takes an entry into the queue's bytes, or out of them.
+func (q *queue) count(e *entry, n int) {
+	if !e.stored {
+		q.bytes += n * e.m.size()
+	}
+}
+
+// wait takes an entry into what waits, or out of it.
+func (q *queue) wait(e *entry, n int) {
+	if e.stored {
+		q.shown += n
+	}
 }
 
 // dropOldest takes the oldest message out that has not been sent.
 func (q *queue) dropOldest() entry {
 	e := q.waiting.pop()
-	q.bytes -= e.m.size()
+	q.wait(&e, -1)
+	q.count(&e, -1)
 	return e
 }
 
@@ -84,6 +102,7 @@ func (q *queue) maySend(window int) bool {
 // next moves the first waiting message to those in flight.
 func (q *queue) next() *entry {
 	e := q.waiting.pop()
+	q.wait(&e, -1)
 	e.state = entrySent
 	if q.inflight.len() == 0 {
 		q.low, q.mixed = e.n, false
@@ -107,7 +126,7 @@ func (q *queue) find(id uint16) *entry {
 
 // finish ends a message in flight.
 func (q *queue) finish(e *entry) {
-	q.bytes -= e.m.size()
+	q.count(e, -1)
 	e.state = entryDone
 	e.m, e.target = nil, nil
 	q.open--
@@ -136,6 +155,7 @@ func (q *queue) rewind() {
 	}
 	for _, e := range slices.Backward(back) {
 		q.waiting.pushFront(e)
+		q.wait(&e, 1)
 	}
 	q.inflight, q.open, q.mixed = stay, stay.len(), true
 	for i := range stay.len() {
@@ -150,7 +170,8 @@ func (q *queue) takeIf(want func(*entry) bool) (taken []entry) {
 	for range q.waiting.len() {
 		e := q.waiting.pop()
 		if want(&e) {
-			q.bytes -= e.m.size()
+			q.wait(&e, -1)
+			q.count(&e, -1)
 			taken = append(taken, e)
 			continue
 		}

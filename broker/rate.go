@@ -23,9 +23,13 @@ type bucket struct {
 }
 
 // take takes a packet out and returns how long the client must wait before the next
-// one is handled.
-func (r *bucket) take(b *Broker, rate Rate, head byte, size int) time.Duration {
-	if head>>4 != wire.Publish {
+// one is handled. state is the size of the session's record.
+func (r *bucket) take(b *Broker, rate Rate, head byte, size, state int) time.Duration {
+	switch head >> 4 {
+	case wire.Publish:
+	case wire.Subscribe, wire.Unsubscribe:
+		size += state // the session's record is written anew
+	default:
 		return 0
 	}
 	now := b.clock.Load()
@@ -51,6 +55,18 @@ func (r *bucket) take(b *Broker, rate Rate, head byte, size int) time.Duration {
 	}
 	wait := max(-r.messages/m, -r.bytes/n)
 	return min(max(time.Duration(wait*float64(time.Second)), b.cfg.Tick), slowest)
+}
+
+// stateSize is about how large the record of the client's session is, in bytes.
+func (c *conn) stateSize(head byte) int {
+	if k := head >> 4; c.sess == nil || k != wire.Subscribe && k != wire.Unsubscribe {
+		return 0
+	}
+	n := 0
+	for _, x := range c.sess.state.Load().subs {
+		n += len(x.filter) + len(x.group) + 8
+	}
+	return n
 }
 
 // rateOf returns the client's rate.

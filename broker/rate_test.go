@@ -18,7 +18,7 @@ func TestARateLetsItsBurstAndThenItsRateThrough(t *testing.T) {
 		b.clock.Store(1_000_000)
 		passed, seconds := 0, rapid.IntRange(1, 60).Draw(t, "seconds")
 		for end := b.clock.Load() + int64(seconds)*1000; b.clock.Load() < end; {
-			wait := r.take(b, rate, 0x30, size)
+			wait := r.take(b, rate, 0x30, size, 0)
 			passed++
 			if wait < 0 || wait > slowest {
 				t.Fatalf("wait %v", wait)
@@ -36,13 +36,13 @@ func TestARateLetsItsBurstAndThenItsRateThrough(t *testing.T) {
 	})
 }
 
-func TestOnlyPublishCountsForTheRate(t *testing.T) {
+func TestOnlyPublishAndSubscribeCountForTheRate(t *testing.T) {
 	b := new(Broker)
 	b.clock.Store(1)
 	var r bucket
 	for kind := range byte(16) {
 		for range 10 {
-			if wait := r.take(b, Rate{Messages: 1, Bytes: 1}, kind<<4, 1000); kind != 3 && wait != 0 {
+			if wait := r.take(b, Rate{Messages: 1, Bytes: 1}, kind<<4, 1000, 0); kind != 3 && kind != 8 && kind != 10 && wait != 0 {
 				t.Errorf("packet type %d waits %v", kind, wait)
 			}
 		}

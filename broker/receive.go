@@ -22,7 +22,7 @@ const (
 // (MQTT 5, section 4.3.3), so that none is taken in twice. It belongs to a session
 // and outlives its connections. It holds at most limit ids.
 type received struct {
-	limit int
+	limit int    // twice the window: PUBRELs that the last connection lost do not count against this one's Receive Maximum
 	num   uint64 // of the session, when it is kept
 
 	mu  sync.Mutex
@@ -38,29 +38,22 @@ type receipt struct {
 	to    *conn // who gets the PUBREC: the connection that sent the PUBLISH last
 }
 
-// bound sets how many ids a client may have: those that MQTT 5 allows it by the
-// Receive Maximum, and some more without one.
-func (r *received) bound(version byte, window int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.limit = window
-	if version < v5 {
-		r.limit = 2 * window
-	}
-}
-
 // arrive notes a PUBLISH from c and says what is known of its id.
 func (r *received) arrive(id uint16, c *conn) stage {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if x, ok := r.ids[id]; ok {
+		if x.to != c && x.stage != stageFreed {
+			c.open.Add(1)
+		}
 		x.to = c
 		return x.stage
 	}
-	if len(r.ids) >= r.limit {
+	if len(r.ids) >= r.limit || c.dialect.Version >= v5 && int(c.open.Load()) >= c.b.cfg.Window {
 		return stageFull
 	}
 	r.put(id).to = c
+	c.open.Add(1)
 	return stageNew
 }
 
@@ -99,6 +92,7 @@ func (r *received) settle(id uint16, kept bool) (to *conn, write bool) {
 	}
 	if !kept {
 		delete(r.ids, id)
+		x.to.open.Add(-1)
 		return x.to, false
 	}
 	if r.num != 0 && !x.saved {
@@ -126,6 +120,9 @@ func (r *received) free(id uint16) (x *receipt, again bool) {
 	}
 	again = x.stage == stageFreed
 	x.stage = stageFreed
+	if !again && x.to != nil {
+		x.to.open.Add(-1)
+	}
 	return x, again
 }
 

@@ -39,7 +39,7 @@ func appendText[T ~string | ~[]byte](b []byte, s T) []byte {
 	return append(b, s...)
 }
 
-func appendNothing(b []byte) []byte { return append(b, recordNothing) }
+func nothing() []byte { return []byte{recordNothing} }
 
 // AppendRecord implements journal.Encoder. It reads only what never changes, and
 // the state, which is replaced as a whole.

@@ -174,7 +174,7 @@ func records(t testing.TB) [][]byte {
 	k := &stored{num: 4, m: m}
 	k.targets = []*target{{of: k, s: s, n: 5, qos: 2, ids: []uint32{9}}}
 	return [][]byte{
-		appendNothing(nil), s.AppendRecord(nil), k.AppendRecord(nil), appendReleased(nil, 3, 5), appendDone(nil, 3, 5),
+		nothing(), s.AppendRecord(nil), k.AppendRecord(nil), appendReleased(nil, 3, 5), appendDone(nil, 3, 5),
 		appendPair(nil, &receipt{num: 3, id: 1}, k), (&receipt{num: 3, id: 2}).AppendRecord(nil), appendFreed(nil, 3, 1),
 		(&retained{by: "x", m: m}).AppendRecord(nil), appendCleared(nil, "a/b"), appendEnded(nil, 3),
 	}

@@ -27,7 +27,14 @@ type retainedSet struct {
 	mu    sync.Mutex // held over a change of the tree and its record, so that both have one order
 	owned map[string]quota
 	swept int64 // when what had expired was cleared last
+	bytes int   // of all
 }
+
+// maxRetainedAll is how many bytes all retained messages may take, a part of the log.
+const maxRetainedAll = 256 << 20
+
+// quotaKey is the owner in a session's key: a quota is a device's or an account's.
+func quotaKey(by string) string { return by[:max(strings.LastIndexByte(by, 0), 0)] }
 
 type quota struct{ topics, bytes int }
 
@@ -76,6 +83,25 @@ func (s *retainedSet) clear(name string, done func(error)) bool {
 	return true
 }
 
+// forget clears what an owner's clients have retained.
+func (s *retainedSet) forget(owner string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, has := s.owned[owner]; !has {
+		return
+	}
+	var names []string
+	s.tree.Each(func(name string, x *retained) bool {
+		if quotaKey(x.by) == owner {
+			names = append(names, name)
+		}
+		return true
+	})
+	for _, name := range names {
+		s.clear(name, nil)
+	}
+}
+
 // sweep clears the messages that have expired, at most once a second. It says whether
 // there were any.
 func (s *retainedSet) sweep() bool {
@@ -99,11 +125,11 @@ func (s *retainedSet) sweep() bool {
 
 func (s *retainedSet) mayKeep(by string, m *message, old *retained, had bool) bool {
 	cfg := &s.b.cfg
-	if !had && s.tree.Len() >= cfg.MaxRetained {
+	if !had && s.tree.Len() >= cfg.MaxRetained || s.bytes+m.size() > maxRetainedAll {
 		return false
 	}
-	q := s.owned[by]
-	if had && old.by == by {
+	q := s.owned[quotaKey(by)]
+	if had && quotaKey(old.by) == quotaKey(by) {
 		q.topics--
 		q.bytes -= old.m.size()
 	}
@@ -111,14 +137,16 @@ func (s *retainedSet) mayKeep(by string, m *message, old *retained, had bool) bo
 }
 
 func (s *retainedSet) charge(x *retained, n int) {
-	q := s.owned[x.by]
+	s.bytes += n * x.m.size()
+	key := quotaKey(x.by)
+	q := s.owned[key]
 	q.topics += n
 	q.bytes += n * x.m.size()
 	if q.topics <= 0 {
-		delete(s.owned, x.by)
+		delete(s.owned, key)
 		return
 	}
-	s.owned[x.by] = q
+	s.owned[key] = q
 }
 
 // show puts one of the server's own values in.
@@ -171,10 +199,31 @@ func (s *session) show(k *kicks, filter string, x *subscription) {
 		if x.Identifier > 0 {
 			o.ids = []uint32{x.Identifier}
 		}
+		if o.qos == 0 {
+			s.catchUp(k)
+		}
 		r := route{b: s.b, m: v.m, kicks: k, now: now}
 		s.deliver(&r, o)
 		if r.kept != nil {
 			s.b.commit(r.kept, nil, nil)
 		}
+	}
+}
+
+// catchUp waits for a client that is shown more than it has read. It is for the
+// client's own reader.
+func (s *session) catchUp(k *kicks) {
+	s.mu.Lock()
+	c := s.conn
+	s.mu.Unlock()
+	if c == nil || k == nil {
+		return
+	}
+	c.mu.Lock()
+	behind := c.backlog() > pressOut
+	c.mu.Unlock()
+	if behind {
+		k.flush(s.b)
+		c.flushed(s.b.cfg.WriteTimeout)
 	}
 }

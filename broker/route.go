@@ -23,6 +23,8 @@ type route struct {
 // run delivers and retains the message. It says whether done will be told when what
 // was queued for kept sessions, and retained, is durable; else nothing was.
 func (r *route) run(c *conn, done func(error)) bool {
+	// Retained first: who subscribes meanwhile then finds it here or there.
+	kept := r.m.retain && r.b.retained.keep(r.m, nil)
 	r.toDevice()
 	var hit *topic.Result[*session]
 	if c != nil {
@@ -36,31 +38,21 @@ func (r *route) run(c *conn, done func(error)) bool {
 	for _, g := range hit.Shared {
 		r.toGroup(g, nil)
 	}
-	return r.commit(done)
+	return r.commit(kept, done)
 }
 
 // commit has written down what was queued for kept sessions and retained.
-func (r *route) commit(done func(error)) bool {
+func (r *route) commit(kept bool, done func(error)) bool {
 	var in *receipt
 	if r.in != nil && r.kept != nil {
 		in = r.in.save(r.id)
 	}
-	if !r.m.retain {
-		if r.kept != nil {
-			r.b.commit(r.kept, in, done)
-		}
-		return r.kept != nil
-	}
 	if r.kept != nil {
-		r.b.commit(r.kept, in, nil)
+		r.b.commit(r.kept, in, done)
+	} else if kept && done != nil {
+		r.b.journal.Write(nothing(), nil, nil, done) // answers are in order
 	}
-	if r.b.retained.keep(r.m, done) {
-		return true
-	}
-	if r.kept != nil && done != nil { // the retained message changed nothing
-		r.b.journal.Write(appendNothing(nil), nil, nil, done)
-	}
-	return r.kept != nil
+	return r.kept != nil || kept
 }
 
 // match returns the subscriptions to name in the general index, remembering the

@@ -113,12 +113,12 @@ func (s *session) enqueue(r *route, o *copyOf) {
 		s.q = new(queue)
 	}
 	cfg, size := &s.b.cfg, r.m.size()
-	for s.q.waiting.len() > 0 && (s.q.waiting.len() >= cfg.MaxQueued || s.q.bytes+size > cfg.MaxQueuedBytes) {
+	for !o.stored && s.q.waiting.len() > s.q.shown && (s.q.waiting.len()-s.q.shown >= cfg.MaxQueued || s.q.bytes+size > cfg.MaxQueuedBytes) {
 		s.forget(s.q.dropOldest())
 		s.drop("queue")
 	}
 	r.m.own()
-	e := entry{m: r.m, group: o.group, ids: o.ids, n: s.next, qos: o.qos, retain: o.retain, me: o.me}
+	e := entry{m: r.m, group: o.group, ids: o.ids, n: s.next, qos: o.qos, retain: o.retain, me: o.me, stored: o.stored}
 	s.next++
 	if s.kept {
 		e.target = r.remember(s, &e)
@@ -127,7 +127,7 @@ func (s *session) enqueue(r *route, o *copyOf) {
 		}
 	}
 	s.q.push(e)
-	if s.q.waiting.len() > cfg.MaxQueued/2 {
+	if !o.stored && s.q.waiting.len()-s.q.shown > cfg.MaxQueued/2 {
 		s.press(r)
 	}
 }

@@ -205,7 +205,7 @@ func (b *Broker) newSession(device muster.DeviceID, account, clientID string) *s
 	s := &session{b: b, clientID: clientID, device: device, account: account, key: sessionKey(device, account, clientID)}
 	s.item.Owner = s
 	s.state.Store(&sessionState{})
-	s.received = new(received)
+	s.received = &received{limit: 2 * b.cfg.Window}
 	return s
 }
 
@@ -251,7 +251,6 @@ func (s *session) resume(c *conn, present bool, expiry time.Duration, greet func
 		s.kept, s.num = true, s.b.lastSession.Add(1)
 		s.received.num = s.num
 	}
-	s.received.bound(c.dialect.Version, s.b.cfg.Window)
 	c.mu.Lock()
 	c.sess = s
 	c.mu.Unlock()
@@ -424,7 +423,7 @@ func (s *session) giveUp() (drop []*journal.Item, shared []entry) {
 				drop = append(drop, &t.of.item)
 			}
 			e.target = nil
-			if e.group != nil && (e.qos == 1 || !e.dup) {
+			if e.group != nil && (e.qos == 1 || !e.dup && e.state != entryReleased) {
 				shared = append(shared, e)
 			}
 		}
@@ -434,9 +433,12 @@ func (s *session) giveUp() (drop []*journal.Item, shared []entry) {
 
 // changeExpiry sets how long the session outlives this connection, in seconds. It
 // says false when that is not allowed (MQTT 5, 3.14.2.2.2).
-func (s *session) changeExpiry(seconds uint32) bool {
+func (s *session) changeExpiry(c *conn, seconds uint32) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.conn != c {
+		return true // another connection has it by now
+	}
 	st := *s.state.Load()
 	if st.expiry == 0 {
 		return seconds == 0

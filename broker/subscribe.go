@@ -14,6 +14,10 @@ const maxFilters = 256
 // subscribe handles a SUBSCRIBE. SUBACK leaves when the subscriptions of a kept
 // session are durable; retained messages may come before it.
 func (c *conn) subscribe(sc *scratch, p *wire.SubscribePacket) error {
+	if err := c.roomForState(sc); err != nil {
+		return err
+	}
+	asked := c.allowed.Load()
 	codes := make([]byte, len(p.Subs))
 	var made []subscription
 	reason := ""
@@ -34,6 +38,11 @@ func (c *conn) subscribe(sc *scratch, p *wire.SubscribePacket) error {
 	})
 	if !ok {
 		return errGone
+	}
+	if c.allowed.Load() != asked { // changed meanwhile, when these were not there to be looked at
+		if err := c.recheck(); err != nil {
+			return err
+		}
 	}
 	for i := range made {
 		x := &made[i]
@@ -119,6 +128,10 @@ func (s *session) addSubscriptions(c *conn, made []subscription, done func(error
 		s.enter(x)
 	}
 	st.subs = slices.Clip(st.subs)
+	if s.kept && slices.Equal(st.subs, s.state.Load().subs) { // nothing to write down but what may be on its way
+		s.b.journal.Write(nothing(), nil, nil, done)
+		return fresh, true
+	}
 	s.setState(&st, done)
 	return fresh, true
 }
@@ -138,7 +151,10 @@ func (s *session) leave(x *subscription) {
 }
 
 // unsubscribe handles an UNSUBSCRIBE.
-func (c *conn) unsubscribe(_ *scratch, p *wire.UnsubscribePacket) {
+func (c *conn) unsubscribe(sc *scratch, p *wire.UnsubscribePacket) error {
+	if err := c.roomForState(sc); err != nil {
+		return err
+	}
 	codes := make([]byte, len(p.Filters))
 	var gone []subscription
 	for i, f := range p.Filters {
@@ -159,6 +175,19 @@ func (c *conn) unsubscribe(_ *scratch, p *wire.UnsubscribePacket) {
 			c.add(nil, func(b []byte) []byte { return d.AppendUnsuback(b, id, codes) })
 		}
 	})
+	return nil
+}
+
+// roomForState waits until a session's record, which may be 200 KiB, can be written.
+func (c *conn) roomForState(sc *scratch) error {
+	if !c.b.journal.Full() {
+		return nil
+	}
+	sc.kicks.flush(c.b)
+	if c.b.journal.Room(life{c}) != nil {
+		return errGone
+	}
+	return nil
 }
 
 // removeSubscriptions ends subscriptions. done is told when that is durable.

@@ -137,6 +137,9 @@ func (c *conn) tick(now int64) (next int64) {
 		return 0
 	}
 	due := c.heard.Load() + (c.keepalive + c.keepalive/2).Milliseconds()
+	if c.busy.Load() {
+		return now + (c.keepalive + c.keepalive/2).Milliseconds()
+	}
 	if now < due {
 		return due
 	}

@@ -34,7 +34,12 @@ func newWill(w *wire.Will, s *session, r *rights) *will {
 
 // publishWill treats a will as a message that its client publishes now.
 func (b *Broker) publishWill(w *will) {
-	dst := w.rights.publish(w.m.topic)
+	who, err := b.auth.Refresh(w.rights.who)
+	if err != nil {
+		b.refused(w.rights, w.m.topic, w.m.payload, "last will: the credential is not valid any more")
+		return
+	}
+	dst := newRights(who, b.auth.Parent).publish(w.m.topic)
 	if dst.place == placeNone {
 		b.refused(w.rights, w.m.topic, w.m.payload, "last will: "+dst.why)
 		return

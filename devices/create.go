@@ -220,6 +220,7 @@ func (r *Registry) Delete(ctx context.Context, id muster.DeviceID) error {
 	if err != nil {
 		return err
 	}
+	r.deleted(id)
 	r.onRights(func(d muster.DeviceID, _ string) bool { return d == id || parent != "" && d == parent })
 	r.watch.changed(append([]muster.DeviceID{id}, children...))
 	return nil

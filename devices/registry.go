@@ -28,6 +28,9 @@ type Options struct {
 	// change is about a connection of device that came in by credential. It is called
 	// without a lock held, after the change can be seen, and must not keep affects.
 	OnRights func(affects func(device muster.DeviceID, credential string) bool)
+	// OnDeleted is called after a device was deleted, before OnRights, so that what
+	// others keep in its name does not pass to the next device with its id.
+	OnDeleted func(muster.DeviceID)
 	// LastSeen returns when a device's last packet arrived, 0 if it is not known.
 	// It is asked at every flush and read of presence and must be quick.
 	LastSeen func(muster.DeviceID) muster.Micros
@@ -41,6 +44,7 @@ type Registry struct {
 	now      func() time.Time
 	log      *slog.Logger
 	onRights func(affects func(muster.DeviceID, string) bool)
+	deleted  func(muster.DeviceID)
 	lastSeen func(muster.DeviceID) muster.Micros
 
 	turn chan struct{} // held by the one change in flight; readers never take it
@@ -67,7 +71,7 @@ type entry struct {
 // all that is recorded.
 func NewRegistry(store Store, now func() time.Time, log *slog.Logger, o Options) *Registry {
 	r := &Registry{
-		store: store, now: now, log: log, onRights: o.OnRights, lastSeen: o.LastSeen,
+		store: store, now: now, log: log, onRights: o.OnRights, deleted: o.OnDeleted, lastSeen: o.LastSeen,
 		turn:     make(chan struct{}, 1),
 		byID:     map[muster.DeviceID]*entry{},
 		profiles: map[string]*profile{DefaultProfile: {Profile: Profile{Name: DefaultProfile}}},
@@ -75,6 +79,9 @@ func NewRegistry(store Store, now func() time.Time, log *slog.Logger, o Options)
 	}
 	if r.onRights == nil {
 		r.onRights = func(func(muster.DeviceID, string) bool) {}
+	}
+	if r.deleted == nil {
+		r.deleted = func(muster.DeviceID) {}
 	}
 	if r.lastSeen == nil {
 		r.lastSeen = func(muster.DeviceID) muster.Micros { return 0 }

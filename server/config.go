@@ -40,7 +40,7 @@ type Config struct {
 const (
 	minLog    = 1 << 20
 	minPacket = 1 << 10
-	maxPacket = 256 << 20
+	maxPacket = 512 << 10
 )
 
 // check refuses a Config that cannot work, before anything is opened.
@@ -48,7 +48,7 @@ func (c *Config) check() error {
 	switch {
 	case c.LogMaxBytes < minLog:
 		return muster.Errorf(muster.Invalid, "log-max-bytes %d is less than %d", c.LogMaxBytes, minLog)
-	case c.MaxPacket < minPacket || c.MaxPacket >= maxPacket:
+	case c.MaxPacket < minPacket || c.MaxPacket > maxPacket:
 		return muster.Errorf(muster.Invalid, "max-packet %d is not between %d and %d", c.MaxPacket, minPacket, maxPacket)
 	}
 	if _, err := c.publicURL(); err != nil {

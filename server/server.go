@@ -93,9 +93,11 @@ func (s *Server) build(ctx context.Context) (err error) {
 	s.accounts = accounts.New(s.stores.control, cfg.Now, cfg.Logger)
 	s.accounts.OnEnded(func(principal string) { s.live.Revoke(principal) })
 	s.accounts.OnRights(s.recheckAccounts)
+	s.accounts.OnServiceDeleted(func(name string) { s.broker.Forget("", name) }) //nolint:contextcheck // wills take their own time
 	s.registry = devices.NewRegistry(s.stores.control, cfg.Now, cfg.Logger, devices.Options{
-		OnRights: s.recheckDevices,
-		LastSeen: func(id muster.DeviceID) muster.Micros { return s.ingest.LastArrival(id) },
+		OnRights:  s.recheckDevices,
+		OnDeleted: func(id muster.DeviceID) { s.broker.Forget(id, "") }, //nolint:contextcheck // wills take their own time
+		LastSeen:  func(id muster.DeviceID) muster.Micros { return s.ingest.LastArrival(id) },
 	})
 	s.ingest = ingest.New(ingest.Config{
 		Log: log, Store: s.stores.telemetry, Latest: s.stores.telemetry, Level: cfg.AckLevel, Now: cfg.Now,

@@ -37,7 +37,7 @@ type serveCmd struct {
 	PublicURL   string          `name:"public-url" help:"How browsers reach the dashboard, for links." placeholder:"URL"`
 	Ack         string          `default:"durable" enum:"received,durable,stored" help:"When a message is acknowledged: received (in memory), durable (fsynced), stored (in the database)."`
 	LogMaxBytes int64           `name:"log-max-bytes" default:"4294967296" help:"Bound of the durable log, in bytes."`
-	MaxPacket   int             `name:"max-packet" default:"262144" help:"Largest MQTT packet, in bytes."`
+	MaxPacket   int             `name:"max-packet" default:"262144" help:"Largest MQTT packet, in bytes; at most 524288."`
 	AdminKey    string          `name:"admin-key" env:"MUSTER_ADMIN_KEY" help:"An admin API key, mst_ and at least 20 characters. Better given by environment." placeholder:"KEY"`
 	Demo        bool            `help:"Add a small, labelled, simulated fleet."`
 	LogLevel    string          `name:"log-level" default:"info" enum:"debug,info,warn,error" help:"Least level of log lines."`
