@@ -154,17 +154,19 @@ func (c *churn) run(ctx context.Context, lasts time.Duration) {
 func (c *churn) clean(t *testing.T) {
 	t.Helper()
 	for i := range churnIDs {
-		w, err := dialWire(t.Context(), c.m.mqtt, 4)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.connect(churnID(i), c.m.key, false); err != nil {
-			t.Fatalf("clean session of %s: %v", churnID(i), err)
-		}
-		if _, err := w.Write([]byte{disconnectPacket, 0}); err != nil {
-			t.Fatal(err)
-		}
-		w.Close()
+		// An id that was fought over a moment ago has to wait up to 30 s.
+		await(t, "a clean session of "+churnID(i), settleLimit, func() bool {
+			w, err := dialWire(t.Context(), c.m.mqtt, 4)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.Close()
+			if _, err := w.connect(churnID(i), c.m.key, false); err != nil {
+				return false
+			}
+			_, err = w.Write([]byte{disconnectPacket, 0})
+			return err == nil
+		})
 	}
 }
 
