@@ -137,6 +137,7 @@ type Broker struct {
 	lot      *park.Lot // nil where sockets cannot be parked
 
 	clock    atomic.Int64 // unix milliseconds, a tick old at most
+	tight    atomic.Bool  // the log of sessions is more than half full of what is still wanted
 	wheel    *wheel
 	conns    *registry
 	sessions *sessions

@@ -112,8 +112,9 @@ func (s *session) enqueue(r *route, o *copyOf) {
 	if s.q == nil {
 		s.q = new(queue)
 	}
-	cfg, size := &s.b.cfg, r.m.size()
-	for !o.stored && s.q.waiting.len() > s.q.shown && (s.q.waiting.len()-s.q.shown >= cfg.MaxQueued || s.q.bytes+size > cfg.MaxQueuedBytes) {
+	size := r.m.size()
+	messages, bytes := s.bounds()
+	for !o.stored && s.q.waiting.len() > s.q.shown && (s.q.waiting.len()-s.q.shown >= messages || s.q.bytes+size > bytes) {
 		s.forget(s.q.dropOldest())
 		s.drop("queue")
 	}
@@ -127,9 +128,23 @@ func (s *session) enqueue(r *route, o *copyOf) {
 		}
 	}
 	s.q.push(e)
-	if !o.stored && s.q.waiting.len()-s.q.shown > cfg.MaxQueued/2 {
+	if !o.stored && s.q.waiting.len()-s.q.shown > messages/2 {
 		s.press(r)
 	}
+}
+
+// tightBy is how much smaller the queues of kept sessions are while the log of
+// sessions is more than half full of what is still wanted: then the oldest messages
+// of many absent clients give way, before everybody has to wait for room.
+const tightBy = 16
+
+// bounds are how many messages may wait, and their bytes.
+func (s *session) bounds() (messages, bytes int) {
+	messages, bytes = s.b.cfg.MaxQueued, s.b.cfg.MaxQueuedBytes
+	if s.kept && s.b.tight.Load() {
+		messages, bytes = max(messages/tightBy, 1), bytes/tightBy
+	}
+	return messages, bytes
 }
 
 // pump sends what the client's window has room for.

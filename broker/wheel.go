@@ -116,6 +116,8 @@ func (b *Broker) runWheel(ctx context.Context) error {
 			now := b.began.Add(b.cfg.Now().Sub(b.began)).UnixMilli()
 			b.clock.Store(now)
 			b.wheel.advance(now)
+			j := b.journal.Stats()
+			b.tight.Store(j.LogMaxBytes > 0 && j.LiveBytes > j.LogMaxBytes/2)
 		}
 	}
 }
