@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"muster/broker/listen"
@@ -49,18 +50,31 @@ func (b *Broker) serveListener(ctx context.Context, ln *listen.Listener) error {
 }
 
 // ServeWebSocket serves MQTT over WebSocket, subprotocol mqtt, until the
-// connection ends. It answers 503 when the broker does not run.
+// connection ends. It answers 503 when the broker does not run, or has enough
+// connections of the address.
 func (b *Broker) ServeWebSocket(w http.ResponseWriter, r *http.Request) {
 	if !b.running() {
 		http.Error(w, "the MQTT broker does not run", http.StatusServiceUnavailable)
 		return
 	}
+	l := &Login{Listener: "ws", Peer: r.RemoteAddr}
+	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		if why := b.limits.Admit(peer.Addr().Unmap()); why != listen.Admitted {
+			b.metrics.turnedAway.WithLabelValues("ws", string(why)).Inc()
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, "too many MQTT connections from this address", http.StatusServiceUnavailable)
+			return
+		}
+		l.addr = peer.Addr().Unmap()
+	}
 	nc, err := b.upgrader.Upgrade(w, r)
 	if err != nil {
+		b.release(l)
 		b.cfg.Logger.Debug("no MQTT over WebSocket", "peer", r.RemoteAddr, "err", err)
 		return
 	}
-	b.serve(nc, &Login{Listener: "ws", Peer: r.RemoteAddr}) //nolint:contextcheck // the connection has its own life
+	b.metrics.accepted.WithLabelValues("ws").Inc()
+	b.serve(nc, l) //nolint:contextcheck // the connection has its own life
 }
 
 // finish ends a connection: it leaves its session, tells Presence, sends the will,
