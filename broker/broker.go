@@ -317,13 +317,8 @@ func (b *Broker) Publish(ctx context.Context, name string, payload []byte, retai
 	}
 }
 
-// Kick cuts all live connections of a device, after telling MQTT 5 clients reason.
-func (b *Broker) Kick(id muster.DeviceID, reason string) {
-	for s := range b.sessions.of(ownerOf(id, "")) {
-		s.kick(reason)
-	}
-}
-
+// kick cuts the live connection, after telling a MQTT 5 client reason. It says whether
+// there was one.
 func (s *session) kick(reason string) bool {
 	s.mu.Lock()
 	c := s.conn

@@ -178,16 +178,6 @@ func (b *Broker) Forget(device muster.DeviceID, account string) {
 	b.retained.forget(owner)
 }
 
-// DeviceDropped returns how many messages the sessions of a device have lost.
-func (b *Broker) DeviceDropped(id muster.DeviceID) (n uint64) {
-	for s := range b.sessions.of(ownerOf(id, "")) {
-		s.mu.Lock()
-		n += s.dropped
-		s.mu.Unlock()
-	}
-	return n
-}
-
 // Stats is what the broker says of itself on the System page.
 type Stats struct {
 	Connections int    `json:"connections"` // admitted

@@ -50,6 +50,3 @@ func (d *deque[T]) grow() {
 	}
 	d.ring, d.head = ring, 0
 }
-
-// reset empties the deque.
-func (d *deque[T]) reset() { *d = deque[T]{} }

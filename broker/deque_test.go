@@ -24,12 +24,6 @@ func TestADequeIsASliceWithTwoEnds(t *testing.T) {
 				}
 				want = want[1:]
 			},
-			"reset": func(t *rapid.T) {
-				if rapid.IntRange(0, 9).Draw(t, "seldom") == 0 {
-					d.reset()
-					want = nil
-				}
-			},
 			"": func(t *rapid.T) {
 				if d.len() != len(want) {
 					t.Fatalf("len %d, want %d", d.len(), len(want))

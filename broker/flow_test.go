@@ -46,7 +46,7 @@ func TestAFullQueueLosesItsOldest(t *testing.T) {
 				if err != nil || page[0].ClientID != "c" || page[0].Dropped != 15 || page[0].Queued != 10 || page[0].Backlog != 10*size || page[1].Dropped != 0 {
 					t.Fatalf("%v: %+v", err, page)
 				}
-				if n, m := r.DeviceDropped("a"), r.metric("dropped_total", "queue"); n != 15 || m != 15 {
+				if n, m := r.lost("a"), r.metric("dropped_total", "queue"); n != 15 || m != 15 {
 					t.Errorf("counted %d of the device and %v in all, want 15", n, m)
 				}
 				c = r.client(version, "c", "token-a", keepSession)

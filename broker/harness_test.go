@@ -202,6 +202,25 @@ func none[T any](t testing.TB, ch <-chan T, what string) {
 	}
 }
 
+// Kick cuts every live connection of a device.
+func (r *rig) Kick(id muster.DeviceID, reason string) {
+	for s := range r.sessions.of(ownerOf(id, "")) {
+		s.kick(reason)
+	}
+}
+
+// lost returns how many messages the sessions of a device have lost.
+func (r *rig) lost(id muster.DeviceID) (n uint64) {
+	page, _, err := r.Clients(ClientsQuery{Device: id, Limit: 1000})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, c := range page {
+		n += c.Dropped
+	}
+	return n
+}
+
 // eventually waits until something that nothing announces has come true.
 func eventually(t testing.TB, what string, come func() bool) {
 	t.Helper()

@@ -167,20 +167,16 @@ func TestAClientOverItsRateIsSlowedAndThenCut(t *testing.T) {
 func TestClientsThatFightOverAnIDAreDelayed(t *testing.T) {
 	r := start(t, func(c *Config) { c.MaxTakeovers = 2 })
 	var last *raw
-	began := time.Now()
-	for i := range 4 { // three takeovers, one more than are free
+	for range 4 { // three takeovers, one more than are free
 		c := r.client(5, "c", "token-a")
 		if last != nil {
 			last.next(packets.Disconnect)
 			_ = last.nc.Close()
 			eventually(t, "the end of the old connection", func() bool { n, _ := r.conns.count(); return n == 1 })
 		}
-		if d := time.Since(began); i == 3 && d > 900*time.Millisecond {
-			t.Skipf("this machine took %v for three takeovers", d)
-		}
 		last = c
 	}
-	began = time.Now()
+	began := time.Now()
 	c := r.client(5, "c", "token-a")
 	if d := time.Since(began); d < 900*time.Millisecond {
 		t.Errorf("CONNECT was answered after %v, want 1 s", d)

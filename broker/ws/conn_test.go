@@ -365,7 +365,7 @@ func TestDeadlines(t *testing.T) {
 		}
 		sock := server.(*conn).sock
 		sock.mu.Lock()
-		left := sock.library
+		left := sock.frames
 		sock.mu.Unlock()
 		if left.IsZero() {
 			t.Fatal("the pong had no deadline")
@@ -378,8 +378,8 @@ func TestDeadlines(t *testing.T) {
 		}
 		sock.mu.Lock()
 		defer sock.mu.Unlock()
-		if !sock.library.IsZero() || !sock.callers.IsZero() {
-			t.Errorf("deadlines %v and %v are left", sock.library, sock.callers)
+		if !sock.frames.IsZero() || !sock.callers.IsZero() {
+			t.Errorf("deadlines %v and %v are left", sock.frames, sock.callers)
 		}
 	})
 }

@@ -50,7 +50,7 @@ type socket struct {
 
 	mu      sync.Mutex
 	callers time.Time
-	library time.Time
+	frames  time.Time
 }
 
 // Read is called when all that came before has been used.
@@ -67,7 +67,7 @@ func (s *socket) Read(p []byte) (int, error) {
 func (s *socket) SetWriteDeadline(t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.library = t
+	s.frames = t
 	return s.apply()
 }
 
@@ -81,8 +81,8 @@ func (s *socket) setCallers(t time.Time) error {
 // apply sets the earlier deadline. Setting one is no I/O.
 func (s *socket) apply() error {
 	t := s.callers
-	if t.IsZero() || !s.library.IsZero() && s.library.Before(t) {
-		t = s.library
+	if t.IsZero() || !s.frames.IsZero() && s.frames.Before(t) {
+		t = s.frames
 	}
 	return s.Conn.SetWriteDeadline(t)
 }

@@ -136,7 +136,7 @@ func FuzzUpgrade(f *testing.F) {
 	h := &house{Server: s}
 	f.Fuzz(func(t *testing.T, raw bool, head, tail string) {
 		if len(head)+len(tail) > 1<<20 || strings.Count(head+tail, "\n\r\n") > 100 {
-			t.Skip("more requests than outcomes are kept")
+			return // more requests than outcomes are kept
 		}
 		nc := h.dial(t)
 		defer nc.Close()
