@@ -32,6 +32,13 @@ awk '
 		print; n = 0
 	}
 	END { for (i = 0; i < n && i < 2000; i++) print chunk[i] }' "$log"
+# What failed comes once more at the end, without what passed beside it.
+awk '
+	/^=== RUN/ { n = 0; next }
+	/^ *--- FAIL|^panic:|^WARNING: DATA RACE/ { for (i = 0; i < n; i++) print kept[i]; n = 0; print; tail = 30; next }
+	/^ *--- |^=== / { n = 0; tail = 0; next }
+	tail > 0 { print; tail--; next }
+	n < 40 { kept[n++] = $0 }' "$log" | tail -n 120
 if grep -E '^ *--- SKIP' "$log"; then
 	echo "test: the tests above were skipped; CI skips nothing" >&2
 	code=1
