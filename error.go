@@ -21,10 +21,11 @@ const (
 	Busy                     // refused for now: full, too fast, or starting; try later
 	Unavailable              // something Muster depends on does not answer
 	TooLarge                 // the input is over a size limit
+	Stale                    // the thing is not the version any more that the caller named
 )
 
 var kindNames = [...]string{
-	"internal", "invalid", "not_found", "conflict", "unauthorized", "forbidden", "busy", "unavailable", "too_large",
+	"internal", "invalid", "not_found", "conflict", "unauthorized", "forbidden", "busy", "unavailable", "too_large", "stale",
 }
 
 // String returns the kind's stable code, as problem+json carries it.

@@ -60,6 +60,8 @@ func statusOf(k muster.Kind) int {
 		return http.StatusServiceUnavailable
 	case muster.TooLarge:
 		return http.StatusRequestEntityTooLarge
+	case muster.Stale:
+		return http.StatusPreconditionFailed
 	default:
 		return http.StatusInternalServerError
 	}

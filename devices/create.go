@@ -6,8 +6,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
-	"unicode"
-	"unicode/utf8"
 
 	"muster"
 )
@@ -26,6 +24,41 @@ type Spec struct {
 	// Parent is the gateway that the device belongs to, empty for none: a device that
 	// exists or is made in the same batch. See MaxDepth.
 	Parent muster.DeviceID
+
+	Tags     Tags
+	Groups   Groups // static ones that exist
+	Location Location
+	CheckIn  int64
+	Notes    string
+}
+
+// device returns the device that s describes, or Invalid.
+func (s *Spec) device(at muster.Micros) (Device, error) {
+	if _, err := muster.ParseDeviceID(string(s.ID)); err != nil {
+		return Device{}, err
+	}
+	d := Device{
+		ID: s.ID, Name: s.Name, Created: at, Profile: cmp.Or(s.Profile, DefaultProfile), Parent: s.Parent,
+		Tags: s.Tags, Groups: s.Groups, Location: s.Location, CheckIn: s.CheckIn, Notes: s.Notes,
+	}
+	return d, d.check()
+}
+
+// check says whether what is written on a device may be.
+func (d *Device) check() error {
+	if err := checkText("the device's name", d.Name, MaxName); err != nil {
+		return err
+	}
+	if err := checkNotes(d.Notes); err != nil {
+		return err
+	}
+	if err := checkText("the firmware version", d.Firmware, MaxFirmware); err != nil {
+		return err
+	}
+	if d.CheckIn < 0 || d.CheckIn > MaxCheckIn {
+		return muster.Errorf(muster.Invalid, "the expected check-in is not between 0 and %d seconds", MaxCheckIn)
+	}
+	return d.Location.check()
 }
 
 // Create makes one device, and with it the credential its Spec asks for. Issued
@@ -88,15 +121,11 @@ func (r *Registry) prepare(specs []Spec) (*batch, error) {
 	at := muster.MicrosOf(r.now())
 	b := &batch{devices: make([]Device, 0, len(specs)), issued: make([]Issued, 0, len(specs))}
 	for _, s := range specs {
-		if _, err := muster.ParseDeviceID(string(s.ID)); err != nil {
-			return nil, err
+		d, err := s.device(at)
+		if err != nil {
+			return nil, fmt.Errorf("device %s: %w", s.ID, err)
 		}
-		if err := checkName(s.Name); err != nil {
-			return nil, err
-		}
-		b.devices = append(b.devices, Device{
-			ID: s.ID, Name: s.Name, Created: at, Profile: cmp.Or(s.Profile, DefaultProfile), Parent: s.Parent,
-		})
+		b.devices = append(b.devices, d)
 		if s.Credential == "" {
 			b.issued = append(b.issued, Issued{})
 			continue
@@ -181,6 +210,7 @@ func (r *Registry) insert(added []*entry) {
 	defer r.mu.Unlock()
 	for _, e := range added {
 		r.useProfile(e)
+		r.joinGroups(e)
 		r.byID[e.ID] = e
 	}
 	for _, e := range added {
@@ -207,48 +237,6 @@ func merge(a, b []*entry) []*entry {
 	return append(append(out, a...), b...)
 }
 
-// Delete removes a device with its credentials and presence, and reports it and
-// its parent to OnRights. Its children have no parent then. NotFound when there is no
-// such device.
-func (r *Registry) Delete(ctx context.Context, id muster.DeviceID) error {
-	var parent muster.DeviceID
-	var children []muster.DeviceID
-	err := r.change(ctx, func(ctx context.Context) (err error) {
-		parent, children, err = r.delete(ctx, id)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	r.deleted(id)
-	r.onRights(func(d muster.DeviceID, _ string) bool { return d == id || parent != "" && d == parent })
-	r.watch.changed(append([]muster.DeviceID{id}, children...))
-	return nil
-}
-
-func (r *Registry) delete(ctx context.Context, id muster.DeviceID) (parent muster.DeviceID, children []muster.DeviceID, err error) {
-	e, err := r.entry(id)
-	if err != nil {
-		return "", nil, err
-	}
-	if err := r.store.DeleteDevice(ctx, id); err != nil {
-		return "", nil, fmt.Errorf("delete device: %w", err)
-	}
-	parent = e.Parent
-	for _, cred := range e.creds {
-		r.auth.remove(cred)
-	}
-	r.mu.Lock()
-	children = r.cutOff(e)
-	delete(r.byID, id)
-	if i, ok := slices.BinarySearchFunc(r.order, e, compareEntries); ok {
-		r.order = slices.Delete(r.order, i, i+1)
-	}
-	r.mu.Unlock()
-	r.presence.remove(id)
-	return parent, children, nil
-}
-
 // entry returns id's entry. Only the holder of the turn may use what changes in it.
 func (r *Registry) entry(id muster.DeviceID) (*entry, error) {
 	r.mu.RLock()
@@ -258,21 +246,6 @@ func (r *Registry) entry(id muster.DeviceID) (*entry, error) {
 		return nil, errNoDevice()
 	}
 	return e, nil
-}
-
-func checkName(s string) error {
-	switch {
-	case len(s) > MaxName:
-		return muster.Errorf(muster.Invalid, "device name has %d bytes, at most %d are allowed", len(s), MaxName)
-	case !utf8.ValidString(s):
-		return muster.Errorf(muster.Invalid, "device name is not UTF-8")
-	}
-	for _, c := range s {
-		if unicode.IsControl(c) {
-			return muster.Errorf(muster.Invalid, "device name has a control character")
-		}
-	}
-	return nil
 }
 
 func errTokenTaken() error {

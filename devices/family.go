@@ -127,6 +127,9 @@ func (r *Registry) checkPlaces(b *batch) error {
 		if err := r.checkProfile(d.Profile); err != nil {
 			return err
 		}
+		if err := r.checkGroups(d.Groups); err != nil {
+			return err
+		}
 		if d.Parent == "" {
 			continue
 		}

@@ -27,6 +27,7 @@ type memory struct {
 	creds    map[string]devices.Credential
 	presence map[muster.DeviceID]devices.PresenceRow
 	profiles map[string]devices.Profile
+	groups   map[string]devices.Group
 	batches  []int // sizes of SavePresence
 	down     bool
 }
@@ -37,6 +38,7 @@ func newMemory() *memory {
 		creds:    map[string]devices.Credential{},
 		presence: map[muster.DeviceID]devices.PresenceRow{},
 		profiles: map[string]devices.Profile{},
+		groups:   map[string]devices.Group{},
 	}
 }
 
@@ -97,30 +99,62 @@ func (m *memory) InsertDevices(ctx context.Context, ds []devices.Device, cs []de
 	})
 }
 
-func (m *memory) DeleteDevice(ctx context.Context, id muster.DeviceID) error {
+func (m *memory) DeleteDevices(ctx context.Context, ids []muster.DeviceID) error {
 	return m.do(ctx, func() error {
-		if _, ok := m.devices[id]; !ok {
-			return muster.Errorf(muster.NotFound, "no device")
-		}
-		delete(m.devices, id)
-		delete(m.presence, id)
-		for child, d := range m.devices {
-			if d.Parent == id {
-				d.Parent = ""
-				m.devices[child] = d
+		for _, id := range ids {
+			if _, ok := m.devices[id]; !ok {
+				return muster.Errorf(muster.NotFound, "no device")
 			}
 		}
-		maps.DeleteFunc(m.creds, func(_ string, c devices.Credential) bool { return c.Device == id })
+		for _, id := range ids {
+			delete(m.devices, id)
+			delete(m.presence, id)
+			for child, d := range m.devices {
+				if d.Parent == id {
+					d.Parent = ""
+					m.devices[child] = d
+				}
+			}
+			maps.DeleteFunc(m.creds, func(_ string, c devices.Credential) bool { return c.Device == id })
+		}
 		return nil
 	})
 }
 
-func (m *memory) UpdateDevice(ctx context.Context, d devices.Device) error {
+func (m *memory) UpdateDevices(ctx context.Context, ds []devices.Device) error {
 	return m.do(ctx, func() error {
-		if _, ok := m.devices[d.ID]; !ok {
-			return muster.Errorf(muster.NotFound, "no device")
+		for _, d := range ds {
+			if _, ok := m.devices[d.ID]; !ok {
+				return muster.Errorf(muster.NotFound, "no device")
+			}
 		}
-		m.devices[d.ID] = d
+		for _, d := range ds {
+			m.devices[d.ID] = d
+		}
+		return nil
+	})
+}
+
+func (m *memory) LoadGroups(ctx context.Context, fn func(devices.Group) error) error {
+	return m.do(ctx, func() error { return each(slices.Collect(maps.Values(m.groups)), fn) })
+}
+
+func (m *memory) PutGroup(ctx context.Context, g devices.Group) error {
+	return m.do(ctx, func() error { m.groups[g.Name] = g; return nil })
+}
+
+func (m *memory) DeleteGroup(ctx context.Context, name string) error {
+	return m.do(ctx, func() error {
+		delete(m.groups, name)
+		for id, d := range m.devices {
+			names := slices.DeleteFunc(d.Groups.Names(), func(n string) bool { return n == name })
+			gs, err := devices.GroupsOf(names)
+			if err != nil {
+				return err
+			}
+			d.Groups = gs
+			m.devices[id] = d
+		}
 		return nil
 	})
 }

@@ -17,7 +17,7 @@ const (
 	// MaxProfiles is the most profiles there may be, the default one included.
 	MaxProfiles = 1000
 	// MaxProfileName is the longest name of a profile, in bytes.
-	MaxProfileName = 64
+	MaxProfileName = MaxLabel
 	// MaxMessageRate is the highest limit of a client's rate, in messages a second.
 	MaxMessageRate = 1_000_000
 	// MaxByteRate is the highest limit of a client's rate, in bytes a second.
@@ -44,6 +44,8 @@ type Profile struct {
 	// ByteRate is the most bytes a second that a client may publish, 0 for the
 	// server's default.
 	ByteRate int64
+	// CreateChildren lets a device make its children by publishing for them.
+	CreateChildren bool
 }
 
 // profile is a Profile, whose lists never change in place, and how many devices
@@ -106,15 +108,8 @@ func (p Profile) checkLimits() error {
 }
 
 func checkProfileName(s string) error {
-	if s == "" || len(s) > MaxProfileName || s == "." || s == ".." {
-		return muster.Errorf(muster.Invalid, "a profile's name has 1 to %d characters and is not . or ..", MaxProfileName)
-	}
-	for i := range len(s) {
-		c := s[i]
-		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
-		if !letter && c != '.' && c != '_' && c != '-' {
-			return muster.Errorf(muster.Invalid, "a profile's name has letters, digits and . _ - only")
-		}
+	if !label(s) || s == "." || s == ".." {
+		return muster.Errorf(muster.Invalid, "a profile's name has 1 to %d letters, digits and . _ -, and is not . or ..", MaxProfileName)
 	}
 	return nil
 }

@@ -53,6 +53,7 @@ type Registry struct {
 	byID     map[muster.DeviceID]*entry
 	order    []*entry            // sorted by id
 	profiles map[string]*profile // at most MaxProfiles
+	groups   map[string]*group   // at most MaxGroups
 
 	auth     *authIndex
 	presence tracker
@@ -75,6 +76,7 @@ func NewRegistry(store Store, now func() time.Time, log *slog.Logger, o Options)
 		turn:     make(chan struct{}, 1),
 		byID:     map[muster.DeviceID]*entry{},
 		profiles: map[string]*profile{DefaultProfile: {Profile: Profile{Name: DefaultProfile}}},
+		groups:   map[string]*group{},
 		auth:     newAuthIndex(),
 	}
 	if r.onRights == nil {
@@ -96,6 +98,9 @@ func NewRegistry(store Store, now func() time.Time, log *slog.Logger, o Options)
 func (r *Registry) Load(ctx context.Context) error {
 	if err := r.store.LoadProfiles(ctx, r.loadProfile); err != nil {
 		return fmt.Errorf("load profiles: %w", err)
+	}
+	if err := r.store.LoadGroups(ctx, r.loadGroup); err != nil {
+		return fmt.Errorf("load groups: %w", err)
 	}
 	lost := 0
 	err := r.store.LoadDevices(ctx, func(d Device) error { return r.loadDevice(d, &lost) })
@@ -134,6 +139,7 @@ func (r *Registry) loadDevice(d Device, lost *int) error {
 	}
 	e := &entry{Device: d}
 	r.useProfile(e)
+	r.joinGroups(e)
 	r.byID[d.ID] = e
 	r.order = append(r.order, e)
 	r.mu.Unlock()

@@ -13,6 +13,13 @@ type Device struct {
 	Created muster.Micros
 	Profile string          // DefaultProfile unless another was set
 	Parent  muster.DeviceID // the gateway it belongs to, empty for none
+
+	Tags     Tags
+	Groups   Groups // the static ones
+	Location Location
+	CheckIn  int64  // seconds between two messages that are expected, 0 for its learned rhythm
+	Notes    string // for people, at most MaxNotes bytes
+	Firmware string // the version that it reports, empty when it never did
 }
 
 // CredentialKind says how a device presents a credential.
@@ -46,16 +53,23 @@ type PresenceRow struct {
 // and parent exist is checked by the registry, whose changes come one at a time.
 type Store interface {
 	LoadProfiles(ctx context.Context, each func(Profile) error) error
+	LoadGroups(ctx context.Context, each func(Group) error) error
+	// LoadDevices leaves out which groups a device is in that do not exist.
 	LoadDevices(ctx context.Context, each func(Device) error) error
 	LoadCredentials(ctx context.Context, each func(Credential) error) error
 	LoadPresence(ctx context.Context, each func(PresenceRow) error) error
 	// InsertDevices inserts all of ds with their credentials, or none.
 	InsertDevices(ctx context.Context, ds []Device, cs []Credential) error
-	// UpdateDevice replaces the name, the profile and the parent of the device d.ID.
-	UpdateDevice(ctx context.Context, d Device) error
-	// DeleteDevice deletes a device with all that is its own. Devices whose parent it
-	// was have none then.
-	DeleteDevice(ctx context.Context, id muster.DeviceID) error
+	// UpdateDevices replaces all of the devices with the ids of ds but their Created,
+	// or none.
+	UpdateDevices(ctx context.Context, ds []Device) error
+	// DeleteDevices deletes devices with all that is their own, or none. Devices whose
+	// parent they were have none then.
+	DeleteDevices(ctx context.Context, ids []muster.DeviceID) error
+	// PutGroup inserts g, or replaces the group of that name.
+	PutGroup(ctx context.Context, g Group) error
+	// DeleteGroup deletes a group; no device is in it then.
+	DeleteGroup(ctx context.Context, name string) error
 	// PutProfile inserts p, or replaces the profile of that name.
 	PutProfile(ctx context.Context, p Profile) error
 	// DeleteProfile answers Conflict while a device has the profile.

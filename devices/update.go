@@ -9,34 +9,69 @@ import (
 
 // Change says what of a device is to be another; nil leaves a part as it is.
 type Change struct {
-	Name    *string
-	Profile *string          // empty for DefaultProfile
-	Parent  *muster.DeviceID // empty for none
+	Name     *string
+	Profile  *string          // empty for DefaultProfile
+	Parent   *muster.DeviceID // empty for none
+	Tags     *Tags
+	Groups   *Groups
+	Location *Location
+	CheckIn  *int64 // seconds, 0 for the learned rhythm
+	Notes    *string
+	Firmware *string
+
+	// AddTags and AddGroups are set beside those that the device has, DropTags and
+	// DropGroups are taken away, after Tags and Groups.
+	AddTags    map[string]string
+	DropTags   []string
+	AddGroups  []string
+	DropGroups []string
 }
 
-// Update changes a device, all parts or none, and returns it as it is then. It
-// reports the device to OnRights when it has another profile, and the old and the
-// new parent when it has another parent. NotFound when there is no such device;
-// Invalid when the profile or the parent does not exist; Conflict when the device
-// would be its own ancestor or a family deeper than MaxDepth.
+// DeviceChange is a Change of one device among many.
+type DeviceChange struct {
+	ID muster.DeviceID
+	Change
+}
+
+// Update changes a device, all parts or none, and returns it as it is then: see
+// UpdateMany.
 func (r *Registry) Update(ctx context.Context, id muster.DeviceID, c Change) (Device, error) {
-	var old, d Device
-	err := r.change(ctx, func(ctx context.Context) (err error) {
-		old, d, err = r.update(ctx, id, c)
-		return err
-	})
+	ds, err := r.UpdateMany(ctx, []DeviceChange{{id, c}})
 	if err != nil {
 		return Device{}, err
 	}
-	if d == old {
-		return d, nil
+	return ds[0], nil
+}
+
+// UpdateMany changes devices, all parts of all or none, and returns them as they are
+// then, in the order of cs; at most MaxBatch, and each once. It reports a device to
+// OnRights when it has another profile, and the old and the new parent when it has
+// another parent. NotFound when a device does not exist; Invalid when a profile, group
+// or parent does not exist or a text is refused; Conflict when a device would be its
+// own ancestor or a family deeper than MaxDepth.
+func (r *Registry) UpdateMany(ctx context.Context, cs []DeviceChange) ([]Device, error) {
+	if len(cs) > MaxBatch {
+		return nil, muster.Errorf(muster.TooLarge, "%d devices at once, at most %d are allowed", len(cs), MaxBatch)
 	}
-	r.onRights(func(other muster.DeviceID, _ string) bool {
-		return d.Profile != old.Profile && other == id ||
-			d.Parent != old.Parent && other != "" && (other == old.Parent || other == d.Parent)
+	var u update
+	err := r.change(ctx, func(ctx context.Context) (err error) {
+		u, err = r.update(ctx, cs)
+		return err
 	})
-	r.watch.changed([]muster.DeviceID{id})
-	return d, nil
+	if err != nil {
+		return nil, err
+	}
+	if len(u.changed) == 0 {
+		return u.devices, nil
+	}
+	if len(u.rights) > 0 {
+		r.onRights(func(id muster.DeviceID, _ string) bool {
+			_, ok := u.rights[id]
+			return ok
+		})
+	}
+	r.watch.changed(u.changed)
+	return u.devices, nil
 }
 
 // SetProfile gives a device another profile: see Update.
@@ -51,31 +86,104 @@ func (r *Registry) SetParent(ctx context.Context, id, parent muster.DeviceID) er
 	return err
 }
 
+// update is what UpdateMany did.
+type update struct {
+	devices []Device
+	changed []muster.DeviceID
+	rights  map[muster.DeviceID]struct{} // whose rights are others now
+}
+
 // update is called in turn.
-func (r *Registry) update(ctx context.Context, id muster.DeviceID, c Change) (old, d Device, err error) {
-	e, err := r.entry(id)
-	if err != nil {
-		return old, d, err
+func (r *Registry) update(ctx context.Context, cs []DeviceChange) (update, error) {
+	u := update{devices: make([]Device, 0, len(cs)), rights: map[muster.DeviceID]struct{}{}}
+	var entries []*entry
+	var news []Device
+	seen := make(map[muster.DeviceID]struct{}, len(cs))
+	for _, c := range cs {
+		e, err := r.entry(c.ID)
+		if err != nil {
+			return u, err
+		}
+		if _, twice := seen[c.ID]; twice {
+			return u, muster.Errorf(muster.Invalid, "device %s is to be changed twice at once", c.ID)
+		}
+		seen[c.ID] = struct{}{}
+		d, err := r.changed(e, c.Change)
+		if err != nil {
+			return u, err
+		}
+		u.devices = append(u.devices, d)
+		if d != e.Device {
+			entries, news = append(entries, e), append(news, d)
+		}
 	}
-	old = e.Device
-	if d, err = r.changed(e, c); err != nil || d == old {
-		return old, d, err
+	if len(news) == 0 {
+		return u, nil
 	}
-	if err := r.store.UpdateDevice(ctx, d); err != nil {
-		return old, d, fmt.Errorf("update device: %w", err)
+	if err := r.checkMoves(news); err != nil {
+		return u, err
+	}
+	if err := r.store.UpdateDevices(ctx, news); err != nil {
+		return u, fmt.Errorf("update %d devices: %w", len(news), err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for i, e := range entries {
+		r.replace(e, news[i], u.rights)
+		u.changed = append(u.changed, e.ID)
+	}
+	return u, nil
+}
+
+// checkMoves looks at the new parents of many devices together: each move alone may
+// be fine and two of them a circle.
+func (r *Registry) checkMoves(news []Device) error {
+	moved := make(map[muster.DeviceID]muster.DeviceID)
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, d := range news {
+		if d.Parent != r.byID[d.ID].Parent {
+			moved[d.ID] = d.Parent
+		}
+	}
+	if len(moved) < 2 {
+		return nil // checked already
+	}
+	for id := range moved {
+		if r.ancestors(id, moved)+r.height(r.byID[id]) > MaxDepth {
+			return errTooDeep()
+		}
+	}
+	return nil
+}
+
+// replace puts d in the place of what e is, with the lock held.
+func (r *Registry) replace(e *entry, d Device, rights map[muster.DeviceID]struct{}) {
+	old := e.Device
 	if d.Parent != old.Parent {
 		r.unlink(e)
+	}
+	if d.Groups != old.Groups {
+		r.leaveGroups(e)
 	}
 	r.profiles[old.Profile].uses--
 	e.Device = d
 	r.useProfile(e)
-	if d.Parent != old.Parent {
-		r.link(e)
+	if d.Groups != old.Groups {
+		r.joinGroups(e)
 	}
-	return old, d, nil
+	if d.Profile != old.Profile {
+		rights[d.ID] = struct{}{}
+	}
+	if d.Parent == old.Parent {
+		return
+	}
+	r.link(e)
+	for _, parent := range []muster.DeviceID{old.Parent, d.Parent} {
+		if parent != "" {
+			rights[parent] = struct{}{}
+		}
+	}
 }
 
 // changed returns e's device as c makes it, when that is allowed.
@@ -83,26 +191,71 @@ func (r *Registry) changed(e *entry, c Change) (Device, error) {
 	d := e.Device
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if c.Name != nil {
-		if err := checkName(*c.Name); err != nil {
+	c.write(&d)
+	if err := c.labels(&d); err != nil {
+		return d, err
+	}
+	if err := d.check(); err != nil {
+		return d, err
+	}
+	if d.Groups != e.Groups {
+		if err := r.checkGroups(d.Groups); err != nil {
 			return d, err
 		}
-		d.Name = *c.Name
 	}
-	if c.Profile != nil {
-		d.Profile = *c.Profile
-		if d.Profile == "" {
-			d.Profile = DefaultProfile
-		}
+	if d.Profile != e.Profile {
 		if err := r.checkProfile(d.Profile); err != nil {
 			return d, err
 		}
 	}
-	if c.Parent != nil && *c.Parent != d.Parent {
-		d.Parent = *c.Parent
-		if d.Parent != "" {
-			return d, r.checkParent(e, d.Parent)
-		}
+	if d.Parent != e.Parent && d.Parent != "" {
+		return d, r.checkParent(e, d.Parent)
 	}
 	return d, nil
+}
+
+// write sets the parts that stand for themselves.
+func (c *Change) write(d *Device) {
+	set(&d.Name, c.Name)
+	set(&d.Profile, c.Profile)
+	if d.Profile == "" {
+		d.Profile = DefaultProfile
+	}
+	set(&d.Parent, c.Parent)
+	set(&d.Tags, c.Tags)
+	set(&d.Groups, c.Groups)
+	set(&d.Location, c.Location)
+	set(&d.CheckIn, c.CheckIn)
+	set(&d.Notes, c.Notes)
+	set(&d.Firmware, c.Firmware)
+}
+
+func set[T any](to, from *T) {
+	if from != nil {
+		*to = *from
+	}
+}
+
+// labels adds and drops tags and groups.
+func (c *Change) labels(d *Device) (err error) {
+	if len(c.AddTags)+len(c.DropTags) > 0 {
+		tags := d.Tags.Map()
+		for _, k := range c.DropTags {
+			delete(tags, k)
+		}
+		for k, v := range c.AddTags {
+			tags[k] = v
+		}
+		if d.Tags, err = TagsOf(tags); err != nil {
+			return err
+		}
+	}
+	if len(c.AddGroups)+len(c.DropGroups) > 0 {
+		groups := d.Groups
+		for _, name := range c.DropGroups {
+			groups = groups.without(name)
+		}
+		d.Groups, err = GroupsOf(append(groups.Names(), c.AddGroups...))
+	}
+	return err
 }

@@ -10,6 +10,7 @@ import (
 	"math"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -205,9 +206,9 @@ func TestDevices(t *testing.T) {
 		})
 		t.Run("deleting a device takes its credentials and presence along, and nobody else's", func(t *testing.T) {
 			wantNil(t, c.SavePresence(ctx, []devices.PresenceRow{presence("a", muster.PresenceOnline), presence("b", muster.PresenceOffline)}))
-			wantNil(t, c.DeleteDevice(ctx, "a"))
+			wantNil(t, c.DeleteDevices(ctx, []muster.DeviceID{"a"}))
 			wantHeld(t, c, held{[]devices.Device{b}, []devices.Credential{cb}, []devices.PresenceRow{presence("b", muster.PresenceOffline)}})
-			wantKind(t, c.DeleteDevice(ctx, "a"), muster.NotFound)
+			wantKind(t, c.DeleteDevices(ctx, []muster.DeviceID{"a"}), muster.NotFound)
 		})
 		t.Run("a deleted device's id can be used again, without its old credentials", func(t *testing.T) {
 			wantNil(t, c.InsertDevices(ctx, []devices.Device{a}, nil))
@@ -401,9 +402,9 @@ func TestMigrations(t *testing.T) {
 			wantNil(t, err)
 			_, err = control.Open(t.Context(), h, e.dialect)
 			wantKind(t, err, muster.Invalid)
-			const want = "database schema 987654 is newer than this muster knows (2); use a newer muster"
-			if got := muster.Public(err); got != want {
-				t.Errorf("the message is %q, want %q", got, want)
+			want := regexp.MustCompile(`^database schema 987654 is newer than this muster knows \(\d+\); use a newer muster$`)
+			if got := muster.Public(err); !want.MatchString(got) {
+				t.Errorf("the message is %q, want %s", got, want)
 			}
 			if err := h.Write.PingContext(t.Context()); err == nil || errors.Is(err, sql.ErrNoRows) {
 				t.Error("the handles are open after a failed Open")

@@ -10,18 +10,6 @@ import (
 	"muster/devices"
 )
 
-// LoadDevices implements devices.Store, in bytewise order of id. An error of each
-// ends it and is returned as it is.
-func (c *Control) LoadDevices(ctx context.Context, each func(devices.Device) error) error {
-	return c.each(ctx, "load the devices", `SELECT id, name, created, profile, parent FROM device ORDER BY id`, func(rows *sql.Rows) error {
-		var d devices.Device
-		if err := rows.Scan(&d.ID, &d.Name, &d.Created, &d.Profile, &d.Parent); err != nil {
-			return failed("load the devices", err)
-		}
-		return each(d)
-	})
-}
-
 // LoadCredentials implements devices.Store, in bytewise order of id.
 func (c *Control) LoadCredentials(ctx context.Context, each func(devices.Credential) error) error {
 	const doing = "load the credentials"
@@ -51,65 +39,13 @@ func (c *Control) LoadPresence(ctx context.Context, each func(devices.PresenceRo
 	})
 }
 
-// InsertDevices implements devices.Store. A credential of a device that is not in ds
-// is Invalid.
-func (c *Control) InsertDevices(ctx context.Context, ds []devices.Device, cs []devices.Credential) error {
-	known := make(map[muster.DeviceID]bool, len(ds))
-	deviceRows, credentialRows := make([][]any, len(ds)), make([][]any, len(cs))
-	for i, d := range ds {
-		known[d.ID] = true
-		deviceRows[i] = []any{string(d.ID), d.Name, int64(d.Created), d.Profile, string(d.Parent)}
-	}
-	for i, cr := range cs {
-		if !known[cr.Device] {
-			return muster.Errorf(muster.Invalid, "a credential is for device %q, which is not among those to insert", cr.Device)
-		}
-		credentialRows[i] = credentialRow(cr)
-	}
-	return c.change(ctx, "insert devices", func(ctx context.Context, tx *sql.Tx) error {
-		if err := insertAll(ctx, tx, "device", "id, name, created, profile, parent", 5, deviceRows); err != nil {
-			return err
-		}
-		return insertAll(ctx, tx, "credential", credentialColumns, 5, credentialRows)
-	})
-}
-
-const credentialColumns = "id, device, kind, hash, created" //nolint:gosec // names of columns
+const (
+	credentialColumns = "id, device, kind, hash, created" //nolint:gosec // names of columns
+	credentialWidth   = 5
+)
 
 func credentialRow(c devices.Credential) []any {
 	return []any{c.ID, string(c.Device), string(c.Kind), hex.EncodeToString(c.Hash[:]), int64(c.Created)}
-}
-
-// UpdateDevice implements devices.Store.
-func (c *Control) UpdateDevice(ctx context.Context, d devices.Device) error {
-	return c.change(ctx, "update a device", func(ctx context.Context, tx *sql.Tx) error {
-		n, err := exec(ctx, tx, `UPDATE device SET name = $1, profile = $2, parent = $3 WHERE id = $4`,
-			d.Name, d.Profile, string(d.Parent), string(d.ID))
-		if err == nil && n == 0 {
-			err = muster.Errorf(muster.NotFound, "there is no device %q", d.ID)
-		}
-		return err
-	})
-}
-
-// DeleteDevice implements devices.Store. The device's credentials and presence go
-// with it.
-func (c *Control) DeleteDevice(ctx context.Context, id muster.DeviceID) error {
-	return c.change(ctx, "delete a device", func(ctx context.Context, tx *sql.Tx) error {
-		if err := lockDevice(ctx, tx, id); err != nil {
-			return err
-		}
-		for _, query := range []string{
-			`DELETE FROM credential WHERE device = $1`, `DELETE FROM presence WHERE device = $1`,
-			`UPDATE device SET parent = '' WHERE parent = $1 AND parent <> ''`, // the second condition is the index's
-			`DELETE FROM device WHERE id = $1`,
-		} {
-			if _, err := exec(ctx, tx, query, string(id)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }
 
 // lockDevice answers NotFound when there is no device id, and else keeps others
@@ -130,7 +66,7 @@ func (c *Control) InsertCredential(ctx context.Context, cr devices.Credential) e
 		if err := lockDevice(ctx, tx, cr.Device); err != nil {
 			return err
 		}
-		return insertAll(ctx, tx, "credential", credentialColumns, 5, [][]any{credentialRow(cr)})
+		return insertAll(ctx, tx, "credential", credentialColumns, credentialWidth, [][]any{credentialRow(cr)})
 	})
 }
 

@@ -79,6 +79,13 @@ func inChunks(width int, rows [][]any, do func(args []any, n int) error) error {
 	return nil
 }
 
+// places returns n placeholders: $1,$2.
+func places(n int) string {
+	list := tuples(n, 1)
+	list = strings.ReplaceAll(list, "(", "")
+	return strings.ReplaceAll(list, ")", "")
+}
+
 // tuples returns n lists of width placeholders: ($1,$2),($3,$4).
 func tuples(n, width int) string {
 	b := make([]byte, 0, n*width*7)

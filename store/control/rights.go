@@ -15,11 +15,11 @@ import (
 // LoadProfiles implements devices.Store, in bytewise order of name.
 func (c *Control) LoadProfiles(ctx context.Context, each func(devices.Profile) error) error {
 	const doing = "load the profiles"
-	const query = `SELECT name, publish, subscribe, level, message_rate, byte_rate FROM profile ORDER BY name`
+	const query = `SELECT name, publish, subscribe, level, message_rate, byte_rate, create_children FROM profile ORDER BY name`
 	return c.each(ctx, doing, query, func(rows *sql.Rows) error {
 		var p devices.Profile
 		var publish, subscribe []byte
-		err := rows.Scan(&p.Name, &publish, &subscribe, &p.Level, &p.MessageRate, &p.ByteRate)
+		err := rows.Scan(&p.Name, &publish, &subscribe, &p.Level, &p.MessageRate, &p.ByteRate, &p.CreateChildren)
 		if err == nil {
 			p.Publish, p.Subscribe, err = parseLists(publish, subscribe)
 		}
@@ -37,11 +37,12 @@ func (c *Control) PutProfile(ctx context.Context, p devices.Profile) error {
 		return err
 	}
 	return c.change(ctx, "put a profile", func(ctx context.Context, tx *sql.Tx) error {
-		_, err := exec(ctx, tx, `INSERT INTO profile (name, publish, subscribe, level, message_rate, byte_rate)
-			VALUES ($1, $2, $3, $4, $5, $6)
+		_, err := exec(ctx, tx, `INSERT INTO profile (name, publish, subscribe, level, message_rate, byte_rate, create_children)
+			VALUES ($1, $2, $3, $4, $5, $6, $7)
 			ON CONFLICT (name) DO UPDATE SET publish = excluded.publish, subscribe = excluded.subscribe,
-			level = excluded.level, message_rate = excluded.message_rate, byte_rate = excluded.byte_rate`,
-			p.Name, publish, subscribe, p.Level, p.MessageRate, p.ByteRate)
+			level = excluded.level, message_rate = excluded.message_rate, byte_rate = excluded.byte_rate,
+			create_children = excluded.create_children`,
+			p.Name, publish, subscribe, p.Level, p.MessageRate, p.ByteRate, p.CreateChildren)
 		return err
 	})
 }

@@ -3,6 +3,8 @@ package control_test
 import (
 	"crypto/sha256"
 	"database/sql"
+	"errors"
+	"os"
 	"strings"
 	"testing"
 
@@ -52,7 +54,7 @@ func TestProfiles(t *testing.T) {
 			wantKind(t, c.DeleteProfile(ctx, "bare"), muster.Conflict)
 			want(full, bare)
 			a.Profile = "Full"
-			wantNil(t, c.UpdateDevice(ctx, a))
+			wantNil(t, c.UpdateDevices(ctx, []devices.Device{a}))
 		})
 		t.Run("another is deleted once, and names differ by case", func(t *testing.T) {
 			wantKind(t, c.DeleteProfile(ctx, "Bare"), muster.NotFound)
@@ -77,16 +79,16 @@ func TestDevicesHaveProfilesAndParents(t *testing.T) {
 			b = devices.Device{ID: "b", Name: "new", Created: b.Created, Profile: "q", Parent: "d"}
 			changed := b
 			changed.Created = 1
-			wantNil(t, c.UpdateDevice(ctx, changed))
+			wantNil(t, c.UpdateDevices(ctx, []devices.Device{changed}))
 			wantHeld(t, c, held{Devices: []devices.Device{x, a, b, d}})
 		})
 		t.Run("a device that is not there is not found", func(t *testing.T) {
-			wantKind(t, c.UpdateDevice(ctx, device("nobody")), muster.NotFound)
+			wantKind(t, c.UpdateDevices(ctx, []devices.Device{device("nobody")}), muster.NotFound)
 		})
 		t.Run("deleting a parent clears it, and no other's", func(t *testing.T) {
 			x.Parent = "a"
-			wantNil(t, c.UpdateDevice(ctx, x))
-			wantNil(t, c.DeleteDevice(ctx, "d"))
+			wantNil(t, c.UpdateDevices(ctx, []devices.Device{x}))
+			wantNil(t, c.DeleteDevices(ctx, []muster.DeviceID{"d"}))
 			a.Parent, b.Parent = "", ""
 			wantHeld(t, c, held{Devices: []devices.Device{x, a, b}})
 		})
@@ -135,19 +137,39 @@ func TestDevicesOfTheSchemaBeforeProfilesGetTheDefaultOne(t *testing.T) {
 		wantNil(t, err)
 		wantNil(t, c.Close())
 		h := e.open(t)
-		for _, query := range []string{ // what migration 2 made is unmade
-			`DROP TABLE service_account`, `DROP TABLE profile`, `DROP INDEX device_profile`, `DROP INDEX device_parent`,
-			`ALTER TABLE device DROP COLUMN profile`, `ALTER TABLE device DROP COLUMN parent`,
-			`DELETE FROM muster_control_schema WHERE version_id = 2`,
-		} {
-			_, err := h.Write.ExecContext(t.Context(), query)
-			wantNil(t, err)
-		}
+		unmigrate(t, h.Write)
 		_, err = h.Write.ExecContext(t.Context(), `INSERT INTO device (id, name, created) VALUES ($1, $2, $3)`, string(a.ID), a.Name, int64(a.Created))
 		wantNil(t, err)
 		wantNil(t, h.Close())
 		wantHeld(t, e.control(t), held{Devices: []devices.Device{a}})
 	})
+}
+
+// unmigrate has only what the first migration makes.
+func unmigrate(t *testing.T, db *sql.DB) {
+	t.Helper()
+	tables, cascade := `SELECT tablename FROM pg_tables WHERE schemaname = current_schema()`, " CASCADE"
+	if _, err := db.ExecContext(t.Context(), `SELECT 1 FROM sqlite_master`); err == nil {
+		tables, cascade = `SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'`, ""
+	}
+	rows, err := db.QueryContext(t.Context(), tables)
+	wantNil(t, err)
+	var statements []string
+	for rows.Next() {
+		var name string
+		wantNil(t, rows.Scan(&name))
+		if name != "muster_control_schema" {
+			statements = append(statements, `DROP TABLE `+name+cascade)
+		}
+	}
+	wantNil(t, errors.Join(rows.Err(), rows.Close()))
+	first, err := os.ReadFile("migrations/00001_control.sql")
+	wantNil(t, err)
+	statements = append(statements, string(first), `DELETE FROM muster_control_schema WHERE version_id > 1`)
+	for _, s := range statements {
+		_, err := db.ExecContext(t.Context(), s)
+		wantNil(t, err)
+	}
 }
 
 func TestWhatFindsDevicesByParentAndProfileUsesItsIndex(t *testing.T) {
