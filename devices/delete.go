@@ -75,11 +75,11 @@ func (r *Registry) delete(ctx context.Context, ids []muster.DeviceID) (map[muste
 		children = append(children, r.cutOff(e)...)
 		delete(r.byID, e.ID)
 	}
+	children = slices.DeleteFunc(children, func(id muster.DeviceID) bool { return r.byID[id] == nil })
 	r.order = slices.DeleteFunc(r.order, func(e *entry) bool { return r.byID[e.ID] != e })
 	r.mu.Unlock()
 	for _, e := range gone {
 		r.presence.remove(e.ID)
 	}
-	children = slices.DeleteFunc(children, func(id muster.DeviceID) bool { return r.byID[id] == nil })
 	return rights, children, nil
 }
