@@ -47,6 +47,7 @@ func New(d Deps) (*API, error) {
 	a.accountRoutes()
 	a.serviceRoutes()
 	a.profileRoutes()
+	a.groupRoutes()
 	a.deviceRoutes()
 	a.telemetryRoutes()
 	a.clientRoutes()

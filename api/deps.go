@@ -60,6 +60,7 @@ type Registry interface {
 	CredentialKeeper
 	ProfileReader
 	ProfileWriter
+	GroupKeeper
 	PresenceReader
 }
 

@@ -13,11 +13,12 @@ import (
 )
 
 type device struct {
-	ID         muster.DeviceID `json:"id"`
-	Name       string          `json:"name"`
-	Profile    string          `json:"profile" doc:"Name of its profile, default unless another was set"`
-	Parent     muster.DeviceID `json:"parent,omitempty" doc:"Id of the gateway it belongs to, absent for none"`
-	CreatedAt  string          `json:"created_at" format:"date-time"`
+	ID        muster.DeviceID `json:"id"`
+	Name      string          `json:"name"`
+	Profile   string          `json:"profile" doc:"Name of its profile, default unless another was set"`
+	Parent    muster.DeviceID `json:"parent,omitempty" doc:"Id of the gateway it belongs to, absent for none"`
+	CreatedAt string          `json:"created_at" format:"date-time"`
+	labels
 	Presence   presence        `json:"presence"`
 	Connection *connection     `json:"connection,omitempty" doc:"While the device is connected"`
 	Ledger     ingest.Ledger   `json:"ledger" doc:"Messages of this device since the server started"`
@@ -63,10 +64,11 @@ func issuedOf(i devices.Issued) *issued {
 }
 
 type newDevice struct {
-	ID         string `json:"id" minLength:"1" maxLength:"128" doc:"[A-Za-z0-9._:-], not \".\", \"..\" or \"me\""`
-	Name       string `json:"name,omitempty" maxLength:"200"`
-	Profile    string `json:"profile,omitempty" maxLength:"64" doc:"Name of a profile that exists; default when absent"`
-	Parent     string `json:"parent,omitempty" maxLength:"128" doc:"Id of the gateway it belongs to, which must exist; none when absent"`
+	ID      string `json:"id" minLength:"1" maxLength:"128" doc:"[A-Za-z0-9._:-], not \".\", \"..\" or \"me\""`
+	Name    string `json:"name,omitempty" maxLength:"200"`
+	Profile string `json:"profile,omitempty" maxLength:"64" doc:"Name of a profile that exists; default when absent"`
+	Parent  string `json:"parent,omitempty" maxLength:"128" doc:"Id of the gateway it belongs to, which must exist; none when absent"`
+	DeviceLabels
 	Credential string `json:"credential,omitempty" enum:"token,secret,none" doc:"What to make with it; token unless a secret is given"`
 	Token      string `json:"token,omitempty" maxLength:"256" doc:"Your own token instead of a made one, at least 20 characters"`
 	Secret     string `json:"secret,omitempty" maxLength:"256" doc:"Your own secret instead of a made one, at least 16 bytes"`
@@ -76,6 +78,7 @@ type changedDevice struct {
 	Name    *string `json:"name,omitempty" maxLength:"200" nullable:"false"`
 	Profile *string `json:"profile,omitempty" maxLength:"64" nullable:"false" doc:"Name of a profile that exists; empty for default"`
 	Parent  *string `json:"parent,omitempty" maxLength:"128" nullable:"false" doc:"Id of the gateway it belongs to, which must exist; empty for none"`
+	ChangedLabels
 }
 
 type newCredential struct {
@@ -111,7 +114,8 @@ func (a *API) existing(in DevicePath) (muster.DeviceID, error) {
 
 func (a *API) device(d devices.Device) device {
 	out := device{
-		ID: d.ID, Name: d.Name, Profile: d.Profile, Parent: d.Parent, CreatedAt: stamp(d.Created), Ledger: a.Live.DeviceLedger(d.ID),
+		ID: d.ID, Name: d.Name, Profile: d.Profile, Parent: d.Parent, CreatedAt: stamp(d.Created), labels: labelsOf(d),
+		Ledger: a.Live.DeviceLedger(d.ID),
 	}
 	p, ok := a.Registry.Presence(d.ID)
 	if !ok { // deleted this moment
@@ -168,7 +172,7 @@ func (a *API) deviceRoutes() {
 	}, a.getDevice)
 	route(a, accounts.DevicesWrite, huma.Operation{
 		OperationID: "change-device", Method: http.MethodPatch, Path: "/devices/{device}", Tags: []string{"devices"},
-		Summary:     "Change a device's name, profile or parent",
+		Summary:     "Change what is written on a device",
 		Description: "What is absent or null stays. Rights that change so are those of open connections at once.", Errors: []int{404, 409},
 	}, a.changeDevice)
 	route(a, accounts.DevicesWrite, huma.Operation{
@@ -223,9 +227,13 @@ func (a *API) createDevice(ctx context.Context, in *body[newDevice]) (*created[c
 	if err != nil {
 		return nil, err
 	}
-	d, is, err := a.Registry.Create(ctx, devices.Spec{
+	spec := devices.Spec{
 		ID: id, Name: b.Name, Credential: kind, Given: given, Profile: b.Profile, Parent: muster.DeviceID(b.Parent),
-	})
+	}
+	if err := b.DeviceLabels.write(&spec); err != nil {
+		return nil, err
+	}
+	d, is, err := a.Registry.Create(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
@@ -245,6 +253,9 @@ func (a *API) changeDevice(ctx context.Context, in *struct {
 	if in.Body.Parent != nil {
 		parent := muster.DeviceID(*in.Body.Parent)
 		c.Parent = &parent
+	}
+	if err := in.Body.ChangedLabels.write(&c); err != nil {
+		return nil, err
 	}
 	d, err := a.Registry.Update(ctx, id, c)
 	if err != nil {

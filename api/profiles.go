@@ -17,6 +17,7 @@ type profileRights struct {
 	Level       string   `json:"level,omitempty" enum:"received,durable,stored" doc:"When a message is acknowledged; the server's default when absent"`
 	MessageRate int64    `json:"message_rate,omitempty" minimum:"0" maximum:"1000000" doc:"Most messages a second of one client; 0 for the server's default"`
 	ByteRate    int64    `json:"byte_rate,omitempty" minimum:"0" maximum:"1099511627776" doc:"Most bytes a second of one client; 0 for the server's default"`
+	Children    bool     `json:"create_children,omitempty" doc:"A device may make its children by publishing for them"`
 }
 
 // profile is a profile as it is shown.
@@ -27,12 +28,13 @@ type profile struct {
 	Level       string   `json:"level,omitempty" enum:"received,durable,stored" doc:"Absent for the server's default"`
 	MessageRate int64    `json:"message_rate" doc:"0 for the server's default"`
 	ByteRate    int64    `json:"byte_rate" doc:"0 for the server's default"`
+	Children    bool     `json:"create_children" doc:"A device may make its children by publishing for them"`
 }
 
 func profileOf(p devices.Profile) profile {
 	return profile{
 		Name: p.Name, Publish: append([]string{}, p.Publish...), Subscribe: append([]string{}, p.Subscribe...),
-		Level: p.Level, MessageRate: p.MessageRate, ByteRate: p.ByteRate,
+		Level: p.Level, MessageRate: p.MessageRate, ByteRate: p.ByteRate, Children: p.CreateChildren,
 	}
 }
 
@@ -82,7 +84,7 @@ func (a *API) putProfile(ctx context.Context, in *struct {
 ) (*body[profile], error) {
 	p := devices.Profile{
 		Name: in.Profile, Publish: in.Body.Publish, Subscribe: in.Body.Subscribe,
-		Level: in.Body.Level, MessageRate: in.Body.MessageRate, ByteRate: in.Body.ByteRate,
+		Level: in.Body.Level, MessageRate: in.Body.MessageRate, ByteRate: in.Body.ByteRate, CreateChildren: in.Body.Children,
 	}
 	if err := a.Registry.PutProfile(ctx, p); err != nil {
 		return nil, err

@@ -17,13 +17,13 @@ type object = map[string]any
 
 func TestAProfileIsMadeShownReplacedAndDeleted(t *testing.T) {
 	r := newRig(t)
-	full := object{"publish": []any{"fleet/{id}/#"}, "subscribe": []any{"fleet/#"}, "level": "stored", "message_rate": 5.0, "byte_rate": 1024.0}
+	full := object{"publish": []any{"fleet/{id}/#"}, "subscribe": []any{"fleet/#"}, "level": "stored", "message_rate": 5.0, "byte_rate": 1024.0, "create_children": true}
 	made := r.as("PUT", "/api/v1/profiles/p", full).wantStatus(t, 200).decode(t)
 	full["name"] = "p"
 	if d := cmp.Diff(full, made); d != "" {
 		t.Error(d)
 	}
-	standard := object{"name": "default", "publish": []any{}, "subscribe": []any{}, "message_rate": 0.0, "byte_rate": 0.0}
+	standard := object{"name": "default", "publish": []any{}, "subscribe": []any{}, "message_rate": 0.0, "byte_rate": 0.0, "create_children": false}
 	l := r.as("GET", "/api/v1/profiles", nil).wantStatus(t, 200).decode(t)
 	if d := cmp.Diff(object{"items": []any{standard, full}, "next": nil}, l); d != "" {
 		t.Error(d)

@@ -201,3 +201,15 @@ func (r *Registry) newGroup(g Group) (*group, error) {
 
 // groupUser returns a group whose saved query refers to name, with the lock held.
 func (r *Registry) groupUser(string) string { return "" }
+
+// Members counts the devices of a group, of a saved query at this moment. NotFound
+// when there is no such group.
+func (r *Registry) Members(name string) (int, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	g, ok := r.groups[name]
+	if !ok {
+		return 0, errNoGroup()
+	}
+	return len(g.members), nil
+}

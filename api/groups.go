@@ -1,0 +1,105 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"muster/accounts"
+	"muster/devices"
+)
+
+// GroupKeeper keeps groups of devices.
+type GroupKeeper interface {
+	Groups() []devices.Group
+	Group(name string) (devices.Group, error)
+	PutGroup(ctx context.Context, g devices.Group) error
+	DeleteGroup(ctx context.Context, name string) error
+	// Members counts the devices of a group, of a saved query at this moment.
+	Members(name string) (int, error)
+}
+
+// groupParts is the part of a group that a client writes.
+type groupParts struct {
+	Description string `json:"description,omitempty" maxLength:"200" doc:"For people"`
+	Query       string `json:"query,omitempty" maxLength:"2048" doc:"A saved query: its devices are those that match. Absent for a static group, which devices list among their groups"`
+}
+
+type group struct {
+	Name        string `json:"name"`
+	Kind        string `json:"kind" enum:"static,query"`
+	Description string `json:"description"`
+	Query       string `json:"query,omitempty"`
+	Devices     int    `json:"devices" doc:"How many are in it now"`
+}
+
+func (a *API) group(g devices.Group) group {
+	out := group{Name: g.Name, Kind: "static", Description: g.Description, Query: g.Query}
+	if g.Query != "" {
+		out.Kind = "query"
+	}
+	out.Devices, _ = a.Registry.Members(g.Name) // a group deleted this moment has none
+	return out
+}
+
+// GroupPath is the part of an input that names a group.
+type GroupPath struct {
+	Group string `path:"group" maxLength:"64" doc:"The group's name: [A-Za-z0-9._-]"`
+}
+
+func (a *API) groupRoutes() {
+	tags := []string{"groups"}
+	route(a, accounts.DevicesRead, huma.Operation{
+		OperationID: "list-groups", Method: http.MethodGet, Path: "/groups", Tags: tags, Summary: "List groups",
+	}, a.listGroups)
+	route(a, accounts.DevicesRead, huma.Operation{
+		OperationID: "get-group", Method: http.MethodGet, Path: "/groups/{group}", Tags: tags, Summary: "Get a group", Errors: []int{404},
+	}, func(_ context.Context, in *GroupPath) (*body[group], error) {
+		g, err := a.Registry.Group(in.Group)
+		if err != nil {
+			return nil, err
+		}
+		return &body[group]{a.group(g)}, nil
+	})
+	route(a, accounts.DevicesWrite, huma.Operation{
+		OperationID: "put-group", Method: http.MethodPut, Path: "/groups/{group}", Tags: tags, Summary: "Make or replace a group",
+		Description: "A static group that has devices cannot become a saved query, and saved queries cannot refer to each other in a circle.",
+		Errors:      []int{409},
+	}, func(ctx context.Context, in *struct {
+		GroupPath
+		Body groupParts
+	},
+	) (*body[group], error) {
+		g := devices.Group{Name: in.Group, Description: in.Body.Description, Query: in.Body.Query}
+		if err := a.Registry.PutGroup(ctx, g); err != nil {
+			return nil, err
+		}
+		return &body[group]{a.group(g)}, nil
+	})
+	route(a, accounts.DevicesWrite, huma.Operation{
+		OperationID: "delete-group", Method: http.MethodDelete, Path: "/groups/{group}", Tags: tags,
+		Summary: "Delete a group; its devices stay", Errors: []int{404, 409},
+	}, func(ctx context.Context, in *GroupPath) (*struct{}, error) {
+		return nil, a.Registry.DeleteGroup(ctx, in.Group)
+	})
+}
+
+func (a *API) listGroups(_ context.Context, in *struct {
+	Limit int    `query:"limit" default:"100" minimum:"1" maximum:"1000"`
+	After string `query:"after" maxLength:"64" doc:"The cursor of the page before"`
+},
+) (*body[page[group]], error) {
+	items, next := []group{}, ""
+	for _, g := range a.Registry.Groups() {
+		if g.Name <= in.After {
+			continue
+		}
+		if len(items) == in.Limit {
+			next = items[len(items)-1].Name
+			break
+		}
+		items = append(items, a.group(g))
+	}
+	return list(items, next), nil
+}
