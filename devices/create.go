@@ -123,7 +123,7 @@ func (r *Registry) prepare(specs []Spec) (*batch, error) {
 	for _, s := range specs {
 		d, err := s.device(at)
 		if err != nil {
-			return nil, fmt.Errorf("device %s: %w", s.ID, err)
+			return nil, err
 		}
 		b.devices = append(b.devices, d)
 		if s.Credential == "" {
