@@ -35,6 +35,9 @@ func readCSV(in io.Reader, each func(Row, int, error) error) error {
 	r.ReuseRecord = true
 	r.FieldsPerRecord = -1
 	head, err := r.Read()
+	if bad, ok := errors.AsType[*csv.ParseError](err); ok {
+		return muster.Errorf(muster.Invalid, "line %d: %s", bad.Line, bad.Err)
+	}
 	if err != nil {
 		return readError(err, "the header line")
 	}
@@ -47,12 +50,11 @@ func readCSV(in io.Reader, each func(Row, int, error) error) error {
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
-		var bad *csv.ParseError
-		if err != nil && !errors.As(err, &bad) {
-			return readError(err, "the list")
-		}
-		if bad != nil { // what follows may be part of a quoted field: the rest means nothing
+		if bad, ok := errors.AsType[*csv.ParseError](err); ok { // the rest may be part of a quoted field
 			return muster.Errorf(muster.Invalid, "line %d: %s", bad.Line, bad.Err)
+		}
+		if err != nil {
+			return readError(err, "the list")
 		}
 		if n > MaxLines {
 			return errLines()
