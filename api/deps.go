@@ -12,13 +12,16 @@ import (
 	"muster"
 	"muster/accounts"
 	"muster/devices"
+	"muster/devices/query"
 	"muster/ingest"
 )
 
 // DeviceReader finds devices.
 type DeviceReader interface {
 	Get(id muster.DeviceID) (devices.Device, error)
-	List(after muster.DeviceID, limit int, q string) (page []devices.Device, next muster.DeviceID)
+	// Compile reads a query for Select.
+	Compile(q string) (*query.Expr, error)
+	Select(s devices.Selection) (devices.Selected, error)
 }
 
 // DeviceWriter makes, changes and deletes devices.

@@ -200,21 +200,43 @@ func (a *API) getDevice(_ context.Context, in *DevicePath) (*body[device], error
 	return &body[device]{a.one(d)}, nil
 }
 
+// devicePage is a page of devices with how they were found.
+type devicePage struct {
+	page[device]
+	Total *int `json:"total,omitempty" doc:"How many devices match on all pages; when it was asked for"`
+	Plan  plan `json:"plan"`
+}
+
+type plan struct {
+	Index   string `json:"index" enum:"id,group,parent,order,scan" doc:"What found the devices: an index, the order of ids, or a look at each device (scan)"`
+	Scanned int    `json:"scanned" doc:"How many devices were looked at"`
+}
+
 func (a *API) listDevices(_ context.Context, in *struct {
-	Q     string `query:"q" maxLength:"200" doc:"Part of the id or the name, without regard to case"`
-	Limit int    `query:"limit" default:"100" minimum:"1" maximum:"1000"`
-	After string `query:"after" maxLength:"128" doc:"The cursor of the page before"`
+	Q      string `query:"q" maxLength:"2048" doc:"Which devices, in the query language: words of id or name, and terms such as group:cold status!=online v.battery<15"`
+	Sort   string `query:"sort" maxLength:"256" doc:"id, name, profile, firmware, status, seen, created or v.KEY, with a - for the largest first"`
+	Limit  int    `query:"limit" default:"100" minimum:"1" maximum:"1000"`
+	Cursor string `query:"cursor" maxLength:"4096" doc:"The next of the page before"`
+	Total  bool   `query:"total" doc:"Count all that match"`
 },
-) (*body[page[device]], error) {
-	if err := devices.CheckSearch(in.Q); err != nil {
+) (*body[devicePage], error) {
+	e, err := a.Registry.Compile(in.Q)
+	if err != nil {
 		return nil, err
 	}
-	found, next := a.Registry.List(muster.DeviceID(in.After), in.Limit, in.Q)
-	items := make([]device, len(found))
-	for i, d := range found {
+	found, err := a.Registry.Select(devices.Selection{Query: e, Sort: in.Sort, After: in.Cursor, Limit: in.Limit, Total: in.Total})
+	if err != nil {
+		return nil, err
+	}
+	items := make([]device, len(found.Devices))
+	for i, d := range found.Devices {
 		items[i] = a.device(d)
 	}
-	return list(items, string(next)), nil
+	out := devicePage{page: list(items, found.Next).Body, Plan: plan{found.Plan.Index, found.Plan.Scanned}}
+	if in.Total {
+		out.Total = &found.Total
+	}
+	return &body[devicePage]{out}, nil
 }
 
 func (a *API) createDevice(ctx context.Context, in *body[newDevice]) (*created[createdDevice], error) {

@@ -58,13 +58,13 @@ func TestADeviceIsMadeShownListedAndDeleted(t *testing.T) {
 		t.Error(diff)
 	}
 	l := r.as("GET", "/api/v1/devices"+query("q", "PUMP"), nil).wantStatus(t, 200).decode(t)
-	if diff := cmp.Diff(map[string]any{"items": []any{want}, "next": nil}, l); diff != "" {
+	if diff := cmp.Diff(map[string]any{"items": []any{want}, "next": nil, "plan": map[string]any{"index": "scan", "scanned": 1.0}}, l); diff != "" {
 		t.Error(diff)
 	}
 	r.as("DELETE", "/api/v1/devices/pump:1", nil).wantStatus(t, 204)
 	r.as("DELETE", "/api/v1/devices/pump:1", nil).wantProblem(t, 404, "not_found")
 	r.as("GET", "/api/v1/devices/pump:1", nil).wantProblem(t, 404, "not_found")
-	if l := r.as("GET", "/api/v1/devices", nil).decode(t); !cmp.Equal(l, map[string]any{"items": []any{}, "next": nil}) {
+	if l := r.as("GET", "/api/v1/devices", nil).decode(t); !cmp.Equal(l, map[string]any{"items": []any{}, "next": nil, "plan": map[string]any{"index": "order", "scanned": 0.0}}) {
 		t.Errorf("the empty list is %v", l)
 	}
 }
@@ -237,7 +237,7 @@ func TestTheCursorOfDevicesIsStableUnderChange(t *testing.T) {
 	next, _ := first["next"].(string)
 	var got []string
 	for next != "" {
-		l := r.as("GET", "/api/v1/devices?limit=2&after="+url.QueryEscape(next), nil).wantStatus(t, 200).decode(t)
+		l := r.as("GET", "/api/v1/devices?limit=2&cursor="+url.QueryEscape(next), nil).wantStatus(t, 200).decode(t)
 		for _, i := range l["items"].([]any) {
 			got = append(got, i.(map[string]any)["id"].(string))
 		}

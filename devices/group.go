@@ -76,6 +76,9 @@ func (r *Registry) putGroup(ctx context.Context, g Group) error {
 		return muster.Errorf(muster.Conflict, "the group has %d devices of its own and cannot become a saved query", len(have.members))
 	}
 	made, err := r.newGroup(g)
+	if err == nil {
+		err = r.checkGroup(made)
+	}
 	if err != nil {
 		return err
 	}
@@ -185,31 +188,26 @@ func (r *Registry) loadGroup(g Group) error {
 
 func errNoGroup() error { return muster.Errorf(muster.NotFound, "there is no such group") }
 
-// group is a Group with the devices that list it. It changes under Registry.mu.
-type group struct {
-	Group
-	members map[*entry]struct{}
-}
-
-// newGroup prepares g.
-func (r *Registry) newGroup(g Group) (*group, error) {
-	if g.Query != "" {
-		return nil, muster.Errorf(muster.Invalid, "saved queries are not understood")
-	}
-	return &group{Group: g, members: map[*entry]struct{}{}}, nil
-}
-
-// groupUser returns a group whose saved query refers to name, with the lock held.
-func (r *Registry) groupUser(string) string { return "" }
-
 // Members counts the devices of a group, of a saved query at this moment. NotFound
 // when there is no such group.
 func (r *Registry) Members(name string) (int, error) {
 	r.mu.RLock()
-	defer r.mu.RUnlock()
 	g, ok := r.groups[name]
-	if !ok {
-		return 0, errNoGroup()
+	n := 0
+	if ok {
+		n = len(g.members)
 	}
-	return len(g.members), nil
+	r.mu.RUnlock()
+	switch {
+	case !ok:
+		return 0, errNoGroup()
+	case g.expr == nil:
+		return n, nil
+	}
+	e, err := r.Compile("group:" + name)
+	if err != nil {
+		return 0, err
+	}
+	page, err := r.Select(Selection{Query: e, Total: true})
+	return page.Total, err
 }

@@ -34,6 +34,9 @@ type Options struct {
 	// LastSeen returns when a device's last packet arrived, 0 if it is not known.
 	// It is asked at every flush and read of presence and must be quick.
 	LastSeen func(muster.DeviceID) muster.Micros
+	// Values and Twins are asked by queries.
+	Values Values
+	Twins  Twins
 }
 
 // Registry holds every device, its credentials and its presence in memory and
@@ -46,6 +49,8 @@ type Registry struct {
 	onRights func(affects func(muster.DeviceID, string) bool)
 	deleted  func(muster.DeviceID)
 	lastSeen func(muster.DeviceID) muster.Micros
+	values   Values
+	twins    Twins
 
 	turn chan struct{} // held by the one change in flight; readers never take it
 
@@ -77,7 +82,13 @@ func NewRegistry(store Store, now func() time.Time, log *slog.Logger, o Options)
 		byID:     map[muster.DeviceID]*entry{},
 		profiles: map[string]*profile{DefaultProfile: {Profile: Profile{Name: DefaultProfile}}},
 		groups:   map[string]*group{},
-		auth:     newAuthIndex(),
+		auth:     newAuthIndex(), values: o.Values, twins: o.Twins,
+	}
+	if r.values == nil {
+		r.values = nothing{}
+	}
+	if r.twins == nil {
+		r.twins = nothing{}
 	}
 	if r.onRights == nil {
 		r.onRights = func(func(muster.DeviceID, string) bool) {}
@@ -198,58 +209,6 @@ func (r *Registry) Count() int {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return len(r.order)
-}
-
-// listChunk is how many devices List looks at before it lets writers in.
-const listChunk = 2048
-
-// List returns up to limit devices whose id sorts bytewise after the cursor
-// after and whose id or name contains q without regard to case, and the cursor
-// for the next page, empty at the end. Devices made or deleted meanwhile change
-// nothing for the others.
-func (r *Registry) List(after muster.DeviceID, limit int, q string) (page []Device, next muster.DeviceID) {
-	q = strings.ToLower(q)
-	cursor := after
-	chunk := make([]Device, 0, min(listChunk, limit+1))
-	for limit > 0 {
-		chunk = r.chunkAfter(cursor, chunk[:0])
-		for _, d := range chunk {
-			cursor = d.ID
-			if !matches(d, q) {
-				continue
-			}
-			if len(page) == limit {
-				return page, page[limit-1].ID
-			}
-			page = append(page, d)
-		}
-		if len(chunk) < cap(chunk) {
-			break
-		}
-	}
-	return page, ""
-}
-
-// chunkAfter fills into up to its capacity with the devices after id.
-func (r *Registry) chunkAfter(id muster.DeviceID, into []Device) []Device {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	i, found := slices.BinarySearchFunc(r.order, id, func(e *entry, id muster.DeviceID) int {
-		return strings.Compare(string(e.ID), string(id))
-	})
-	if found {
-		i++
-	}
-	for ; i < len(r.order) && len(into) < cap(into); i++ {
-		into = append(into, r.order[i].Device)
-	}
-	return into
-}
-
-func matches(d Device, q string) bool {
-	return q == "" ||
-		strings.Contains(strings.ToLower(string(d.ID)), q) ||
-		strings.Contains(strings.ToLower(d.Name), q)
 }
 
 func compareEntries(a, b *entry) int { return strings.Compare(string(a.ID), string(b.ID)) }

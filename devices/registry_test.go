@@ -134,7 +134,7 @@ func TestCreateManyIsAllOrNothing(t *testing.T) {
 	if ds[0].ID != "z" || is[0].Token == "" || is[1] != (devices.Issued{}) || is[2].Password == "" {
 		t.Error("results are not in the order of the specs")
 	}
-	if got := listIDs(r, "", 10, ""); !cmp.Equal(got, []muster.DeviceID{"a", "m", "p", "z"}) {
+	if got := listIDs(t, r, 10, ""); !cmp.Equal(got, []muster.DeviceID{"a", "m", "p", "z"}) {
 		t.Errorf("list is %v", got)
 	}
 }
@@ -263,17 +263,30 @@ func TestWhoIsNotLetIn(t *testing.T) {
 	}
 }
 
-func listIDs(r *devices.Registry, after muster.DeviceID, limit int, q string) []muster.DeviceID {
+func selected(t testing.TB, r *devices.Registry, q string, s devices.Selection) devices.Selected {
+	t.Helper()
+	var err error
+	if s.Query, err = r.Compile(q); err != nil {
+		t.Fatal(err)
+	}
+	page, err := r.Select(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return page
+}
+
+func listIDs(t testing.TB, r *devices.Registry, limit int, q string) []muster.DeviceID {
+	t.Helper()
 	var ids []muster.DeviceID
-	for {
-		page, next := r.List(after, limit, q)
-		for _, d := range page {
+	for after := ""; ; {
+		page := selected(t, r, q, devices.Selection{After: after, Limit: limit})
+		for _, d := range page.Devices {
 			ids = append(ids, d.ID)
 		}
-		if next == "" {
+		if after = page.Next; after == "" {
 			return ids
 		}
-		after = next
 	}
 }
 
@@ -288,27 +301,28 @@ func TestListPagesBytewiseAndStaysStableUnderChange(t *testing.T) {
 	}
 	mustCreate(t, r, devices.Spec{ID: "Zeta"})
 	for _, limit := range []int{1, 7, 1000, 2047, 2048, 5001, 9999} {
-		got := listIDs(r, "", limit, "")
+		got := listIDs(t, r, limit, "")
 		if len(got) != 5001 || got[0] != "Zeta" || got[5000] != "dev-4999" {
 			t.Fatalf("limit %d lists %d devices", limit, len(got))
 		}
 	}
-	if got := listIDs(r, "", 100, "KÜHL 3"); len(got) != 714 {
+	if got := listIDs(t, r, 100, `"KüHL 3"`); len(got) != 714 {
 		t.Errorf("a search by name finds %d, want 714", len(got))
 	}
-	if got := listIDs(r, "", 100, "DEV-00"); len(got) != 100 {
+	if got := listIDs(t, r, 100, "DEV-00"); len(got) != 100 {
 		t.Errorf("a search by id finds %d, want 100", len(got))
 	}
-	page, next := r.List("", 2, "")
-	if err := r.Delete(t.Context(), page[1].ID); err != nil {
+	page := selected(t, r, "", devices.Selection{Limit: 2})
+	next := page.Next
+	if err := r.Delete(t.Context(), page.Devices[1].ID); err != nil {
 		t.Fatal(err)
 	}
 	mustCreate(t, r, devices.Spec{ID: "A-before-the-cursor"})
-	if page, _ = r.List(next, 1, ""); page[0].ID != "dev-0001" {
-		t.Errorf("after the cursor comes %s, want dev-0001", page[0].ID)
+	if page = selected(t, r, "", devices.Selection{After: next, Limit: 1}); page.Devices[0].ID != "dev-0001" {
+		t.Errorf("after the cursor comes %s, want dev-0001", page.Devices[0].ID)
 	}
-	if page, next = r.List("", 0, ""); len(page) != 0 || next != "" {
-		t.Error("limit 0 lists something")
+	if page = selected(t, r, "", devices.Selection{Total: true}); len(page.Devices) != 0 || page.Total != 5001 {
+		t.Errorf("limit 0 lists %d of %d", len(page.Devices), page.Total)
 	}
 }
 
@@ -352,7 +366,7 @@ func TestConcurrentUseKeepsMemoryAndStoreEqual(t *testing.T) {
 					c := devices.Connection{Device: id, Session: rng.Uint64()}
 					r.Connected(c)
 					_, _, _ = r.Authenticate(string(id), []byte(is.Password)) // another worker may have deleted it
-					r.List("", 5, "")
+					selected(t, r, "d", devices.Selection{Limit: 5})
 					r.Disconnected(c, "closed", at(1))
 				}
 				if rng.IntN(2) == 0 {
@@ -362,7 +376,7 @@ func TestConcurrentUseKeepsMemoryAndStoreEqual(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if got := listIDs(r, "", 3, ""); len(got) != len(m.devices) || r.Count() != len(got) {
+	if got := listIDs(t, r, 3, ""); len(got) != len(m.devices) || r.Count() != len(got) {
 		t.Errorf("memory has %d devices, the store %d", len(got), len(m.devices))
 	}
 	sum := 0
@@ -412,7 +426,7 @@ func BenchmarkListSearchWithoutAMatchIn100kDevices(b *testing.B) {
 	r, _ := filled(b, 100_000)
 	b.ReportAllocs()
 	for b.Loop() {
-		if page, _ := r.List("", 100, "no such device"); len(page) != 0 {
+		if page := selected(b, r, "nosuchdevice", devices.Selection{Limit: 100}); len(page.Devices) != 0 {
 			b.Fatal("found something")
 		}
 	}

@@ -1,10 +1,8 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -14,6 +12,7 @@ import (
 	"muster/broker"
 	"muster/dashboard/live"
 	"muster/devices"
+	"muster/devices/query"
 	"muster/ingest"
 )
 
@@ -51,60 +50,24 @@ type fleet struct {
 	rates live.FleetRates
 }
 
-// maxScan is the most devices one list looks at.
-const maxScan = 1_000_000
-
 // List implements live.Fleet.
 func (f *fleet) List(_ context.Context, q live.ListQuery) (live.ListPage, error) {
-	var page live.ListPage
-	if err := devices.CheckSearch(q.Q); err != nil {
-		return page, err
+	e, err := f.registry.Compile(q.Q)
+	if err != nil {
+		return live.ListPage{}, err
 	}
-	ids := f.matching(q.Q)
-	page.Total = len(ids)
-	start := 0
-	switch q.Sort {
-	case "", live.SortID:
-		if q.After != "" {
-			start, _ = slices.BinarySearch(ids, muster.DeviceID(q.After))
-			if start < len(ids) && ids[start] == muster.DeviceID(q.After) {
-				start++
-			}
-		}
-	case live.SortSeen:
-		f.sortBySeen(ids)
-		if q.After != "" {
-			start = slices.Index(ids, muster.DeviceID(q.After)) + 1
-		}
-	default:
-		return page, muster.Errorf(muster.Invalid, "sort %q is not %s or %s", q.Sort, live.SortID, live.SortSeen)
+	found, err := f.registry.Select(devices.Selection{Query: e, Sort: q.Sort, After: q.After, Limit: q.Limit, Total: true})
+	if err != nil {
+		return live.ListPage{}, err
 	}
-	end := min(start+q.Limit, len(ids))
-	page.IDs = ids[start:end]
-	if end < len(ids) && end > start {
-		page.Next = string(ids[end-1])
+	page := live.ListPage{
+		IDs: make([]muster.DeviceID, len(found.Devices)), Total: found.Total, Next: found.Next,
+		Drifts: query.UsesOf(e)&(query.UsesTelemetry|query.UsesTwin|query.UsesTime) != 0,
+	}
+	for i, d := range found.Devices {
+		page.IDs[i] = d.ID
 	}
 	return page, nil
-}
-
-func (f *fleet) matching(q string) []muster.DeviceID {
-	ds, _ := f.registry.List("", maxScan, q)
-	ids := make([]muster.DeviceID, len(ds))
-	for i, d := range ds {
-		ids[i] = d.ID
-	}
-	return ids
-}
-
-func (f *fleet) sortBySeen(ids []muster.DeviceID) {
-	seen := make(map[muster.DeviceID]muster.Micros, len(ids))
-	for _, id := range ids {
-		p, _ := f.registry.Presence(id)
-		seen[id] = p.LastSeen
-	}
-	slices.SortFunc(ids, func(a, b muster.DeviceID) int {
-		return cmp.Or(cmp.Compare(seen[b], seen[a]), cmp.Compare(a, b))
-	})
 }
 
 // Stats implements live.Fleet.

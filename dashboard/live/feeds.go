@@ -82,8 +82,10 @@ type matchCounts struct {
 }
 
 type matchGroup struct {
-	subs map[*sub]struct{}
-	seen uint64 // index.changes at the last count
+	subs   map[*sub]struct{}
+	seen   uint64 // index.changes at the last count
+	drifts bool   // the answer changes without changes to devices
+	again  uint64 // the tick from which on it is counted again when it drifts
 }
 
 func (m *matchCounts) join(s *sub) {
@@ -109,27 +111,32 @@ func (m *matchCounts) leave(s *sub) {
 	}
 }
 
-// stale returns at most limit queries not counted since changes.
-func (m *matchCounts) stale(changes uint64, limit int) []string {
+// driftTicks is how often the matches of a query that drifts are counted.
+const driftTicks = 5 * ticksPerSecond
+
+// stale returns at most limit queries not counted since changes, or at tick for a
+// while.
+func (m *matchCounts) stale(changes, tick uint64, limit int) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var qs []string
 	for q, group := range m.groups {
-		if len(qs) < limit && group.seen != changes {
+		if len(qs) < limit && (group.seen != changes || group.drifts && tick >= group.again) {
 			qs = append(qs, q)
 		}
 	}
 	return qs
 }
 
-func (m *matchCounts) counted(q string, total int, changes uint64, mark func(*sub)) {
+func (m *matchCounts) counted(q string, page *ListPage, changes, tick uint64, mark func(*sub)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	group := m.groups[q]
 	if group == nil {
 		return
 	}
-	group.seen = changes
+	group.seen, group.drifts, group.again = changes, page.Drifts, tick+driftTicks
+	total := page.Total
 	for s := range group.subs {
 		if s.matches.Swap(int64(total)) != int64(total) {
 			s.drifted.Store(true)
@@ -140,7 +147,8 @@ func (m *matchCounts) counted(q string, total int, changes uint64, mark func(*su
 
 func (g *Gateway) recount(ctx context.Context) {
 	changes := g.index.changes.Load() + 1 // never 0, which means not counted
-	for _, q := range g.counts.stale(changes, maxRecounts) {
+	tick := g.tick.Load()
+	for _, q := range g.counts.stale(changes, tick, maxRecounts) {
 		ctx, cancel := context.WithTimeout(ctx, sourceTimeout)
 		page, err := g.deps.Fleet.List(ctx, ListQuery{Q: q, Sort: SortID})
 		cancel()
@@ -148,6 +156,6 @@ func (g *Gateway) recount(ctx context.Context) {
 			g.deps.Log.Warn("live: count the matches of a list", "err", err)
 			continue
 		}
-		g.counts.counted(q, page.Total, changes, g.markReady)
+		g.counts.counted(q, &page, changes, tick, g.markReady)
 	}
 }

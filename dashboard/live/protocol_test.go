@@ -158,7 +158,7 @@ func TestCommandsAreAnsweredWithErrorsNotCloses(t *testing.T) {
 		{"no channel", `{"t":"sub","id":7}`, "unknown_channel", 7, ""},
 		{"an unsub of an unknown channel", `{"t":"unsub","id":7,"ch":"weather"}`, "unknown_channel", 7, ""},
 		{"an unknown query term", `{"t":"sub","id":7,"ch":"devices","q":"colour:red"}`, "invalid", 7, "unknown term at 1"},
-		{"an unknown order", `{"t":"sub","id":7,"ch":"devices","sort":"name"}`, "invalid", 7, "sort"},
+		{"an unknown order", `{"t":"sub","id":7,"ch":"devices","sort":"colour"}`, "invalid", 7, "sort"},
 		{"a limit over 200", `{"t":"sub","id":7,"ch":"devices","limit":201}`, "invalid", 7, "limit"},
 		{"a limit of 0", `{"t":"sub","id":7,"ch":"devices","limit":0}`, "invalid", 7, "limit"},
 		{"a wrong cursor", `{"t":"sub","id":7,"ch":"devices","after":"x"}`, "invalid", 7, "cursor"},

@@ -51,7 +51,7 @@ type Fleet interface {
 // ListQuery is a page of a list. Limit 0 asks for the total alone.
 type ListQuery struct {
 	Q     string // in the device query language; empty for all
-	Sort  string // SortID or SortSeen
+	Sort  string // as the API has it: id, -seen, name, v.KEY ...
 	After string // the Next of the page before; empty for the first
 	Limit int    // rows, at most 200
 }
@@ -67,6 +67,9 @@ type ListPage struct {
 	IDs   []muster.DeviceID
 	Total int    // how many devices match, on all pages
 	Next  string // cursor of the next page; empty on the last
+	// Drifts says that who matches may change without DevicesChanged being called:
+	// the query asks for values or for time.
+	Drifts bool
 }
 
 // FleetItem is the content of the fleet channel.

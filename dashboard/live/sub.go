@@ -181,7 +181,8 @@ const (
 	defaultLimit = 50
 	maxLimit     = 200
 	maxQuery     = 4096 // bytes
-	maxCursor    = 1024 // bytes
+	maxCursor    = 4096 // bytes
+	maxSort      = 256  // bytes
 	maxCols      = 32
 )
 
@@ -194,8 +195,8 @@ func (s *sub) setQuery(cmd *command) error {
 		s.query.Limit = *cmd.Limit
 	}
 	switch {
-	case s.query.Sort != SortID && s.query.Sort != SortSeen:
-		return muster.Errorf(muster.Invalid, "sort must be %q or %q", SortID, SortSeen)
+	case len(s.query.Sort) > maxSort:
+		return muster.Errorf(muster.Invalid, "sort has %d bytes, at most %d are allowed", len(s.query.Sort), maxSort)
 	case s.query.Limit < 1 || s.query.Limit > maxLimit:
 		return muster.Errorf(muster.Invalid, "limit must be from 1 to %d", maxLimit)
 	case len(cmd.Q) > maxQuery:

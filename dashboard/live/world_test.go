@@ -194,6 +194,9 @@ func (w *world) List(_ context.Context, q live.ListQuery) (live.ListPage, error)
 			return live.ListPage{}, muster.Errorf(muster.Invalid, "after is not a cursor")
 		}
 	}
+	if q.Sort == "colour" {
+		return live.ListPage{}, muster.Errorf(muster.Invalid, "sort is none of those there are")
+	}
 	ids := w.ids()
 	w.mu.Lock()
 	defer w.mu.Unlock()

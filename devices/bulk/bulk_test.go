@@ -108,8 +108,9 @@ func export(t *testing.T, r *devices.Registry, f bulk.Format) string {
 	var b bytes.Buffer
 	w, err := bulk.NewWriter(&b, f)
 	must(t, err)
-	ds, _ := r.List("", 100, "")
-	for _, d := range ds {
+	page, err := r.Select(devices.Selection{Limit: 100})
+	must(t, err)
+	for _, d := range page.Devices {
 		p, _ := r.Presence(d.ID)
 		must(t, w.Write(d, p))
 	}

@@ -31,6 +31,12 @@ func fault(s string, pos int, hint, format string, args ...any) error {
 	return &Error{Pos: pos, Column: utf8.RuneCountInString(s[:pos]) + 1, Msg: fmt.Sprintf(format, args...), Hint: hint}
 }
 
+// Fault returns an Error about what lies at byte pos of the query s, for those who
+// know more of it than the language: names that nothing has.
+func Fault(s string, pos int, format string, args ...any) error {
+	return invalid(fault(s, pos, "", format, args...))
+}
+
 // invalid wraps an Error for the other rooms.
 func invalid(err error) error {
 	return &muster.Error{Kind: muster.Invalid, Msg: "the query is not understood, " + err.Error(), Err: err}

@@ -1,0 +1,111 @@
+package devices
+
+import (
+	"muster"
+	"muster/devices/query"
+)
+
+// Values gives the latest telemetry of devices, from memory.
+type Values interface {
+	// Value returns the newest value of a key, false when there is none.
+	Value(id muster.DeviceID, key string) (muster.Value, bool)
+}
+
+// Twins gives the twins of devices, from memory.
+type Twins interface {
+	// Leaf returns what lies at path in a side, query.Reported or query.Desired (the
+	// effective one), as JSON text; empty when nothing does.
+	Leaf(id muster.DeviceID, side query.Field, path []string) string
+	// Difference returns whether the sides agree, and when path is not empty whether
+	// it is one of the dotted paths that differ.
+	Difference(id muster.DeviceID, path string) (converged, differs bool)
+	// HasTwin says whether something is reported or desired.
+	HasTwin(id muster.DeviceID) bool
+}
+
+// subject is a device as the query language sees it: a query.Subject. It is used
+// for one device after the other.
+type subject struct {
+	r *Registry
+	d Device
+
+	children, credentials bool
+
+	asked    bool // presence is there
+	presence muster.Presence
+}
+
+// fill takes e's part over, with the lock held.
+func (s *subject) fill(e *entry) {
+	s.d, s.children, s.credentials, s.asked = e.Device, len(e.children) > 0, len(e.creds) > 0, false
+}
+
+func (s *subject) ID() muster.DeviceID           { return s.d.ID }
+func (s *subject) Name() string                  { return s.d.Name }
+func (s *subject) Profile() string               { return s.d.Profile }
+func (s *subject) Parent() muster.DeviceID       { return s.d.Parent }
+func (s *subject) Firmware() string              { return s.d.Firmware }
+func (s *subject) Notes() string                 { return s.d.Notes }
+func (s *subject) Created() muster.Micros        { return s.d.Created }
+func (s *subject) Tag(key string) (string, bool) { return s.d.Tags.Get(key) }
+func (s *subject) InGroup(name string) bool      { return s.d.Groups.Has(name) } // saved queries are expanded
+func (s *subject) Converged() bool               { ok, _ := s.r.twins.Difference(s.d.ID, ""); return ok }
+func (s *subject) Diverged(path string) bool {
+	_, yes := s.r.twins.Difference(s.d.ID, path)
+	return yes
+}
+func (s *subject) now() muster.Presence                  { s.ask(); return s.presence }
+func (s *subject) state() muster.PresenceState           { return s.now().State }
+func (s *subject) Value(key string) (muster.Value, bool) { return s.r.values.Value(s.d.ID, key) }
+
+func (s *subject) ask() {
+	if !s.asked {
+		s.presence, _ = s.r.Presence(s.d.ID) // of a device that was deleted: the zero one
+		s.asked = true
+	}
+}
+
+// Presence implements query.Subject.
+func (s *subject) Presence() (state muster.PresenceState, lastSeen muster.Micros, checkIn int64) {
+	p := s.now()
+	return p.State, p.LastSeen, s.r.checkIn(&s.d)
+}
+
+// Twin implements query.Subject.
+func (s *subject) Twin(side query.Field, path []string) string {
+	return s.r.twins.Leaf(s.d.ID, side, path)
+}
+
+// Has implements query.Subject.
+func (s *subject) Has(what string) bool {
+	switch what {
+	case query.HasChildren:
+		return s.children
+	case query.HasTags:
+		return s.d.Tags != Tags{}
+	case query.HasLocation:
+		return s.d.Location.Set
+	case query.HasTwin:
+		return s.r.twins.HasTwin(s.d.ID)
+	case query.HasCredential:
+		return s.credentials
+	default:
+		return false
+	}
+}
+
+// checkIn is after how many seconds the next message of d is expected.
+func (r *Registry) checkIn(d *Device) int64 {
+	if d.CheckIn > 0 {
+		return d.CheckIn
+	}
+	return query.DefaultCheckIn
+}
+
+// nothing stands for rooms that are not there.
+type nothing struct{}
+
+func (nothing) Value(muster.DeviceID, string) (muster.Value, bool)          { return muster.Value{}, false }
+func (nothing) Leaf(muster.DeviceID, query.Field, []string) string          { return "" }
+func (nothing) Difference(muster.DeviceID, string) (converged, differ bool) { return true, false }
+func (nothing) HasTwin(muster.DeviceID) bool                                { return false }
