@@ -113,10 +113,11 @@ type Limits struct {
 	MaxInflight int // messages that are not acknowledged yet
 
 	Messages, TelemetryMessages, DataPoints string
-	Gateway                                 bool // the same rates are told for the gateway itself
+	Gateway                                 bool // the rates are told for the devices behind it, too
 }
 
-// Limits answers a request of kind AskLimits.
+// Limits answers a request of kind AskLimits. rateLimits is in the answer also when
+// there are none: ThingsBoard's IoT gateway sends nothing before it has seen it.
 func (r Request) Limits(l Limits) Reply {
 	rates := []byte{'{'}
 	for _, f := range [...]struct{ name, value string }{

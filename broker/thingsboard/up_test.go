@@ -192,6 +192,22 @@ func TestAKeyOfBothSidesIsAnsweredToAGatewayAsDesired(t *testing.T) {
 	}
 }
 
+func TestLimitsAreToldEvenWhenThereAreNone(t *testing.T) {
+	for topic, want := range map[string]Reply{
+		"v1/devices/me/rpc/request/1": {"v1/devices/me/rpc/response/1", []byte(`{"maxPayloadSize":262144,"maxInflightMessages":0,"rateLimits":{}}`)},
+		"v2/r/req/1":                  {"v2/r/res/1", []byte(`{"maxPayloadSize":262144,"maxInflightMessages":0,"rateLimits":{}}`)},
+		"v2/r/req/j/1":                {"v2/r/res/j/1", []byte(`{"maxPayloadSize":262144,"maxInflightMessages":0,"rateLimits":{}}`)},
+	} {
+		res, err := Up(topic, "d", []byte(`{"method":"getSessionLimits","params":{"timeout":5000}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(want, res.Requests[0].Limits(Limits{MaxPayload: 262144})); d != "" {
+			t.Error(d)
+		}
+	}
+}
+
 func TestOneDevicesMistakeCostsNoOtherItsData(t *testing.T) {
 	payload := `{"A":[{"t":1}],"bad":7,"` + strings.Repeat("ü", 60) + `":[{"t":2}],"B":{"t":3},"empty":[]}`
 	res, err := Up("v1/gateway/telemetry", "gw", []byte(payload))
