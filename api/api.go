@@ -48,6 +48,7 @@ func New(d Deps) (*API, error) {
 	a.serviceRoutes()
 	a.profileRoutes()
 	a.groupRoutes()
+	a.bulkRoutes()
 	a.deviceRoutes()
 	a.telemetryRoutes()
 	a.clientRoutes()

@@ -64,6 +64,7 @@ type Registry interface {
 	ProfileReader
 	ProfileWriter
 	GroupKeeper
+	BulkKeeper
 	PresenceReader
 }
 

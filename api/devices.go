@@ -18,7 +18,7 @@ type device struct {
 	Profile   string          `json:"profile" doc:"Name of its profile, default unless another was set"`
 	Parent    muster.DeviceID `json:"parent,omitempty" doc:"Id of the gateway it belongs to, absent for none"`
 	CreatedAt string          `json:"created_at" format:"date-time"`
-	labels
+	Labels
 	Presence   presence        `json:"presence"`
 	Connection *connection     `json:"connection,omitempty" doc:"While the device is connected"`
 	Ledger     ingest.Ledger   `json:"ledger" doc:"Messages of this device since the server started"`
@@ -114,7 +114,7 @@ func (a *API) existing(in DevicePath) (muster.DeviceID, error) {
 
 func (a *API) device(d devices.Device) device {
 	out := device{
-		ID: d.ID, Name: d.Name, Profile: d.Profile, Parent: d.Parent, CreatedAt: stamp(d.Created), labels: labelsOf(d),
+		ID: d.ID, Name: d.Name, Profile: d.Profile, Parent: d.Parent, CreatedAt: stamp(d.Created), Labels: labelsOf(d),
 		Ledger: a.Live.DeviceLedger(d.ID),
 	}
 	p, ok := a.Registry.Presence(d.ID)
@@ -202,9 +202,10 @@ func (a *API) getDevice(_ context.Context, in *DevicePath) (*body[device], error
 
 // devicePage is a page of devices with how they were found.
 type devicePage struct {
-	page[device]
-	Total *int `json:"total,omitempty" doc:"How many devices match on all pages; when it was asked for"`
-	Plan  plan `json:"plan"`
+	Items []device `json:"items" nullable:"false"`
+	Next  *string  `json:"next" doc:"The cursor of the next page, null on the last"`
+	Total *int     `json:"total,omitempty" doc:"How many devices match on all pages; when it was asked for"`
+	Plan  plan     `json:"plan"`
 }
 
 type plan struct {
@@ -232,7 +233,8 @@ func (a *API) listDevices(_ context.Context, in *struct {
 	for i, d := range found.Devices {
 		items[i] = a.device(d)
 	}
-	out := devicePage{page: list(items, found.Next).Body, Plan: plan{found.Plan.Index, found.Plan.Scanned}}
+	p := list(items, found.Next).Body
+	out := devicePage{Items: p.Items, Next: p.Next, Plan: plan{found.Plan.Index, found.Plan.Scanned}}
 	if in.Total {
 		out.Total = &found.Total
 	}

@@ -5,8 +5,8 @@ import (
 	"muster/devices"
 )
 
-// labels are what is written on a device beside its name, as they are shown.
-type labels struct {
+// Labels are what is written on a device beside its name, as they are shown.
+type Labels struct {
 	Tags     map[string]string `json:"tags"`
 	Groups   []string          `json:"groups" nullable:"false" doc:"Static groups that list it"`
 	Location *location         `json:"location,omitempty"`
@@ -21,8 +21,8 @@ type location struct {
 	Label string   `json:"label,omitempty" maxLength:"200" doc:"For people"`
 }
 
-func labelsOf(d devices.Device) labels {
-	out := labels{Tags: d.Tags.Map(), Groups: d.Groups.Names(), CheckInS: d.CheckIn, Notes: d.Notes, Firmware: d.Firmware}
+func labelsOf(d devices.Device) Labels {
+	out := Labels{Tags: d.Tags.Map(), Groups: d.Groups.Names(), CheckInS: d.CheckIn, Notes: d.Notes, Firmware: d.Firmware}
 	if d.Location == (devices.Location{}) {
 		return out
 	}
