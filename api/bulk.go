@@ -227,7 +227,7 @@ func (a *API) importRoute() {
 			return nil, err
 		}
 		o := bulk.Options{Format: format, DryRun: in.DryRun, Update: in.Update, Partial: in.Partial}
-		return &huma.StreamResponse{Body: func(hc huma.Context) { a.importStream(hc, o) }}, nil
+		return &huma.StreamResponse{Body: func(hc huma.Context) { a.importStream(hc, o) }}, nil //nolint:contextcheck // hc has it
 	})
 }
 
@@ -339,7 +339,7 @@ func (a *API) exportRoute() {
 		if err != nil {
 			return nil, a.problem(requestOf(ctx), err)
 		}
-		return &huma.StreamResponse{Body: func(hc huma.Context) { a.exportDevices(hc, ids, bulk.Format(in.Format)) }}, nil
+		return &huma.StreamResponse{Body: func(hc huma.Context) { a.exportDevices(hc, ids, bulk.Format(in.Format)) }}, nil //nolint:contextcheck // hc has it
 	})
 }
 

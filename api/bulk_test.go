@@ -3,6 +3,7 @@ package api_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -83,9 +84,7 @@ func TestManyDevicesAreChangedAndDeletedByQueryWithACountFirst(t *testing.T) {
 	with := func(more object) object {
 		out := object{}
 		for _, m := range []object{q, more} {
-			for k, v := range m {
-				out[k] = v
-			}
+			maps.Copy(out, m)
 		}
 		return out
 	}

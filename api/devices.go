@@ -254,7 +254,7 @@ func (a *API) createDevice(ctx context.Context, in *body[newDevice]) (*created[c
 	spec := devices.Spec{
 		ID: id, Name: b.Name, Credential: kind, Given: given, Profile: b.Profile, Parent: muster.DeviceID(b.Parent),
 	}
-	if err := b.DeviceLabels.write(&spec); err != nil {
+	if err := b.write(&spec); err != nil {
 		return nil, err
 	}
 	d, is, err := a.Registry.Create(ctx, spec)
@@ -278,7 +278,7 @@ func (a *API) changeDevice(ctx context.Context, in *struct {
 		parent := muster.DeviceID(*in.Body.Parent)
 		c.Parent = &parent
 	}
-	if err := in.Body.ChangedLabels.write(&c); err != nil {
+	if err := in.Body.write(&c); err != nil {
 		return nil, err
 	}
 	d, err := a.Registry.Update(ctx, id, c)

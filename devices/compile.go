@@ -1,6 +1,8 @@
 package devices
 
 import (
+	"slices"
+
 	"muster"
 	"muster/devices/query"
 )
@@ -37,15 +39,13 @@ func (r *Registry) checkNames(q string, e *query.Expr) (err error) {
 		if err != nil || t.Value.Kind != query.Text {
 			return
 		}
-		switch t.Field {
-		case query.Group:
-			if _, ok := r.groups[t.Value.Text]; !ok {
-				err = query.Fault(q, t.Pos, "there is no group %s", t.Value.Text)
-			}
-		case query.Profile:
-			if _, ok := r.profiles[t.Value.Text]; !ok && (t.Op == query.Eq || t.Op == query.Ne) {
-				err = query.Fault(q, t.Pos, "there is no profile %s", t.Value.Text)
-			}
+		_, isGroup := r.groups[t.Value.Text]
+		_, isProfile := r.profiles[t.Value.Text]
+		switch {
+		case t.Field == query.Group && !isGroup:
+			err = query.Fault(q, t.Pos, "there is no group %s", t.Value.Text)
+		case t.Field == query.Profile && !isProfile && (t.Op == query.Eq || t.Op == query.Ne):
+			err = query.Fault(q, t.Pos, "there is no profile %s", t.Value.Text)
 		}
 	})
 	return err
@@ -111,10 +111,8 @@ func (r *Registry) groupUser(name string) string {
 		if g.expr == nil {
 			continue
 		}
-		for _, used := range query.Groups(g.expr) {
-			if used == name {
-				return g.Name
-			}
+		if slices.Contains(query.Groups(g.expr), name) {
+			return g.Name
 		}
 	}
 	return ""

@@ -41,7 +41,8 @@ func (s *Spec) device(at muster.Micros) (Device, error) {
 		ID: s.ID, Name: s.Name, Created: at, Profile: cmp.Or(s.Profile, DefaultProfile), Parent: s.Parent,
 		Tags: s.Tags, Groups: s.Groups, Location: s.Location, CheckIn: s.CheckIn, Notes: s.Notes,
 	}
-	return d, d.check()
+	err := d.check()
+	return d, err
 }
 
 // check says whether what is written on a device may be.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"unicode"
@@ -96,11 +97,7 @@ func (t Tags) Get(key string) (string, bool) {
 
 // Map returns the tags as a map of the caller's own, empty for none.
 func (t Tags) Map() map[string]string {
-	m := make(map[string]string)
-	for k, v := range t.All() {
-		m[k] = v
-	}
-	return m
+	return maps.Collect(t.All())
 }
 
 // Equal says whether t and o are the same tags.

@@ -54,7 +54,7 @@ func (r *Registry) Select(s Selection) (Selected, error) {
 	if err != nil {
 		return Selected{}, err
 	}
-	candidates, plan := r.candidates(s.Query, by.field == "id" && !by.down, after)
+	candidates, plan := r.candidates(s.Query, by.plain)
 	f := finder{
 		r: r, by: by, after: after, limit: s.Limit, query: s.Query, now: muster.MicrosOf(r.now()), total: s.Total,
 		top: topDevices{by: by}, sub: subject{r: r}, ordered: plan.Index == "order",
@@ -84,9 +84,9 @@ func (r *Registry) MatchAll(e *query.Expr) []muster.DeviceID {
 	return ids
 }
 
-// candidates returns the entries that may match, by the best index there is, or all of
-// them by id, from the cursor on when the page is by id.
-func (r *Registry) candidates(e *query.Expr, byID bool, after *sortKey) ([]*entry, Plan) {
+// candidates returns the entries that may match, by id: by the best index there is, or
+// all of them.
+func (r *Registry) candidates(e *query.Expr, byID bool) ([]*entry, Plan) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	var best []*entry

@@ -50,6 +50,7 @@ func (s *subject) Created() muster.Micros        { return s.d.Created }
 func (s *subject) Tag(key string) (string, bool) { return s.d.Tags.Get(key) }
 func (s *subject) InGroup(name string) bool      { return s.d.Groups.Has(name) } // saved queries are expanded
 func (s *subject) Converged() bool               { ok, _ := s.r.twins.Difference(s.d.ID, ""); return ok }
+
 func (s *subject) Diverged(path string) bool {
 	_, yes := s.r.twins.Difference(s.d.ID, path)
 	return yes

@@ -3,6 +3,7 @@ package devices
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"muster"
 )
@@ -243,9 +244,7 @@ func (c *Change) labels(d *Device) (err error) {
 		for _, k := range c.DropTags {
 			delete(tags, k)
 		}
-		for k, v := range c.AddTags {
-			tags[k] = v
-		}
+		maps.Copy(tags, c.AddTags)
 		if d.Tags, err = TagsOf(tags); err != nil {
 			return err
 		}

@@ -223,8 +223,10 @@ nonsense
 `
 	report := load(t, r, text, bulk.Options{Format: bulk.NDJSON, Partial: true})
 	want := bulk.Report{Lines: 6, Created: 1, Refused: 5, Refusals: []bulk.Refusal{
-		{3, "", `not an object of a device: there is no field "colour"`}, {4, "", "more than one object on a line"},
-		{5, "", "not an object of a device: id is not of its type"}, {6, "", "not an object of a device: broken JSON at byte 2"},
+		{3, "", `not an object of a device: there is no field "colour"`},
+		{4, "", "more than one object on a line"},
+		{5, "", "not an object of a device: id is not of its type"},
+		{6, "", "not an object of a device: broken JSON at byte 2"},
 		{7, "e", "a line has a token or a secret, not both"},
 	}}
 	if d := cmp.Diff(want, report); d != "" {

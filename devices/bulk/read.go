@@ -108,7 +108,8 @@ func csvRow(names, record []string, line int) (Row, error) {
 	if row.ID == "" {
 		return row, muster.Errorf(muster.Invalid, "there is no id")
 	}
-	return row, c.finish(&row)
+	err := c.finish(&row)
+	return row, err
 }
 
 // object is a line of NDJSON. Fields that an export has beside those that can be
@@ -143,10 +144,11 @@ func readNDJSON(in io.Reader, each func(Row, int, error) error) error {
 	r := bufio.NewReaderSize(skipBOM(in), MaxLine+2)
 	for line, n := 1, 0; ; line++ {
 		text, err := r.ReadSlice('\n')
-		if errors.Is(err, bufio.ErrBufferFull) {
+		end := errors.Is(err, io.EOF)
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
 			return muster.Errorf(muster.TooLarge, "line %d is longer than %d bytes", line, MaxLine)
-		}
-		if err != nil && !errors.Is(err, io.EOF) {
+		case err != nil && !end:
 			return readError(err, "the list")
 		}
 		if text = bytes.TrimSpace(text); len(text) > 0 {
@@ -158,7 +160,7 @@ func readNDJSON(in io.Reader, each func(Row, int, error) error) error {
 				return err
 			}
 		}
-		if err != nil {
+		if end {
 			return nil
 		}
 	}
@@ -193,7 +195,8 @@ func jsonRow(text []byte, line int) (Row, error) {
 		}
 		row.Location = &devices.Location{Set: l.Lat != nil, Lat: deref(l.Lat), Lon: deref(l.Lon), Label: l.Label}
 	}
-	return row, row.wish(o.Credential, o.Token, o.Secret)
+	err = row.wish(o.Credential, o.Token, o.Secret)
+	return row, err
 }
 
 // plain says what is wrong with a line without Go's words for it, and without the

@@ -42,7 +42,8 @@ func NewWriter(out io.Writer, f Format) (*Writer, error) {
 	if err := w.csv.Write(exported[:]); err != nil {
 		return nil, fmt.Errorf("write the header: %w", err)
 	}
-	return w, w.Flush()
+	err := w.Flush()
+	return w, err
 }
 
 // Write adds a device with its presence.
