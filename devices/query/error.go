@@ -57,7 +57,7 @@ func shown(s string) string {
 // near returns those of words that are nearest to s, at most two typing errors away, as a
 // hint; without one it lists all of them when they are few.
 func near(s string, words []string) string {
-	var close []string
+	var nearest []string
 	best := min(2, len(s)/2)
 	for _, w := range words {
 		d := distance(strings.ToLower(s), w, best)
@@ -65,13 +65,13 @@ func near(s string, words []string) string {
 			continue
 		}
 		if d < best {
-			close = close[:0]
+			nearest = nearest[:0]
 		}
-		best, close = d, append(close, w)
+		best, nearest = d, append(nearest, w)
 	}
 	switch {
-	case len(close) > 0:
-		return "did you mean " + strings.Join(close, " or ") + "?"
+	case len(nearest) > 0:
+		return "did you mean " + strings.Join(nearest, " or ") + "?"
 	case len(words) <= 10:
 		return "it is one of " + strings.Join(words, ", ")
 	}

@@ -115,7 +115,7 @@ const (
 	HasTags       = "tags"
 	HasLocation   = "location"
 	HasNotes      = "notes"
-	HasTwin       = "twin"       // something is reported or desired
-	HasCredential = "credential" //nolint:gosec // a word of the language
+	HasTwin       = "twin" // something is reported or desired
+	HasCredential = "credential"
 	HasConnection = "connection" // a session is open: online or quiet
 )
