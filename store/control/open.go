@@ -49,16 +49,17 @@ type Dialect struct {
 	migrations goose.Dialect
 	prepare    string // run before the migrations, by one process at a time
 	locked     bool   // migrations need an advisory lock
+	engine     engine // of the query language
 }
 
 // SQLite is the dialect of modernc.org/sqlite. Only one process opens the file, so
 // that nothing is locked.
-func SQLite() Dialect { return Dialect{migrations: goose.DialectSQLite3} }
+func SQLite() Dialect { return Dialect{migrations: goose.DialectSQLite3, engine: sqliteEngine{}} }
 
 // Postgres is the dialect of PostgreSQL 15 and newer through pgx. SQLite's own
 // bytewise collation is called binary; here it gets one of the same name.
 func Postgres() Dialect {
-	return Dialect{migrations: goose.DialectPostgres, locked: true, prepare: `DO $$
+	return Dialect{migrations: goose.DialectPostgres, engine: postgresEngine{}, locked: true, prepare: `DO $$
 BEGIN
 	PERFORM pg_advisory_xact_lock(hashtext('muster collation'));
 	IF NOT EXISTS (SELECT FROM pg_collation WHERE collname = 'binary' AND pg_collation_is_visible(oid)) THEN
@@ -69,7 +70,8 @@ END $$`}
 
 // Control keeps the control data. It is safe for concurrent use.
 type Control struct {
-	db Handles
+	db      Handles
+	dialect Dialect
 }
 
 // The seams that Control fills.
@@ -88,7 +90,7 @@ func Open(ctx context.Context, db Handles, dialect Dialect) (*Control, error) {
 		_ = db.Close() // the first error is the one to report
 		return nil, failed("migrate the control schema", err)
 	}
-	return &Control{db: db}, nil
+	return &Control{db: db, dialect: dialect}, nil
 }
 
 // Close closes the database. Nothing may be under way.

@@ -164,11 +164,14 @@ func (r *latestReader) skip(n int) {
 	r.b = r.b[n:]
 }
 
-func (r *latestReader) string() string {
+func (r *latestReader) string() string { return string(r.bytes()) }
+
+// bytes returns a string's bytes, a part of what is read.
+func (r *latestReader) bytes() []byte {
 	n := r.uvarint()
 	if n > uint64(len(r.b)) {
 		r.bad, r.b = true, nil
-		return ""
+		return nil
 	}
-	return string(r.take(int(n)))
+	return r.take(int(n))
 }
