@@ -102,6 +102,9 @@ func TestAGatewaySpeaksForItsChildrenOnly(t *testing.T) {
 			t.Errorf("the sink got %+v", m)
 		}
 		gw.publish(publishPacket("devices/kid/reported", "{}", 1, 2))
+		if m := get(t, r.sink.messages, "message"); m.Kind != KindReported || m.Device != "kid" || m.By != "a" {
+			t.Errorf("the sink got %+v", m)
+		}
 		admin.messages("1", "{}")
 		if err := r.Publish(t.Context(), "devices/kid/commands/7", []byte("do"), false, 1); err != nil {
 			t.Fatal(err)

@@ -202,9 +202,9 @@ func (c *conn) acknowledge(sc *scratch, kind byte, id uint16, code byte) {
 	s := c.sess
 	switch kind {
 	case wire.Puback:
-		s.acked(id, false, &sc.kicks)
+		s.acked(id, false, code, &sc.kicks)
 	case wire.Pubcomp:
-		s.acked(id, true, &sc.kicks)
+		s.acked(id, true, code, &sc.kicks)
 	case wire.Pubrec:
 		release, known := s.got(id, code, &sc.kicks)
 		switch {

@@ -62,6 +62,14 @@ type Config struct {
 	Tick             time.Duration // granularity of timeouts; 50 ms
 	SysInterval      time.Duration // between $SYS messages; 10 s
 
+	// States knows what state topics are at; nil when there are none.
+	States States
+	// Ready is told that a client now listens to devices/{device}/commands/+, or as the
+	// gateway device to the commands of all its children: when it subscribes and when
+	// it comes back. It runs on the connection's goroutine, without locks, and may be
+	// told again. It may be nil.
+	Ready func(device muster.DeviceID, children bool)
+
 	Now     func() time.Time
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
@@ -145,6 +153,8 @@ type Broker struct {
 	retained *retainedSet
 	flaps    *flaps
 	later    chan copied
+	outcomes *outcomes
+	guests   atomic.Int64 // connections in a place other than Normal
 	scratch  scratches
 	buffers  buffers
 	writers  rawWriters
@@ -185,6 +195,7 @@ func New(cfg Config, auth Authenticator, sink Sink, presence Presence) (*Broker,
 		index:      topic.NewIndex[*session](matchCache),
 		flaps:      newFlaps(cfg.MaxTakeovers),
 		later:      make(chan copied, maxLater),
+		outcomes:   newOutcomes(),
 		panicsSeen: make(map[string]struct{}),
 	}
 	b.began = cfg.Now()
@@ -218,6 +229,7 @@ func (b *Broker) Start(ctx context.Context) error {
 	b.loops.Go("mqtt-journal", b.journal.Run)
 	b.loops.Go("mqtt-clock", b.runWheel)
 	b.loops.Go("mqtt-later", b.routeLater)
+	b.loops.Go("mqtt-outcomes", b.runOutcomes)
 	b.loops.Go("mqtt-sys", b.runSys)
 	if b.lot != nil {
 		b.loops.Go("mqtt-sockets", b.lot.Run)

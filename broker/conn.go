@@ -96,6 +96,7 @@ type conn struct {
 	open      atomic.Int32 // QoS 2 messages of this connection whose PUBREL has not come
 	recording atomic.Int32 // QoS 2 ids that are being written down
 	sample    *sample
+	guest     *guest // nil in the place Normal
 }
 
 // connStats counts what one connection carried. conn.mu guards it.

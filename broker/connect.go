@@ -45,6 +45,9 @@ func (c *conn) connect(sc *scratch, body []byte) error {
 	id, assigned := clientID(p)
 	c.b.wheel.remove(c.alarm) // the client has spoken in time, whatever it waits for now
 	c.alarm = nil
+	if who.Place != Normal {
+		return c.connectGuest(sc, p, who, id, assigned)
+	}
 	if !c.b.flaps.wait(life{c}, c.b, sessionKey(who.Device, who.Name, id)) {
 		return errGone
 	}
@@ -55,6 +58,21 @@ func (c *conn) connect(sc *scratch, body []byte) error {
 	if !c.b.makeRoom(fresh) {
 		return c.turnAway(wire.CodeQuota, "this device or account has as many connections as it may have")
 	}
+	c.establish(sc, p, fresh, who, assigned)
+	return c.recheck()
+}
+
+// connectGuest lets a client in whose place is not Normal.
+func (c *conn) connectGuest(sc *scratch, p *wire.ConnectPacket, who Identity, id string, assigned bool) error {
+	if !c.admitGuest() {
+		return c.turnAway(wire.CodeServerBusy, "as many clients wait to be adopted or provisioned as may")
+	}
+	if !c.b.conns.admit(c, c.b.cfg.MaxConnections) {
+		return c.turnAway(wire.CodeServerBusy, "the server has as many connections as it may have")
+	}
+	fresh := c.b.newSession("", who.Name, id)
+	fresh.alone(c.b.epoch.Add(1))
+	p.CleanStart, p.SessionExpiry, p.Will = true, 0, nil
 	c.establish(sc, p, fresh, who, assigned)
 	return c.recheck()
 }
@@ -147,6 +165,7 @@ func (c *conn) establish(sc *scratch, p *wire.ConnectPacket, fresh *session, who
 	b, id := c.b, fresh.clientID
 	r := newRights(who, b.auth.Parent)
 	c.allowed.Store(r)
+	who = r.who
 	expiry, shortened := b.sessionExpiry(p, fresh.key)
 	ack := wire.Connack{ReceiveMaximum: uint16(b.cfg.Window), MaximumPacket: uint32(b.cfg.MaxPacket), AliasMaximum: maxAliases}
 	if assigned {
@@ -173,8 +192,8 @@ func (c *conn) establish(sc *scratch, p *wire.ConnectPacket, fresh *session, who
 	if who.Device != "" {
 		b.presence.Connected(info)
 	}
-	if c.keepalive > 0 {
-		c.alarm = b.wheel.add(c, b.clock.Load()+(c.keepalive+c.keepalive/2).Milliseconds())
+	if due := c.due(); due > 0 {
+		c.alarm = b.wheel.add(c, due)
 	}
 }
 
@@ -235,6 +254,9 @@ func (c *conn) refresh() error {
 		return err
 	}
 	now := newRights(who, c.b.auth.Parent)
+	if now.who.Place != old.who.Place {
+		return c.bye(wire.CodeAdministrative, "what this client may do has changed: connect again", causeRights)
+	}
 	c.allowed.Store(now)
 	var gone []subscription
 	for _, x := range c.sess.state.Load().subs {
@@ -248,12 +270,14 @@ func (c *conn) refresh() error {
 	return nil
 }
 
-// spellOwn spells a topic of the client's own device with me.
-func (c *conn) spellOwn(name string) string {
-	if rest, ok := strings.CutPrefix(name, c.allowed.Load().prefix); ok {
-		return ownTopics + rest
+// spellOwn spells what m says of the client's own device with me.
+func (c *conn) spellOwn(o *wire.Out, m *message) {
+	if rest, ok := strings.CutPrefix(o.Topic, c.allowed.Load().prefix); ok {
+		o.Topic = ownTopics + rest
+		if m.mine != nil {
+			o.Props = m.mine.props
+		}
 	}
-	return name
 }
 
 // aliasOut gives a topic an alias where the client takes them. The first topics of a

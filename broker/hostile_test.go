@@ -123,13 +123,13 @@ func TestTheQuotaOfRetainedMessagesIsTheOwnersWhateverItsClientIDs(t *testing.T)
 		c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Disconnect}})
 		c.ended()
 	}
-	if err := r.Publish(t.Context(), "devices/b/presence", []byte("online"), true, 1); err != nil {
+	if err := r.Publish(t.Context(), "devices/b/notifications", []byte("online"), true, 1); err != nil {
 		t.Fatal(err)
 	}
-	_, ok := r.retained.tree.Get("devices/b/presence")
+	_, ok := r.retained.tree.Get("devices/b/notifications")
 	t.Logf("retained: %d of 200; own quota 10", r.Stats().Retained)
 	if !ok {
-		t.Errorf("device a alone holds %d retained topics (its quota is 10), and device b's presence is not retained", r.Stats().Retained)
+		t.Errorf("device a alone holds %d retained topics (its quota is 10), and device b's message is not retained", r.Stats().Retained)
 	}
 }
 

@@ -153,13 +153,13 @@ func TestPublishChecksItsTopic(t *testing.T) {
 
 func TestPublishedMessagesAreRetained(t *testing.T) {
 	r := start(t, nil)
-	if err := r.Publish(t.Context(), "devices/a/presence", []byte(`{"state":"online"}`), true, 1); err != nil {
+	if err := r.Publish(t.Context(), "devices/a/notifications", []byte(`{"state":"online"}`), true, 1); err != nil {
 		t.Fatal(err)
 	}
 	c := r.client(4, "c", "token-a")
-	c.subscribed("devices/me/presence")
+	c.subscribed("devices/me/notifications")
 	got := c.next(packets.Publish)
-	if got.TopicName != "devices/me/presence" || !got.FixedHeader.Retain || got.FixedHeader.Qos != 1 || string(got.Payload) != `{"state":"online"}` {
+	if got.TopicName != "devices/me/notifications" || !got.FixedHeader.Retain || got.FixedHeader.Qos != 1 || string(got.Payload) != `{"state":"online"}` {
 		t.Errorf("got %q %q retain %v QoS %d", got.TopicName, got.Payload, got.FixedHeader.Retain, got.FixedHeader.Qos)
 	}
 }

@@ -16,10 +16,14 @@ type message struct {
 	props   []byte // MQTT 5 properties to forward, in wire form
 	expires int64  // unix milliseconds, 0 for never
 	from    *session
+	mine    *variant // for copies that are spelled devices/me/..., where they differ in more than the topic
 	qos     byte
 	retain  bool
 	owned   bool
 }
+
+// variant is what of a message differs with the spelling of a copy.
+type variant struct{ props []byte }
 
 // own gives the message memory of its own. It runs on the publisher's goroutine,
 // the first time before another one can see the message.

@@ -72,8 +72,8 @@ func TestRetainIsAsPublishedOnlyWhereAskedFor(t *testing.T) {
 	c := r.client(5, "c", "admin")
 	c.subscribe(0, packets.Subscription{Filter: "yes", Qos: 1, RetainAsPublished: true}, sub("no", 1))
 	device := r.client(5, "d", "token-a")
-	device.subscribe(0, packets.Subscription{Filter: "devices/me/desired", Qos: 1, RetainAsPublished: true}, sub("devices/me/errors", 1))
-	for _, topic := range []string{"yes", "no", "devices/a/desired", "devices/a/errors"} {
+	device.subscribe(0, packets.Subscription{Filter: "devices/me/notifications", Qos: 1, RetainAsPublished: true}, sub("devices/me/errors", 1))
+	for _, topic := range []string{"yes", "no", "devices/a/notifications", "devices/a/errors"} {
 		for _, retain := range []bool{true, false} {
 			if err := r.Publish(t.Context(), topic, []byte("x"), retain, 1); err != nil {
 				t.Fatal(err)
@@ -83,7 +83,7 @@ func TestRetainIsAsPublishedOnlyWhereAskedFor(t *testing.T) {
 		if strings.HasPrefix(topic, "devices") {
 			to = device
 		}
-		asPublished := topic == "yes" || topic == "devices/a/desired"
+		asPublished := topic == "yes" || topic == "devices/a/notifications"
 		if got := to.message("x"); got.FixedHeader.Retain != asPublished {
 			t.Errorf("%s: RETAIN %v", topic, got.FixedHeader.Retain)
 		}
@@ -99,14 +99,14 @@ func TestOverlappingFiltersGiveOneCopyOfTheHighestQoS(t *testing.T) {
 		c := r.client(version, "c", "admin")
 		c.subscribe(0, sub("a/#", 0), sub("a/+", 2), sub("+/b", 1), sub("a/b", 0))
 		device := r.client(version, "d", "token-a")
-		device.subscribe(0, sub("devices/me/#", 1), sub("devices/a/desired", 2), sub("devices/me/+", 0))
+		device.subscribe(0, sub("devices/me/#", 1), sub("devices/a/notifications", 2), sub("devices/me/+", 0))
 		w := r.client(version, "w", "admin")
 		for qos := range byte(3) {
 			w.publish(publishPacket("a/b", "x", qos, 1))
 			if got := c.message("x"); got.FixedHeader.Qos != qos {
 				t.Errorf("QoS %d, want %d", got.FixedHeader.Qos, qos)
 			}
-			w.publish(publishPacket("devices/a/desired", "y", qos, 2))
+			w.publish(publishPacket("devices/a/notifications", "y", qos, 2))
 			if got := device.message("y"); got.FixedHeader.Qos != qos {
 				t.Errorf("device: QoS %d, want %d", got.FixedHeader.Qos, qos)
 			}
@@ -125,7 +125,7 @@ func TestEverySubscriptionIdentifierThatMatchesIsTold(t *testing.T) {
 	c.subscribe(1, sub("#", 0))
 	c.subscribe(5, sub("other", 0))
 	device := r.client(5, "d", "token-a", keepSession)
-	device.subscribe(3, sub("devices/me/desired", 1))
+	device.subscribe(3, sub("devices/me/notifications", 1))
 	device.subscribe(4, sub("devices/me/#", 1))
 	ids := func(pk packets.Packet) []int {
 		return slices.Sorted(slices.Values(pk.Properties.SubscriptionIdentifier))
@@ -139,7 +139,7 @@ func TestEverySubscriptionIdentifierThatMatchesIsTold(t *testing.T) {
 	}
 	c.leave(r.Broker)
 	device.leave(r.Broker)
-	for _, topic := range []string{"a/b", "devices/a/desired"} {
+	for _, topic := range []string{"a/b", "devices/a/notifications"} {
 		if err := r.Publish(t.Context(), topic, []byte("x"), false, 2); err != nil {
 			t.Fatal(err)
 		}

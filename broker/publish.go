@@ -32,6 +32,8 @@ func (c *conn) publish(sc *scratch, p *wire.PublishPacket, size int) error {
 	switch dst.place {
 	case placeSink:
 		return c.hand(sc, p, dst)
+	case placeAside:
+		return c.handAside(sc, p, dst)
 	case placeRelay:
 		return c.relay(sc, p, dst.topic)
 	default:
@@ -88,7 +90,7 @@ func (c *conn) destination(name string) destination {
 
 // hand gives a message to the sink, whose answer acknowledges it.
 func (c *conn) hand(sc *scratch, p *wire.PublishPacket, dst destination) error {
-	m := Message{Device: dst.device, Topic: dst.topic, Payload: p.Payload, ContentType: p.ContentType, QoS: p.QoS}
+	m := c.taken(p, dst)
 	var copied *message
 	if p.Retain || c.wanted(dst.topic) {
 		if !c.journalRoom(sc, p, dst.topic) {
@@ -118,6 +120,14 @@ func (c *conn) hand(sc *scratch, p *wire.PublishPacket, dst destination) error {
 		c.settle(&sc.kicks, token, err)
 	}
 	return nil
+}
+
+// taken makes the message that the sink gets. It aliases the packet.
+func (c *conn) taken(p *wire.PublishPacket, dst destination) Message {
+	return Message{
+		Kind: dst.kind, Device: dst.device, By: dst.by, Topic: dst.topic, Payload: p.Payload,
+		ContentType: p.ContentType, QoS: p.QoS, Client: c,
+	}
 }
 
 // abandon gives up a message for which the connection ended too early.
@@ -226,7 +236,7 @@ func (c *conn) messageOf(p *wire.PublishPacket, name string) *message {
 	}
 }
 
-// wanted says whether a telemetry message has to be delivered once it is kept.
+// wanted says whether a message for the sink has to be delivered once it is kept.
 func (c *conn) wanted(name string) bool {
 	hit := c.match(name)
 	return len(hit.Plain)+len(hit.Shared) > 0

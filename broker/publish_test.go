@@ -114,7 +114,7 @@ func TestTelemetryGoesToTheSinkInCanonicalSpelling(t *testing.T) {
 			c.send(pk, pk)
 			for range 2 { // the second time from the cache of the last topic
 				m := get(t, r.sink.messages, "message")
-				m.From, m.Token = nil, 0
+				m.From, m.Token, m.Client = nil, 0, nil
 				want := Message{Device: "a", Topic: tt.want, Payload: []byte("21.5"), ContentType: "text/plain", QoS: 1}
 				if d := cmp.Diff(want, m); d != "" {
 					t.Errorf("(-want +got):\n%s", d)
@@ -283,7 +283,7 @@ func TestOtherAcksDoNotOvertakeTheSinks(t *testing.T) {
 		r := start(t, nil)
 		r.sink.hold()
 		c := r.client(version, "c", "token-a")
-		c.send(publishPacket("devices/me/telemetry", "1", 1, 1), publishPacket("devices/me/reported", "{}", 1, 2),
+		c.send(publishPacket("devices/me/telemetry", "1", 1, 1), publishPacket("devices/me/firmware/status", "{}", 1, 2),
 			publishPacket("devices/me/nonsense", "{}", 2, 3), publishPacket("devices/me/telemetry", "2", 2, 4))
 		first, last := get(t, r.sink.messages, "message"), get(t, r.sink.messages, "message")
 		last.From.Acked(last.Token, nil)

@@ -30,6 +30,7 @@ type entry struct {
 	target *target // the durable record of it, nil for a session that is not kept
 	group  *topic.Group[*session]
 	ids    []uint32 // subscription identifiers
+	parcel *parcel  // whose outcome somebody waits for, else nil
 	n      uint64
 	qos    byte
 	state  entryState
@@ -37,6 +38,8 @@ type entry struct {
 	me     bool // goes out spelled devices/me/...
 	dup    bool // has been sent before
 	stored bool // a retained message, sent because of a SUBSCRIBE: beside the bounds of the queue
+	live   bool // ends with the connection
+	newest bool // of a state topic: a newer one takes its place while it waits
 	// durable says, of a released message, that it is written down: PUBREL may leave.
 	durable bool
 }
@@ -128,7 +131,7 @@ func (q *queue) find(id uint16) *entry {
 func (q *queue) finish(e *entry) {
 	q.count(e, -1)
 	e.state = entryDone
-	e.m, e.target = nil, nil
+	e.m, e.target, e.parcel = nil, nil, nil
 	q.open--
 	for q.inflight.len() > 0 && q.inflight.at(0).state == entryDone {
 		q.inflight.pop()
@@ -138,15 +141,39 @@ func (q *queue) finish(e *entry) {
 	}
 }
 
+// renew puts a message in the place of an older one of its topic that waits. It says
+// false when there is none.
+func (q *queue) renew(m *message, o *copyOf) bool {
+	for i := range q.waiting.len() {
+		e := q.waiting.at(i)
+		if !e.newest || e.m.topic != m.topic || e.stored != o.stored {
+			continue
+		}
+		q.count(e, -1)
+		e.m, e.ids, e.qos, e.retain, e.me = m, o.ids, o.qos, o.retain, o.me
+		q.count(e, 1)
+		return true
+	}
+	return false
+}
+
 // rewind makes ready for the next connection: what was sent and not answered waits
-// again, in order, to be sent as a duplicate.
+// again, in order, to be sent as a duplicate. What is live is lost.
 func (q *queue) rewind() {
+	for _, e := range q.takeIf(func(e *entry) bool { return e.live }) {
+		e.parcel.end(Lost)
+	}
 	var stay deque[entry]
 	var back []entry
 	for q.inflight.len() > 0 {
 		e := q.inflight.pop()
 		if e.state == entryReleased {
 			stay.push(e)
+		}
+		if e.state == entrySent && e.live {
+			q.count(&e, -1)
+			e.parcel.end(Lost)
+			continue
 		}
 		if e.state == entrySent {
 			e.state, e.dup = entryQueued, true

@@ -15,11 +15,10 @@ const (
 )
 
 // What a device may publish and what it may receive under devices/{id}/ (DESIGN,
-// section 4), as filters. Telemetry stands apart: it goes to the sink.
+// section 4), as filters. What the sink takes in stands apart: see taken.
 var (
 	upTopics = [...]string{
-		"reported", "commands/+/result", "events/+", "logs",
-		"firmware/status", "firmware/get", "firmware/cancel/ack", "notifications/+/ack",
+		"requests/+", "firmware/status", "firmware/get", "firmware/cancel/ack", "notifications/+/ack",
 	}
 	downTopics = [...]string{
 		"desired", "commands/+", "firmware", "firmware/data/+", "firmware/error", "firmware/cancel",
@@ -27,10 +26,53 @@ var (
 	}
 )
 
-// isTelemetry says whether rest, a topic behind devices/{id}/, carries telemetry.
-func isTelemetry(rest string) bool {
-	return strings.HasPrefix(rest, telemetry) && (len(rest) == len(telemetry) || rest[len(telemetry)] == '/')
+// taken says as what Muster takes in a message at rest, a topic behind devices/{id}/;
+// ok is false when it does not. why says what is wrong with a topic of such a kind.
+func taken(rest string) (kind Kind, ok bool, why string) {
+	head, tail, more := strings.Cut(rest, "/")
+	switch {
+	case head == telemetry:
+		return KindTelemetry, true, ""
+	case head == "reported" && !more:
+		return KindReported, true, ""
+	case head == "logs" && !more:
+		return KindLog, true, ""
+	case head == "events" && more && !strings.Contains(tail, "/"):
+		if !isWord(tail, true) {
+			return KindEvent, true, "the type of an event has 1 to 64 letters, digits and . _ -"
+		}
+		return KindEvent, true, ""
+	case head != "commands":
+		return 0, false, ""
+	}
+	cid, isResult := strings.CutSuffix(tail, "/result")
+	if !isResult || strings.Contains(cid, "/") {
+		return 0, false, ""
+	}
+	if !isWord(cid, false) {
+		return KindResult, true, "the id of a command has 1 to 64 letters, digits and _ -"
+	}
+	return KindResult, true, ""
 }
+
+// isWord says whether s is 1 to 64 of [A-Za-z0-9_-], and the dot where it may be.
+func isWord(s string, dot bool) bool {
+	for i := range len(s) {
+		c := s[i]
+		if (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && c != '_' && c != '-' && (c != '.' || !dot) {
+			return false
+		}
+	}
+	return len(s) >= 1 && len(s) <= 64
+}
+
+// isState says whether rest is of a topic whose newest payload States knows.
+func isState(rest string) bool { return rest == stateDesired || rest == statePresence }
+
+// Topics behind devices/{id}/ that States knows.
+const stateDesired, statePresence = "desired", "presence"
+
+const writtenHere = "this topic is written by the server, clients only read it"
 
 func isUp(rest string) bool   { return matchesAny(upTopics[:], rest) }
 func isDown(rest string) bool { return matchesAny(downTopics[:], rest) }
@@ -70,14 +112,17 @@ type place uint8
 const (
 	placeNone  place = iota // refused
 	placeSink               // Muster takes it in
+	placeAside              // so it does, and it is acknowledged whatever becomes of it
 	placeRelay              // to subscribers only
 )
 
 // destination is what rights say of a topic that a client publishes to.
 type destination struct {
 	place  place
-	topic  string          // canonical
+	kind   Kind            // for placeSink and placeAside
+	topic  string          // canonical; for placeAside as it came
 	device muster.DeviceID // whose topic it is, for placeSink
+	by     muster.DeviceID // the gateway that publishes for device
 	why    string          // for placeNone: the reason, for people
 }
 
@@ -92,6 +137,9 @@ type rights struct {
 }
 
 func newRights(who Identity, parent func(muster.DeviceID) muster.DeviceID) *rights {
+	if who.Place != Normal { // a guest has nothing but its place
+		who = Identity{Name: who.Name, Credential: who.Credential, Rate: who.Rate, Place: who.Place}
+	}
 	r := &rights{who: who, parent: parent}
 	if who.Device != "" {
 		r.prefix = deviceTopics + string(who.Device) + "/"
@@ -104,6 +152,9 @@ func (r *rights) publish(name string) destination {
 	if why := topic.CheckName(name); why != "" {
 		return refuse(why)
 	}
+	if r.who.Place != Normal {
+		return r.publishAsGuest(name)
+	}
 	if name[0] == '$' && r.who.Device == "" {
 		return refuse("topics that begin with $ belong to the server")
 	}
@@ -115,15 +166,42 @@ func (r *rights) publish(name string) destination {
 	}
 	id, rest, ofDevice := splitDevice(name)
 	if ofDevice && r.isParentOf(id) {
-		return r.publishFor(id, name, rest)
+		dst := r.publishFor(id, name, rest)
+		dst.by = r.who.Device
+		return dst
 	}
-	switch {
-	case name[0] == '$', !r.mayPublish(name):
+	if name[0] == '$' || !r.mayPublish(name) {
 		return refuse(r.refusal())
-	case ofDevice && isTelemetry(rest):
-		return destination{place: placeSink, topic: name, device: id}
+	}
+	if !ofDevice {
+		return destination{place: placeRelay, topic: name}
+	}
+	kind, ok, why := taken(rest)
+	switch {
+	case why != "":
+		return refuse(why)
+	case isState(rest):
+		return refuse(writtenHere)
+	case ok:
+		return destination{place: placeSink, kind: kind, topic: name, device: id}
 	}
 	return destination{place: placeRelay, topic: name}
+}
+
+// Topics of provisioning: Muster's spelling, and ThingsBoard's.
+const (
+	provisionRequest, provisionRequestTB   = "provision/request", "/provision/request"
+	provisionResponse, provisionResponseTB = "provision/response", "/provision/response"
+)
+
+func (r *rights) publishAsGuest(name string) destination {
+	switch {
+	case r.who.Place == Quarantine:
+		return destination{place: placeAside, kind: KindSample, topic: name}
+	case name == provisionRequest || name == provisionRequestTB:
+		return destination{place: placeAside, kind: KindRequest, topic: name}
+	}
+	return refuse("who connects to be provisioned may publish provision/request only")
 }
 
 // mayPublish says whether the client may publish beyond what is a device's own.
@@ -140,15 +218,21 @@ func (r *rights) refusal() string {
 
 // publishFor decides on a topic of a device, for the device or its gateway.
 func (r *rights) publishFor(id muster.DeviceID, canonical, rest string) destination {
+	if isState(rest) {
+		return refuse(writtenHere)
+	}
+	kind, ok, why := taken(rest)
 	switch {
-	case isTelemetry(rest):
-		return destination{place: placeSink, topic: canonical, device: id}
+	case why != "":
+		return refuse(why)
+	case ok:
+		return destination{place: placeSink, kind: kind, topic: canonical, device: id}
 	case isUp(rest):
 		return destination{place: placeRelay, topic: canonical}
 	case coveredBy(r.who.Publish, canonical):
 		return destination{place: placeRelay, topic: canonical}
 	case isDown(rest):
-		return refuse("this topic is written by the server, devices only read it")
+		return refuse(writtenHere)
 	}
 	return refuse("there is no such topic below devices/{id}/")
 }
@@ -175,6 +259,9 @@ func (r *rights) own(name string) (canonical, rest string, ok bool) {
 // subscribe puts a filter (valid, without $share) in its canonical form. why is the
 // reason of a refusal.
 func (r *rights) subscribe(filter string) (x subscription, why string) {
+	if r.who.Place != Normal {
+		return r.subscribeAsGuest(filter)
+	}
 	if strings.HasPrefix(filter, ownTopics) && r.who.Device == "" {
 		return x, "devices/me stands for the connected device, and this connection is none"
 	}
@@ -197,6 +284,13 @@ func (r *rights) subscribe(filter string) (x subscription, why string) {
 		return x, "a device may subscribe under devices/{its own id}/, devices/me/ and its children's topics only"
 	}
 	return x, "this account may not subscribe to this filter"
+}
+
+func (r *rights) subscribeAsGuest(filter string) (x subscription, why string) {
+	if r.who.Place == Quarantine || filter == provisionResponse || filter == provisionResponseTB {
+		return subscription{filter: filter, apart: true}, ""
+	}
+	return x, "who connects to be provisioned may subscribe to provision/response only"
 }
 
 // holds says whether a subscription made earlier may stay.

@@ -34,8 +34,8 @@ func FuzzRights(f *testing.F) {
 			t.Fatalf("%q is refused without a reason", s)
 		case dst.place != placeNone && !strings.HasPrefix(dst.topic, prefix):
 			t.Fatalf("%q goes to %q", s, dst.topic)
-		case dst.place == placeSink && !strings.HasPrefix(dst.topic, prefix+"telemetry"), dst.place == placeSink && dst.device != "a":
-			t.Fatalf("%q is telemetry %q of %q", s, dst.topic, dst.device)
+		case dst.place == placeSink && !sinks(strings.TrimPrefix(dst.topic, prefix), dst.kind), dst.place == placeSink && dst.device != "a":
+			t.Fatalf("%q goes to the sink as kind %d at %q of %q", s, dst.kind, dst.topic, dst.device)
 		}
 		_, filter, ok := topic.SplitShare(s)
 		if !ok || topic.CheckFilter(filter) != "" {
@@ -46,6 +46,12 @@ func FuzzRights(f *testing.F) {
 			t.Fatalf("filter %q becomes %+v", filter, x)
 		}
 	})
+}
+
+// sinks says whether the sink takes in what stands behind devices/{id}/ as kind.
+func sinks(rest string, kind Kind) bool {
+	as, ok, why := taken(rest)
+	return ok && why == "" && as == kind
 }
 
 func TestEveryTopicOfTheContractHasItsDirection(t *testing.T) {

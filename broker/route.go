@@ -88,16 +88,21 @@ func (s *session) deliverOwn(r *route, rest string) {
 		if !x.own || x.group != "" || !topic.Matches(x.filter, rest) {
 			continue
 		}
-		o.qos = max(o.qos, min(x.QoS, r.m.qos))
-		o.retain = o.retain || x.RetainAsPublished && r.m.retain
-		o.me = o.me || x.me
-		if x.Identifier > 0 {
-			o.ids = append(o.ids, x.Identifier)
-		}
+		o.take(x, r.m)
 		hit = true
 	}
 	if hit {
 		s.deliver(r, o)
+	}
+}
+
+// take makes a copy one for a subscription too.
+func (o *copyOf) take(x *subscription, m *message) {
+	o.qos = max(o.qos, min(x.QoS, m.qos))
+	o.retain = o.retain || x.RetainAsPublished && m.retain
+	o.me = o.me || x.me
+	if x.Identifier > 0 {
+		o.ids = append(o.ids, x.Identifier)
 	}
 }
 

@@ -82,6 +82,9 @@ func (b *Broker) ServeWebSocket(w http.ResponseWriter, r *http.Request) {
 func (c *conn) finish(err error) {
 	defer c.b.serving.leave()
 	defer c.b.conns.remove(c)
+	if c.guest != nil {
+		defer c.b.guests.Add(-1)
+	}
 	perr := lifecycle.Guard(func() error { c.leave(err); return nil })
 	if perr != nil {
 		c.b.panicked(perr)

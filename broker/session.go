@@ -16,8 +16,9 @@ type subscription struct {
 	group  string // of a shared subscription
 	filter string // canonical; of the device's own topics only what stands behind devices/{id}/
 	topic.Options
-	own bool // of the device's own topics: not in the general index
-	me  bool // spelled devices/me/...
+	own   bool // of the device's own topics: not in the general index
+	me    bool // spelled devices/me/...
+	apart bool // not in the general index either: it hears replies only
 }
 
 // sessionState is what of a session is written down as one record. It is replaced,
@@ -65,6 +66,10 @@ type copyOf struct {
 	ids    []uint32
 	group  *topic.Group[*session]
 	stored bool // a retained message, sent because of a SUBSCRIBE
+
+	live   bool    // for this connection only: neither written down nor kept when it ends
+	state  bool    // of a state topic: takes the place of an older one that waits
+	parcel *parcel // whose outcome somebody waits for
 }
 
 // deliver gives the session a copy of r's message. It never waits. It says whether
@@ -76,25 +81,27 @@ func (s *session) deliver(r *route, o copyOf) bool {
 		return false
 	}
 	if o.qos == 0 {
-		return s.sendOnce(r, &o)
+		if s.conn == nil {
+			return false
+		}
+		s.sendOnce(r, &o)
+		return true
 	}
 	s.enqueue(r, &o)
 	s.pump(r.kicks)
 	return true
 }
 
-// sendOnce sends a QoS 0 copy, or drops it.
-func (s *session) sendOnce(r *route, o *copyOf) bool {
+// sendOnce sends a QoS 0 copy to the client, which is connected, or drops it.
+func (s *session) sendOnce(r *route, o *copyOf) sent {
 	c := s.conn
-	if c == nil {
-		return false
-	}
 	out := wire.Out{Retain: o.retain, Identifiers: o.ids}
 	r.m.fill(&out, r.now)
 	if o.me {
-		out.Topic = c.spellOwn(out.Topic)
+		c.spellOwn(&out, r.m)
 	}
-	switch c.send(&out, r.kicks, true) {
+	became := c.send(&out, r.kicks, true)
+	switch became {
 	case sentOK, sentNever:
 	case sentPressed:
 		s.press(r)
@@ -103,7 +110,7 @@ func (s *session) sendOnce(r *route, o *copyOf) bool {
 	case sentTooLarge:
 		s.drop("too_large")
 	}
-	return true
+	return became
 }
 
 // enqueue puts a QoS 1 or 2 copy at the end of the queue. When that is full the
@@ -112,6 +119,9 @@ func (s *session) enqueue(r *route, o *copyOf) {
 	if s.q == nil {
 		s.q = new(queue)
 	}
+	if o.state && s.q.renew(r.m, o) {
+		return
+	}
 	size := r.m.size()
 	messages, bytes := s.bounds()
 	for !o.stored && s.q.waiting.len() > s.q.shown && (s.q.waiting.len()-s.q.shown >= messages || s.q.bytes+size > bytes) {
@@ -119,9 +129,12 @@ func (s *session) enqueue(r *route, o *copyOf) {
 		s.drop("queue")
 	}
 	r.m.own()
-	e := entry{m: r.m, group: o.group, ids: o.ids, n: s.next, qos: o.qos, retain: o.retain, me: o.me, stored: o.stored}
+	e := entry{
+		m: r.m, group: o.group, ids: o.ids, n: s.next, qos: o.qos, retain: o.retain, me: o.me, stored: o.stored,
+		live: o.live, state: entryQueued, newest: o.state, parcel: o.parcel,
+	}
 	s.next++
-	if s.kept {
+	if s.kept && !o.live {
 		e.target = r.remember(s, &e)
 		if e.qos == 2 {
 			e.state = entryHeld
@@ -165,6 +178,7 @@ func (s *session) pump(k *kicks) {
 		}
 		e := s.q.next()
 		if !s.transmit(c, e, now, k) {
+			e.parcel.end(Lost)
 			s.finish(e)
 		}
 	}
@@ -176,7 +190,7 @@ func (s *session) transmit(c *conn, e *entry, now int64, k *kicks) bool {
 	out := wire.Out{ID: e.packetID(), QoS: e.qos, Dup: e.dup, Retain: e.retain, Identifiers: e.ids}
 	e.m.fill(&out, now)
 	if e.me {
-		out.Topic = c.spellOwn(out.Topic)
+		c.spellOwn(&out, e.m)
 	}
 	if c.send(&out, k, false) != sentTooLarge {
 		return true
@@ -194,15 +208,18 @@ func (s *session) finish(e *entry) {
 }
 
 // forget ends a copy that has been taken out of the queue.
-func (s *session) forget(e entry) { s.b.settleTarget(e.target) }
+func (s *session) forget(e entry) {
+	e.parcel.end(Lost)
+	s.b.settleTarget(e.target)
+}
 
 func (s *session) drop(reason string) {
 	s.dropped++
 	s.b.metrics.dropped.WithLabelValues(reason).Inc()
 }
 
-// acked handles PUBACK and PUBCOMP: the copy has arrived.
-func (s *session) acked(id uint16, comp bool, k *kicks) {
+// acked handles PUBACK and PUBCOMP: the copy has arrived, or the client refuses it.
+func (s *session) acked(id uint16, comp bool, code byte, k *kicks) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.q == nil {
@@ -211,6 +228,11 @@ func (s *session) acked(id uint16, comp bool, k *kicks) {
 	e := s.q.find(id)
 	if e == nil || comp != (e.qos == 2) || comp && e.state != entryReleased {
 		return
+	}
+	if code < wire.CodeUnspecified {
+		e.parcel.end(Acked)
+	} else {
+		e.parcel.end(Lost)
 	}
 	s.finish(e)
 	s.pump(k)

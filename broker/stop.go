@@ -38,6 +38,8 @@ func (b *Broker) Stop(ctx context.Context) error {
 	err = errors.Join(err, b.loops.Stop(ctx))
 	b.work.close()
 	err = errors.Join(err, b.work.wait(ctx, "MQTT writers"))
+	b.loseLive()
+	b.tellOutcomes()
 	if b.lot != nil {
 		err = errors.Join(err, b.lot.Close())
 	}
@@ -98,4 +100,13 @@ func (c *conn) owes() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.acks.len() > 0 && !c.out.broken
+}
+
+// loseLive ends what connections that did not end in time leave under way.
+func (b *Broker) loseLive() {
+	for s := range b.sessions.each {
+		s.mu.Lock()
+		s.park()
+		s.mu.Unlock()
+	}
 }

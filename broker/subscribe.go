@@ -46,7 +46,7 @@ func (c *conn) subscribe(sc *scratch, p *wire.SubscribePacket) error {
 	}
 	for i := range made {
 		x := &made[i]
-		if x.group != "" || x.RetainHandling == 2 || x.RetainHandling == 1 && !fresh[i] {
+		if x.group != "" || x.apart || x.RetainHandling == 2 || x.RetainHandling == 1 && !fresh[i] {
 			continue
 		}
 		c.sess.show(&sc.kicks, c.sess.fullFilter(x), x)
@@ -139,13 +139,13 @@ func (s *session) addSubscriptions(c *conn, made []subscription, done func(error
 // enter puts a subscription into the general index, where it belongs there: all but
 // a device's own topics, which are found by the device, unless they are shared.
 func (s *session) enter(x *subscription) {
-	if !x.own || x.group != "" {
+	if (!x.own || x.group != "") && !x.apart {
 		s.b.index.Subscribe(x.group, s.fullFilter(x), s, x.Options)
 	}
 }
 
 func (s *session) leave(x *subscription) {
-	if !x.own || x.group != "" {
+	if (!x.own || x.group != "") && !x.apart {
 		s.b.index.Unsubscribe(x.group, s.fullFilter(x), s)
 	}
 }

@@ -135,16 +135,31 @@ func (c *conn) tick(now int64) (next int64) {
 		}
 		return due
 	}
-	if c.keepalive == 0 {
+	if idle := c.idleDue(); idle > 0 && now >= idle {
+		_ = c.bye(wire.CodeAdministrative, causeIdle.text, causeIdle)
 		return 0
 	}
-	due := c.heard.Load() + (c.keepalive + c.keepalive/2).Milliseconds()
+	due := c.due()
+	if due == 0 || now < due {
+		return due
+	}
 	if c.busy.Load() {
 		return now + (c.keepalive + c.keepalive/2).Milliseconds()
 	}
-	if now < due {
-		return due
-	}
 	_ = c.bye(wire.CodeKeepAlive, "nothing heard for one and a half times the keep alive", causeKeepalive)
 	return 0
+}
+
+// due returns when the connection has been silent, or a guest idle, for too long; 0 for
+// never.
+func (c *conn) due() int64 {
+	idle := c.idleDue()
+	if c.keepalive == 0 {
+		return idle
+	}
+	due := c.heard.Load() + (c.keepalive + c.keepalive/2).Milliseconds()
+	if idle > 0 {
+		return min(due, idle)
+	}
+	return due
 }

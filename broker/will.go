@@ -51,7 +51,7 @@ func (b *Broker) publishWill(w *will) {
 		b.deliverSafely(&m)
 		return
 	}
-	in := Message{Device: dst.device, Topic: m.topic, Payload: m.payload, QoS: m.qos, ContentType: w.contentType}
+	in := Message{Kind: dst.kind, Device: dst.device, By: dst.by, Topic: m.topic, Payload: m.payload, QoS: m.qos, ContentType: w.contentType}
 	if m.qos > 0 {
 		in.From = willAcker{b, &m}
 	}

@@ -19,8 +19,15 @@ import (
 // sink hands what the broker takes from devices to ingest.
 type sink struct{ in *ingest.Ingest }
 
-// Accept implements broker.Sink.
+// Accept implements broker.Sink. Only telemetry has a place to be kept in yet; the
+// rest is for whoever subscribes to it.
 func (s sink) Accept(ctx context.Context, m broker.Message) error {
+	if m.Kind != broker.KindTelemetry {
+		if m.From != nil {
+			m.From.Acked(m.Token, nil)
+		}
+		return nil
+	}
 	return s.in.Accept(ctx, message(m))
 }
 

@@ -580,7 +580,7 @@ func refusedPublish(s *server, version, qos, want, code byte) error {
 	if err != nil {
 		return err
 	}
-	if _, err := pub.trip(watch, "devices/dev-c/desired", "allowed"); err != nil {
+	if _, err := pub.trip(watch, "devices/dev-c/commands/1", "allowed"); err != nil {
 		return fmt.Errorf("%w: %w", errRights, err)
 	}
 	return c.ping()

@@ -1,0 +1,137 @@
+package broker
+
+import (
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"muster/broker/topic"
+	"muster/broker/wire"
+)
+
+// Bounds on guests, who are nobody's device yet (Identity.Place).
+const (
+	maxGuests   = 1000        // connected at once
+	maxRequests = 8           // provisioning requests of one connection
+	guestIdle   = time.Minute // without a request, after which who connects to be provisioned is cut
+	sampleRate  = 10          // samples of one connection that are kept, per second
+)
+
+var causeIdle = cause{"idle", "no provisioning request for a minute"}
+
+// guest is what a connection in a place other than Normal has.
+type guest struct {
+	samples  bucket       // of the reader
+	requests int          // of the reader
+	asked    atomic.Int64 // when it connected or asked last, unix milliseconds
+}
+
+// admitGuest lets one more guest in. It says false when there are enough.
+func (c *conn) admitGuest() bool {
+	if c.b.guests.Add(1) > maxGuests {
+		c.b.guests.Add(-1)
+		return false
+	}
+	c.guest = new(guest)
+	c.guest.asked.Store(c.b.clock.Load())
+	return true
+}
+
+// alone gives the session of a guest a key that no other connection has: guests share
+// a name, and must not take each other's session over by a client id.
+func (s *session) alone(n uint64) { s.key += "\x00" + strconv.FormatUint(n, 10) }
+
+// handAside gives a request or a sample to the sink and acknowledges it, whatever
+// becomes of it: the answer to a request is a reply, and a client in quarantine is to
+// go on.
+func (c *conn) handAside(sc *scratch, p *wire.PublishPacket, dst destination) error {
+	why, over := c.guestLimit(dst.kind)
+	if over != nil {
+		return over
+	}
+	if why == "" {
+		sc.kicks.flush(c.b) // Accept may block
+		if err := c.b.sink.Accept(life{c}, c.taken(p, dst)); err != nil {
+			why = "sink"
+		}
+	}
+	if why != "" {
+		c.b.metrics.dropped.WithLabelValues(why).Inc()
+	}
+	if p.QoS == 0 {
+		return nil
+	}
+	token, ok := c.reserve(sc, p.ID, p.QoS, nil)
+	if !ok {
+		return c.abandon(p)
+	}
+	c.settle(&sc.kicks, token, nil)
+	return nil
+}
+
+// guestLimit says why a guest's message is dropped, or ends the connection of one that
+// asks too often.
+func (c *conn) guestLimit(kind Kind) (why string, over error) {
+	g := c.guest
+	if g == nil {
+		return "", nil
+	}
+	if kind == KindSample {
+		if g.samples.take(c.b, Rate{Messages: sampleRate, Bytes: defaultBytes}, wire.Publish<<4, 0, 0) > 0 {
+			g.samples.messages++ // what is dropped takes nothing
+			return "quarantine", nil
+		}
+		return "", nil
+	}
+	g.asked.Store(c.b.clock.Load())
+	if g.requests++; g.requests > maxRequests {
+		return "", c.bye(wire.CodeQuota, "too many provisioning requests on one connection", causeRate)
+	}
+	return "", nil
+}
+
+// idleDue returns when a guest that does not ask is cut, 0 for never.
+func (c *conn) idleDue() int64 {
+	if c.guest == nil || c.allowed.Load().who.Place != Provisioning {
+		return 0
+	}
+	return c.guest.asked.Load() + guestIdle.Milliseconds()
+}
+
+// Origin implements Remote.
+func (c *conn) Origin() Origin {
+	return Origin{Identity: c.allowed.Load().who, ClientID: c.sess.clientID, Peer: c.login.Peer, Listener: c.login.Listener}
+}
+
+// Reply implements Remote.
+func (c *conn) Reply(name string, payload []byte) bool {
+	canonical, rest, own := c.allowed.Load().own(name)
+	m := &message{topic: canonical, payload: payload, qos: 1}
+	m.own()
+	o, hit := copyOf{}, false
+	subs := c.sess.state.Load().subs
+	for i := range subs {
+		x := &subs[i]
+		if x.group != "" || x.own != own || !topic.Matches(x.filter, x.ofTopic(canonical, rest)) {
+			continue
+		}
+		o.take(x, m)
+		hit = true
+	}
+	if !hit {
+		return false
+	}
+	var k kicks
+	r := route{b: c.b, m: m, kicks: &k, now: c.b.clock.Load()}
+	took := c.sess.deliverLive(&r, o, c)
+	k.flush(c.b)
+	return took
+}
+
+// ofTopic is what the subscription's filter is matched with.
+func (x *subscription) ofTopic(canonical, rest string) string {
+	if x.own {
+		return rest
+	}
+	return canonical
+}
