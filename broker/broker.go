@@ -299,11 +299,14 @@ func (b *Broker) Addrs() []net.Addr {
 
 // Publish sends a message to the clients that subscribe to name, a canonical
 // topic. It never waits for them. With qos 1 and 2 it returns when what was queued
-// for kept sessions, or retained, is durable, or with ctx's error. A wildcard or an
-// overlong topic is Invalid, a broker that does not run Unavailable.
+// for kept sessions, or retained, is durable, or with ctx's error. A wildcard, an
+// overlong topic, or a state topic to retain, is Invalid, a broker that does not run Unavailable.
 func (b *Broker) Publish(ctx context.Context, name string, payload []byte, retain bool, qos byte) error {
 	if why := topic.CheckName(name); why != "" || qos > 2 {
 		return muster.Errorf(muster.Invalid, "publish: %s", firstOf(why, "no such QoS"))
+	}
+	if _, rest, ok := splitDevice(name); ok && isState(rest) && retain {
+		return muster.Errorf(muster.Invalid, "publish: %s is a state topic, of which nothing is retained: see PublishState", name)
 	}
 	if !b.running() {
 		return muster.Errorf(muster.Unavailable, "publish: the MQTT broker does not run")
@@ -355,7 +358,9 @@ func (b *Broker) Recheck(match func(Identity) bool) int {
 		}
 		if a := c.allowed.Load(); a != nil && match(a.who) {
 			n++
-			_ = c.refresh() // it has cut the connection
+			if c.refresh() == nil { // else it has cut the connection
+				c.tellReady(s.state.Load().subs)
+			}
 		}
 	}
 	return n

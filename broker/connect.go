@@ -58,8 +58,12 @@ func (c *conn) connect(sc *scratch, body []byte) error {
 	if !c.b.makeRoom(fresh) {
 		return c.turnAway(wire.CodeQuota, "this device or account has as many connections as it may have")
 	}
-	c.establish(sc, p, fresh, who, assigned)
-	return c.recheck()
+	present := c.establish(sc, p, fresh, who, assigned)
+	if err := c.recheck(); err != nil || !present {
+		return err
+	}
+	c.comeBack(sc)
+	return nil
 }
 
 // connectGuest lets a client in whose place is not Normal.
@@ -160,8 +164,9 @@ func clientID(p *wire.ConnectPacket) (id string, assigned bool) {
 	return "auto-" + hex.EncodeToString(raw[:]), true
 }
 
-// establish gives the client its session and sends CONNACK.
-func (c *conn) establish(sc *scratch, p *wire.ConnectPacket, fresh *session, who Identity, assigned bool) {
+// establish gives the client its session, and says whether that was there, and sends
+// CONNACK.
+func (c *conn) establish(sc *scratch, p *wire.ConnectPacket, fresh *session, who Identity, assigned bool) (present bool) {
 	b, id := c.b, fresh.clientID
 	r := newRights(who, b.auth.Parent)
 	c.allowed.Store(r)
@@ -180,9 +185,9 @@ func (c *conn) establish(sc *scratch, p *wire.ConnectPacket, fresh *session, who
 	c.aliasOf = min(p.AliasMaximum, maxOutAlias)
 	c.epoch, c.at = b.epoch.Add(1), b.cfg.Now()
 	info := c.describe(who, id)
-	b.attach(c, fresh, p.CleanStart, expiry, func(present bool) {
+	b.attach(c, fresh, p.CleanStart, expiry, func(was bool) {
 		c.known.Store(true)
-		ack.SessionPresent = present
+		present, ack.SessionPresent = was, was
 		c.add(&sc.kicks, func(q []byte) []byte { return c.dialect.AppendConnack(q, &ack) })
 	})
 	if p.Will != nil {
@@ -195,6 +200,7 @@ func (c *conn) establish(sc *scratch, p *wire.ConnectPacket, fresh *session, who
 	if due := c.due(); due > 0 {
 		c.alarm = b.wheel.add(c, due)
 	}
+	return present
 }
 
 // describe says what Presence is told of the connection.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 
+	"muster/broker/topic"
 	"muster/internal/lifecycle"
 )
 
@@ -16,12 +17,23 @@ func (s *session) deliverLive(r *route, o copyOf, only *conn) bool {
 	if s.ended || s.conn == nil || only != nil && s.conn != only {
 		return false
 	}
+	if o.state && s.showing != nil {
+		for _, l := range s.showing.looks {
+			l.passed = l.passed || l.topic == r.m.topic
+		}
+	}
+	s.putLive(r, o)
+	return true
+}
+
+// putLive is deliverLive for a session that is locked and connected.
+func (s *session) putLive(r *route, o copyOf) {
 	o.live = true
 	o.parcel.hold()
 	if o.qos > 0 {
 		s.enqueue(r, &o)
 		s.pump(r.kicks)
-		return true
+		return
 	}
 	switch s.sendOnce(r, &o) {
 	case sentOK, sentPressed:
@@ -29,7 +41,50 @@ func (s *session) deliverLive(r *route, o copyOf, only *conn) bool {
 	default:
 		o.parcel.end(Lost)
 	}
-	return true
+}
+
+// deliverOwnLive is deliverLive for a message at a topic of the session's own device.
+// o says what the copy has beside its subscriptions' options.
+func (s *session) deliverOwnLive(r *route, rest string, o copyOf) bool {
+	subs := s.state.Load().subs
+	hit := false
+	for i := range subs {
+		x := &subs[i]
+		if !x.own || x.group != "" || !topic.Matches(x.filter, rest) {
+			continue
+		}
+		o.take(x, r.m)
+		hit = true
+	}
+	return hit && s.deliverLive(r, o, nil)
+}
+
+// liveCopy makes of o the copy for a subscriber in the general index.
+func (r *route) liveCopy(t *topic.Target[*session], o copyOf) copyOf {
+	o.qos, o.retain, o.ids = min(t.QoS, r.m.qos), t.RetainAsPublished && r.m.retain, t.Identifiers
+	return o
+}
+
+// toGroupLive delivers to one connected member of a shared subscription that may have
+// it. It says whether there was one.
+func (r *route) toGroupLive(g *topic.Group[*session], o copyOf, may func(*session) bool) bool {
+	members := g.Members()
+	start := g.Next()
+	for i := range members {
+		m := &members[(start+i)%len(members)]
+		me, ok := m.Owner.shares(g, r.m.topic)
+		if !ok || !may(m.Owner) {
+			continue
+		}
+		o.me, o.qos, o.retain, o.ids = me, min(m.QoS, r.m.qos), m.RetainAsPublished && r.m.retain, nil
+		if m.Identifier > 0 {
+			o.ids = []uint32{m.Identifier}
+		}
+		if m.Owner.deliverLive(r, o, nil) {
+			return true
+		}
+	}
+	return false
 }
 
 // parcel is a delivery whose outcome somebody waits for: the best that became of its

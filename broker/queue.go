@@ -146,7 +146,7 @@ func (q *queue) finish(e *entry) {
 func (q *queue) renew(m *message, o *copyOf) bool {
 	for i := range q.waiting.len() {
 		e := q.waiting.at(i)
-		if !e.newest || e.m.topic != m.topic || e.stored != o.stored {
+		if !e.newest || e.m.topic != m.topic {
 			continue
 		}
 		q.count(e, -1)

@@ -54,6 +54,7 @@ type session struct {
 	rest      time.Duration // that publishers do not wait after they have given up
 	slowUntil int64         // until then, in unix milliseconds, no publisher waits for it
 	relief    chan struct{} // closed when publishers that wait for it may go on
+	showing   *showing      // of state topics; nil while there is nothing to tell
 	kept      bool          // it is in the journal
 	ended     bool
 }

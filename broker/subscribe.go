@@ -50,7 +50,9 @@ func (c *conn) subscribe(sc *scratch, p *wire.SubscribePacket) error {
 			continue
 		}
 		c.sess.show(&sc.kicks, c.sess.fullFilter(x), x)
+		c.tellStates(&sc.kicks, x, false)
 	}
+	c.tellReady(made)
 	return nil
 }
 

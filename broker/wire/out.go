@@ -104,3 +104,19 @@ func (o *Out) appendProps(b []byte, size int) []byte {
 	}
 	return append(b, o.Props...)
 }
+
+// AppendRequest appends the properties of a message that wants an answer (sections
+// 3.3.2.3.5 to 3.3.2.3.9), in the form of Out.Props: content type, response topic and
+// correlation data, those that are not empty. None may have more than 65,535 bytes.
+func AppendRequest(b []byte, contentType, response string, correlation []byte) []byte {
+	if contentType != "" {
+		b = appendText(append(b, packets.PropContentType), contentType)
+	}
+	if response != "" {
+		b = appendText(append(b, packets.PropResponseTopic), response)
+	}
+	if len(correlation) > 0 {
+		b = appendText(append(b, packets.PropCorrelationData), string(correlation))
+	}
+	return b
+}

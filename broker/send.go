@@ -1,0 +1,102 @@
+package broker
+
+import (
+	"strings"
+
+	"muster"
+	"muster/broker/topic"
+	"muster/broker/wire"
+)
+
+// Send sends a message to the connected clients of a device, and of its gateway, that
+// subscribe to its topic; with QoS 1 where they subscribe with 1 or 2. It is kept for
+// nobody who is away. It says false when nobody listens, and for a message that has
+// expired or a topic that is not the device's: then Done is not called.
+func (b *Broker) Send(d Delivery) bool {
+	rest, ok := strings.CutPrefix(d.Topic, deviceTopics+string(d.Device)+"/")
+	if !ok || topic.CheckName(d.Topic) != "" || !b.running() || !b.work.enter() {
+		return false
+	}
+	defer b.work.leave() // Stop waits, so that no outcome comes after it
+	var k kicks
+	r := route{b: b, m: d.message(), kicks: &k, now: b.clock.Load()}
+	if r.m.expired(r.now) {
+		return false
+	}
+	p := &parcel{to: b.outcomes, done: d.Done, open: 1}
+	took := r.direct(d.Device, rest, p)
+	k.flush(b)
+	if took {
+		p.end(Lost) // its own hold: what has become of the copies is better, or the same
+	}
+	return took
+}
+
+// message makes the message of a delivery.
+func (d *Delivery) message() *message {
+	m := &message{topic: d.Topic, payload: d.Payload, qos: 1, owned: true}
+	if !d.Expires.IsZero() {
+		m.expires = max(d.Expires.UnixMilli(), 1)
+	}
+	m.props = wire.AppendRequest(nil, d.ContentType, d.Response, d.Correlation)
+	if rest, ok := strings.CutPrefix(d.Response, deviceTopics+string(d.Device)+"/"); ok {
+		m.mine = &variant{props: wire.AppendRequest(nil, d.ContentType, ownTopics+rest, d.Correlation)}
+	}
+	return m
+}
+
+// direct delivers to a device and its gateway. Others that may see the topic get a copy
+// each, of which nobody asks the outcome, when one of the two has one.
+func (r *route) direct(id muster.DeviceID, rest string, p *parcel) (took bool) {
+	for s := range r.b.sessions.of(ownerOf(id, "")) {
+		took = s.deliverOwnLive(r, rest, copyOf{parcel: p}) || took
+	}
+	gateway := r.b.auth.Parent(id)
+	meant := func(s *session) bool { return s.device != "" && (s.device == id || s.device == gateway) }
+	hit := r.b.index.Match(r.m.topic)
+	for i := range hit.Plain {
+		if t := &hit.Plain[i]; meant(t.Owner) {
+			took = t.Owner.deliverLive(r, r.liveCopy(t, copyOf{parcel: p}), nil) || took
+		}
+	}
+	for _, g := range hit.Shared {
+		took = r.toGroupLive(g, copyOf{parcel: p}, meant) || took
+	}
+	if !took {
+		return false
+	}
+	for i := range hit.Plain {
+		if t := &hit.Plain[i]; !meant(t.Owner) {
+			t.Owner.deliverLive(r, r.liveCopy(t, copyOf{}), nil)
+		}
+	}
+	return true
+}
+
+// readyTopics are those that Config.Ready is about, behind devices/{id}/.
+const readyTopics = "commands/+"
+
+// tellReady tells Ready for which devices subscriptions listen to commands.
+func (c *conn) tellReady(subs []subscription) {
+	ready, who := c.b.cfg.Ready, c.allowed.Load().who.Device
+	if ready == nil || who == "" {
+		return
+	}
+	for i := range subs {
+		x := &subs[i]
+		full := c.sess.fullFilter(x)
+		if x.apart || !topic.Overlaps(full, deviceTopics+"+/"+readyTopics) {
+			continue
+		}
+		id, _, ofDevice := splitDevice(full)
+		switch {
+		case !ofDevice: // a filter of many devices
+			ready(who, true)
+			ready(who, false)
+		case id == who:
+			ready(who, false)
+		case c.allowed.Load().isParentOf(id):
+			ready(id, false)
+		}
+	}
+}
