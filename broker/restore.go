@@ -48,7 +48,7 @@ func (r *restorer) apply(seq uint64, record []byte) error {
 	case recordRetained:
 		x := &retained{by: string(in.text())}
 		x.m = in.body()
-		if _, rest, ok := splitDevice(x.m.topic); !in.bad && !(ok && isState(rest)) { // States knows those
+		if _, rest, _ := splitDevice(x.m.topic); !in.bad && !isState(rest) { // States knows those
 			r.b.retained.restore(x.m.topic, x, seq)
 		}
 	case recordCleared:

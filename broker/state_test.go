@@ -437,7 +437,7 @@ func BenchmarkStateOfAGroup(b *testing.B) {
 	const devices = 10_000
 	s := newBoard()
 	r := guarded(b, newLock(), func(c *Config) { c.States, c.Drain = s, time.Nanosecond })
-	r.Broker.presence = watcher{make(chan presenceEvent, 2*devices)}
+	r.presence = watcher{make(chan presenceEvent, 2*devices)}
 	var got atomic.Int64
 	var readers sync.WaitGroup
 	for i := range devices {
