@@ -10,13 +10,6 @@ import (
 	"muster"
 )
 
-// The span of time stamps that are taken: from 2000 to 24 hours ahead of the
-// server's clock (DESIGN, contract MQTT).
-const (
-	oldest   = muster.Micros(946_684_800_000_000)
-	maxAhead = muster.Micros(24 * time.Hour / time.Microsecond)
-)
-
 // rawVal is a value of the message under way: num for numbers and booleans, text
 // (aliasing the payload) for the rest.
 type rawVal struct {
@@ -222,8 +215,7 @@ func (d *decoder) timeStamp() (muster.Micros, bool) {
 	return 0, false
 }
 
-// epoch reads a number of at least 1e9 as seconds, milliseconds, microseconds or
-// nanoseconds since 1970 by its magnitude.
+// epoch reads a number as a time stamp.
 func epoch(v float64, raw []byte, exact bool) (muster.Micros, bool) {
 	if !(v >= 1e9) || v >= math.MaxInt64 {
 		return 0, false
@@ -234,15 +226,7 @@ func epoch(v float64, raw []byte, exact bool) (muster.Micros, bool) {
 			n = i
 		}
 	}
-	switch {
-	case v < 1e11:
-		return muster.Micros(math.Round(v * 1e6)), true
-	case v < 1e14:
-		return muster.Micros(math.Round(v * 1e3)), true
-	case v < 1e17:
-		return muster.Micros(n), true
-	}
-	return muster.Micros(n / 1000), true
+	return muster.EpochMicros(v, n)
 }
 
 // value reads any value under name; objects flatten with a point.
@@ -311,13 +295,13 @@ func (d *decoder) add(name []byte, kind muster.ValueKind, num float64, text []by
 
 // finish checks the message under way and adds it to the messages.
 func (d *decoder) finish(at, now muster.Micros) *fault {
-	switch {
-	case len(d.keys) == 0:
+	if len(d.keys) == 0 {
 		return &fault{code: "malformed", reason: "the message has no values"}
-	case at != 0 && at < oldest:
-		return &fault{code: "time", reason: "time stamp " + at.Time().Format(time.RFC3339) + " is before 2000"}
-	case at > now+maxAhead:
-		return &fault{code: "time", reason: "time stamp " + at.Time().Format(time.RFC3339) + " is more than 24 h ahead"}
+	}
+	if at != 0 {
+		if err := muster.CheckStamp(at, now); err != nil {
+			return &fault{code: "time", reason: muster.Public(err)}
+		}
 	}
 	s := d.shape()
 	n0, t0 := len(d.numbers), len(d.texts)
