@@ -36,6 +36,7 @@ type frame struct {
 	rejected     []muster.Rejected
 	rejectedFrom []*device
 	acks         []ack
+	traces       []traced
 }
 
 func (f *frame) count() int { return len(f.readings) + len(f.rejected) }
@@ -129,6 +130,7 @@ func (in *Ingest) enqueueSized(ctx context.Context, dev *device, m *Message, d *
 		b.mu.Lock()
 		if b.closed {
 			b.mu.Unlock()
+			in.step(d.trace, StepDropped)
 			return muster.Errorf(muster.Busy, "the server is stopping")
 		}
 		if !b.full() && !in.mustWait(m.QoS) {
@@ -138,23 +140,39 @@ func (in *Ingest) enqueueSized(ctx context.Context, dev *device, m *Message, d *
 		b.mu.Unlock()
 		if m.QoS == 0 {
 			in.dropped(dev, len(d.messages)+len(d.refused))
+			in.step(d.trace, StepDropped)
 			return nil
 		}
-		select {
-		case <-room:
-		case <-ctx.Done():
-			return muster.Errorf(muster.Busy, "the log is full")
-		case <-time.After(maxWait):
+		if !waitFor(ctx, room) {
+			in.step(d.trace, StepDropped)
 			return muster.Errorf(muster.Busy, "the log is full")
 		}
 	}
 	in.append(dev, m, d, now, size)
 	b.mu.Unlock()
 	b.signal()
+	if d.trace != nil {
+		d.trace.Arrived(d.arrivals)
+	}
 	if in.cfg.Level == LevelReceived && m.From != nil {
 		m.From.Acked(m.Token, refusal(d))
+		in.step(d.trace, StepAcked)
 	}
 	return nil
+}
+
+// waitFor waits for room; false says that there was none in time.
+func waitFor(ctx context.Context, room <-chan struct{}) bool {
+	t := time.NewTimer(maxWait)
+	defer t.Stop()
+	select {
+	case <-room:
+		return true
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return false
+	}
 }
 
 // append adds d's messages to the current frame; the caller holds b.mu.
@@ -165,11 +183,14 @@ func (in *Ingest) append(dev *device, m *Message, d *decoder, now muster.Micros,
 		f.began = in.cfg.Now()
 	}
 	now = max(now, b.floor)
+	if d.trace != nil {
+		f.traces = append(f.traces, traced{d.trace, len(f.readings), len(d.messages), m.From != nil})
+	}
 	for i := range d.messages {
-		f.addReading(dev, &d.messages[i], dev.nextArrival(now))
+		f.addReading(dev, &d.messages[i], d.arrival(dev, now))
 	}
 	for i := range d.refused {
-		f.addRejected(dev, m, &d.refused[i], dev.nextArrival(now), size)
+		f.addRejected(dev, m, &d.refused[i], d.arrival(dev, now), size)
 	}
 	if m.From != nil && in.cfg.Level != LevelReceived {
 		f.acks = append(f.acks, ack{m.From, m.Token, refusal(d)})
@@ -178,6 +199,15 @@ func (in *Ingest) append(dev *device, m *Message, d *decoder, now muster.Micros,
 		b.sealed = append(b.sealed, f)
 		b.cur = &frame{w: newFrameWriter()}
 	}
+}
+
+// arrival gives out the time of a message of dev that came at now.
+func (d *decoder) arrival(dev *device, now muster.Micros) muster.Micros {
+	at := dev.nextArrival(now)
+	if d.trace != nil {
+		d.arrivals = append(d.arrivals, at)
+	}
+	return at
 }
 
 // refusal is what the sender is told: an error only when nothing of it was kept.

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"muster"
 	"muster/internal/lifecycle"
 )
 
@@ -159,6 +160,7 @@ func (in *Ingest) finish(ctx context.Context) error {
 
 func (in *Ingest) finishFrame(c committed) {
 	f := c.f
+	durable := muster.MicrosOf(in.cfg.Now())
 	in.observe(f)
 	in.totals.update(func(l *Ledger) { l.receive(uint64(f.count())) })
 	if in.cfg.Level == LevelStored {
@@ -170,12 +172,13 @@ func (in *Ingest) finishFrame(c committed) {
 	if in.cfg.Level != LevelStored {
 		in.tell(f.acks)
 	}
-	in.tellRooms(f)
+	in.tellRooms(f, durable)
 }
 
 // tellRooms tells the other rooms of a frame; a panic of theirs ends there.
-func (in *Ingest) tellRooms(f *frame) {
+func (in *Ingest) tellRooms(f *frame, durable muster.Micros) {
 	err := lifecycle.Guard(func() error {
+		in.traceDurable(f, durable)
 		if in.cfg.Observe != nil && len(f.readings) > 0 {
 			in.cfg.Observe(f.readings)
 		}

@@ -45,6 +45,10 @@ type decoder struct {
 	texts    []string
 	messages []decoded
 	refused  []refused
+
+	trace    Trace // of the payload, nil when nobody follows it
+	traced   Traced
+	arrivals []muster.Micros // of the messages of a payload that somebody follows
 }
 
 // decode reads payload, published at devices/{id}/telemetry with tail behind it

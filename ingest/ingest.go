@@ -47,6 +47,8 @@ type Message struct {
 	QoS     byte   // 0: may be dropped when there is no room
 	From    Acker  // nil when nobody waits
 	Token   uint64
+	// Untraced keeps the Tracer out: somebody else shows people what became of it.
+	Untraced bool
 }
 
 // Config is what New needs. Every field but the callbacks must be set.
@@ -58,6 +60,7 @@ type Config struct {
 	Now     func() time.Time
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
+	Tracer  Tracer // nil when nobody follows messages
 
 	// Observe is called with each frame's readings once they are durable, from one
 	// goroutine; it must not block. OnRejected is called for each rejected message.
@@ -165,8 +168,10 @@ func (in *Ingest) Accept(ctx context.Context, m Message) error {
 	defer in.decoders.Put(d)
 	d.mint = dev.mayMint
 	d.decode(m.Tail, m.Payload, now)
+	in.begin(dev, &m, d, now, len(m.Payload))
 	if in.shed(m.QoS) {
 		in.dropped(dev, len(d.messages)+len(d.refused))
+		in.step(d.trace, StepDropped)
 		return nil
 	}
 	return in.enqueue(ctx, dev, &m, d, now)
@@ -178,9 +183,11 @@ func (in *Ingest) Refuse(m Message, code, reason string, size int) {
 	dev := in.fleet.get(m.Device)
 	now := muster.MicrosOf(in.cfg.Now())
 	d := &decoder{refused: []refused{{fault{code: code, reason: reason}, m.Payload}}}
+	in.begin(dev, &m, d, now, size)
 	m.QoS = 0 // there is nobody to slow down
 	if in.shed(0) {
 		in.dropped(dev, 1)
+		in.step(d.trace, StepDropped)
 		return
 	}
 	if err := in.enqueueSized(context.Background(), dev, &m, d, now, size); err != nil {

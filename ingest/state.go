@@ -24,6 +24,8 @@ type device struct {
 	lastFrom *muster.Layout
 	slots    []int // where lastFrom's keys are in values
 	dirty    bool  // values changed since the latest saver looked
+
+	traceAll, traceRefused allowance
 }
 
 // fleet is the sharded map of devices. It is bounded by the registry: only

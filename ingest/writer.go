@@ -17,6 +17,8 @@ type work struct {
 	rejected []muster.Rejected
 	to       uint64 // last frame
 	bytes    int64  // of the frames committed in this run
+	traces   []traced
+	back     []span // readings of this run that were read back from the log
 }
 
 // write is the loop from the log to the store.
@@ -61,6 +63,10 @@ func (in *Ingest) collect(ctx context.Context) (*work, error) {
 			break
 		}
 		in.recent.pop()
+		for _, t := range f.traces {
+			t.first += len(w.readings)
+			w.traces = append(w.traces, t)
+		}
 		w.readings = append(w.readings, f.readings...)
 		w.rejected = append(w.rejected, f.rejected...)
 		w.bytes += f.bytes
@@ -99,6 +105,7 @@ func (in *Ingest) readBack(ctx context.Context, w *work, seq uint64) (more bool,
 		in.recoverFrame(readings, rejected)
 	} else {
 		w.bytes += int64(len(body))
+		w.back = append(w.back, span{len(w.readings), len(readings)})
 	}
 	w.readings = append(w.readings, readings...)
 	w.rejected = append(w.rejected, rejected...)
@@ -149,6 +156,7 @@ func (in *Ingest) storeWork(ctx context.Context, w *work) error {
 		in.tell(o.acks)
 	}
 	in.builder.broadcast()
+	in.traceStored(w, outcomes)
 	return nil
 }
 

@@ -466,7 +466,7 @@ func TestWhatWasAckedIsInTheStoreWhateverFailsAndWheneverItIsKilled(t *testing.T
 			r.Start()
 			r.send(t, seq(0, min(count, 1000))...)
 			<-time.After(life) // of the bubble
-			r.stop(t, 0)     // as a kill: nothing is waited for
+			r.stop(t, 0)       // as a kill: nothing is waited for
 			acks, refused := r.told()
 			rejected := 0
 			for i, a := range acks {
