@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
+	"time"
 
 	"muster"
 )
@@ -19,6 +20,8 @@ type Spec struct {
 	// Given is the token or secret itself when the user chose it (see
 	// AddCredential for its limits); empty lets Muster make one.
 	Given string
+	// Grants are further credentials to make with it, of which nothing is to be shown.
+	Grants []Grant
 	// Profile is the name of a profile that exists, empty for DefaultProfile.
 	Profile string
 	// Parent is the gateway that the device belongs to, empty for none: a device that
@@ -108,6 +111,7 @@ type batch struct {
 	devices []Device
 	creds   []Credential
 	issued  []Issued
+	tokens  []string // of issued and others, empty ones among them
 }
 
 func (b *batch) ids() []muster.DeviceID {
@@ -119,26 +123,44 @@ func (b *batch) ids() []muster.DeviceID {
 }
 
 func (r *Registry) prepare(specs []Spec) (*batch, error) {
-	at := muster.MicrosOf(r.now())
+	now := r.now()
 	b := &batch{devices: make([]Device, 0, len(specs)), issued: make([]Issued, 0, len(specs))}
 	for _, s := range specs {
-		d, err := s.device(at)
+		d, err := s.device(muster.MicrosOf(now))
 		if err != nil {
 			return nil, err
 		}
 		b.devices = append(b.devices, d)
-		if s.Credential == "" {
-			b.issued = append(b.issued, Issued{})
-			continue
-		}
-		c, is, err := newCredential(s.ID, s.Credential, s.Given, at)
-		if err != nil {
+		if err := b.grant(&s, now); err != nil {
 			return nil, err
 		}
-		b.creds = append(b.creds, c)
-		b.issued = append(b.issued, is)
 	}
 	return b, nil
+}
+
+// grant adds the credentials of s.
+func (b *batch) grant(s *Spec, now time.Time) error {
+	grants := s.Grants
+	if len(grants) >= MaxCredentials {
+		return muster.Errorf(muster.Invalid, "a device has at most %d credentials", MaxCredentials)
+	}
+	shown := Issued{}
+	if s.Credential != "" {
+		c, is, err := (&Grant{Kind: s.Credential, Given: s.Given}).credential(s.ID, now)
+		if err != nil {
+			return err
+		}
+		b.creds, shown = append(b.creds, c), is
+	}
+	for i := range grants {
+		c, is, err := grants[i].credential(s.ID, now)
+		if err != nil {
+			return err
+		}
+		b.creds, b.tokens = append(b.creds, c), append(b.tokens, is.Token)
+	}
+	b.issued, b.tokens = append(b.issued, shown), append(b.tokens, shown.Token)
+	return nil
 }
 
 // checkFree refuses ids and tokens that are taken, in the registry or twice in
@@ -148,11 +170,11 @@ func (r *Registry) checkFree(b *batch) error {
 	ids := make(map[muster.DeviceID]struct{}, len(b.devices))
 	tokens := make(map[[32]byte]struct{}, len(b.creds))
 	for _, c := range b.creds {
-		if c.Kind != Token {
+		if c.Kind == Secret {
 			continue
 		}
 		if _, twice := tokens[c.Hash]; twice || r.auth.taken(c.Hash) {
-			return errTokenTaken()
+			return errTaken(c.Kind)
 		}
 		tokens[c.Hash] = struct{}{}
 	}
@@ -174,11 +196,11 @@ func (r *Registry) checkFree(b *batch) error {
 
 // checkTokensAgainstIDs refuses a chosen token that is some device's id.
 func (r *Registry) checkTokensAgainstIDs(b *batch) error {
-	for _, is := range b.issued {
-		if is.Token == "" {
+	for _, token := range b.tokens {
+		if token == "" {
 			continue
 		}
-		if _, err := r.Get(muster.DeviceID(is.Token)); err == nil {
+		if _, err := r.Get(muster.DeviceID(token)); err == nil {
 			return errTokenTaken()
 		}
 	}
@@ -195,13 +217,16 @@ func (r *Registry) admit(b *batch) {
 		added[i] = &entry{Device: d}
 		entries[d.ID] = added[i]
 	}
-	for _, c := range b.creds {
+	creds := make([]*held, len(b.creds))
+	for i, c := range b.creds {
+		creds[i] = hold(c)
 		e := entries[c.Device]
-		e.creds = append(e.creds, c)
+		e.creds = append(e.creds, creds[i])
 	}
 	r.insert(added)
-	for _, c := range b.creds {
-		r.auth.add(c)
+	for _, h := range creds {
+		r.expiry.set(h)
+		r.auth.add(h)
 	}
 }
 
@@ -247,6 +272,13 @@ func (r *Registry) entry(id muster.DeviceID) (*entry, error) {
 		return nil, errNoDevice()
 	}
 	return e, nil
+}
+
+func errTaken(kind CredentialKind) error {
+	if kind == X509 {
+		return muster.Errorf(muster.Conflict, "a device has this key already: two devices may not share one")
+	}
+	return errTokenTaken()
 }
 
 func errTokenTaken() error {

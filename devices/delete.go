@@ -63,6 +63,7 @@ func (r *Registry) delete(ctx context.Context, ids []muster.DeviceID) (map[muste
 	for _, e := range gone {
 		for _, cred := range e.creds {
 			r.auth.remove(cred)
+			r.forget(cred)
 		}
 	}
 	r.mu.Lock()

@@ -177,16 +177,25 @@ func (m *memory) DeleteProfile(ctx context.Context, name string) error {
 	})
 }
 
-func (m *memory) InsertCredential(ctx context.Context, c devices.Credential) error {
-	return m.do(ctx, func() error { m.creds[c.ID] = c; return nil })
+func (m *memory) ReplaceCredentials(ctx context.Context, put []devices.Credential, drop []string) error {
+	return m.do(ctx, func() error {
+		for _, id := range drop {
+			delete(m.creds, id)
+		}
+		for _, c := range put {
+			m.creds[c.ID] = c
+		}
+		return nil
+	})
 }
 
-func (m *memory) DeleteCredential(ctx context.Context, _ muster.DeviceID, id string) error {
+func (m *memory) SaveCredentials(ctx context.Context, cs []devices.Credential) error {
 	return m.do(ctx, func() error {
-		if _, ok := m.creds[id]; !ok {
-			return muster.Errorf(muster.NotFound, "no credential")
+		for _, c := range cs {
+			if _, ok := m.devices[c.Device]; ok {
+				m.creds[c.ID] = c
+			}
 		}
-		delete(m.creds, id)
 		return nil
 	})
 }

@@ -61,6 +61,8 @@ type Registry struct {
 	groups   map[string]*group   // at most MaxGroups
 
 	auth     *authIndex
+	expiry   expiries
+	uses     uses
 	presence tracker
 	watch    watchers
 }
@@ -69,7 +71,7 @@ type Registry struct {
 // by the holder of the turn; creds is replaced, never changed in place.
 type entry struct {
 	Device
-	creds    []Credential
+	creds    []*held
 	children []muster.DeviceID // sorted
 }
 
@@ -83,6 +85,8 @@ func NewRegistry(store Store, now func() time.Time, log *slog.Logger, o Options)
 		profiles: map[string]*profile{DefaultProfile: {Profile: Profile{Name: DefaultProfile}}},
 		groups:   map[string]*group{},
 		auth:     newAuthIndex(), values: o.Values, twins: o.Twins,
+		expiry:   expiries{wake: make(chan struct{}, 1)},
+		uses:     uses{dirty: map[*held]struct{}{}},
 	}
 	if r.values == nil {
 		r.values = nothing{}
@@ -166,14 +170,11 @@ func (r *Registry) sortOrder() {
 
 // loadCredential leaves out a credential whose device is gone: it opens nothing.
 func (r *Registry) loadCredential(c Credential) error {
-	r.mu.Lock()
+	r.mu.RLock()
 	e := r.byID[c.Device]
+	r.mu.RUnlock()
 	if e != nil {
-		e.creds = append(slices.Clip(e.creds), c)
-	}
-	r.mu.Unlock()
-	if e != nil {
-		r.auth.add(c)
+		r.keep(e, hold(c))
 	}
 	return nil
 }

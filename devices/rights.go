@@ -36,12 +36,14 @@ func (r *Registry) rights(e *entry) Rights {
 }
 
 // Refresh returns the Rights of a device that came in by credential (an id), in
-// memory. Unauthorized when the device or that credential is not there any more.
+// memory. Unauthorized when the device or that credential is not there any more, or the
+// credential has expired or was revoked.
 func (r *Registry) Refresh(id muster.DeviceID, credential string) (Rights, error) {
+	at := muster.MicrosOf(r.now())
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	e, ok := r.byID[id]
-	if !ok || !slices.ContainsFunc(e.creds, func(c Credential) bool { return c.ID == credential }) {
+	if !ok || !slices.ContainsFunc(e.creds, func(h *held) bool { return h.ID == credential && h.over(at) == "" }) {
 		return Rights{}, muster.Errorf(muster.Unauthorized, "the credential is not valid any more")
 	}
 	return r.rights(e), nil

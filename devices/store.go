@@ -26,20 +26,38 @@ type Device struct {
 type CredentialKind string
 
 // The kinds of credential: a token stands alone as the MQTT user name, a secret
-// is the password beside the device id as user name.
+// is the password beside the device id as user name, x509 is the key of a
+// certificate over TLS. A basic one is a user name and a password of the device's own
+// choice, with or without a client id. An adoption one is what an adopted client goes
+// on to present: its client id, its user name and the adoption key.
 const (
-	Token  CredentialKind = "token"
-	Secret CredentialKind = "secret"
+	Token    CredentialKind = "token"
+	Secret   CredentialKind = "secret"
+	X509     CredentialKind = "x509"
+	Basic    CredentialKind = "basic"
+	Adoption CredentialKind = "adoption"
 )
 
-// Credential proves that a client is its device. Only the SHA-256 of the token
-// or secret is kept.
+// Credential proves that a client is its device. Only a SHA-256 is kept: of the token
+// or secret, of the public key (KeyHash), or of all that a basic or adoption one is
+// made of.
 type Credential struct {
 	ID      string // made by Muster, "cred_..."
 	Device  muster.DeviceID
 	Kind    CredentialKind
 	Hash    [32]byte
 	Created muster.Micros
+	Expires muster.Micros // 0 for never
+	Label   string        // for people, at most MaxCredentialLabel bytes
+	// LastUsed is when it last let a client in, 0 for never. It is written some time
+	// after the fact.
+	LastUsed muster.Micros
+	// CA is the id of the registered authority by whose certificate the key became
+	// the device's, empty when somebody gave the device this credential.
+	CA string
+	// Revoked is when a key of a CA was revoked, 0 if it was not: it stays, for the
+	// CA's certificate would let it in again.
+	Revoked muster.Micros
 }
 
 // PresenceRow is a device's presence as it is kept over a restart.
@@ -74,7 +92,16 @@ type Store interface {
 	PutProfile(ctx context.Context, p Profile) error
 	// DeleteProfile answers Conflict while a device has the profile.
 	DeleteProfile(ctx context.Context, name string) error
-	InsertCredential(ctx context.Context, c Credential) error
-	DeleteCredential(ctx context.Context, device muster.DeviceID, id string) error
+	CredentialStore
 	SavePresence(ctx context.Context, rows []PresenceRow) error
+}
+
+// CredentialStore keeps credentials.
+type CredentialStore interface {
+	// ReplaceCredentials inserts or replaces put and deletes the credentials with the
+	// ids drop, all or nothing. It answers NotFound when a device of put is not there.
+	ReplaceCredentials(ctx context.Context, put []Credential, drop []string) error
+	// SaveCredentials inserts or replaces cs but leaves out those whose device, or CA
+	// when they have one, is not there.
+	SaveCredentials(ctx context.Context, cs []Credential) error
 }

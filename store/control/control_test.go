@@ -179,30 +179,42 @@ func TestDevices(t *testing.T) {
 		t.Run("inserting nothing is no error", func(t *testing.T) { wantNil(t, c.InsertDevices(ctx, nil, nil)) })
 		want := held{Devices: []devices.Device{a, b}, Credentials: []devices.Credential{ca, cb}}
 		refusedDevices(t, c, want)
-		t.Run("a credential is added", func(t *testing.T) {
-			extra := credential("cred_3", "a")
-			extra.Kind = devices.Secret
-			wantNil(t, c.InsertCredential(ctx, extra))
+		t.Run("a credential is added, in all its parts", func(t *testing.T) {
+			extra := devices.Credential{
+				ID: "cred_3", Device: "a", Kind: devices.X509, Hash: sha256.Sum256([]byte("k")), Created: 1, Expires: 1 << 60, Label: `CN="é"`,
+				LastUsed: 3, CA: "ca_1", Revoked: 4,
+			}
+			wantNil(t, c.ReplaceCredentials(ctx, []devices.Credential{extra}, nil))
 			want.Credentials = append(want.Credentials, extra)
 			wantHeld(t, c, want)
 		})
-		t.Run("a credential whose id is taken is a conflict", func(t *testing.T) {
-			wantKind(t, c.InsertCredential(ctx, credential("cred_1", "b")), muster.Conflict)
+		t.Run("credentials are replaced and others deleted together", func(t *testing.T) {
+			want.Credentials[0].Expires, want.Credentials[0].Label = 77, "old"
+			fresh := credential("cred_4", "a")
+			wantNil(t, c.ReplaceCredentials(ctx, []devices.Credential{want.Credentials[0], fresh}, []string{"cred_3", "cred_nobody"}))
+			want.Credentials[2] = fresh
 			wantHeld(t, c, want)
 		})
-		t.Run("a credential of no device is not found", func(t *testing.T) {
-			wantKind(t, c.InsertCredential(ctx, credential("cred_9", "nobody")), muster.NotFound)
+		t.Run("a credential of no device is not found, and nothing of it is done", func(t *testing.T) {
+			wantKind(t, c.ReplaceCredentials(ctx, []devices.Credential{credential("cred_9", "a"), credential("cred_8", "nobody")}, []string{"cred_4"}), muster.NotFound)
 			wantHeld(t, c, want)
 		})
-		t.Run("a credential of another device is not found for deleting", func(t *testing.T) {
-			wantKind(t, c.DeleteCredential(ctx, "b", "cred_3"), muster.NotFound)
-			wantHeld(t, c, want)
-		})
-		t.Run("a credential is deleted once", func(t *testing.T) {
-			wantNil(t, c.DeleteCredential(ctx, "a", "cred_3"))
-			wantKind(t, c.DeleteCredential(ctx, "a", "cred_3"), muster.NotFound)
+		t.Run("a credential is deleted", func(t *testing.T) {
+			wantNil(t, c.ReplaceCredentials(ctx, nil, []string{"cred_4"}))
 			want.Credentials = want.Credentials[:2]
 			wantHeld(t, c, want)
+		})
+		t.Run("the use of credentials is saved, of those whose device and CA are there", func(t *testing.T) {
+			want.Credentials[1].LastUsed = 99
+			stray, foreign := credential("cred_7", "nobody"), credential("cred_6", "a")
+			foreign.CA = "ca_nobody"
+			wantNil(t, c.SaveCredentials(ctx, []devices.Credential{stray, want.Credentials[1], foreign}))
+			wantNil(t, c.SaveCredentials(ctx, nil))
+			wantHeld(t, c, want)
+			want.Credentials[1].LastUsed = 0
+			wantNil(t, c.SaveCredentials(ctx, want.Credentials))
+			want.Credentials[0].Expires, want.Credentials[0].Label = 0, ""
+			wantNil(t, c.ReplaceCredentials(ctx, want.Credentials, nil))
 		})
 		t.Run("deleting a device takes its credentials and presence along, and nobody else's", func(t *testing.T) {
 			wantNil(t, c.SavePresence(ctx, []devices.PresenceRow{presence("a", muster.PresenceOnline), presence("b", muster.PresenceOffline)}))

@@ -3,29 +3,11 @@ package control
 import (
 	"context"
 	"database/sql"
-	"encoding/hex"
 	"strconv"
 
 	"muster"
 	"muster/devices"
 )
-
-// LoadCredentials implements devices.Store, in bytewise order of id.
-func (c *Control) LoadCredentials(ctx context.Context, each func(devices.Credential) error) error {
-	const doing = "load the credentials"
-	return c.each(ctx, doing, `SELECT id, device, kind, hash, created FROM credential ORDER BY id`, func(rows *sql.Rows) error {
-		var cr devices.Credential
-		var hash string
-		err := rows.Scan(&cr.ID, &cr.Device, &cr.Kind, &hash, &cr.Created)
-		if err == nil {
-			cr.Hash, err = parseHash(hash)
-		}
-		if err != nil {
-			return failed(doing, err)
-		}
-		return each(cr)
-	})
-}
 
 // LoadPresence implements devices.Store, in bytewise order of device.
 func (c *Control) LoadPresence(ctx context.Context, each func(devices.PresenceRow) error) error {
@@ -39,15 +21,6 @@ func (c *Control) LoadPresence(ctx context.Context, each func(devices.PresenceRo
 	})
 }
 
-const (
-	credentialColumns = "id, device, kind, hash, created" //nolint:gosec // names of columns
-	credentialWidth   = 5
-)
-
-func credentialRow(c devices.Credential) []any {
-	return []any{c.ID, string(c.Device), string(c.Kind), hex.EncodeToString(c.Hash[:]), int64(c.Created)}
-}
-
 // lockDevice answers NotFound when there is no device id, and else keeps others
 // from deleting it or giving it credentials until the transaction ends: an update
 // that changes nothing locks the row on both engines.
@@ -57,28 +30,6 @@ func lockDevice(ctx context.Context, tx *sql.Tx, id muster.DeviceID) error {
 		err = muster.Errorf(muster.NotFound, "there is no device %q", id)
 	}
 	return err
-}
-
-// InsertCredential implements devices.Store; it answers NotFound when there is no
-// such device.
-func (c *Control) InsertCredential(ctx context.Context, cr devices.Credential) error {
-	return c.change(ctx, "insert a credential", func(ctx context.Context, tx *sql.Tx) error {
-		if err := lockDevice(ctx, tx, cr.Device); err != nil {
-			return err
-		}
-		return insertAll(ctx, tx, "credential", credentialColumns, credentialWidth, [][]any{credentialRow(cr)})
-	})
-}
-
-// DeleteCredential implements devices.Store.
-func (c *Control) DeleteCredential(ctx context.Context, device muster.DeviceID, id string) error {
-	return c.change(ctx, "delete a credential", func(ctx context.Context, tx *sql.Tx) error {
-		n, err := exec(ctx, tx, `DELETE FROM credential WHERE device = $1 AND id = $2`, string(device), id)
-		if err == nil && n == 0 {
-			err = muster.Errorf(muster.NotFound, "device %q has no credential %q", device, id)
-		}
-		return err
-	})
 }
 
 // decimal is m as text: in a list of VALUES PostgreSQL takes every placeholder for text.

@@ -15,6 +15,7 @@ import (
 	"muster"
 	"muster/accounts"
 	"muster/devices"
+	"muster/devices/join"
 )
 
 //go:embed migrations/*.sql
@@ -78,6 +79,7 @@ type Control struct {
 var (
 	_ devices.Store  = (*Control)(nil)
 	_ accounts.Store = (*Control)(nil)
+	_ join.Store     = (*Control)(nil)
 )
 
 // Open brings the schema up to date and returns a store on db, which it owns from

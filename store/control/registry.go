@@ -234,7 +234,15 @@ func (c *Control) DeleteDevices(ctx context.Context, ids []muster.DeviceID) erro
 }
 
 // ownTables have rows that belong to a device, in a column of that name.
-var ownTables = [...]string{"credential", "presence", "device_tag", "device_member", "device_event", "device_log"}
+var ownTables = [...]string{
+	"credential",
+	"presence",
+	"device_tag",
+	"device_member",
+	"device_event",
+	"device_log",
+	"claim_code",
+}
 
 func deleteOf(ctx context.Context, tx *sql.Tx, table, column string, rows [][]any) error {
 	return inChunks(1, rows, func(args []any, n int) error {

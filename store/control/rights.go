@@ -58,6 +58,15 @@ func (c *Control) DeleteProfile(ctx context.Context, name string) error {
 		if err != nil {
 			return err
 		}
+		for _, table := range []string{"certificate_authority", "profile_provisioning"} {
+			n, err := exec(ctx, tx, `UPDATE `+table+` SET profile = profile WHERE profile = $1`, name)
+			if err != nil {
+				return err
+			}
+			if n > 0 {
+				return muster.Errorf(muster.Conflict, "devices can still join with the profile %q: end its provisioning, and give authorities another", name)
+			}
+		}
 		// The condition on the default is the index's.
 		n, err = exec(ctx, tx, `UPDATE device SET id = id WHERE profile = $1 AND profile <> 'default'`, name)
 		if err == nil && n > 0 {
