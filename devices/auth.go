@@ -250,7 +250,7 @@ func (r *Registry) admitBy(h *held) (device muster.DeviceID, credential string, 
 
 // Denied is why a login was refused, for those who look after the devices. The
 // client is never told.
-type Denied struct {
+type Denied struct { //nolint:errname // it says what happened
 	Reason  string            // one sentence, no secret in it
 	Devices []muster.DeviceID // whom it is about, beside those that the client named
 }

@@ -216,6 +216,12 @@ func (m *memory) saved(id muster.DeviceID) muster.Presence {
 	return m.presence[id].Presence
 }
 
+func (m *memory) lastUsed(id string) muster.Micros {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.creds[id].LastUsed
+}
+
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // open returns a loaded registry over m.

@@ -42,13 +42,11 @@ func (u *uses) soil(h *held) {
 	u.dirty[h] = struct{}{}
 }
 
-// forget has h not saved, and says whether it was to be.
-func (u *uses) forget(h *held) bool {
+// forget has h not saved.
+func (u *uses) forget(h *held) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	_, ok := u.dirty[h]
 	delete(u.dirty, h)
-	return ok
 }
 
 // take returns what is to be saved. What is used from here on is for the next time.
@@ -77,14 +75,18 @@ func (r *Registry) RunUses(ctx context.Context) error {
 				r.log.Warn("the use of credentials is not saved, trying again", "err", err)
 			}
 		case <-ctx.Done():
-			c, cancel := context.WithTimeout(context.WithoutCancel(ctx), usesTimeout)
-			defer cancel()
-			if err := r.saveUses(c); err != nil {
-				return fmt.Errorf("save the use of credentials at stop: %w", err)
-			}
-			return nil
+			return r.lastUses(context.WithoutCancel(ctx))
 		}
 	}
+}
+
+func (r *Registry) lastUses(ctx context.Context) error {
+	c, cancel := context.WithTimeout(ctx, usesTimeout)
+	defer cancel()
+	if err := r.saveUses(c); err != nil {
+		return fmt.Errorf("save the use of credentials at stop: %w", err)
+	}
+	return nil
 }
 
 func (r *Registry) saveUses(ctx context.Context) error {

@@ -61,7 +61,7 @@ func ParseRequest(payload []byte) (Request, error) {
 	if err := d.Decode(&r); err != nil || r == nil { // its words may repeat a secret
 		return Request{}, muster.Errorf(muster.Invalid, "the request is not a JSON object with the known fields")
 	}
-	if _, err := d.Token(); err != io.EOF { //nolint:errorlint // it is this very value
+	if _, err := d.Token(); err != io.EOF {
 		return Request{}, muster.Errorf(muster.Invalid, "something follows the request")
 	}
 	return *r, nil

@@ -13,8 +13,9 @@ const (
 	credentialColumns = "id, device, kind, hash, created, expires, label, last_used, ca, revoked" //nolint:gosec // names of columns
 	credentialWidth   = 10
 
+	//nolint:gosec // names of columns
 	credentialUpdate = ` ON CONFLICT (id) DO UPDATE SET expires = excluded.expires, label = excluded.label,
-		last_used = excluded.last_used, ca = excluded.ca, revoked = excluded.revoked` //nolint:gosec // names of columns
+		last_used = excluded.last_used, ca = excluded.ca, revoked = excluded.revoked`
 )
 
 // LoadCredentials implements devices.Store, in bytewise order of id.
