@@ -250,7 +250,7 @@ func TestWhenACredentialWasLastUsedIsSavedInBatchesAndOutlivesARestart(t *testin
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- r.RunUses(ctx) }()
-		time.Sleep(time.Minute)
+		time.Sleep(61 * time.Second) // between two turns
 		use := func() muster.Micros {
 			_, _, err := r.Authenticate(is.Token, nil)
 			must(t, err)
