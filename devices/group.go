@@ -99,7 +99,9 @@ func (r *Registry) putGroup(ctx context.Context, g Group) error {
 func (r *Registry) DeleteGroup(ctx context.Context, name string) error {
 	var left []muster.DeviceID
 	err := r.change(ctx, func(ctx context.Context) (err error) {
-		left, err = r.deleteGroup(ctx, name)
+		if left, err = r.deleteGroup(ctx, name); err == nil {
+			r.noGroup(name)
+		}
 		return err
 	})
 	if err == nil && len(left) > 0 {

@@ -223,8 +223,9 @@ func (r *Registry) DeleteProfile(ctx context.Context, name string) error {
 			return fmt.Errorf("delete profile: %w", err)
 		}
 		r.mu.Lock()
-		defer r.mu.Unlock()
 		delete(r.profiles, name)
+		r.mu.Unlock()
+		r.noProfile(name)
 		return nil
 	})
 }

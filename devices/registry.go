@@ -31,6 +31,11 @@ type Options struct {
 	// OnDeleted is called after a device was deleted, before OnRights, so that what
 	// others keep in its name does not pass to the next device with its id.
 	OnDeleted func(muster.DeviceID)
+	// OnGroupDeleted is called after a group was deleted, before another can be made under
+	// its name. It must be quick and must not change the registry.
+	OnGroupDeleted func(name string)
+	// OnProfileDeleted is OnGroupDeleted for profiles.
+	OnProfileDeleted func(name string)
 	// LastSeen returns when a device's last packet arrived, 0 if it is not known.
 	// It is asked at every flush and read of presence and must be quick.
 	LastSeen func(muster.DeviceID) muster.Micros
@@ -43,14 +48,16 @@ type Options struct {
 // writes changes through to its Store. It is safe for concurrent use; reads
 // never wait for the store.
 type Registry struct {
-	store    Store
-	now      func() time.Time
-	log      *slog.Logger
-	onRights func(affects func(muster.DeviceID, string) bool)
-	deleted  func(muster.DeviceID)
-	lastSeen func(muster.DeviceID) muster.Micros
-	values   Values
-	twins    Twins
+	store     Store
+	now       func() time.Time
+	log       *slog.Logger
+	onRights  func(affects func(muster.DeviceID, string) bool)
+	deleted   func(muster.DeviceID)
+	noGroup   func(name string) // after a group was deleted
+	noProfile func(name string) // after a profile was
+	lastSeen  func(muster.DeviceID) muster.Micros
+	values    Values
+	twins     Twins
 
 	turn chan struct{} // held by the one change in flight; readers never take it
 
@@ -80,6 +87,7 @@ type entry struct {
 func NewRegistry(store Store, now func() time.Time, log *slog.Logger, o Options) *Registry {
 	r := &Registry{
 		store: store, now: now, log: log, onRights: o.OnRights, deleted: o.OnDeleted, lastSeen: o.LastSeen,
+		noGroup: o.OnGroupDeleted, noProfile: o.OnProfileDeleted,
 		turn:     make(chan struct{}, 1),
 		byID:     map[muster.DeviceID]*entry{},
 		profiles: map[string]*profile{DefaultProfile: {Profile: Profile{Name: DefaultProfile}}},
@@ -99,6 +107,12 @@ func NewRegistry(store Store, now func() time.Time, log *slog.Logger, o Options)
 	}
 	if r.deleted == nil {
 		r.deleted = func(muster.DeviceID) {}
+	}
+	if r.noGroup == nil {
+		r.noGroup = func(string) {}
+	}
+	if r.noProfile == nil {
+		r.noProfile = func(string) {}
 	}
 	if r.lastSeen == nil {
 		r.lastSeen = func(muster.DeviceID) muster.Micros { return 0 }
