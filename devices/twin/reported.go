@@ -1,0 +1,142 @@
+package twin
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"muster"
+	"muster/devices"
+)
+
+// Report is a merge patch (RFC 7396) of what a device reports.
+type Report struct {
+	Device muster.DeviceID
+	Patch  []byte
+}
+
+// ApplyReported applies reports in their order, at most devices.MaxBatch, and commits
+// them in one transaction for 2,000 devices each. The errors are in the order of batch:
+// nil when the report is kept, NotFound, Invalid or TooLarge when it is refused for
+// good, else what the store said of it, and nothing of it was kept. A report that
+// changes nothing costs no write and gives no new version.
+//
+// The firmware version among what is reported (the string firmware or fw_version, or
+// firmware.version) goes to the registry.
+func (t *Twins) ApplyReported(ctx context.Context, batch []Report) []error {
+	errs := make([]error, len(batch))
+	fail := func(err error) {
+		for i := range errs {
+			if errs[i] == nil {
+				errs[i] = err
+			}
+		}
+	}
+	if len(batch) > devices.MaxBatch {
+		fail(muster.Errorf(muster.TooLarge, "%d reports at once, at most %d are allowed", len(batch), devices.MaxBatch))
+		return errs
+	}
+	err := t.change(ctx, func(ctx context.Context) error { return t.applyReported(ctx, batch, errs) })
+	if err != nil {
+		fail(err)
+	}
+	return errs
+}
+
+// reporting is what a batch makes of one device.
+type reporting struct {
+	device devices.Device
+	prev   twin
+	text   string
+	by     []int // places in the batch
+}
+
+// applyReported sets errs for reports that are refused, and returns an error only when
+// it is everybody's. It is called in turn.
+func (t *Twins) applyReported(ctx context.Context, batch []Report, errs []error) error {
+	found := make(map[muster.DeviceID]*reporting)
+	var order []*reporting
+	for i := range batch {
+		r := found[batch[i].Device]
+		if r == nil {
+			d, err := t.registry.Get(batch[i].Device)
+			if err != nil {
+				errs[i] = err
+				continue
+			}
+			prev := t.current(&d)
+			r = &reporting{device: d, prev: prev, text: prev.reported.body()}
+			found[d.ID] = r
+			order = append(order, r)
+		}
+		text, err := patched(r.text, batch[i].Patch)
+		if err != nil {
+			errs[i] = err
+			continue
+		}
+		r.text, r.by = text, append(r.by, i)
+	}
+	edits, by, err := t.reportEdits(order)
+	if err != nil {
+		return err
+	}
+	n, err := t.save(ctx, edits, t.store.SaveTwins)
+	t.admit(edits[:n])
+	for i := n; i < len(edits); i++ {
+		t.todo.unsaved(edits[i].id)
+		for _, at := range by[i] {
+			errs[at] = err
+		}
+	}
+	t.reportFirmware(ctx, edits[:n])
+	return nil
+}
+
+// reportEdits returns the edits of those whose document changed, with their places in
+// the batch.
+func (t *Twins) reportEdits(order []*reporting) ([]edit, [][]int, error) {
+	at := muster.MicrosOf(t.now())
+	var edits []edit
+	var by [][]int
+	for _, r := range order {
+		if r.text == r.prev.reported.body() {
+			continue
+		}
+		next := r.prev
+		next.reported = r.prev.reported.next(r.text, t.bump(), at)
+		e, err := t.derive(&r.device, r.prev, next)
+		if err != nil {
+			return nil, nil, fmt.Errorf("apply a report of %s: %w", r.device.ID, err)
+		}
+		edits, by = append(edits, e), append(by, r.by)
+	}
+	return edits, by, nil
+}
+
+// reportFirmware gives the registry the versions that are others now; Run does it when
+// the registry cannot now.
+func (t *Twins) reportFirmware(ctx context.Context, edits []edit) {
+	var ids []muster.DeviceID
+	for i := range edits {
+		was, _ := firmwareOf(edits[i].prev.reported.body())
+		is, _ := firmwareOf(edits[i].next.reported.body())
+		if was != is {
+			ids = append(ids, edits[i].id)
+		}
+	}
+	for part := range slices.Chunk(ids, chunk) {
+		if err := t.tellFirmware(ctx, part); err != nil {
+			t.log.Warn("reported firmware versions are not in the registry yet", "devices", len(part), "err", err)
+		}
+	}
+}
+
+// firmwareOf returns the firmware version that a document names.
+func firmwareOf(reported string) (string, bool) {
+	for _, path := range []string{"firmware", "firmware.version", "fw_version"} {
+		if v, ok := lookup(reported, path); ok && v[0] == '"' {
+			return unquote(v), true
+		}
+	}
+	return "", false
+}
