@@ -16,6 +16,7 @@ import (
 	"muster/accounts"
 	"muster/devices"
 	"muster/devices/join"
+	"muster/devices/twin"
 )
 
 //go:embed migrations/*.sql
@@ -80,6 +81,7 @@ var (
 	_ devices.Store  = (*Control)(nil)
 	_ accounts.Store = (*Control)(nil)
 	_ join.Store     = (*Control)(nil)
+	_ twin.Store     = (*Control)(nil)
 )
 
 // Open brings the schema up to date and returns a store on db, which it owns from

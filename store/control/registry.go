@@ -8,6 +8,7 @@ import (
 
 	"muster"
 	"muster/devices"
+	"muster/devices/twin"
 )
 
 // LoadGroups implements devices.Store, in bytewise order of name.
@@ -36,6 +37,9 @@ func (c *Control) PutGroup(ctx context.Context, g devices.Group) error {
 func (c *Control) DeleteGroup(ctx context.Context, name string) error {
 	return c.change(ctx, "delete a group", func(ctx context.Context, tx *sql.Tx) error {
 		if _, err := exec(ctx, tx, `DELETE FROM device_member WHERE group_name = $1`, name); err != nil {
+			return err
+		}
+		if err := deleteTwinLevel(ctx, tx, twin.Group(name)); err != nil {
 			return err
 		}
 		n, err := exec(ctx, tx, `DELETE FROM device_group WHERE name = $1`, name)
@@ -242,6 +246,7 @@ var ownTables = [...]string{
 	"device_event",
 	"device_log",
 	"claim_code",
+	"twin",
 }
 
 func deleteOf(ctx context.Context, tx *sql.Tx, table, column string, rows [][]any) error {

@@ -10,6 +10,7 @@ import (
 	"muster"
 	"muster/accounts"
 	"muster/devices"
+	"muster/devices/twin"
 )
 
 // LoadProfiles implements devices.Store, in bytewise order of name.
@@ -51,6 +52,9 @@ func (c *Control) PutProfile(ctx context.Context, p devices.Profile) error {
 func (c *Control) DeleteProfile(ctx context.Context, name string) error {
 	const doing = "delete a profile"
 	return c.change(ctx, doing, func(ctx context.Context, tx *sql.Tx) error {
+		if err := deleteTwinLevel(ctx, tx, twin.Profile(name)); err != nil {
+			return err
+		}
 		n, err := exec(ctx, tx, `DELETE FROM profile WHERE name = $1`, name)
 		if err == nil && n == 0 {
 			err = muster.Errorf(muster.NotFound, "%s: there is no %q", doing, name)
