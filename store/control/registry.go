@@ -247,6 +247,7 @@ var ownTables = [...]string{
 	"device_log",
 	"claim_code",
 	"twin",
+	"command",
 }
 
 func deleteOf(ctx context.Context, tx *sql.Tx, table, column string, rows [][]any) error {
