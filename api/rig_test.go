@@ -84,7 +84,7 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	log := slog.New(slog.NewTextHandler(r.log, nil))
 	h, err := sqlite.OpenControl(t.Context(), dir)
 	r.must(err)
-	store, err := control.Open(t.Context(), control.Handles{Write: h.Write, Read: h.Read}, control.SQLite())
+	store, err := control.Open(t.Context(), control.Handles{Write: h.Write, Read: h.Read, Query: h.Query}, control.SQLite())
 	r.must(err)
 	r.telemetry, err = sqlite.Open(t.Context(), dir, log)
 	r.must(err)

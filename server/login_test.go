@@ -20,7 +20,7 @@ func door(t *testing.T) login {
 	t.Helper()
 	h, err := sqlite.OpenControl(t.Context(), t.TempDir())
 	must(t, err)
-	store, err := control.Open(t.Context(), control.Handles{Write: h.Write, Read: h.Read}, control.SQLite())
+	store, err := control.Open(t.Context(), control.Handles{Write: h.Write, Read: h.Read, Query: h.Query}, control.SQLite())
 	must(t, err)
 	t.Cleanup(func() { must(t, store.Close()) })
 	log := slog.New(slog.DiscardHandler)

@@ -66,7 +66,7 @@ func (st *stores) openSQLite(ctx context.Context, cfg *Config) error {
 	if err != nil {
 		return err
 	}
-	st.control, err = control.Open(ctx, control.Handles{Write: c.Write, Read: c.Read}, control.SQLite())
+	st.control, err = control.Open(ctx, control.Handles{Write: c.Write, Read: c.Read, Query: c.Query}, control.SQLite())
 	return err
 }
 

@@ -24,7 +24,7 @@ func registry(t *testing.T) *devices.Registry {
 	t.Helper()
 	h, err := sqlite.OpenControl(t.Context(), t.TempDir())
 	must(t, err)
-	store, err := control.Open(t.Context(), control.Handles{Write: h.Write, Read: h.Read}, control.SQLite())
+	store, err := control.Open(t.Context(), control.Handles{Write: h.Write, Read: h.Read, Query: h.Query}, control.SQLite())
 	must(t, err)
 	t.Cleanup(func() { must(t, store.Close()) })
 	r := devices.NewRegistry(store, time.Now, slog.New(slog.DiscardHandler), devices.Options{})
@@ -294,7 +294,7 @@ func BenchmarkImport100k(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		store, err := control.Open(b.Context(), control.Handles{Write: h.Write, Read: h.Read}, control.SQLite())
+		store, err := control.Open(b.Context(), control.Handles{Write: h.Write, Read: h.Read, Query: h.Query}, control.SQLite())
 		if err != nil {
 			b.Fatal(err)
 		}

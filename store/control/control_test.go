@@ -45,7 +45,7 @@ func onEach(t *testing.T, run func(t *testing.T, e engine)) {
 			if err != nil {
 				t.Fatalf("open control.db: %v", err)
 			}
-			return control.Handles{Write: c.Write, Read: c.Read}
+			return control.Handles{Write: c.Write, Read: c.Read, Query: c.Query}
 		}})
 	})
 	for _, env := range []string{"MUSTER_TEST_TIMESCALE", "MUSTER_TEST_POSTGRES"} {

@@ -94,12 +94,9 @@ type Control struct {
 func (c *Control) Close() error { return errors.Join(c.Read.Close(), c.Write.Close()) }
 
 // OpenControl opens dir/control.db with synchronous FULL (a commit survives a
-// power cut) and foreign keys on, making dir and the file when they are not there. The
-// read pool sees telemetry.db too, which should be open by then: see readWithTelemetry.
+// power cut) and foreign keys on, making dir and the file when they are not there.
 func OpenControl(ctx context.Context, dir string) (*Control, error) {
-	write, read, err := openFile(dir, "control.db", pragmas{
-		synchronous: "FULL", foreignKeys: true, autocheckpoint: 1000, beside: "telemetry.db",
-	})
+	write, read, err := openFile(dir, "control.db", pragmas{synchronous: "FULL", foreignKeys: true, autocheckpoint: 1000})
 	if err != nil {
 		return nil, failed("open control.db", err)
 	}
@@ -114,8 +111,7 @@ func OpenControl(ctx context.Context, dir string) (*Control, error) {
 type pragmas struct {
 	synchronous    string
 	foreignKeys    bool
-	autocheckpoint int    // pages of 4 KiB
-	beside         string // the telemetry file that the read pool sees too; empty for none
+	autocheckpoint int // pages of 4 KiB
 }
 
 // openFile returns the write handle, of one connection, and the read pool.
@@ -145,12 +141,7 @@ func openFile(dir, name string, p pragmas) (write, read *sql.DB, err error) {
 	v.Set("_query_only", "1")
 	v.Set("_txlock", "deferred")
 	v["_pragma"] = []string{"cache_size(-4096)"}
-	if p.beside == "" {
-		read, err = sql.Open("sqlite", fileURI(path, v))
-	} else {
-		read, err = readWithTelemetry(fileURI(path, v), filepath.Join(filepath.Dir(path), p.beside))
-	}
-	if err != nil {
+	if read, err = sql.Open("sqlite", fileURI(path, v)); err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("open the read pool: %w", err), write.Close())
 	}
 	read.SetMaxOpenConns(readers)
