@@ -36,14 +36,28 @@ const (
 // one connection and Read only reads.
 type Handles struct {
 	Write, Read *sql.DB
+	// Query only reads and sees the latest telemetry values too. Nil when Read does.
+	Query *sql.DB
 }
 
-// Close closes both handles.
+// Close closes the handles.
 func (h Handles) Close() error {
-	if h.Read == h.Write {
-		return h.Write.Close()
+	var err error
+	if h.Query != nil {
+		err = h.Query.Close()
 	}
-	return errors.Join(h.Read.Close(), h.Write.Close())
+	if h.Read != h.Write {
+		err = errors.Join(err, h.Read.Close())
+	}
+	return errors.Join(err, h.Write.Close())
+}
+
+// selects is the handle for the query language.
+func (h Handles) selects() *sql.DB {
+	if h.Query != nil {
+		return h.Query
+	}
+	return h.Read
 }
 
 // Dialect is what differs between the engines.

@@ -17,6 +17,8 @@ const (
 // engine is what the language's SQL has to say differently on each engine. What is not
 // there, null, or of another kind than wanted is NULL.
 type engine interface {
+	// devices is the table of devices.
+	devices() string
 	// contains reports whether text x contains part, which is in lower case.
 	contains(x, part string) string
 	// latest is the newest value of a telemetry key of device d.
@@ -30,8 +32,12 @@ type engine interface {
 }
 
 // sqliteEngine is SQLite with json1. Telemetry is another file, which package
-// store/sqlite attaches to the read pool with a function latest_value that reads it.
+// store/sqlite attaches to Handles.Query with a function latest_value that reads it. It
+// has a table device of its own: a connection that has not seen the newest schema of
+// control.db yet would take that one for ours.
 type sqliteEngine struct{}
+
+func (sqliteEngine) devices() string { return "main.device" }
 
 func (sqliteEngine) contains(x, part string) string {
 	return "(instr(lower(" + x + "), " + part + ") > 0)"
@@ -71,6 +77,8 @@ func (sqliteEngine) filled(doc string) string { return "EXISTS (SELECT 1 FROM js
 // postgresEngine is PostgreSQL 15 and newer. Telemetry lies beside the control data,
 // with a view latest_values that reads it.
 type postgresEngine struct{}
+
+func (postgresEngine) devices() string { return "device" }
 
 func (postgresEngine) contains(x, part string) string {
 	return `(strpos(lower(` + x + ` COLLATE "C"), ` + part + `) > 0)`

@@ -25,7 +25,7 @@ func (c *Control) SelectDevices(ctx context.Context, e *query.Expr, now muster.M
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	text, args := c.dialect.selectSQL(e, now, after, limit)
-	rows, err := c.db.Read.QueryContext(ctx, text, args...)
+	rows, err := c.db.selects().QueryContext(ctx, text, args...)
 	if err != nil {
 		return nil, failed(doing, err)
 	}
@@ -48,7 +48,7 @@ func (c *Control) CountDevices(ctx context.Context, e *query.Expr, now muster.Mi
 	s := selection{dialect: c.dialect, now: now}
 	where := s.where(e)
 	text := "SELECT count(*) FROM " + s.from() + " WHERE " + where
-	err = c.db.Read.QueryRowContext(ctx, text, s.args...).Scan(&n)
+	err = c.db.selects().QueryRowContext(ctx, text, s.args...).Scan(&n)
 	return n, failed("count devices", err)
 }
 
@@ -75,7 +75,7 @@ type selection struct {
 
 // from returns the tables that the conditions made so far are about.
 func (s *selection) from() string {
-	from := "device d"
+	from := s.dialect.engine.devices() + " d"
 	if s.presence {
 		from += " LEFT JOIN presence p ON p.device = d.id"
 	}
@@ -257,7 +257,7 @@ func (s *selection) has(what string) string {
 	case query.HasParent:
 		return "(d.parent <> '')"
 	case query.HasChildren:
-		return "EXISTS (SELECT 1 FROM device c WHERE c.parent = d.id AND c.parent <> '')"
+		return "EXISTS (SELECT 1 FROM " + s.dialect.engine.devices() + " c WHERE c.parent = d.id AND c.parent <> '')"
 	case query.HasTags:
 		return "EXISTS (SELECT 1 FROM device_tag g WHERE g.device = d.id)"
 	case query.HasLocation:

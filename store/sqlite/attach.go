@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"modernc.org/sqlite"
 
@@ -19,26 +20,44 @@ import (
 	"muster/devices/query"
 )
 
-// readWithTelemetry opens a pool on control.db whose connections see the telemetry.db
-// at path as well, under the name telemetry, with a function that reads its latest
-// values:
+// queriers is how many queries of the language run at once; more wait for their context.
+const queriers = 4
+
+// openQuery opens a pool on dir/control.db whose connections see telemetry.db as well,
+// under the name telemetry, with a function that reads its latest values:
 //
 //	latest_value(latest.vals, key, want)
 //
 // It is the newest value of key as a number when want is 'number' (true and false are
 // 1 and 0), as a text when it is 'text', not NULL when it is 'any'; NULL when there is
-// none or it is of another kind. A connection that is opened before telemetry.db is
-// there does not see it.
-func readWithTelemetry(uri, path string) (*sql.DB, error) {
+// none or it is of another kind.
+//
+// The pool stands apart because both files have a table device: only its users say
+// main.device. A connection is made when it is needed, and one that is made before
+// telemetry.db is there does not see it.
+func openQuery(dir string) (*sql.DB, error) {
+	path, err := filepath.Abs(filepath.Join(dir, "control.db"))
+	if err != nil {
+		return nil, fmt.Errorf("find the data directory: %w", err)
+	}
+	uri := fileURI(path, url.Values{
+		"_busy_timeout": {strconv.FormatInt(busyTimeout.Milliseconds(), 10)},
+		"_dqs":          {"0"},
+		"_pragma":       {"cache_size(-4096)"},
+		"_query_only":   {"1"},
+	})
 	d := &sqlite.Driver{}
-	err := d.RegisterFunction("latest_value", &sqlite.FunctionImpl{
+	err = d.RegisterFunction("latest_value", &sqlite.FunctionImpl{
 		NArgs: 3, Deterministic: true, VolatileArgs: true, // nothing of the arguments is kept
 		Scalar: func(_ *sqlite.FunctionContext, args []driver.Value) (driver.Value, error) { return latestValue(args) },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("register latest_value: %w", err)
 	}
-	return sql.OpenDB(connector{d, uri, path}), nil
+	db := sql.OpenDB(connector{d, uri, filepath.Join(filepath.Dir(path), "telemetry.db")})
+	db.SetMaxOpenConns(queriers)
+	db.SetMaxIdleConns(queriers)
+	return db, nil
 }
 
 // connector opens connections by a driver of our own, since what is registered with the

@@ -88,10 +88,13 @@ func (t *Telemetry) Close() error {
 type Control struct {
 	Write *sql.DB // one connection, transactions begin IMMEDIATE
 	Read  *sql.DB // a pool that can only read
+	Query *sql.DB // a pool that can only read and sees telemetry.db too: see openQuery
 }
 
-// Close closes both handles.
-func (c *Control) Close() error { return errors.Join(c.Read.Close(), c.Write.Close()) }
+// Close closes the handles.
+func (c *Control) Close() error {
+	return errors.Join(c.Query.Close(), c.Read.Close(), c.Write.Close())
+}
 
 // OpenControl opens dir/control.db with synchronous FULL (a commit survives a
 // power cut) and foreign keys on, making dir and the file when they are not there.
@@ -100,7 +103,11 @@ func OpenControl(ctx context.Context, dir string) (*Control, error) {
 	if err != nil {
 		return nil, failed("open control.db", err)
 	}
-	c := &Control{Write: write, Read: read}
+	query, err := openQuery(dir)
+	if err != nil {
+		return nil, failed("open control.db", errors.Join(err, read.Close(), write.Close()))
+	}
+	c := &Control{Write: write, Read: read, Query: query}
 	if err := errors.Join(write.PingContext(ctx), read.PingContext(ctx)); err != nil {
 		_ = c.Close() // the first error is the one to report
 		return nil, failed("open control.db", err)
