@@ -30,6 +30,9 @@ func codeOf(err error) byte {
 	}
 }
 
+// forNow says whether a message is refused for now, to be sent again.
+func forNow(err error) bool { return codeOf(err) == wire.CodeQuota }
+
 // reserve gives a QoS 1 or 2 message its place among the acknowledgements and
 // returns its token. It waits while the window is full or the client does not read,
 // and says false when the connection ends meanwhile. copied goes to subscribers

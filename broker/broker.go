@@ -69,6 +69,8 @@ type Config struct {
 	// it comes back. It runs on the connection's goroutine, without locks, and may be
 	// told again. It may be nil.
 	Ready func(device muster.DeviceID, children bool)
+	// Children is told what gateways say of the devices behind them; it may be nil.
+	Children Children
 
 	Now     func() time.Time
 	Logger  *slog.Logger

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/broker/thingsboard"
 	"muster/devices"
 )
 
@@ -23,6 +24,7 @@ type Identity struct {
 	WriteFree  bool            // may publish to every topic that is nobody's (muster.FreeTopic)
 	Rate       Rate            // what it may publish; zero numbers stand for the broker's
 	Place      Place           // what kind of guest it is; Normal for devices and accounts
+	Brings     bool            // a gateway that may bring devices with it: see Children
 }
 
 // Place says how far a client is let in.
@@ -98,6 +100,10 @@ type Message struct {
 	From        Acker // told when the message is durable; nil for QoS 0, requests and samples
 	Token       uint64
 	Client      Remote // whose connection it came by; nil for a last will
+	// Ask is a request as ThingsBoard's topics put it, for its answer to be given to
+	// Client.Reply; nil for any other message. Of provisioning it is nil, too, when
+	// the request is malformed.
+	Ask *thingsboard.Request
 }
 
 // Remote is a client's connection. It may be kept and used from any goroutine for as

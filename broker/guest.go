@@ -51,7 +51,11 @@ func (c *conn) handAside(sc *scratch, p *wire.PublishPacket, dst destination) er
 	}
 	if why == "" {
 		sc.kicks.flush(c.b) // Accept may block
-		if err := c.b.sink.Accept(life{c}, c.taken(p, dst)); err != nil {
+		m := c.taken(p, dst)
+		if p.Topic == provisionRequestTB && dst.kind == KindRequest {
+			m.Ask = provisionAsked(p.Payload)
+		}
+		if err := c.b.sink.Accept(life{c}, m); err != nil {
 			why = "sink"
 		}
 	}
@@ -112,7 +116,7 @@ func (c *conn) Reply(name string, payload []byte) bool {
 	subs := c.sess.state.Load().subs
 	for i := range subs {
 		x := &subs[i]
-		if x.group != "" || x.own != own || !topic.Matches(x.filter, x.ofTopic(canonical, rest)) {
+		if x.group != "" || !x.hears(name, canonical, rest, own) {
 			continue
 		}
 		o.take(x, m)
@@ -128,10 +132,13 @@ func (c *conn) Reply(name string, payload []byte) bool {
 	return took
 }
 
-// ofTopic is what the subscription's filter is matched with.
-func (x *subscription) ofTopic(canonical, rest string) string {
-	if x.own {
-		return rest
+// hears says whether a reply at a topic, which own has split, is for the subscription.
+func (x *subscription) hears(name, canonical, rest string, own bool) bool {
+	switch {
+	case x.tb != nil:
+		return topic.Matches(x.tb.Filter, name)
+	case x.own:
+		return own && topic.Matches(x.filter, rest)
 	}
-	return canonical
+	return topic.Matches(x.filter, canonical)
 }

@@ -17,13 +17,21 @@ func (s *session) deliverLive(r *route, o copyOf, only *conn) bool {
 	if s.ended || s.conn == nil || only != nil && s.conn != only {
 		return false
 	}
-	if o.state && s.showing != nil {
-		for _, l := range s.showing.looks {
-			l.passed = l.passed || l.topic == r.m.topic
-		}
+	if o.state {
+		s.pass(r.m.topic)
 	}
 	s.putLive(r, o)
 	return true
+}
+
+// pass notes that the session is told of a change of a topic.
+func (s *session) pass(name string) {
+	if s.showing == nil {
+		return
+	}
+	for _, l := range s.showing.looks {
+		l.passed = l.passed || l.topic == name
+	}
 }
 
 // putLive is deliverLive for a session that is locked and connected.
@@ -40,6 +48,9 @@ func (s *session) putLive(r *route, o copyOf) {
 		o.parcel.end(Sent)
 	default:
 		o.parcel.end(Lost)
+		if o.update {
+			s.untell()
+		}
 	}
 }
 
@@ -47,16 +58,22 @@ func (s *session) putLive(r *route, o copyOf) {
 // o says what the copy has beside its subscriptions' options.
 func (s *session) deliverOwnLive(r *route, rest string, o copyOf) bool {
 	subs := s.state.Load().subs
-	hit := false
+	hit, took := false, false
 	for i := range subs {
 		x := &subs[i]
-		if !x.own || x.group != "" || !topic.Matches(x.filter, rest) {
-			continue
+		switch {
+		case !x.own || x.group != "" || !topic.Matches(x.filter, rest):
+		case x.tb != nil:
+			took = s.deliverSpelled(r, x, o) || took
+		default:
+			o.take(x, r.m)
+			hit = true
 		}
-		o.take(x, r.m)
-		hit = true
 	}
-	return hit && s.deliverLive(r, o, nil)
+	if hit {
+		took = s.deliverLive(r, o, nil) || took
+	}
+	return took
 }
 
 // liveCopy makes of o the copy for a subscriber in the general index.

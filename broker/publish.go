@@ -29,9 +29,14 @@ func (c *conn) publish(sc *scratch, p *wire.PublishPacket, size int) error {
 		}
 	}
 	dst := c.destination(p.Topic)
+	if dst.place == placeNone && c.brings(sc, p.Topic) {
+		dst = c.destination(p.Topic)
+	}
 	switch dst.place {
 	case placeSink:
 		return c.hand(sc, p, dst)
+	case placeSpelled:
+		return c.translate(sc, p, dst.topic)
 	case placeAside:
 		return c.handAside(sc, p, dst)
 	case placeRelay:

@@ -39,6 +39,7 @@ type entry struct {
 	dup    bool // has been sent before
 	stored bool // a retained message, sent because of a SUBSCRIBE: beside the bounds of the queue
 	live   bool // ends with the connection
+	update bool // of what has changed of a state
 	newest bool // of a state topic: a newer one takes its place while it waits
 	// durable says, of a released message, that it is written down: PUBREL may leave.
 	durable bool

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/broker/thingsboard"
 	"muster/broker/topic"
 )
 
@@ -32,6 +33,8 @@ const (
 	subAsPublished
 	subOwn
 	subMe
+	subApart
+	subSpelled // by ThingsBoard's filter, which follows
 )
 
 func appendText[T ~string | ~[]byte](b []byte, s T) []byte {
@@ -64,7 +67,8 @@ func appendSubscription(b []byte, x *subscription) []byte {
 	for _, f := range []struct {
 		on  bool
 		bit byte
-	}{{x.NoLocal, subNoLocal}, {x.RetainAsPublished, subAsPublished}, {x.own, subOwn}, {x.me, subMe}} {
+	}{{x.NoLocal, subNoLocal}, {x.RetainAsPublished, subAsPublished}, {x.own, subOwn}, {x.me, subMe},
+		{x.apart, subApart}, {x.tb != nil, subSpelled}} {
 		if f.on {
 			flags |= f.bit
 		}
@@ -72,7 +76,11 @@ func appendSubscription(b []byte, x *subscription) []byte {
 	b = append(b, flags, x.QoS, x.RetainHandling)
 	b = binary.AppendUvarint(b, uint64(x.Identifier))
 	b = appendText(b, x.group)
-	return appendText(b, x.filter)
+	b = appendText(b, x.filter)
+	if x.tb != nil {
+		b = appendText(b, x.tb.Filter)
+	}
+	return b
 }
 
 func appendEnded(b []byte, num uint64) []byte {
@@ -206,7 +214,7 @@ func (r *recordReader) body() *message {
 
 func (r *recordReader) subscription() subscription {
 	flags := r.byte()
-	x := subscription{own: flags&subOwn != 0, me: flags&subMe != 0}
+	x := subscription{own: flags&subOwn != 0, me: flags&subMe != 0, apart: flags&subApart != 0}
 	x.Options = topic.Options{
 		QoS: r.byte(), RetainHandling: r.byte(),
 		NoLocal: flags&subNoLocal != 0, RetainAsPublished: flags&subAsPublished != 0,
@@ -214,6 +222,13 @@ func (r *recordReader) subscription() subscription {
 	x.Identifier = uint32(r.uint())
 	x.group = string(r.text())
 	x.filter = string(r.text())
+	if flags&subSpelled != 0 {
+		s, err := thingsboard.Subscribe(string(r.text()))
+		if err != nil {
+			r.bad = true
+		}
+		x.tb = &s
+	}
 	return x
 }
 

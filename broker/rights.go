@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"muster"
+	"muster/broker/thingsboard"
 	"muster/broker/topic"
 )
 
@@ -22,7 +23,7 @@ var (
 	}
 	downTopics = [...]string{
 		"desired", "commands/+", "firmware", "firmware/data/+", "firmware/error", "firmware/cancel",
-		"notifications", "presence", "errors",
+		"notifications", "presence", "errors", "requests/+/response",
 	}
 )
 
@@ -110,10 +111,11 @@ func coveredBy(grants []string, filter string) bool {
 type place uint8
 
 const (
-	placeNone  place = iota // refused
-	placeSink               // Muster takes it in
-	placeAside              // so it does, and it is acknowledged whatever becomes of it
-	placeRelay              // to subscribers only
+	placeNone    place = iota // refused
+	placeSink                 // Muster takes it in
+	placeSpelled              // as what ThingsBoard means by the topic
+	placeAside                // so it does, and it is acknowledged whatever becomes of it
+	placeRelay                // to subscribers only
 )
 
 // destination is what rights say of a topic that a client publishes to.
@@ -163,6 +165,9 @@ func (r *rights) publish(name string) destination {
 	}
 	if canonical, rest, ok := r.own(name); ok {
 		return r.publishFor(r.who.Device, canonical, rest)
+	}
+	if r.who.Device != "" && thingsboard.Is(name) {
+		return destination{place: placeSpelled, topic: name}
 	}
 	id, rest, ofDevice := splitDevice(name)
 	if ofDevice && r.isParentOf(id) {
@@ -264,6 +269,9 @@ func (r *rights) subscribe(filter string) (x subscription, why string) {
 	}
 	if strings.HasPrefix(filter, ownTopics) && r.who.Device == "" {
 		return x, "devices/me stands for the connected device, and this connection is none"
+	}
+	if r.who.Device != "" && thingsboard.Is(filter) {
+		return subscribeSpelled(filter)
 	}
 	canonical, rest, own := r.own(filter)
 	if own && mayGet(rest) {

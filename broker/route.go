@@ -88,6 +88,10 @@ func (s *session) deliverOwn(r *route, rest string) {
 		if !x.own || x.group != "" || !topic.Matches(x.filter, rest) {
 			continue
 		}
+		if x.tb != nil {
+			s.deliverSpelled(r, x, copyOf{})
+			continue
+		}
 		o.take(x, r.m)
 		hit = true
 	}
@@ -211,7 +215,7 @@ func (b *Broker) groupNow(e *entry) *topic.Group[*session] {
 // waits until what kept sessions get of it is durable too.
 type copied struct {
 	m     *message
-	c     *conn // nil for a last will
+	to    settler // nil for a last will
 	token uint64
 }
 
@@ -224,8 +228,8 @@ func (b *Broker) deliverLater(x copied) {
 	case b.later <- x:
 	default:
 		b.metrics.dropped.WithLabelValues("later").Inc()
-		if x.c != nil {
-			x.c.settle(nil, x.token, muster.Errorf(muster.Busy, "too many messages wait for subscribers"))
+		if x.to != nil {
+			x.to.settle(nil, x.token, muster.Errorf(muster.Busy, "too many messages wait for subscribers"))
 		}
 	}
 }
@@ -257,8 +261,8 @@ func (b *Broker) routeLater(ctx context.Context) error {
 
 func (b *Broker) routeCopied(x copied, k *kicks) {
 	settle := func(k *kicks, err error) {
-		if x.c != nil {
-			x.c.settle(k, x.token, unavailable(err))
+		if x.to != nil {
+			x.to.settle(k, x.token, unavailable(err))
 		}
 	}
 	waits := false

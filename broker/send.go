@@ -53,6 +53,11 @@ func (r *route) direct(id muster.DeviceID, rest string, p *parcel) (took bool) {
 	}
 	gateway := r.b.auth.Parent(id)
 	meant := func(s *session) bool { return s.device != "" && (s.device == id || s.device == gateway) }
+	if gateway != "" {
+		for s := range r.b.sessions.of(ownerOf(gateway, "")) {
+			took = s.deliverChild(r, id, rest, copyOf{parcel: p}) || took
+		}
+	}
 	hit := r.b.index.Match(r.m.topic)
 	for i := range hit.Plain {
 		if t := &hit.Plain[i]; meant(t.Owner) {
@@ -84,6 +89,10 @@ func (c *conn) tellReady(subs []subscription) {
 	}
 	for i := range subs {
 		x := &subs[i]
+		if x.meansChild(readyTopics) {
+			ready(who, true)
+			continue
+		}
 		full := c.sess.fullFilter(x)
 		if x.apart || !topic.Overlaps(full, deviceTopics+"+/"+readyTopics) {
 			continue

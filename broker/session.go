@@ -7,6 +7,7 @@ import (
 
 	"muster"
 	"muster/broker/journal"
+	"muster/broker/thingsboard"
 	"muster/broker/topic"
 	"muster/broker/wire"
 )
@@ -16,9 +17,10 @@ type subscription struct {
 	group  string // of a shared subscription
 	filter string // canonical; of the device's own topics only what stands behind devices/{id}/
 	topic.Options
-	own   bool // of the device's own topics: not in the general index
-	me    bool // spelled devices/me/...
-	apart bool // not in the general index either: it hears replies only
+	tb    *thingsboard.Subscription // as ThingsBoard spells it, else nil
+	own   bool                      // of the device's own topics: not in the general index
+	me    bool                      // spelled devices/me/...
+	apart bool                      // not in the general index either: it hears replies only
 }
 
 // sessionState is what of a session is written down as one record. It is replaced,
@@ -70,6 +72,7 @@ type copyOf struct {
 
 	live   bool    // for this connection only: neither written down nor kept when it ends
 	state  bool    // of a state topic: takes the place of an older one that waits
+	update bool    // what has changed of one: when it is lost the next one tells all
 	parcel *parcel // whose outcome somebody waits for
 }
 
@@ -132,7 +135,7 @@ func (s *session) enqueue(r *route, o *copyOf) {
 	r.m.own()
 	e := entry{
 		m: r.m, group: o.group, ids: o.ids, n: s.next, qos: o.qos, retain: o.retain, me: o.me, stored: o.stored,
-		live: o.live, state: entryQueued, newest: o.state, parcel: o.parcel,
+		live: o.live, state: entryQueued, newest: o.state, update: o.update, parcel: o.parcel,
 	}
 	s.next++
 	if s.kept && !o.live {
@@ -211,6 +214,9 @@ func (s *session) finish(e *entry) {
 // forget ends a copy that has been taken out of the queue.
 func (s *session) forget(e entry) {
 	e.parcel.end(Lost)
+	if e.update {
+		s.untell()
+	}
 	s.b.settleTarget(e.target)
 }
 

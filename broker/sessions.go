@@ -246,6 +246,10 @@ func (s *session) resume(c *conn, present bool, expiry time.Duration, greet func
 		s.park()
 	}
 	s.b.wheel.remove(s.alarm)
+	if in := s.showing; in != nil {
+		in.told, in.absent = nil, nil
+		s.shown()
+	}
 	s.alarm, s.will = nil, nil // a will that waited for its delay is not sent: the client is back
 	if expiry > 0 && !s.kept {
 		s.kept, s.num = true, s.b.lastSession.Add(1)

@@ -32,6 +32,11 @@ func (b *Broker) PublishState(ctx context.Context, name string, payload []byte) 
 	for s := range b.sessions.of(ownerOf(id, "")) {
 		s.deliverOwnLive(&r, rest, copyOf{state: true})
 	}
+	if gateway := b.auth.Parent(id); gateway != "" {
+		for s := range b.sessions.of(ownerOf(gateway, "")) {
+			s.deliverChild(&r, id, rest, copyOf{state: true})
+		}
+	}
 	hit := b.index.Match(name)
 	for i := range hit.Plain {
 		t := &hit.Plain[i]
@@ -71,6 +76,11 @@ type showing struct {
 	looks   []*look // of topics whose state is being looked up
 	wild    []show  // filters whose topics are told one after another
 	running bool    // somebody tells them
+
+	// What ThingsBoard's clients were told of state topics, by filter and topic, and the
+	// children that a gateway said have disconnected; both of the connection.
+	told   map[string][]byte
+	absent map[muster.DeviceID]struct{}
 }
 
 // look notes whether a topic has changed, and the session was told, while its state
@@ -91,12 +101,13 @@ type show struct {
 // matches: few at once, and many as it takes them, by a goroutine that ends with them
 // or with the connection.
 func (c *conn) tellStates(k *kicks, x *subscription, again bool) {
-	if c.b.cfg.States == nil || x.group != "" || x.apart {
+	if c.b.cfg.States == nil || x.group != "" || x.apart && !x.meansChild(stateDesired) {
 		return
 	}
 	s := c.sess
 	w := show{c, *x, again}
 	names, wild := stateTopics(s.fullFilter(x))
+	wild = wild || x.meansChild(stateDesired)
 	for _, name := range names {
 		s.showState(k, &w, name)
 	}
@@ -130,7 +141,7 @@ func (s *session) shows() *showing {
 
 // shown forgets what is not needed any more. The session's lock must be held.
 func (s *session) shown() {
-	if in := s.showing; in != nil && len(in.looks) == 0 && !in.running {
+	if in := s.showing; in != nil && len(in.looks) == 0 && !in.running && in.told == nil && len(in.absent) == 0 {
 		s.showing = nil
 	}
 }
@@ -158,7 +169,7 @@ func (s *session) runShows() {
 func (s *session) runShow(w *show) {
 	var k kicks
 	defer k.flush(s.b)
-	s.b.cfg.States.Each(s.fullFilter(&w.x), func(name string) bool {
+	s.eachState(&w.x, func(name string) bool {
 		return s.awaitRoom(&k, w.c) && s.subscribes(&w.x) && s.showState(&k, w, name)
 	})
 }
@@ -191,7 +202,7 @@ func (s *session) awaitRoom(k *kicks, c *conn) bool {
 
 // subscribes says whether the subscription is still there.
 func (s *session) subscribes(x *subscription) bool {
-	return slices.ContainsFunc(s.state.Load().subs, func(y subscription) bool { return y == *x })
+	return slices.ContainsFunc(s.state.Load().subs, x.equal)
 }
 
 // showState tells w's connection what a topic is at, unless a change of it has passed
@@ -222,6 +233,11 @@ func (s *session) showState(k *kicks, w *show, name string) bool {
 		return true
 	}
 	r := route{b: s.b, m: stateMessage(name, payload), kicks: k, now: s.b.clock.Load()}
+	if w.x.tb != nil {
+		delete(in.told, w.x.told(name)) // all of it
+		s.putSpelled(&r, &w.x, copyOf{state: true})
+		return true
+	}
 	s.putLive(&r, o)
 	return true
 }
@@ -230,15 +246,15 @@ func (s *session) showState(k *kicks, w *show, name string) bool {
 // with the first of its subscriptions that matches.
 func (s *session) showCopy(w *show, name string) (o copyOf, ok bool) {
 	m := message{topic: name, qos: 1}
-	if !w.again {
+	if !w.again || w.x.tb != nil {
 		o.take(&w.x, &m)
 	} else {
 		first := true
 		for _, x := range s.state.Load().subs {
-			if x.group != "" || x.apart || !topic.Matches(s.fullFilter(&x), name) {
+			if x.group != "" || x.apart || x.tb != nil || !topic.Matches(s.fullFilter(&x), name) {
 				continue
 			}
-			if first && x != w.x {
+			if first && !x.equal(w.x) {
 				return o, false
 			}
 			first = false

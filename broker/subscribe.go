@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"muster/broker/thingsboard"
 	"muster/broker/topic"
 	"muster/broker/wire"
 )
@@ -46,10 +47,12 @@ func (c *conn) subscribe(sc *scratch, p *wire.SubscribePacket) error {
 	}
 	for i := range made {
 		x := &made[i]
-		if x.group != "" || x.apart || x.RetainHandling == 2 || x.RetainHandling == 1 && !fresh[i] {
+		if x.group != "" || x.RetainHandling == 2 || x.RetainHandling == 1 && !fresh[i] {
 			continue
 		}
-		c.sess.show(&sc.kicks, c.sess.fullFilter(x), x)
+		if x.tb == nil && !x.apart {
+			c.sess.show(&sc.kicks, c.sess.fullFilter(x), x)
+		}
 		c.tellStates(&sc.kicks, x, false)
 	}
 	c.tellReady(made)
@@ -73,6 +76,12 @@ func (c *conn) subscription(s *wire.Sub, identifier uint32, made int) (x subscri
 		return x, wire.CodeBadFilter, why
 	}
 	x, why = c.allowed.Load().subscribe(filter)
+	if why != "" && thingsboard.Is(filter) {
+		return x, wire.CodeBadFilter, why
+	}
+	if why == "" && x.tb != nil && group != "" {
+		return x, wire.CodeBadFilter, "ThingsBoard's topics are not shared"
+	}
 	if why != "" {
 		return x, wire.CodeNotAuthorized, why
 	}
@@ -91,7 +100,18 @@ func (c *conn) subscription(s *wire.Sub, identifier uint32, made int) (x subscri
 }
 
 func (x *subscription) same(y *subscription) bool {
-	return x.own == y.own && x.group == y.group && x.filter == y.filter
+	return x.own == y.own && x.group == y.group && x.filter == y.filter && x.spelled() == y.spelled()
+}
+
+// named says whether a client means the subscription by a filter, which own has split.
+func (x *subscription) named(filter, canonical, rest string, own bool) bool {
+	switch {
+	case x.tb != nil:
+		return x.tb.Filter == filter
+	case x.own:
+		return own && x.filter == rest
+	}
+	return x.filter == canonical
 }
 
 // fullFilter is a subscription's filter as the general index would have it.
@@ -130,7 +150,7 @@ func (s *session) addSubscriptions(c *conn, made []subscription, done func(error
 		s.enter(x)
 	}
 	st.subs = slices.Clip(st.subs)
-	if s.kept && slices.Equal(st.subs, s.state.Load().subs) { // nothing to write down but what may be on its way
+	if s.kept && slices.EqualFunc(st.subs, s.state.Load().subs, subscription.equal) { // nothing to write down but what may be on its way
 		s.b.journal.Write(nothing(), nil, nil, done)
 		return fresh, true
 	}
@@ -164,7 +184,7 @@ func (c *conn) unsubscribe(sc *scratch, p *wire.UnsubscribePacket) error {
 		canonical, rest, own := c.allowed.Load().own(filter)
 		codes[i] = wire.CodeNoSubscription
 		for _, x := range c.sess.state.Load().subs {
-			if x.group == group && (x.own && own && x.filter == rest || !x.own && x.filter == canonical) {
+			if x.group == group && x.named(filter, canonical, rest, own) {
 				gone = append(gone, x)
 				codes[i] = wire.CodeSuccess
 				break
@@ -242,4 +262,13 @@ func intern(filter string) string {
 		}
 	}
 	return strings.Clone(filter)
+}
+
+// equal says whether two subscriptions are the same with all their options.
+func (x subscription) equal(y subscription) bool {
+	if !x.same(&y) {
+		return false
+	}
+	x.tb, y.tb = nil, nil
+	return x == y
 }

@@ -1,0 +1,147 @@
+package broker
+
+import (
+	"strings"
+
+	"muster"
+	"muster/broker/thingsboard"
+	"muster/broker/topic"
+)
+
+// subscribeSpelled makes the subscription that a filter of ThingsBoard's means.
+func subscribeSpelled(filter string) (x subscription, why string) {
+	s, err := thingsboard.Subscribe(strings.Clone(filter)) // filter aliases its packet
+	if err != nil {
+		return x, muster.Public(err)
+	}
+	if s.Scope == thingsboard.Own {
+		return subscription{filter: s.Rest, own: true, tb: &s}, ""
+	}
+	return subscription{filter: s.Filter, apart: true, tb: &s}, ""
+}
+
+// spelled is the filter as the client spelled it, but for devices/me.
+func (x *subscription) spelled() string {
+	if x.tb != nil {
+		return x.tb.Filter
+	}
+	return x.filter
+}
+
+// meansChild says whether the subscription, a gateway's, is for topics of its children
+// that stand behind devices/{id}/ as rest does.
+func (x *subscription) meansChild(rest string) bool {
+	return x.tb != nil && x.tb.Scope == thingsboard.Children && topic.Matches(x.tb.Rest, rest)
+}
+
+// deliverSpelled is deliverLive for a subscription at ThingsBoard's topics: one message
+// may become none, or several.
+func (s *session) deliverSpelled(r *route, x *subscription, o copyOf) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended || s.conn == nil {
+		return false
+	}
+	if o.state {
+		s.pass(r.m.topic)
+	}
+	return s.putSpelled(r, x, o)
+}
+
+// putSpelled is deliverSpelled for a session that is locked and connected. Of state
+// topics the client is told what differs from what it was told before.
+func (s *session) putSpelled(r *route, x *subscription, o copyOf) bool {
+	var prev []byte
+	if o.state && s.showing != nil {
+		prev = s.showing.told[x.told(r.m.topic)]
+	}
+	replies, err := x.tb.Down(r.m.topic, r.m.payload, prev)
+	if err != nil {
+		s.drop("untranslatable")
+		return false
+	}
+	if o.state {
+		in := s.shows()
+		if in.told == nil {
+			in.told = make(map[string][]byte)
+		}
+		in.told[x.told(r.m.topic)] = r.m.payload
+	}
+	sends := copyOf{qos: min(x.QoS, r.m.qos), parcel: o.parcel, update: o.state}
+	if x.Identifier > 0 {
+		sends.ids = []uint32{x.Identifier}
+	}
+	for _, a := range replies {
+		one := *r
+		one.m = &message{topic: a.Topic, payload: a.Payload, qos: r.m.qos, expires: r.m.expires, owned: true}
+		s.putLive(&one, sends)
+	}
+	return true
+}
+
+// told names what a subscription's client was told of a state topic.
+func (x *subscription) told(name string) string { return x.tb.Filter + " " + name }
+
+// untell forgets what the client was told of state topics, since some of it was lost on
+// the way: it is told everything next time. The session's lock must be held.
+func (s *session) untell() {
+	if s.showing != nil {
+		s.showing.told = nil
+		s.shown()
+	}
+}
+
+// deliverChild delivers to a gateway what is for a child of it, as ThingsBoard spells
+// it.
+func (s *session) deliverChild(r *route, id muster.DeviceID, rest string, o copyOf) (took bool) {
+	subs := s.state.Load().subs
+	for i := range subs {
+		if x := &subs[i]; x.meansChild(rest) && !s.isAbsent(id) {
+			took = s.deliverSpelled(r, x, o) || took
+		}
+	}
+	return took
+}
+
+// setAbsent notes that a gateway's child has disconnected from it, or is back.
+func (s *session) setAbsent(id muster.DeviceID, absent bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !absent {
+		if s.showing != nil {
+			delete(s.showing.absent, id)
+		}
+		return
+	}
+	in := s.shows()
+	if in.absent == nil {
+		in.absent = make(map[muster.DeviceID]struct{})
+	}
+	in.absent[id] = struct{}{} // of its children, whom the registry bounds
+}
+
+func (s *session) isAbsent(id muster.DeviceID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.showing == nil {
+		return false
+	}
+	_, gone := s.showing.absent[id]
+	return gone
+}
+
+// eachState yields the state topics that a wild subscription is for.
+func (s *session) eachState(x *subscription, yield func(name string) bool) {
+	if x.tb == nil {
+		s.b.cfg.States.Each(s.fullFilter(x), yield)
+		return
+	}
+	if s.b.cfg.Children == nil {
+		return
+	}
+	for _, id := range s.b.cfg.Children.Behind(s.device) {
+		if !s.isAbsent(id) && !yield(x.tb.Canonical(id)) {
+			return
+		}
+	}
+}
