@@ -9,6 +9,7 @@ import (
 
 	"muster"
 	"muster/devices"
+	"muster/devices/query"
 	"muster/devices/twin"
 	"muster/store/control"
 )
@@ -128,10 +129,11 @@ func BenchmarkQuestionsOfAQuery(b *testing.B) {
 	r.patch(twin.Device(name(0)), kilobyte(1))
 	r.report(name(0), kilobyte(2))
 	id := name(0)
+	zone, middle := []string{"zone", "mode"}, []string{"setting_12", "unit"}
 	b.Run("leaf", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if v, ok := r.twins.Leaf(id, twin.Reported, "zone.mode"); !ok || v != `"eco"` {
+			if v := r.twins.Leaf(id, query.Reported, zone); v != `"eco"` {
 				b.Fatal(v)
 			}
 		}
@@ -139,7 +141,7 @@ func BenchmarkQuestionsOfAQuery(b *testing.B) {
 	b.Run("leaf in the middle", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if v, ok := r.twins.Leaf(id, twin.Effective, "setting_12.unit"); !ok || v != `"celsius"` {
+			if v := r.twins.Leaf(id, query.Desired, middle); v != `"celsius"` {
 				b.Fatal(v)
 			}
 		}
@@ -147,7 +149,7 @@ func BenchmarkQuestionsOfAQuery(b *testing.B) {
 	b.Run("converged", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if r.twins.Converged(id) {
+			if converged(r, id) {
 				b.Fatal("converged")
 			}
 		}
@@ -155,7 +157,7 @@ func BenchmarkQuestionsOfAQuery(b *testing.B) {
 	b.Run("diverged", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if !r.twins.DivergedHas(id, "setting_23.value") {
+			if _, differs := r.twins.Difference(id, "setting_23.value"); !differs {
 				b.Fatal("not diverged")
 			}
 		}

@@ -222,12 +222,12 @@ func (m *model) checkDiverged(tw twin.Twin, want map[string]bool) {
 		m.d.Fatalf("%s differs in %v, want %v", tw.Device, got, want)
 	}
 	for path := range want {
-		if !m.twins.DivergedHas(tw.Device, path) {
+		if _, differs := m.twins.Difference(tw.Device, path); !differs {
 			m.d.Fatalf("%s does not differ at %s", tw.Device, path)
 		}
 	}
 	for _, w := range tw.Winners {
-		if m.twins.DivergedHas(tw.Device, w.Path) != want[w.Path] {
+		if _, differs := m.twins.Difference(tw.Device, w.Path); differs != want[w.Path] {
 			m.d.Fatalf("%s at %s: %v", tw.Device, w.Path, !want[w.Path])
 		}
 	}

@@ -5,15 +5,7 @@ import (
 	"strconv"
 
 	"muster"
-)
-
-// Side is one of the two documents of a twin.
-type Side uint8
-
-// The sides. Effective is the merge of the levels.
-const (
-	Effective Side = iota
-	Reported
+	"muster/devices/query"
 )
 
 // KeyTimes says when the value of a top-level member changed last; 0 where there is no
@@ -105,50 +97,52 @@ func (t *Twin) addLevels(all []levelDocument) (node, error) {
 	return root, nil
 }
 
-// Has says whether anything is kept in a device's twin.
-func (t *Twins) Has(id muster.DeviceID) bool { return t.twin(id) != nil }
-
-// Converged says whether a device reports every leaf of its effective document: true
-// when there is none.
-func (t *Twins) Converged(id muster.DeviceID) bool {
+// Leaf returns the JSON text of what lies at path, key by key, in one side of a twin:
+// query.Reported, or query.Desired for the effective document. An object counts too;
+// empty when nothing lies there. It does not allocate, but for keys that JSON escapes.
+func (t *Twins) Leaf(id muster.DeviceID, side query.Field, path []string) string {
 	tw := t.twin(id)
-	return tw == nil || tw.differs == 0
+	if tw == nil || len(path) == 0 {
+		return ""
+	}
+	doc := tw.effective
+	if side == query.Reported {
+		doc = tw.reported.body()
+	}
+	value, _ := lookupKeys(doc, path)
+	return value
 }
 
-// Leaf returns the JSON text of the value at a dotted path in one side of a twin: an
-// object too, false when there is none. Arrays have no paths. A key that is empty or has
-// a dot, a quote or a control character is written as a JSON string: net."a.b". It does
-// not allocate.
-func (t *Twins) Leaf(id muster.DeviceID, side Side, path string) (string, bool) {
+// HasTwin says whether something is reported or desired.
+func (t *Twins) HasTwin(id muster.DeviceID) bool {
 	tw := t.twin(id)
-	if tw == nil || path == "" {
-		return "", false
-	}
-	if side == Reported {
-		return lookup(tw.reported.body(), path)
-	}
-	return lookup(tw.effective, path)
+	return tw != nil && (tw.effective != empty || tw.reported.body() != empty)
 }
 
-// DivergedHas says whether path is one of the paths that Diverged lists. It allocates
-// only when a twin differs in more than MaxDiverged.
-func (t *Twins) DivergedHas(id muster.DeviceID, path string) bool {
+// Difference says whether a device reports every leaf of its effective document, which
+// it does when there is none, and when path is not empty whether that is one of the
+// paths that Twin.Diverged lists. It allocates only when a twin differs in more than
+// MaxDiverged and for paths in quotes.
+func (t *Twins) Difference(id muster.DeviceID, path string) (converged, differs bool) {
 	tw := t.twin(id)
-	if tw == nil || tw.differs == 0 || path == "" {
-		return false
+	if tw == nil || tw.differs == 0 {
+		return true, false
+	}
+	if path == "" {
+		return false, false
 	}
 	want, ok := lookup(tw.effective, path)
 	if !ok || want[0] == '{' && want != empty {
-		return false
+		return false, false
 	}
 	got, ok := lookup(tw.reported.body(), path)
 	switch {
 	case ok && want == empty && got[0] == '{', ok && got[0] != '{' && equal(want, got):
-		return false
+		return false, false
 	case tw.differs <= MaxDiverged:
-		return true
+		return false, true
 	}
-	return tw.keeps(path)
+	return false, tw.keeps(path)
 }
 
 // keeps says whether path is among the first MaxDiverged that differ.

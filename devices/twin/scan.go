@@ -107,6 +107,28 @@ func lookup(object, path string) (string, bool) {
 	return object, object != ""
 }
 
+// lookupKeys is lookup for keys as they are, none or more.
+func lookupKeys(object string, keys []string) (string, bool) {
+	for _, key := range keys {
+		var ok bool
+		if object, ok = find(object, escaped(key)); !ok {
+			return "", false
+		}
+	}
+	return object, object != ""
+}
+
+// escaped returns a key as it is written in canonical text between the quotes.
+func escaped(key string) string {
+	for i := range len(key) {
+		if c := key[i]; c < ' ' || c == '"' || c == '\\' {
+			q := appendQuoted(nil, key)
+			return string(q[1 : len(q)-1])
+		}
+	}
+	return key
+}
+
 // cutPath splits the first key off a path, as it is written in canonical text between
 // the quotes. A key that is empty, or has a dot, a quote or a control character, stands
 // in a path as a JSON string.
@@ -120,15 +142,14 @@ func cutPath(path string) (key, rest string, ok bool) {
 			}
 			key, rest = path[:dot], path[dot+1:]
 		}
-		if strings.IndexByte(key, '\\') >= 0 {
-			q := appendQuoted(nil, key)
-			key = string(q[1 : len(q)-1])
-		}
-		return key, rest, true
+		return escaped(key), rest, joinPath("", key) == key
 	}
 	p := parser{text: path}
 	raw, err := p.str()
 	if err != nil || p.at < len(path) && (path[p.at] != '.' || p.at == len(path)-1) {
+		return "", "", false
+	}
+	if joinPath("", unquote(raw)) != path[:p.at] { // there is one way to write each path
 		return "", "", false
 	}
 	return raw[1 : len(raw)-1], path[min(p.at+1, len(path)):], true

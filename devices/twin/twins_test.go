@@ -12,6 +12,7 @@ import (
 
 	"muster"
 	"muster/devices"
+	"muster/devices/query"
 	"muster/devices/twin"
 	"muster/store/control"
 )
@@ -69,7 +70,7 @@ func TestLaterLevelsWinKeyByKeyAndTheTwinSaysWhich(t *testing.T) {
 			r.restart()
 		}
 		r.report("d", `{"all":{"five":5,"four":4,"three":3},"list":[1.0]}`)
-		if tw := r.get("d"); !tw.Converged || tw.Diverged != nil || !r.twins.Converged("d") {
+		if tw := r.get("d"); !tw.Converged || tw.Diverged != nil || !converged(r, "d") {
 			t.Errorf("it has not converged: %v", tw.Diverged)
 		}
 	})
@@ -90,7 +91,7 @@ func TestAVersionIsNeverGivenTwice(t *testing.T) {
 		r.told = map[muster.DeviceID]twin.Change{}
 		r.restart()
 		r.device("d")
-		if tw := r.get("d"); tw.Version != 0 || tw.ReportedVersion != 0 || string(tw.Desired) != "{}" || r.twins.Has("d") {
+		if tw := r.get("d"); tw.Version != 0 || tw.ReportedVersion != 0 || string(tw.Desired) != "{}" || r.twins.HasTwin("d") {
 			t.Errorf("a new device has the twin of the old one: %+v", tw)
 		}
 		if v := r.patch(twin.Device("d"), `{"a":1}`).Version; v != 3 {
@@ -105,7 +106,7 @@ func TestADeletedDevicesTwinIsGoneAtOnce(t *testing.T) {
 		r.device("d")
 		r.patch(twin.Device("d"), `{"a":1}`)
 		must(t, r.registry.Delete(t.Context(), "d"))
-		if _, ok := r.twins.DesiredPayload("d"); ok || r.twins.Has("d") {
+		if _, ok := r.twins.DesiredPayload("d"); ok || r.twins.HasTwin("d") {
 			t.Error("it is there")
 		}
 		_, err := r.twins.Get("d")
@@ -339,8 +340,8 @@ func wantRows(t testing.TB, r *rig) {
 		tw := r.get(d.ID)
 		row, ok := rows[d.ID]
 		exists := row.Version > 0 || row.Reported.Version > 0
-		if exists != r.twins.Has(d.ID) || ok && !exists && row.Effective != "{}" {
-			t.Errorf("%s: row %v, twin %v", d.ID, row, r.twins.Has(d.ID))
+		if r.twins.HasTwin(d.ID) != (orEmpty(row.Effective) != "{}" || orEmpty(row.Reported.Text) != "{}") || ok && !exists && row.Effective != "{}" {
+			t.Errorf("%s: row %v, twin %v", d.ID, row, r.twins.HasTwin(d.ID))
 		}
 		if !exists {
 			return true
@@ -374,21 +375,22 @@ func TestLeavesAndDivergedPathsAreFoundInPlace(t *testing.T) {
 			many = append(many, fmt.Sprintf(`"k%02d":%d`, i, i))
 		}
 		r.patch(twin.Device("d"), `{"a":{"b.c":"x","d":{}},"many":{`+strings.Join(many, ",")+`}}`)
-		r.report("d", `{"a":{"d":{"e":1}},"mode":"eco"}`)
+		r.report("d", `{"a":{"d":{"e":1}},"mode":"eco","q\"\\":1}`)
 		for _, tt := range []struct {
-			side twin.Side
-			path string
+			side query.Field
+			path []string
 			want string
 		}{
-			{twin.Effective, `a."b.c"`, `"x"`},
-			{twin.Effective, `a.b.c`, ``},
-			{twin.Effective, `many.k07`, `7`},
-			{twin.Effective, `mode`, ``},
-			{twin.Reported, `mode`, `"eco"`},
-			{twin.Reported, `a.d`, `{"e":1}`},
-			{twin.Reported, ``, ``},
+			{query.Desired, []string{"a", "b.c"}, `"x"`},
+			{query.Desired, []string{"a", "b", "c"}, ``},
+			{query.Desired, []string{"many", "k07"}, `7`},
+			{query.Desired, []string{"mode"}, ``},
+			{query.Reported, []string{"mode"}, `"eco"`},
+			{query.Reported, []string{"a", "d"}, `{"e":1}`},
+			{query.Reported, []string{`q"\`}, `1`},
+			{query.Reported, nil, ``},
 		} {
-			if got, ok := r.twins.Leaf("d", tt.side, tt.path); got != tt.want || ok != (tt.want != "") {
+			if got := r.twins.Leaf("d", tt.side, tt.path); got != tt.want {
 				t.Errorf("%s is %s, want %s", tt.path, got, tt.want)
 			}
 		}
@@ -397,16 +399,21 @@ func TestLeavesAndDivergedPathsAreFoundInPlace(t *testing.T) {
 			t.Errorf("%d paths of %d: %v", len(tw.Diverged), tw.DivergedCount, tw.Diverged)
 		}
 		for path, want := range map[string]bool{
-			`a."b.c"`: true, `a.d`: false, `a`: false, `many.k00`: true, `many.k62`: true, `many.k63`: false, `mode`: false, `nothing`: false, ``: false,
+			`a."b.c"`: true, `a.d`: false, `a`: false, `many.k00`: true, `many.k62`: true, `many.k63`: false, `mode`: false, `nothing`: false, ``: false, `"a"."b.c"`: false, `a.b.c`: false,
 		} {
-			if got := r.twins.DivergedHas("d", path); got != want {
+			if _, got := r.twins.Difference("d", path); got != want {
 				t.Errorf("diverged at %s: %v", path, got)
 			}
 		}
-		if r.twins.DivergedHas("none", "a") || !r.twins.Converged("none") || r.twins.Converged("d") {
+		if ok, differs := r.twins.Difference("none", "a"); differs || !ok || converged(r, "d") {
 			t.Error("convergence is wrong")
 		}
 	})
+}
+
+func converged(r *rig, id muster.DeviceID) bool {
+	ok, _ := r.twins.Difference(id, "")
+	return ok
 }
 
 func TestAttributesAreTopLevelMembers(t *testing.T) {
@@ -461,7 +468,7 @@ func TestChangesByManyAtOnceAreAllKept(t *testing.T) {
 							t.Error(err)
 						}
 					}
-					_, _ = r.twins.Leaf(id, twin.Effective, "g")
+					_ = r.twins.Leaf(id, query.Desired, []string{"g"})
 					_ = r.twins.Stats()
 				}
 			})
