@@ -23,7 +23,7 @@ type engine interface {
 	contains(x, part string) string
 	// latest is the newest value of a telemetry key of device d.
 	latest(s *selection, key string, want leaf) string
-	// twin is what lies at path in the JSON column doc; it goes through objects only.
+	// twin is what lies at path in doc, a column of JSON text; it goes through objects only.
 	twin(s *selection, doc string, path []string, want leaf) string
 	// member reports whether the JSON array doc has the text x.
 	member(doc, x string) string
@@ -99,7 +99,7 @@ func (postgresEngine) latest(s *selection, key string, want leaf) string {
 
 func (postgresEngine) twin(s *selection, doc string, path []string, want leaf) string {
 	var at strings.Builder
-	at.WriteString(doc)
+	at.WriteString("CAST(" + doc + " AS JSONB)")
 	for _, name := range path {
 		at.WriteString(" -> CAST(" + s.arg(name) + " AS TEXT)")
 	}
@@ -128,7 +128,9 @@ func jsonText(x string) string {
 }
 
 func (postgresEngine) member(doc, x string) string {
-	return "coalesce(" + doc + " @> to_jsonb(CAST(" + x + " AS TEXT)), FALSE)"
+	return "coalesce(CAST(" + doc + " AS JSONB) @> to_jsonb(CAST(" + x + " AS TEXT)), FALSE)"
 }
 
-func (postgresEngine) filled(doc string) string { return "coalesce(" + doc + " <> '{}', FALSE)" }
+func (postgresEngine) filled(doc string) string {
+	return "coalesce(CAST(" + doc + " AS TEXT) <> '{}', FALSE)"
+}

@@ -1,8 +1,10 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -65,8 +67,8 @@ func (c *Control) LoadTwins(ctx context.Context, each func(twin.Row) error) erro
 		if err != nil {
 			return failed(doing, err)
 		}
-		if diverged != "" {
-			r.Diverged = strings.Split(strings.Trim(diverged, "\n"), "\n")
+		if err := json.Unmarshal([]byte(diverged), &r.Diverged); err != nil {
+			return failed(doing, fmt.Errorf("paths: %w", err))
 		}
 		return each(r)
 	})
@@ -149,8 +151,8 @@ func twinRow(r *twin.Row) []any {
 	return []any{
 		string(r.Device), decimal(r.Created), strconv.FormatInt(r.Version, 10), r.Effective,
 		bit(r.Converged), divergedText(r.Diverged), strconv.Itoa(r.DivergedCount),
-		r.Desired.Text, strconv.FormatInt(r.Desired.Version, 10), times(r.Desired.At),
-		r.Reported.Text, strconv.FormatInt(r.Reported.Version, 10), times(r.Reported.At),
+		document(r.Desired), strconv.FormatInt(r.Desired.Version, 10), times(r.Desired.At),
+		document(r.Reported), strconv.FormatInt(r.Reported.Version, 10), times(r.Reported.At),
 	}
 }
 
@@ -167,10 +169,14 @@ func bit(b bool) string {
 
 func divergedText(paths []string) string {
 	if len(paths) == 0 {
-		return ""
+		return "[]"
 	}
-	return "\n" + strings.Join(paths, "\n") + "\n"
+	b, _ := json.Marshal(paths) // texts always can be
+	return string(b)
 }
+
+// document is what is kept of one that never was, too.
+func document(d twin.Document) string { return cmp.Or(d.Text, "{}") }
 
 const (
 	// The device is the same as when the row was made: its id and its time of creation.
@@ -231,7 +237,7 @@ const minShared = 16
 const (
 	insertEffective = `INSERT INTO twin (device, version, effective, converged, diverged, diverged_count,
 		desired, desired_version, desired_at, reported, reported_version, reported_at) SELECT `
-	noDocuments = `, '', 0, '', '', 0, '' FROM (VALUES `
+	noDocuments = `, '{}', 0, '', '{}', 0, '' FROM (VALUES `
 )
 
 // shared returns what of a row more devices may have.

@@ -13,20 +13,20 @@ CREATE TABLE twin_level (
     at       TEXT NOT NULL -- of each top-level member in order: microseconds, with commas between
 );
 
--- Documents are canonical JSON, numbers as they were written; they can be cast to JSONB.
--- A device without a row has converged.
+-- Documents are canonical JSON, numbers as they were written, which JSONB would not keep;
+-- they can be cast to JSONB. A device without a row has converged.
 CREATE TABLE twin (
     device           TEXT COLLATE "binary" NOT NULL PRIMARY KEY REFERENCES device (id),
-    version          BIGINT NOT NULL, -- of effective
-    effective        TEXT NOT NULL,   -- the merge of the levels
-    desired          TEXT NOT NULL,   -- the device's own level; empty when there never was one
-    desired_version  BIGINT NOT NULL,
-    desired_at       TEXT NOT NULL,
-    reported         TEXT NOT NULL,   -- empty when it never reported
-    reported_version BIGINT NOT NULL,
-    reported_at      TEXT NOT NULL,
+    version          BIGINT NOT NULL DEFAULT 0,    -- of effective
+    effective        TEXT NOT NULL,                -- the merge of the levels
+    desired          TEXT NOT NULL DEFAULT '{}',   -- the device's own level
+    desired_version  BIGINT NOT NULL DEFAULT 0,    -- 0 while there never was one
+    desired_at       TEXT NOT NULL DEFAULT '',
+    reported         TEXT NOT NULL DEFAULT '{}',
+    reported_version BIGINT NOT NULL DEFAULT 0,    -- 0 while it never reported
+    reported_at      TEXT NOT NULL DEFAULT '',
     converged        BOOLEAN NOT NULL,
-    diverged         TEXT NOT NULL,   -- at most 64 paths, each with a new line before and after it
-    diverged_count   BIGINT NOT NULL
+    diverged         TEXT NOT NULL,                -- the first 64 paths that differ, as a JSON array
+    diverged_count   BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX twin_diverged ON twin (device) WHERE NOT converged;
