@@ -67,8 +67,14 @@ func appendSubscription(b []byte, x *subscription) []byte {
 	for _, f := range []struct {
 		on  bool
 		bit byte
-	}{{x.NoLocal, subNoLocal}, {x.RetainAsPublished, subAsPublished}, {x.own, subOwn}, {x.me, subMe},
-		{x.apart, subApart}, {x.tb != nil, subSpelled}} {
+	}{
+		{x.NoLocal, subNoLocal},
+		{x.RetainAsPublished, subAsPublished},
+		{x.own, subOwn},
+		{x.me, subMe},
+		{x.apart, subApart},
+		{x.tb != nil, subSpelled},
+	} {
 		if f.on {
 			flags |= f.bit
 		}

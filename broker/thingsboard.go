@@ -44,6 +44,7 @@ func (c *conn) translate(sc *scratch, p *wire.PublishPacket, name string) error 
 			return c.hand(sc, p, dst)
 		case placeRelay:
 			return c.relay(sc, p, dst.topic)
+		case placeNone, placeSpelled, placeAside:
 		}
 		return c.refuseFor(sc, p, name, muster.Errorf(muster.Forbidden, "%s", dst.why))
 	}
@@ -269,10 +270,10 @@ func (c *conn) refuseFor(sc *scratch, p *wire.PublishPacket, name string, err er
 // keepRefused has what a device published kept as rejected.
 func (c *conn) keepRefused(name string, payload []byte, err error) {
 	code := refusedMalformed
-	switch muster.KindOf(err) {
-	case muster.TooLarge:
+	switch {
+	case muster.KindOf(err) == muster.TooLarge:
 		code = refusedTooLarge
-	case muster.Forbidden, muster.NotFound, muster.Unauthorized:
+	case codeOf(err) == wire.CodeNotAuthorized:
 		code = refusedTopic
 	}
 	c.b.metrics.refused.WithLabelValues(code).Inc()
