@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"math/big"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -195,10 +196,13 @@ func TestExpiredCredentialsAreReportedAtTheirTimeAndNoOthers(t *testing.T) {
 			at         time.Duration
 			credential string
 		}
+		var mu sync.Mutex
 		var cuts []cut
-		begun := time.Now()
 		var all []string
+		begun := time.Now()
 		r := devices.NewRegistry(newMemory(), time.Now, quiet(), devices.Options{OnRights: func(affects func(muster.DeviceID, string) bool) {
+			mu.Lock()
+			defer mu.Unlock()
 			for _, id := range all {
 				if affects("a", id) {
 					cuts = append(cuts, cut{time.Since(begun), id})
@@ -210,21 +214,28 @@ func TestExpiredCredentialsAreReportedAtTheirTimeAndNoOthers(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- r.RunExpiry(ctx) }()
 		synctest.Wait()
+		watch := func(id string) string {
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, id)
+			return id
+		}
 		add := func(after time.Duration) string {
 			is, err := r.AddGrant(t.Context(), "a", devices.Grant{Kind: devices.Secret, Expires: begun.Add(after)})
 			must(t, err)
-			all = append(all, is.ID)
-			return is.ID
+			return watch(is.ID)
 		}
-		late, soon, never := add(3*time.Hour), add(90*time.Second), mustAdd(t, r)
-		all = append(all, never)
+		late, soon := add(3*time.Hour), add(90*time.Second)
+		watch(mustAdd(t, r)) // never
 		removed := add(2 * time.Hour)
 		must(t, r.RemoveCredential(t.Context(), "a", removed))
-		rotated := mustAdd(t, r)
-		all = append(all, rotated)
+		rotated := watch(mustAdd(t, r))
 		_, err := r.Rotate(t.Context(), "a", rotated, time.Hour, devices.Grant{})
 		must(t, err)
 		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		want := []cut{{0, removed}, {90 * time.Second, soon}, {time.Hour, rotated}, {3 * time.Hour, late}}
 		if d := cmp.Diff(want, cuts, cmp.AllowUnexported(cut{})); d != "" {
 			t.Error(d)
@@ -250,7 +261,7 @@ func TestWhenACredentialWasLastUsedIsSavedInBatchesAndOutlivesARestart(t *testin
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- r.RunUses(ctx) }()
-		time.Sleep(61 * time.Second) // between two turns
+		time.Sleep(61 * time.Second)
 		use := func() muster.Micros {
 			_, _, err := r.Authenticate(is.Token, nil)
 			must(t, err)

@@ -93,8 +93,8 @@ func NewRegistry(store Store, now func() time.Time, log *slog.Logger, o Options)
 		profiles: map[string]*profile{DefaultProfile: {Profile: Profile{Name: DefaultProfile}}},
 		groups:   map[string]*group{},
 		auth:     newAuthIndex(), values: o.Values, twins: o.Twins,
-		expiry:   expiries{wake: make(chan struct{}, 1)},
-		uses:     uses{dirty: map[*held]struct{}{}},
+		expiry: expiries{wake: make(chan struct{}, 1)},
+		uses:   uses{dirty: map[*held]struct{}{}},
 	}
 	if r.values == nil {
 		r.values = nothing{}
