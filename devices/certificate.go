@@ -121,7 +121,7 @@ func (g *Grant) certificate(c *Credential, now time.Time) error {
 		return err
 	}
 	c.Hash = hash
-	if ends := muster.MicrosOf(cert.NotAfter); c.Expires == 0 || ends < c.Expires {
+	if ends := muster.MicrosOf(cert.NotAfter) + 1; c.Expires == 0 || ends < c.Expires {
 		c.Expires = ends
 	}
 	if c.Label == "" {

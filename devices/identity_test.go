@@ -340,6 +340,10 @@ func TestAPinnedKeyIsItsDevices(t *testing.T) {
 	_, _, err = r.Authenticate(string(spki), nil)
 	wantKind(t, err, muster.Unauthorized)
 	c.at = cert.NotAfter
+	if _, _, err := r.AuthenticateKey(hash); err != nil {
+		t.Error(err) // the last moment counts (RFC 5280, 4.1.2.5)
+	}
+	c.at = cert.NotAfter.Add(time.Second)
 	_, _, err = r.AuthenticateKey(hash)
 	wantDenied(t, err, "expired")
 	c.at = newClock().at

@@ -1,6 +1,7 @@
 package join
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/asn1"
@@ -112,38 +113,38 @@ func explain(err error, certs []*x509.Certificate, now time.Time) error {
 			if err := checkSigned(c); err != nil {
 				return err
 			}
+			if !c.IsCA && bytes.Equal(c.RawSubject, certs[0].RawIssuer) {
+				return errNoCA(c)
+			}
 		}
 		return muster.Errorf(muster.Invalid, "no registered authority signed the certificate; its issuer is %s", cut(certs[0].Issuer.String()))
 	}
 	e, ok := errors.AsType[x509.CertificateInvalidError](err)
-	if !ok {
+	if !ok || e.Cert == nil {
 		if _, ok := errors.AsType[x509.UnhandledCriticalExtension](err); ok {
 			return muster.Errorf(muster.Invalid, "a certificate of the path has a critical extension that is not known")
 		}
 		return muster.Errorf(muster.Invalid, "the certificate cannot be verified: %s", cut(err.Error()))
 	}
-	who := "an authority"
-	if e.Cert != nil {
-		who = subject(e.Cert)
-	}
 	switch e.Reason {
 	case x509.Expired:
-		if e.Cert != nil && now.Before(e.Cert.NotBefore) {
-			return muster.Errorf(muster.Invalid, "the certificate of %s above it is not valid before %s", who, e.Cert.NotBefore.UTC().Format(time.RFC3339))
+		if now.Before(e.Cert.NotBefore) {
+			return muster.Errorf(muster.Invalid, "the certificate of %s above it is not valid before %s", subject(e.Cert), e.Cert.NotBefore.UTC().Format(time.RFC3339))
 		}
-		if e.Cert != nil {
-			return muster.Errorf(muster.Invalid, "the certificate of %s above it expired at %s", who, e.Cert.NotAfter.UTC().Format(time.RFC3339))
-		}
-		return muster.Errorf(muster.Invalid, "a certificate above it is not valid now")
+		return muster.Errorf(muster.Invalid, "the certificate of %s above it expired at %s", subject(e.Cert), e.Cert.NotAfter.UTC().Format(time.RFC3339))
 	case x509.IncompatibleUsage:
 		return muster.Errorf(muster.Invalid, "the purposes of an authority above it do not include client authentication")
 	case x509.NotAuthorizedToSign:
-		return muster.Errorf(muster.Invalid, "%s above it is no authority: its basic constraints do not say CA", who)
+		return errNoCA(e.Cert)
 	case x509.TooManyIntermediates:
 		return muster.Errorf(muster.Invalid, "there are more authorities between than one above it allows")
 	default:
 		return muster.Errorf(muster.Invalid, "the certificate cannot be verified: %s", cut(e.Error()))
 	}
+}
+
+func errNoCA(c *x509.Certificate) error {
+	return muster.Errorf(muster.Invalid, "%s above it is no authority: its basic constraints do not say CA", subject(c))
 }
 
 func subject(c *x509.Certificate) string { return cut(c.Subject.String()) }
@@ -231,7 +232,7 @@ func (j *Join) pinned(leaf *x509.Certificate, hash [32]byte, owner muster.Device
 
 // learn lets the device id in by v, and makes it when it is to be made just in time.
 func (j *Join) learn(ctx context.Context, id muster.DeviceID, leaf *x509.Certificate, v verdict) (string, error) {
-	g := devices.Grant{Kind: devices.X509, Certificate: leaf, CA: v.ca.ID, Expires: v.until}
+	g := devices.Grant{Kind: devices.X509, Certificate: leaf, CA: v.ca.ID, Expires: v.until.Add(time.Microsecond)}
 	credential, err := j.registry.Learn(ctx, id, g)
 	if err == nil || muster.KindOf(err) != muster.NotFound {
 		return credential, denied(err, id)
