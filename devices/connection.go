@@ -16,4 +16,7 @@ type Connection struct {
 	Transport string // tcp, tls or ws
 	KeepAlive time.Duration
 	At        time.Time
+	// Will says, at the end of a connection, that the client's last will is published
+	// for it at once: there is no grace then.
+	Will bool
 }

@@ -213,7 +213,7 @@ func (r *Registry) admit(b *batch) {
 	entries := make(map[muster.DeviceID]*entry, len(b.devices))
 	added := make([]*entry, len(b.devices))
 	for i, d := range b.devices {
-		r.presence.add(d.ID, d.Created)
+		r.presence.add(&d)
 		added[i] = &entry{Device: d}
 		entries[d.ID] = added[i]
 	}

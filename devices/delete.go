@@ -79,8 +79,9 @@ func (r *Registry) delete(ctx context.Context, ids []muster.DeviceID) (map[muste
 	children = slices.DeleteFunc(children, func(id muster.DeviceID) bool { return r.byID[id] == nil })
 	r.order = slices.DeleteFunc(r.order, func(e *entry) bool { return r.byID[e.ID] != e })
 	r.mu.Unlock()
+	at := muster.MicrosOf(r.now())
 	for _, e := range gone {
-		r.presence.remove(e.ID)
+		r.presence.remove(e.ID, at)
 	}
 	return rights, children, nil
 }

@@ -40,6 +40,7 @@ func (r *Registry) link(e *entry) {
 		return
 	}
 	e.Parent = p.ID // the same text for all children
+	r.presence.adopt(e.ID, p.ID)
 	if i, found := slices.BinarySearch(p.children, e.ID); !found {
 		p.children = slices.Insert(p.children, i, e.ID)
 	}
@@ -57,6 +58,7 @@ func (r *Registry) unlink(e *entry) {
 	if len(p.children) == 0 {
 		p.children = nil
 	}
+	r.presence.adopt(e.ID, "")
 }
 
 // cutOff takes a device that goes away out of its family and its profile, with the
@@ -66,6 +68,7 @@ func (r *Registry) cutOff(e *entry) []muster.DeviceID {
 	r.profiles[e.Profile].uses--
 	for _, id := range e.children {
 		r.byID[id].Parent = ""
+		r.presence.adopt(id, "")
 	}
 	return e.children
 }

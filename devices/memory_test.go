@@ -28,6 +28,8 @@ type memory struct {
 	presence map[muster.DeviceID]devices.PresenceRow
 	profiles map[string]devices.Profile
 	groups   map[string]devices.Group
+	history  map[muster.DeviceID]devices.HistoryRow
+	alive    muster.Micros
 	batches  []int // sizes of SavePresence
 	down     bool
 }
@@ -37,6 +39,7 @@ func newMemory() *memory {
 		devices:  map[muster.DeviceID]devices.Device{},
 		creds:    map[string]devices.Credential{},
 		presence: map[muster.DeviceID]devices.PresenceRow{},
+		history:  map[muster.DeviceID]devices.HistoryRow{},
 		profiles: map[string]devices.Profile{},
 		groups:   map[string]devices.Group{},
 	}
@@ -109,6 +112,7 @@ func (m *memory) DeleteDevices(ctx context.Context, ids []muster.DeviceID) error
 		for _, id := range ids {
 			delete(m.devices, id)
 			delete(m.presence, id)
+			delete(m.history, id)
 			for child, d := range m.devices {
 				if d.Parent == id {
 					d.Parent = ""
@@ -208,6 +212,28 @@ func (m *memory) SavePresence(ctx context.Context, rows []devices.PresenceRow) e
 		}
 		return nil
 	})
+}
+
+func (m *memory) LoadHistory(ctx context.Context, fn func(devices.HistoryRow) error) error {
+	return m.do(ctx, func() error { return each(slices.Collect(maps.Values(m.history)), fn) })
+}
+
+func (m *memory) SaveHistory(ctx context.Context, rows []devices.HistoryRow) error {
+	return m.do(ctx, func() error {
+		for _, r := range rows {
+			m.history[r.Device] = r
+		}
+		return nil
+	})
+}
+
+func (m *memory) LoadAlive(ctx context.Context) (at muster.Micros, err error) {
+	err = m.do(ctx, func() error { at = m.alive; return nil })
+	return at, err
+}
+
+func (m *memory) SaveAlive(ctx context.Context, at muster.Micros) error {
+	return m.do(ctx, func() error { m.alive = at; return nil })
 }
 
 func (m *memory) saved(id muster.DeviceID) muster.Presence {

@@ -1,97 +1,22 @@
 package devices
 
 import (
-	"cmp"
-	"slices"
-	"sync"
 	"time"
 
 	"muster"
+	"muster/devices/query"
 )
 
-// The reasons a restart gives.
-const (
-	reasonRestarted = "server restarted"
-	reasonNotBack   = "not back after server restart"
-)
+// defaultGrace is how long a device may be without a connection before it is
+// offline, unless Options say otherwise.
+const defaultGrace = 10 * time.Second
 
-// tracker holds the presence of every device.
-type tracker struct {
-	mu      sync.Mutex
-	rows    map[muster.DeviceID]*presence
-	counts  map[muster.PresenceState]int
-	dirty   map[muster.DeviceID]struct{} // changed since the last flush; at most one per device
-	waiting bool                         // for devices to come back after the restart
-	since   muster.Micros                // of the restart
-}
-
-// presence is one device's. live has its open connections, oldest first; a
-// device is online exactly while there is one. The broker bounds their number.
-type presence struct {
-	muster.Presence
-	live []Connection
-
-	// The newest end of a connection, by time and then by session: reports of two
-	// connections may come in either order.
-	ended        muster.Micros
-	endedSession uint64
-	endReason    string
-}
-
-func (t *tracker) init() {
-	t.rows = map[muster.DeviceID]*presence{}
-	t.counts = map[muster.PresenceState]int{}
-	t.dirty = map[muster.DeviceID]struct{}{}
-}
-
-func (t *tracker) add(id muster.DeviceID, created muster.Micros) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.rows[id] = &presence{Presence: muster.Presence{State: muster.PresenceNever, Since: created}}
-	t.counts[muster.PresenceNever]++
-}
-
-func (t *tracker) remove(id muster.DeviceID) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if p, ok := t.rows[id]; ok {
-		t.counts[p.State]--
-		delete(t.rows, id)
-		delete(t.dirty, id)
-	}
-}
-
-// load takes a kept row over. What was connected, in whatever state, is unknown now.
-func (t *tracker) load(row PresenceRow, at muster.Micros) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	p, ok := t.rows[row.Device]
-	if !ok {
-		return
-	}
-	p.LastSeen = row.LastSeen
-	switch row.State {
-	case muster.PresenceNever:
-	case muster.PresenceOffline:
-		t.set(row.Device, p, row.State, row.Since, row.Reason)
-		delete(t.dirty, row.Device)
-	default:
-		t.set(row.Device, p, muster.PresenceUnknown, at, reasonRestarted)
-	}
-}
-
-func (t *tracker) restarted(at muster.Micros) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.waiting, t.since = true, at
-}
-
-// set is called with the lock held.
-func (t *tracker) set(id muster.DeviceID, p *presence, s muster.PresenceState, since muster.Micros, reason string) {
-	t.counts[p.State]--
-	t.counts[s]++
-	p.State, p.Since, p.Reason = s, since, reason
-	t.dirty[id] = struct{}{}
+// Transition is one change of a device's presence.
+type Transition struct {
+	Device   muster.DeviceID
+	From, To muster.PresenceState // never the same; From is the To of the device's transition before
+	At       muster.Micros        // when To began, never before the transition before
+	Reason   string               // why, empty for online
 }
 
 // Connected records that a device has a new connection. One for a device that
@@ -99,67 +24,53 @@ func (t *tracker) set(id muster.DeviceID, p *presence, s muster.PresenceState, s
 func (r *Registry) Connected(c Connection) {
 	if !r.presence.connected(c) {
 		r.onRights(func(id muster.DeviceID, _ string) bool { return id == c.Device })
-		return
 	}
-	r.watch.changed([]muster.DeviceID{c.Device})
 }
 
-func (t *tracker) connected(c Connection) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	p, ok := t.rows[c.Device]
-	if !ok {
-		return false
-	}
-	i, found := findSession(p.live, c.Session)
-	if found {
-		return true
-	}
-	p.live = slices.Insert(p.live, i, c)
-	at := muster.MicrosOf(c.At)
-	p.LastSeen = max(p.LastSeen, at)
-	if p.State != muster.PresenceOnline || at < p.Since {
-		t.set(c.Device, p, muster.PresenceOnline, at, "")
-	}
-	return true
-}
-
-// Disconnected records that connection c ended at the time at. The device goes
-// offline when it was the last one; a connection nobody reported is ignored.
+// Disconnected records that connection c ended at the time at, for a reason in the
+// broker's words. When it was the last one the device goes offline: at once when it
+// said goodbye, left a last will (c.Will) or was turned away, and else when it is not
+// back within the grace. A connection nobody reported is ignored. When the server
+// stops, devices stay what they are, to be unknown after the start.
 func (r *Registry) Disconnected(c Connection, reason string, at time.Time) {
-	if r.presence.disconnected(c, reason, muster.MicrosOf(at), r.lastSeen(c.Device)) {
-		r.watch.changed([]muster.DeviceID{c.Device})
+	r.presence.disconnected(c, reason, muster.MicrosOf(at))
+}
+
+// ChildConnected records that a gateway announced a device: it is online with its
+// gateway. Nothing happens unless the gateway is its parent and connected.
+func (r *Registry) ChildConnected(gateway, child muster.DeviceID) {
+	r.presence.childConnected(gateway, child, muster.MicrosOf(r.now()))
+}
+
+// ChildDisconnected records that a gateway said that a device left it: it is offline
+// at once, unless it has a connection of its own.
+func (r *Registry) ChildDisconnected(gateway, child muster.DeviceID) {
+	r.presence.childDisconnected(gateway, child, muster.MicrosOf(r.now()))
+}
+
+// Heard records that a message of a device, whatever its kind, arrived at the time
+// at: published by itself, by its gateway or through the API. Last wills are no
+// messages of the device and must not be reported.
+func (r *Registry) Heard(id muster.DeviceID, at muster.Micros) {
+	r.presence.mu.Lock()
+	defer r.presence.mu.Unlock()
+	if p, ok := r.presence.rows[id]; ok {
+		r.presence.heard(p, at, at)
 	}
 }
 
-func (t *tracker) disconnected(c Connection, reason string, at, seen muster.Micros) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	p, ok := t.rows[c.Device]
-	if !ok {
-		return false
-	}
-	i, found := findSession(p.live, c.Session)
-	if !found {
-		return false
-	}
-	if p.live = slices.Delete(p.live, i, i+1); len(p.live) == 0 {
-		p.live = nil
-	}
-	p.LastSeen = max(p.LastSeen, seen)
-	if at > p.ended || at == p.ended && c.Session > p.endedSession {
-		p.ended, p.endedSession, p.endReason = at, c.Session, reason
-	}
-	if p.live == nil {
-		t.set(c.Device, p, muster.PresenceOffline, p.ended, p.endReason)
-	}
-	return true
-}
+// observeChunk is how many readings Observe takes with the lock held once.
+const observeChunk = 128
 
-func findSession(live []Connection, session uint64) (int, bool) {
-	return slices.BinarySearchFunc(live, session, func(c Connection, s uint64) int {
-		return cmp.Compare(c.Session, s)
-	})
+// Observe is Heard for readings, whose own time says which of them a device had kept
+// since the past: those say nothing of its rhythm, and older than a day nothing of
+// its presence when it has no connection. It keeps nothing of rs.
+func (r *Registry) Observe(rs []muster.Reading) {
+	for len(rs) > 0 {
+		n := min(observeChunk, len(rs))
+		r.presence.observe(rs[:n])
+		rs = rs[n:]
+	}
 }
 
 // Presence returns the presence of id, false when there is no such device.
@@ -171,9 +82,36 @@ func (r *Registry) Presence(id muster.DeviceID) (muster.Presence, bool) {
 	if !ok {
 		return muster.Presence{}, false
 	}
-	out := p.Presence
+	out := p.presence()
 	out.LastSeen = max(out.LastSeen, seen)
 	return out, true
+}
+
+// standing is Presence and CheckIn in one, of a device that was deleted the zero
+// presence.
+func (r *Registry) standing(id muster.DeviceID) (muster.Presence, int64) {
+	seen := r.lastSeen(id)
+	r.presence.mu.Lock()
+	defer r.presence.mu.Unlock()
+	p, ok := r.presence.rows[id]
+	if !ok {
+		return muster.Presence{}, query.DefaultCheckIn
+	}
+	out := p.presence()
+	out.LastSeen = max(out.LastSeen, seen)
+	return out, p.checkIn()
+}
+
+// CheckIn returns how many seconds apart messages of id are expected: what is set on
+// the device, else its learned rhythm, else 600. A device is silent when twice that
+// has passed since its last message.
+func (r *Registry) CheckIn(id muster.DeviceID) int64 {
+	r.presence.mu.Lock()
+	defer r.presence.mu.Unlock()
+	if p, ok := r.presence.rows[id]; ok {
+		return p.checkIn()
+	}
+	return query.DefaultCheckIn
 }
 
 // Connection returns the newest open connection of id, false when there is none.
@@ -191,11 +129,59 @@ func (r *Registry) Connection(id muster.DeviceID) (Connection, bool) {
 func (r *Registry) Counts() map[muster.PresenceState]int {
 	r.presence.mu.Lock()
 	defer r.presence.mu.Unlock()
-	out := make(map[muster.PresenceState]int, 4)
-	for _, s := range []muster.PresenceState{
-		muster.PresenceNever, muster.PresenceOnline, muster.PresenceOffline, muster.PresenceUnknown,
-	} {
-		out[s] = r.presence.counts[s]
+	out := make(map[muster.PresenceState]int, len(stateNames))
+	for s, name := range stateNames {
+		out[name] = r.presence.counts[s]
 	}
 	return out
+}
+
+// PresenceDetail is all that is known of a device's presence.
+type PresenceDetail struct {
+	muster.Presence
+	Rhythm  int64 // learned seconds between messages, 0 while it is not known
+	CheckIn int64 // seconds between messages that are expected: see Registry.CheckIn
+	Flaps   int   // losses of the connection it came back from within a minute, in this and the last hour
+	Strip   []Stretch
+	Uptime  Uptime
+}
+
+// Stretch is a time in one state.
+type Stretch struct {
+	State    muster.PresenceState
+	From, To muster.Micros // whole seconds, but for the ends of the strip
+}
+
+// Uptime adds up the last 30 days (UTC), today's included, since the device was first
+// heard of. Online includes quiet. Unknown is when the server did not run, or
+// waited for devices after its start.
+type Uptime struct {
+	Online, Offline, Unknown int64 // seconds
+}
+
+// Percent returns the share of online in the time that is known, false when none is.
+func (u Uptime) Percent() (float64, bool) {
+	if u.Online+u.Offline == 0 {
+		return 0, false
+	}
+	return 100 * float64(u.Online) / float64(u.Online+u.Offline), true
+}
+
+// PresenceDetail returns what is known of id's presence, false when there is no such
+// device. The strip covers the last 24 hours, oldest first, without gaps.
+func (r *Registry) PresenceDetail(id muster.DeviceID) (PresenceDetail, bool) {
+	now := muster.MicrosOf(r.now())
+	seen := r.lastSeen(id)
+	r.presence.mu.Lock()
+	defer r.presence.mu.Unlock()
+	p, ok := r.presence.rows[id]
+	if !ok {
+		return PresenceDetail{}, false
+	}
+	d := PresenceDetail{
+		Presence: p.presence(), Rhythm: p.rhythm.seconds(), CheckIn: p.checkIn(), Flaps: p.flapsAt(now),
+		Strip: p.strip(now), Uptime: p.uptime(now),
+	}
+	d.LastSeen = max(d.LastSeen, seen)
+	return d, true
 }

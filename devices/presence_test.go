@@ -14,47 +14,259 @@ import (
 	"muster/devices"
 )
 
-func at(second int64) time.Time { return time.Unix(second, 0) }
+// at is a time after every device of the tests was made.
+func at(second int64) time.Time {
+	return time.Date(2050, 1, 1, 6, 0, 0, 0, time.UTC).Add(time.Duration(second) * time.Second)
+}
 
-func wantPresence(t testing.TB, r *devices.Registry, id muster.DeviceID, want muster.Presence) {
+func micros(second int64) muster.Micros { return muster.MicrosOf(at(second)) }
+
+// rig is a registry on a clock that the test moves, with what it told.
+type rig struct {
+	testing.TB
+	now     int64
+	m       *memory
+	r       *devices.Registry
+	o       devices.Options
+	told    []devices.Transition
+	session uint64
+	live    map[muster.DeviceID]devices.Connection
+}
+
+func newRig(t testing.TB, specs ...devices.Spec) *rig {
 	t.Helper()
-	got, ok := r.Presence(id)
-	if !ok {
-		t.Fatalf("%s has no presence", id)
+	g := &rig{TB: t, m: newMemory()}
+	g.start()
+	if _, _, err := g.r.CreateMany(context.Background(), specs); err != nil {
+		t.Fatal(err)
 	}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("presence of %s (-want +got):\n%s", id, d)
+	return g
+}
+
+// start is a start of the server on what the store has.
+func (g *rig) start() {
+	g.Helper()
+	o := g.o
+	o.OnPresence = func(ts []devices.Transition) { g.told = append(g.told, ts...) }
+	g.r = devices.NewRegistry(g.m, func() time.Time { return at(g.now) }, quiet(), o)
+	if err := g.r.Load(context.Background()); err != nil {
+		g.Fatal(err)
+	}
+	g.r.Begin()
+	g.live = map[muster.DeviceID]devices.Connection{}
+}
+
+// stop saves everything, as a stop does.
+func (g *rig) stop() {
+	g.Helper()
+	if err := g.r.Flush(context.Background(), true); err != nil {
+		g.Fatal(err)
 	}
 }
 
-func TestPresenceFollowsConnections(t *testing.T) {
-	seen := muster.Micros(0)
-	r := open(t, newMemory(), devices.Options{LastSeen: func(muster.DeviceID) muster.Micros { return seen }})
-	d, _, err := r.Create(t.Context(), devices.Spec{ID: "a"})
-	if err != nil {
-		t.Fatal(err)
+// pass lets seconds go by.
+func (g *rig) pass(seconds int64) {
+	for range seconds {
+		g.now++
+		g.r.FindAbsent()
 	}
-	wantPresence(t, r, "a", muster.Presence{State: muster.PresenceNever, Since: d.Created})
-	c := devices.Connection{Device: "a", Session: 7, Peer: "127.0.0.1:9", ClientID: "x", Protocol: 5, Transport: "tcp", At: at(10)}
-	r.Connected(c)
-	if got, ok := r.Connection("a"); !ok || got != c {
+	g.r.Deliver()
+}
+
+func (g *rig) connect(id muster.DeviceID) devices.Connection {
+	g.session++
+	c := devices.Connection{Device: id, Session: g.session, At: at(g.now)}
+	g.live[id] = c
+	g.r.Connected(c)
+	return c
+}
+
+// end ends the connection that connect made last.
+func (g *rig) end(id muster.DeviceID, reason string) {
+	g.r.Disconnected(g.live[id], reason, at(g.now))
+	delete(g.live, id)
+}
+
+func (g *rig) hear(id muster.DeviceID) { g.r.Heard(id, micros(g.now)) }
+
+func (g *rig) want(id muster.DeviceID, s muster.PresenceState, since int64, reason string) {
+	g.Helper()
+	p, ok := g.r.Presence(id)
+	p.LastSeen = 0
+	if d := cmp.Diff(muster.Presence{State: s, Since: micros(since), Reason: reason}, p); d != "" || !ok {
+		g.Errorf("after %d s, presence of %s (-want +got):\n%s", g.now, id, d)
+	}
+}
+
+// wantTold checks what was told of a device, and forgets it.
+func (g *rig) wantTold(id muster.DeviceID, want ...muster.PresenceState) {
+	g.Helper()
+	g.r.Deliver()
+	var got []muster.PresenceState
+	rest := g.told[:0]
+	for _, tr := range g.told {
+		if tr.Device == id {
+			got = append(got, tr.To)
+		} else {
+			rest = append(rest, tr)
+		}
+	}
+	g.told = rest
+	if d := cmp.Diff(want, got); d != "" {
+		g.Errorf("told of %s (-want +got):\n%s", id, d)
+	}
+}
+
+const (
+	never   = muster.PresenceNever
+	online  = muster.PresenceOnline
+	isQuiet = muster.PresenceQuiet
+	offline = muster.PresenceOffline
+	unknown = muster.PresenceUnknown
+)
+
+func TestPresenceFollowsConnections(t *testing.T) {
+	g := newRig(t, devices.Spec{ID: "a"})
+	g.want("a", never, 0, "")
+	g.now = 10
+	c := g.connect("a")
+	if got, ok := g.r.Connection("a"); !ok || got != c {
 		t.Errorf("connection is %+v, %v", got, ok)
 	}
-	seen = muster.MicrosOf(at(15))
-	wantPresence(t, r, "a", muster.Presence{State: muster.PresenceOnline, Since: muster.MicrosOf(at(10)), LastSeen: seen})
-	if r.Counts()[muster.PresenceOnline] != 1 {
-		t.Errorf("counts is %v", r.Counts())
+	g.want("a", online, 10, "")
+	if n := g.r.Counts()[online]; n != 1 {
+		t.Errorf("%d are online", n)
 	}
-	r.Disconnected(c, "keepalive", at(20))
-	wantPresence(t, r, "a", muster.Presence{State: muster.PresenceOffline, Since: muster.MicrosOf(at(20)), LastSeen: seen, Reason: "keepalive"})
-	if _, ok := r.Connection("a"); ok {
+	g.now = 15
+	g.hear("a")
+	if p, _ := g.r.Presence("a"); p.LastSeen != micros(15) {
+		t.Errorf("last seen at %v", p.LastSeen.Time())
+	}
+	g.now = 20
+	g.end("a", "disconnected")
+	g.want("a", offline, 20, "disconnected")
+	if _, ok := g.r.Connection("a"); ok {
 		t.Error("an offline device has a connection")
 	}
-	r.Disconnected(c, "twice", at(30))
-	wantPresence(t, r, "a", muster.Presence{State: muster.PresenceOffline, Since: muster.MicrosOf(at(20)), LastSeen: seen, Reason: "keepalive"})
-	if _, ok := r.Presence("nobody"); ok {
+	g.now = 30
+	g.r.Disconnected(c, "twice", at(30))
+	g.want("a", offline, 20, "disconnected")
+	if _, ok := g.r.Presence("nobody"); ok {
 		t.Error("an unknown device has a presence")
 	}
+}
+
+func TestTheGraceDecidesWhoIsOffline(t *testing.T) {
+	tests := []struct {
+		name, reason string
+		will         bool
+		grace        time.Duration
+		offlineAfter int64 // seconds, -1 for at once
+		since        string
+	}{
+		{name: "a goodbye counts at once", reason: "disconnected", offlineAfter: -1},
+		{name: "a goodbye with the will counts at once", reason: "disconnected, with last will", offlineAfter: -1},
+		{name: "a credential that is gone counts at once", reason: "credential gone", offlineAfter: -1},
+		{name: "a will counts at once", reason: "keepalive", will: true, offlineAfter: -1},
+		{name: "a lost connection has 10 s", reason: "closed", offlineAfter: 10},
+		{name: "a missed keep-alive has 10 s", reason: "keepalive", offlineAfter: 10},
+		{name: "the grace is configured", reason: "closed", grace: 3 * time.Second, offlineAfter: 3},
+		{name: "no grace", reason: "closed", grace: -1, offlineAfter: -1},
+		{name: "a takeover without the one who took over has 10 s", reason: "taken over", offlineAfter: 10},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			g := &rig{TB: t, m: newMemory(), o: devices.Options{Grace: tt.grace}}
+			g.start()
+			mustCreate(t, g.r, devices.Spec{ID: "a"})
+			c := g.connect("a")
+			g.pass(5)
+			c.Will = tt.will
+			g.r.Disconnected(c, tt.reason, at(5))
+			reason := tt.reason
+			if tt.will {
+				reason += ", with last will"
+			}
+			if tt.offlineAfter >= 0 {
+				g.pass(tt.offlineAfter - 1)
+				g.want("a", online, 0, "")
+				g.pass(1)
+			}
+			g.want("a", offline, 5, reason)
+			g.wantTold("a", online, offline)
+		})
+	}
+}
+
+func TestWhoComesBackInTheGraceWasNeverOffline(t *testing.T) {
+	g := newRig(t, devices.Spec{ID: "a"})
+	g.connect("a")
+	for range 5 {
+		g.pass(4)
+		g.end("a", "closed")
+		g.pass(9)
+		g.connect("a")
+	}
+	g.pass(60)
+	g.want("a", online, 0, "")
+	g.wantTold("a", online)
+	d, _ := g.r.PresenceDetail("a")
+	if d.Flaps != 5 {
+		t.Errorf("%d flaps are counted, want 5", d.Flaps)
+	}
+	g.pass(2 * 3600)
+	if d, _ = g.r.PresenceDetail("a"); d.Flaps != 0 {
+		t.Errorf("%d flaps are counted two hours later", d.Flaps)
+	}
+}
+
+func TestSilenceBeyondTheExpectedCheckInIsQuiet(t *testing.T) {
+	g := newRig(t, devices.Spec{ID: "a", CheckIn: 60}, devices.Spec{ID: "free"})
+	g.connect("a")
+	g.connect("free")
+	g.pass(100)
+	g.hear("a")
+	g.pass(119)
+	g.want("a", online, 0, "")
+	g.pass(1)
+	g.want("a", isQuiet, 220, "silent")
+	if n := g.r.Counts()[isQuiet]; n != 1 {
+		t.Errorf("%d are quiet", n)
+	}
+	g.pass(30)
+	g.end("a", "closed")
+	g.pass(2)
+	g.connect("a")
+	g.want("a", isQuiet, 220, "silent") // CONNECT is no message
+	g.pass(1)
+	g.hear("a")
+	g.want("a", online, 253, "")
+	g.pass(200)
+	long := int64(3600)
+	if _, err := g.r.Update(t.Context(), "a", devices.Change{CheckIn: &long}); err != nil {
+		t.Fatal(err)
+	}
+	g.want("a", online, 453, "") // by the new check-in it is not silent
+	g.pass(86400)
+	g.wantTold("a", online, isQuiet, online, isQuiet, online, isQuiet)
+	g.want("free", online, 0, "") // nobody knows how often it speaks
+	for id, want := range map[muster.DeviceID]int64{"a": 3600, "free": 600, "nobody": 600} {
+		if got := g.r.CheckIn(id); got != want {
+			t.Errorf("%s is expected every %d s, want %d", id, got, want)
+		}
+	}
+}
+
+func TestAShorterCheckInCountsAtOnce(t *testing.T) {
+	g := newRig(t, devices.Spec{ID: "a", CheckIn: 3600})
+	g.connect("a")
+	g.pass(600)
+	short := int64(60)
+	if _, err := g.r.Update(t.Context(), "a", devices.Change{CheckIn: &short}); err != nil {
+		t.Fatal(err)
+	}
+	g.pass(1)
+	g.want("a", isQuiet, 120, "silent")
 }
 
 func TestTheEndOfATakenOverSessionNeverMarksOffline(t *testing.T) {
@@ -98,7 +310,7 @@ func TestTheEndOfATakenOverSessionNeverMarksOffline(t *testing.T) {
 // order, those of several interleave freely.
 func TestPresenceIsRightInAnyOrderOfReports(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		r := open(t, newMemory(), devices.Options{})
+		r := open(t, newMemory(), devices.Options{Grace: -1})
 		mustCreate(t, r, devices.Spec{ID: "a"})
 		n := rapid.IntRange(1, 6).Draw(rt, "connections")
 		ends := make([]int64, n)
@@ -123,7 +335,7 @@ func TestPresenceIsRightInAnyOrderOfReports(t *testing.T) {
 			}
 			checkAgainst(rt, r, conns, step)
 		}
-		want := muster.Presence{State: muster.PresenceOffline, Since: muster.MicrosOf(at(last)), Reason: fmt.Sprint("end of ", lastSession)}
+		want := muster.Presence{State: muster.PresenceOffline, Since: micros(last), Reason: fmt.Sprint("end of ", lastSession)}
 		got, _ := r.Presence("a")
 		got.LastSeen = 0
 		if d := cmp.Diff(want, got); d != "" {
@@ -157,16 +369,20 @@ func pass(d time.Duration) {
 	synctest.Wait()
 }
 
-// running runs r until stop, which waits for it.
+// running runs r's loops until stop, which waits for them.
 func running(t *testing.T, r *devices.Registry) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- r.Run(ctx) }()
+	done := make(chan error, 3)
+	for _, run := range []func(context.Context) error{r.Run, r.RunAbsence, r.RunEvents} {
+		go func() { done <- run(ctx) }()
+	}
 	return func() {
 		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("run: %v", err)
+		for range 3 {
+			if err := <-done; err != nil {
+				t.Errorf("run: %v", err)
+			}
 		}
 	}
 }
@@ -209,7 +425,7 @@ func TestAfterARestartOnlineIsUnknownAndThenOffline(t *testing.T) {
 		if p.State != muster.PresenceOffline || p.Reason != "not back after server restart" {
 			t.Errorf("gone is %+v after 32 s", p)
 		}
-		want := map[muster.PresenceState]int{"never": 1, "online": 1, "offline": 2, "unknown": 0}
+		want := map[muster.PresenceState]int{"never": 1, "online": 1, "quiet": 0, "offline": 2, "unknown": 0}
 		if d := cmp.Diff(want, r.Counts()); d != "" {
 			t.Error(d)
 		}
@@ -246,16 +462,20 @@ func TestPresenceIsSavedInBoundedBatchesAndAgainAfterAnError(t *testing.T) {
 			t.Fatal(err)
 		}
 		pass(2 * time.Second)
-		if d := cmp.Diff([]int{1000, 1000, 499}, m.batches); d != "" {
+		if d := cmp.Diff([]int{999, 1000, 500}, m.batches); d != "" {
 			t.Error(d)
 		}
 		if got := m.saved("d2499"); got.State != muster.PresenceOnline || got.LastSeen != seen {
 			t.Errorf("saved %+v", got)
 		}
-		r.Disconnected(devices.Connection{Device: "d0001", Session: 1}, "server stopped", time.Now())
+		r.Disconnected(devices.Connection{Device: "d0001", Session: 1}, "disconnected", time.Now())
+		r.Disconnected(devices.Connection{Device: "d0002", Session: 2}, "server stopped", time.Now())
 		stop()
-		if got := m.saved("d0001"); got.State != muster.PresenceOffline || got.Reason != "server stopped" {
+		if got := m.saved("d0001"); got.State != muster.PresenceOffline || got.Reason != "disconnected" {
 			t.Errorf("at stop %+v was saved", got)
+		}
+		if got := m.saved("d0002"); got.State != muster.PresenceOnline {
+			t.Errorf("at stop %+v was saved of a device that the stop cut", got)
 		}
 	})
 }

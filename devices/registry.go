@@ -42,6 +42,13 @@ type Options struct {
 	// Values and Twins are asked by queries.
 	Values Values
 	Twins  Twins
+	// Grace is how long a device that lost its connection may take to come back before
+	// it is offline, 10 s when zero, none when negative. It is judged every second.
+	Grace time.Duration
+	// OnPresence is told of changes of presence, at most 1,000 at once, after they can
+	// be seen, from one goroutine (RunEvents) and each device's in their order. It must
+	// not block for long and may keep what it gets.
+	OnPresence func([]Transition)
 }
 
 // Registry holds every device, its credentials and its presence in memory and
@@ -58,6 +65,8 @@ type Registry struct {
 	lastSeen  func(muster.DeviceID) muster.Micros
 	values    Values
 	twins     Twins
+
+	onPresence func([]Transition) // may be nil
 
 	turn chan struct{} // held by the one change in flight; readers never take it
 
@@ -92,7 +101,7 @@ func NewRegistry(store Store, now func() time.Time, log *slog.Logger, o Options)
 		byID:     map[muster.DeviceID]*entry{},
 		profiles: map[string]*profile{DefaultProfile: {Profile: Profile{Name: DefaultProfile}}},
 		groups:   map[string]*group{},
-		auth:     newAuthIndex(), values: o.Values, twins: o.Twins,
+		auth:     newAuthIndex(), values: o.Values, twins: o.Twins, onPresence: o.OnPresence,
 		expiry: expiries{wake: make(chan struct{}, 1)},
 		uses:   uses{dirty: map[*held]struct{}{}},
 	}
@@ -117,7 +126,10 @@ func NewRegistry(store Store, now func() time.Time, log *slog.Logger, o Options)
 	if r.lastSeen == nil {
 		r.lastSeen = func(muster.DeviceID) muster.Micros { return 0 }
 	}
-	r.presence.init()
+	if o.Grace == 0 {
+		o.Grace = defaultGrace
+	}
+	r.presence.init(muster.Micros(o.Grace.Microseconds()))
 	return r
 }
 
@@ -143,16 +155,7 @@ func (r *Registry) Load(ctx context.Context) error {
 	if err := r.store.LoadCredentials(ctx, r.loadCredential); err != nil {
 		return fmt.Errorf("load credentials: %w", err)
 	}
-	at := muster.MicrosOf(r.now())
-	err = r.store.LoadPresence(ctx, func(row PresenceRow) error {
-		r.presence.load(row, at)
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("load presence: %w", err)
-	}
-	r.presence.restarted(at)
-	return nil
+	return r.loadPresence(ctx)
 }
 
 // loadDevice counts in lost a device whose profile is not there, an inconsistent
@@ -172,7 +175,7 @@ func (r *Registry) loadDevice(d Device, lost *int) error {
 	r.byID[d.ID] = e
 	r.order = append(r.order, e)
 	r.mu.Unlock()
-	r.presence.add(d.ID, d.Created)
+	r.presence.add(&d)
 	return nil
 }
 

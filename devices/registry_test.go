@@ -341,7 +341,9 @@ func TestWatchersHearOfEveryChangeAndMayCallBack(t *testing.T) {
 	}
 	c := devices.Connection{Device: "a", Session: 1, At: at(1)}
 	r.Connected(c)
-	r.Disconnected(c, "closed", at(2))
+	r.Deliver()
+	r.Disconnected(c, "disconnected", at(2))
+	r.Deliver()
 	if err := r.Delete(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}

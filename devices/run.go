@@ -3,6 +3,7 @@ package devices
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -10,26 +11,55 @@ import (
 )
 
 const (
+	absenceEvery = time.Second
 	flushEvery   = 2 * time.Second
-	flushBatch   = 1000 // rows in one SavePresence
+	aliveEvery   = 10 * second // that the server runs is saved
+	flushBatch   = 1000        // rows in one SavePresence
+	historyBatch = 500         // rows in one SaveHistory
+	historyTurn  = 2000        // histories saved at one turn, so that presence never waits long
 	flushTimeout = 5 * time.Second
-	// backWithin is how long a device that was online before a restart may take to
-	// come back before it counts as offline.
-	backWithin = 30 * time.Second
+	// sweepTurns is in how many flushes every device is looked at: what is old then is
+	// saved although nothing changed.
+	sweepTurns = 300
+	oldAfter   = 10 * minute
 )
 
-// Run writes changed presence to the store every 2 s, and declares offline what
-// has not come back 30 s after a restart, until ctx ends; then it writes what is
-// left, in at most 5 s. What the store refuses is tried again at the next turn.
-// last_seen is written with the other changes, not for its own sake.
+// RunAbsence finds, every second until ctx ends, who has become quiet or offline by
+// being silent. It waits for nobody.
+func (r *Registry) RunAbsence(ctx context.Context) error {
+	r.presence.begin(muster.MicrosOf(r.now()))
+	tick := time.NewTicker(absenceEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			r.findAbsent()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (r *Registry) findAbsent() {
+	now := muster.MicrosOf(r.now())
+	for r.presence.expire(now) {
+	}
+	for ps := range slices.Chunk(r.presence.missing(now), timerBatch) {
+		r.presence.giveUp(ps, now)
+	}
+}
+
+// Run writes changed presence to the store every 2 s, and histories in small shares,
+// until ctx ends; then it writes what is left, in at most 5 s. What the store refuses
+// is tried again at the next turn. When a device was last seen and its rhythm are
+// written with its other changes, and else at most ten minutes late.
 func (r *Registry) Run(ctx context.Context) error {
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			r.expireUnknown()
-			if err := r.flush(ctx); err != nil && ctx.Err() == nil {
+			if err := r.flush(ctx, false); err != nil && ctx.Err() == nil {
 				r.log.Warn("presence is not saved, trying again", "err", err)
 			}
 		case <-ctx.Done():
@@ -41,97 +71,74 @@ func (r *Registry) Run(ctx context.Context) error {
 func (r *Registry) lastFlush(ctx context.Context) error {
 	c, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
-	if err := r.flush(c); err != nil {
+	if err := r.flush(c, true); err != nil {
 		return fmt.Errorf("save presence at stop: %w", err)
 	}
 	return nil
 }
 
-// flush saves every row that was dirty when it began, in batches, and stops at
-// the first that fails.
-func (r *Registry) flush(ctx context.Context) error {
-	for ids := range slices.Chunk(r.presence.takeDirty(), flushBatch) {
-		if err := r.saveRows(ctx, ids); err != nil {
+// flush saves every row that was dirty when it began and a share of the histories, all
+// of them the last time, in batches. It stops at the first that fails.
+func (r *Registry) flush(ctx context.Context, last bool) error {
+	now := muster.MicrosOf(r.now())
+	r.presence.sweepOld()
+	for dirty := r.presence.takeDirty(); len(dirty) > 0; {
+		n := min(flushBatch, len(dirty))
+		if err := r.saveRows(ctx, dirty[:n]); err != nil {
+			r.presence.again(dirty, (*tracker).soil)
 			return err
 		}
+		dirty = dirty[n:]
+	}
+	if now >= r.presence.alive+aliveEvery || last {
+		if err := r.saveAlive(ctx, now); err != nil {
+			return err
+		}
+	}
+	histories := historyTurn
+	if last {
+		histories = math.MaxInt
+	}
+	for aged := r.presence.takeAged(histories); len(aged) > 0; {
+		n := min(historyBatch, len(aged))
+		if err := r.saveHistories(ctx, aged[:n]); err != nil {
+			r.presence.again(aged, (*tracker).age)
+			return err
+		}
+		aged = aged[n:]
 	}
 	return nil
 }
 
-func (r *Registry) saveRows(ctx context.Context, ids []muster.DeviceID) error {
-	r.presence.clean(ids) // before they are read: a change from here on is for the next flush
-	saved := false
-	defer func() {
-		if !saved {
-			r.presence.soil(ids)
-		}
-	}()
-	rows := make([]PresenceRow, 0, len(ids))
-	for _, id := range ids {
-		if p, ok := r.Presence(id); ok {
-			rows = append(rows, PresenceRow{Device: id, Presence: p})
-		}
+func (r *Registry) saveAlive(ctx context.Context, now muster.Micros) error {
+	c, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	if err := r.store.SaveAlive(c, now); err != nil {
+		return fmt.Errorf("save when the server ran: %w", err)
+	}
+	r.presence.alive = now
+	return nil
+}
+
+func (r *Registry) saveRows(ctx context.Context, ps []*track) error {
+	rows := r.presence.rowsOf(ps)
+	for i := range rows {
+		rows[i].LastSeen = max(rows[i].LastSeen, r.lastSeen(rows[i].Device))
 	}
 	c, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
 	if err := r.store.SavePresence(c, rows); err != nil {
 		return fmt.Errorf("save %d presence rows: %w", len(rows), err)
 	}
-	saved = true
 	return nil
 }
 
-func (t *tracker) clean(ids []muster.DeviceID) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, id := range ids {
-		delete(t.dirty, id)
+func (r *Registry) saveHistories(ctx context.Context, ps []*track) error {
+	rows := r.presence.historiesOf(ps)
+	c, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	if err := r.store.SaveHistory(c, rows); err != nil {
+		return fmt.Errorf("save %d presence histories: %w", len(rows), err)
 	}
-}
-
-// soil has ids saved again, those that still exist.
-func (t *tracker) soil(ids []muster.DeviceID) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, id := range ids {
-		if _, ok := t.rows[id]; ok {
-			t.dirty[id] = struct{}{}
-		}
-	}
-}
-
-// takeDirty returns the ids that need saving, in order.
-func (t *tracker) takeDirty() []muster.DeviceID {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	ids := make([]muster.DeviceID, 0, len(t.dirty))
-	for id := range t.dirty {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids
-}
-
-func (r *Registry) expireUnknown() {
-	gone := r.presence.expireUnknown(muster.MicrosOf(r.now()))
-	for ids := range slices.Chunk(gone, flushBatch) {
-		r.watch.changed(ids)
-	}
-}
-
-func (t *tracker) expireUnknown(at muster.Micros) []muster.DeviceID {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.waiting || at < t.since+muster.Micros(backWithin.Microseconds()) {
-		return nil
-	}
-	t.waiting = false
-	var gone []muster.DeviceID
-	for id, p := range t.rows {
-		if p.State == muster.PresenceUnknown {
-			t.set(id, p, muster.PresenceOffline, at, reasonNotBack)
-			gone = append(gone, id)
-		}
-	}
-	return gone
+	return nil
 }

@@ -64,18 +64,40 @@ type Credential struct {
 type PresenceRow struct {
 	Device muster.DeviceID
 	muster.Presence
+	Rhythm int64  // learned seconds between messages, 0 while it is not known
+	Link   string // what the presence hangs on: connection, gateway, data, or empty before the first time
+}
+
+// HistoryRow is a device's presence history as it is kept: plain ASCII of at most
+// 2.2 KB, which only this package reads.
+type HistoryRow struct {
+	Device  muster.DeviceID
+	History string
+}
+
+// PresenceStore keeps presence. What is saved of a device that is not there, deleted
+// meanwhile, is left out.
+type PresenceStore interface {
+	LoadPresence(ctx context.Context, each func(PresenceRow) error) error
+	SavePresence(ctx context.Context, rows []PresenceRow) error
+	LoadHistory(ctx context.Context, each func(HistoryRow) error) error
+	SaveHistory(ctx context.Context, rows []HistoryRow) error
+	// LoadAlive returns the last SaveAlive, 0 before the first: when the server was
+	// last known to run.
+	LoadAlive(ctx context.Context) (muster.Micros, error)
+	SaveAlive(ctx context.Context, at muster.Micros) error
 }
 
 // Store keeps the registry. Insert methods answer Conflict when the id is taken,
 // update and delete methods NotFound when it is not there. That a device's profile
 // and parent exist is checked by the registry, whose changes come one at a time.
 type Store interface {
+	PresenceStore
 	LoadProfiles(ctx context.Context, each func(Profile) error) error
 	LoadGroups(ctx context.Context, each func(Group) error) error
 	// LoadDevices leaves out which groups a device is in that do not exist.
 	LoadDevices(ctx context.Context, each func(Device) error) error
 	LoadCredentials(ctx context.Context, each func(Credential) error) error
-	LoadPresence(ctx context.Context, each func(PresenceRow) error) error
 	// InsertDevices inserts all of ds with their credentials, or none.
 	InsertDevices(ctx context.Context, ds []Device, cs []Credential) error
 	// UpdateDevices replaces all of the devices with the ids of ds but their Created,
@@ -93,7 +115,6 @@ type Store interface {
 	// DeleteProfile answers Conflict while a device has the profile.
 	DeleteProfile(ctx context.Context, name string) error
 	CredentialStore
-	SavePresence(ctx context.Context, rows []PresenceRow) error
 }
 
 // CredentialStore keeps credentials.

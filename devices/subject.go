@@ -31,8 +31,9 @@ type subject struct {
 
 	children, credentials bool
 
-	asked    bool // presence is there
+	asked    bool // presence and checkIn are there
 	presence muster.Presence
+	checkIn  int64
 }
 
 // fill takes e's part over, with the lock held.
@@ -61,7 +62,7 @@ func (s *subject) Value(key string) (muster.Value, bool) { return s.r.values.Val
 
 func (s *subject) ask() {
 	if !s.asked {
-		s.presence, _ = s.r.Presence(s.d.ID) // of a device that was deleted: the zero one
+		s.presence, s.checkIn = s.r.standing(s.d.ID)
 		s.asked = true
 	}
 }
@@ -69,7 +70,7 @@ func (s *subject) ask() {
 // Presence implements query.Subject.
 func (s *subject) Presence() (state muster.PresenceState, lastSeen muster.Micros, checkIn int64) {
 	p := s.now()
-	return p.State, p.LastSeen, s.r.checkIn(&s.d)
+	return p.State, p.LastSeen, s.checkIn
 }
 
 // Twin implements query.Subject.
@@ -93,14 +94,6 @@ func (s *subject) Has(what string) bool {
 	default:
 		return false
 	}
-}
-
-// checkIn is after how many seconds the next message of d is expected.
-func (r *Registry) checkIn(d *Device) int64 {
-	if d.CheckIn > 0 {
-		return d.CheckIn
-	}
-	return query.DefaultCheckIn
 }
 
 // nothing stands for rooms that are not there.

@@ -169,6 +169,9 @@ func (r *Registry) replace(e *entry, d Device, rights map[muster.DeviceID]struct
 	}
 	r.profiles[old.Profile].uses--
 	e.Device = d
+	if d.CheckIn != old.CheckIn {
+		r.presence.describe(&d, muster.MicrosOf(r.now()))
+	}
 	r.useProfile(e)
 	if d.Groups != old.Groups {
 		r.joinGroups(e)

@@ -64,7 +64,7 @@ func onEach(t *testing.T, run func(t *testing.T, e engine)) {
 
 // database creates an empty database on the server in env, or skips the test; in CI
 // the servers must be there.
-func database(t *testing.T, env string) string {
+func database(t testing.TB, env string) string {
 	t.Helper()
 	server := os.Getenv(env)
 	if server == "" {
@@ -84,7 +84,7 @@ func database(t *testing.T, env string) string {
 	return u.String()
 }
 
-func admin(t *testing.T, server, query string) {
+func admin(t testing.TB, server, query string) {
 	t.Helper()
 	ctx := context.Background()
 	h, err := postgres.OpenControl(ctx, server)

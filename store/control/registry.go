@@ -241,6 +241,7 @@ func (c *Control) DeleteDevices(ctx context.Context, ids []muster.DeviceID) erro
 var ownTables = [...]string{
 	"credential",
 	"presence",
+	"presence_history",
 	"device_tag",
 	"device_member",
 	"device_event",
