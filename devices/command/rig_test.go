@@ -52,7 +52,7 @@ func onSQLite(t testing.TB, quick bool) engine {
 			_, err := h.Write.ExecContext(context.Background(), "PRAGMA synchronous = OFF")
 			must(t, err)
 		}
-		c, err := control.Open(context.Background(), control.Handles{Write: h.Write, Read: h.Read}, control.SQLite())
+		c, err := control.Open(context.Background(), control.Handles{Write: h.Write, Read: h.Read, Query: h.Query}, control.SQLite())
 		must(t, err)
 		return c
 	}}

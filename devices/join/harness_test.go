@@ -62,7 +62,7 @@ func newRig(t testing.TB) *rig {
 	t.Helper()
 	h, err := sqlite.OpenControl(t.Context(), t.TempDir())
 	must(t, err)
-	store, err := control.Open(t.Context(), control.Handles{Write: h.Write, Read: h.Read}, control.SQLite())
+	store, err := control.Open(t.Context(), control.Handles{Write: h.Write, Read: h.Read, Query: h.Query}, control.SQLite())
 	must(t, err)
 	t.Cleanup(func() { must(t, store.Close()) })
 	r := &rig{TB: t, store: store, at: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}

@@ -55,7 +55,7 @@ func onSQLite(t testing.TB) *control.Control {
 	t.Helper()
 	h, err := sqlite.OpenControl(t.Context(), t.TempDir())
 	must(t, err)
-	return opened(t, control.Handles{Write: h.Write, Read: h.Read}, control.SQLite())
+	return opened(t, control.Handles{Write: h.Write, Read: h.Read, Query: h.Query}, control.SQLite())
 }
 
 func admin(t testing.TB, server, query string) {

@@ -244,7 +244,7 @@ func benchControl(b *testing.B) *control.Control {
 	if err != nil {
 		b.Fatal(err)
 	}
-	c, err := control.Open(b.Context(), control.Handles{Write: h.Write, Read: h.Read}, control.SQLite())
+	c, err := control.Open(b.Context(), control.Handles{Write: h.Write, Read: h.Read, Query: h.Query}, control.SQLite())
 	if err != nil {
 		b.Fatal(err)
 	}
