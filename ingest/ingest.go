@@ -41,11 +41,12 @@ type Acker interface {
 // Message is one payload a device published at a telemetry topic.
 type Message struct {
 	Device  muster.DeviceID
-	Topic   string // canonical, as published
-	Tail    string // what follows telemetry/ in the topic, may be empty
-	Payload []byte // copied where kept
-	QoS     byte   // 0: may be dropped when there is no room
-	From    Acker  // nil when nobody waits
+	By      muster.DeviceID // the gateway that published it, else empty; for the Tracer
+	Topic   string          // canonical, as published
+	Tail    string          // what follows telemetry/ in the topic, may be empty
+	Payload []byte          // copied where kept
+	QoS     byte            // 0: may be dropped when there is no room
+	From    Acker           // nil when nobody waits
 	Token   uint64
 	// Untraced keeps the Tracer out: somebody else shows people what became of it.
 	Untraced bool

@@ -78,10 +78,10 @@ type allowance struct{ whole atomic.Int64 }
 // take is one load and one comparison for devices over the rate.
 func (a *allowance) take(now muster.Micros) bool {
 	whole := a.whole.Load()
-	if whole-int64(now) > (traceBurst-1)*traceEvery {
+	if ahead := whole - int64(now); ahead > (traceBurst-1)*traceEvery && ahead <= 2*traceBurst*traceEvery { // else the clock was set back
 		return false
 	}
-	return a.whole.CompareAndSwap(whole, max(whole, int64(now))+traceEvery)
+	return a.whole.CompareAndSwap(whole, min(max(whole, int64(now)), int64(now)+traceBurst*traceEvery)+traceEvery)
 }
 
 // traced is a payload in a frame that somebody follows.

@@ -52,7 +52,7 @@ type Message struct {
 	Tail    string          // event type or command id, else empty; must stay as it is
 	Payload []byte          // Accept copies it
 	QoS     byte
-	Arrival muster.Micros // set by Accept, strictly increasing within a kind
+	Arrival muster.Micros // set by Accept, strictly increasing within a kind unless the clock is set back
 	From    Acker         // nil for QoS 0
 	Token   uint64
 
@@ -78,6 +78,7 @@ const (
 	MaxBytes  = 8 << 20 // of their payloads
 	maxShare  = MaxQueued / 4
 
+	setBack       = 10_000_000       // us that the clock goes back when it was set, and not read twice
 	patience      = 20 * time.Second // that Accept waits for room
 	patienceQoS0  = time.Second
 	takeTimeout   = time.Minute // for one try of an owner
@@ -212,6 +213,9 @@ func (in *Intake) Loops() []lifecycle.LoopStatus {
 	return in.loops.Status()
 }
 
+// Takes says whether messages of the kind k have an owner.
+func (in *Intake) Takes(k Kind) bool { return int(k) < kinds && in.workers[k] != nil }
+
 // Accept queues m; m.From is told when its owner has kept it or refused it for good.
 // While the kind's queue is full (MaxQueued messages or MaxBytes; a quarter of the
 // messages for one publisher) it waits, which slows that device down: 20 s, then the
@@ -219,7 +223,7 @@ func (in *Intake) Loops() []lifecycle.LoopStatus {
 // for 1 s, and not at all while others did so in vain; then it is dropped and
 // counted. Unavailable says that nobody takes this kind.
 func (in *Intake) Accept(ctx context.Context, m Message) error {
-	if int(m.Kind) >= kinds || in.workers[m.Kind] == nil {
+	if !in.Takes(m.Kind) {
 		return muster.Errorf(muster.Unavailable, "messages of the kind %s are not taken here", m.Kind)
 	}
 	q := in.workers[m.Kind].queue

@@ -94,7 +94,10 @@ func (q *queue) offer(m *Message, at muster.Micros) (room <-chan struct{}, done 
 		}
 		return q.room, false, nil
 	}
-	q.last = max(at, q.last+1)
+	if at >= q.last-setBack {
+		at = max(at, q.last+1)
+	}
+	q.last = at
 	m.Arrival = q.last
 	q.waiting = append(q.waiting, *m)
 	q.bytes += len(m.Payload)

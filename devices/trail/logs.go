@@ -178,7 +178,7 @@ func (l *Logs) Flush(ctx context.Context) error {
 	b := l.batch()
 	for _, id := range l.rate.sweep(now) {
 		c := b.bucket(id, now)
-		b.say(id, c, max(now, c.at))
+		b.say(id, c, max(now, c.at+1)) // after the lines before it
 	}
 	return l.store(ctx, b)
 }

@@ -51,8 +51,11 @@ func (p plan) bucket(device muster.DeviceID, at muster.Micros) *bucket {
 	return c
 }
 
-// fill adds what came in by the time at.
+// fill adds what came in by the time at. A clock that was set back starts it anew.
 func (c *bucket) fill(at muster.Micros, r Rate) {
+	if at < c.at-10*second {
+		c.at = at
+	}
 	if at > c.at {
 		c.tokens = min(c.tokens+float64(at-c.at)*float64(r.PerSecond)/float64(second), float64(r.Burst))
 		c.at = at

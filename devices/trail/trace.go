@@ -141,10 +141,10 @@ type allowance struct{ whole atomic.Int64 }
 // take is one load and one comparison for what is over the rate.
 func (a *allowance) take(now, every, burst muster.Micros) bool {
 	whole := a.whole.Load()
-	if whole-int64(now) > int64((burst-1)*every) {
+	if ahead := whole - int64(now); ahead > int64((burst-1)*every) && ahead <= int64(2*burst*every) { // else the clock was set back
 		return false
 	}
-	return a.whole.CompareAndSwap(whole, max(whole, int64(now))+int64(every))
+	return a.whole.CompareAndSwap(whole, min(max(whole, int64(now)), int64(now+burst*every))+int64(every))
 }
 
 // Wants says whether a message of device that came now should be followed: any when
@@ -311,10 +311,10 @@ func (s *traceShard) allow(id muster.DeviceID, now muster.Micros) bool {
 	if h == nil {
 		return true // the next one counts
 	}
-	if h.whole-now > (traceBurst-1)*traceEvery {
+	if ahead := h.whole - now; ahead > (traceBurst-1)*traceEvery && ahead <= 2*traceBurst*traceEvery {
 		return false
 	}
-	h.whole = max(h.whole, now) + traceEvery
+	h.whole = min(max(h.whole, now), now+traceBurst*traceEvery) + traceEvery
 	return true
 }
 
