@@ -51,6 +51,7 @@ func New(d Deps) (*API, error) {
 	a.bulkRoutes()
 	a.deviceRoutes()
 	a.telemetryRoutes()
+	a.trailRoutes()
 	a.clientRoutes()
 	a.systemRoutes()
 	spec, err := json.Marshal(a.huma.OpenAPI())

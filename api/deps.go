@@ -134,6 +134,7 @@ type Deps struct {
 	Telemetry ingest.RangeStore
 	Live      Live
 	Clients   ClientKeeper
+	Trail     Trail
 	// Ready returns what is not ready yet, nothing when all is.
 	Ready   func(ctx context.Context) []Reason
 	System  []Section

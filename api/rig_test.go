@@ -22,6 +22,7 @@ import (
 	"muster/accounts"
 	"muster/api"
 	"muster/devices"
+	"muster/devices/trail"
 	"muster/ingest"
 	"muster/store/control"
 	"muster/store/sqlite"
@@ -44,6 +45,10 @@ type rig struct {
 	gather    *prometheus.Registry
 	admin     string // an admin API key
 	cursor    ingest.Cursor
+	trail     api.Trail
+	events    *trail.Events
+	logs      *trail.Logs
+	trace     *trail.Trace
 	keys      map[string]string
 }
 
@@ -93,8 +98,12 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	r.accounts = accounts.New(store, time.Now, log)
 	r.must(r.accounts.Load(t.Context()))
 	r.must(r.accounts.EnsureAdminKey(t.Context(), adminKey))
+	r.events = trail.NewEvents(trail.EventsConfig{Store: store, Now: time.Now, Logger: log})
+	r.logs = trail.NewLogs(trail.LogsConfig{Store: store, Now: time.Now, Logger: log})
+	r.trace = trail.NewTrace(time.Now)
+	r.trail = api.Trail{Events: r.events, Logs: r.logs, Trace: r.trace}
 	d := api.Deps{
-		Registry: r.registry, Accounts: r.accounts, Telemetry: r.telemetry, Live: r.live, Clients: r.mqtt,
+		Registry: r.registry, Accounts: r.accounts, Telemetry: r.telemetry, Live: r.live, Clients: r.mqtt, Trail: r.trail,
 		Ready:   func(context.Context) []api.Reason { return r.reasons },
 		System:  []api.Section{func() (string, any) { return "part", map[string]int{"size": 3} }},
 		Version: "1.2.3", Gatherer: r.gather, Registerer: r.gather, Now: time.Now, Log: log,
