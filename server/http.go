@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"muster"
@@ -33,7 +34,7 @@ func (s *Server) buildHTTP() error {
 		Fleet: s.fleet, Devices: s.fleet, Log: s.cfg.Logger, Now: s.cfg.Now,
 	})
 	deps := api.Deps{
-		Registry: s.registry, Accounts: s.accounts, Telemetry: s.stores.telemetry, Live: s.ingest, Clients: clients{s.broker},
+		Registry: s.registry, Accounts: s.accounts, Telemetry: s.stores.telemetry, Live: s.ingest, Clients: clients{s.broker}, Trail: s.said.api(),
 		Ready: func(context.Context) []api.Reason { return s.ready() }, System: s.sections(), Version: s.cfg.Version, PublicURL: public, LiveSocket: s.live, Page: ui.Handler(s.cfg.Version),
 		Gatherer: s.metrics, Registerer: s.metrics, Now: s.cfg.Now, Log: s.cfg.Logger,
 	}
@@ -87,8 +88,11 @@ func (s *Server) sections() []api.Section {
 			return "server", map[string]any{"version": s.cfg.Version, "started_at": s.began.UTC(), "ready": len(s.ready()) == 0}
 		},
 		func() (string, any) { return "ingest", s.ingest.Status() },
+		func() (string, any) { return "intake", s.said.intake.Status() },
 		func() (string, any) { return "broker", s.broker.Stats() },
 		func() (string, any) { return "live", s.live.Stats() },
-		func() (string, any) { return "services", append(s.loops.Status(), s.ingest.Loops()...) },
+		func() (string, any) {
+			return "services", slices.Concat(s.loops.Status(), s.ingest.Loops(), s.said.intake.Loops())
+		},
 	}
 }

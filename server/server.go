@@ -36,6 +36,7 @@ type Server struct {
 	registry *devices.Registry
 	accounts *accounts.Accounts
 	ingest   *ingest.Ingest
+	said     said
 	broker   *broker.Broker
 	certs    *listen.Certs // nil without TLS
 	live     *live.Gateway
@@ -96,12 +97,15 @@ func (s *Server) build(ctx context.Context) (err error) {
 	s.accounts.OnServiceDeleted(func(name string) { s.broker.Forget("", name) }) //nolint:contextcheck // wills take their own time
 	s.registry = devices.NewRegistry(s.stores.control, cfg.Now, cfg.Logger, devices.Options{
 		OnRights:  s.recheckDevices,
-		OnDeleted: func(id muster.DeviceID) { s.broker.Forget(id, "") }, //nolint:contextcheck // wills take their own time
+		OnDeleted: func(id muster.DeviceID) { s.said.trace.Forget(id); s.broker.Forget(id, "") }, //nolint:contextcheck // wills take their own time
 		LastSeen:  func(id muster.DeviceID) muster.Micros { return s.ingest.LastArrival(id) },
 	})
+	if err := s.buildSaid(); err != nil {
+		return err
+	}
 	s.ingest = ingest.New(ingest.Config{
 		Log: log, Store: s.stores.telemetry, Latest: s.stores.telemetry, Level: cfg.AckLevel, Now: cfg.Now,
-		Logger: cfg.Logger, Metrics: s.metrics,
+		Logger: cfg.Logger, Metrics: s.metrics, Tracer: tracer{s.said.trace},
 		Observe:    func(rs []muster.Reading) { s.live.Observe(rs) },
 		OnRejected: func(r muster.Rejected) { s.broker.TellRejected(r) },
 	})
@@ -110,7 +114,7 @@ func (s *Server) build(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.broker, err = broker.New(mqtt, login{s.registry, s.accounts}, sink{s.ingest}, s.registry)
+	s.broker, err = broker.New(mqtt, login{s.registry, s.accounts}, sink{s.ingest, s.said.intake, s.registry}, s.registry)
 	if err != nil {
 		return fmt.Errorf("build the broker: %w", err)
 	}
@@ -148,6 +152,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if err := s.ingest.Start(ctx); err != nil {
 		return err
 	}
+	s.said.start(s)
 	s.loops.Go("memory", s.freeMemory)
 	s.loops.Go("devices-presence", s.registry.Run)
 	s.loops.Go("accounts-sessions", s.accounts.Run)
@@ -186,7 +191,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	if s.listener != nil {
 		_ = s.listener.Close() // when Serve had not begun
 	}
-	errs = append(errs, s.live.Stop(ctx), s.broker.Stop(ctx), s.ingest.Stop(ctx))
+	errs = append(errs, s.live.Stop(ctx), s.broker.Stop(ctx), s.said.intake.Stop(ctx), s.ingest.Stop(ctx))
 	if s.unwatch != nil {
 		s.unwatch()
 	}

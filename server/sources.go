@@ -3,47 +3,16 @@ package server
 import (
 	"context"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
 	"muster"
 	"muster/accounts"
-	"muster/broker"
 	"muster/dashboard/live"
 	"muster/devices"
 	"muster/devices/query"
 	"muster/ingest"
 )
-
-// sink hands what the broker takes from devices to ingest.
-type sink struct{ in *ingest.Ingest }
-
-// Accept implements broker.Sink. Only telemetry has a place to be kept in yet; the
-// rest is for whoever subscribes to it.
-func (s sink) Accept(ctx context.Context, m broker.Message) error {
-	if m.Kind != broker.KindTelemetry {
-		if m.From != nil {
-			m.From.Acked(m.Token, nil)
-		}
-		return nil
-	}
-	return s.in.Accept(ctx, message(m))
-}
-
-// Refuse implements broker.Sink.
-func (s sink) Refuse(m broker.Message, code, reason string, size int) {
-	s.in.Refuse(message(m), code, reason, size)
-}
-
-func message(m broker.Message) ingest.Message {
-	_, tail, _ := strings.Cut(m.Topic, "/telemetry/")
-	out := ingest.Message{Device: m.Device, Topic: m.Topic, Tail: tail, Payload: m.Payload, QoS: m.QoS, Token: m.Token}
-	if m.From != nil {
-		out.From = m.From
-	}
-	return out
-}
 
 // fleet answers the live gateway's questions about all devices.
 type fleet struct {
