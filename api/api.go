@@ -50,6 +50,7 @@ func New(d Deps) (*API, error) {
 	a.groupRoutes()
 	a.bulkRoutes()
 	a.deviceRoutes()
+	a.twinRoutes()
 	a.telemetryRoutes()
 	a.trailRoutes()
 	a.clientRoutes()

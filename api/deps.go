@@ -135,6 +135,7 @@ type Deps struct {
 	Live      Live
 	Clients   ClientKeeper
 	Trail     Trail
+	Twins     Twins
 	// Ready returns what is not ready yet, nothing when all is.
 	Ready   func(ctx context.Context) []Reason
 	System  []Section

@@ -81,7 +81,7 @@ func codeOf(status int) string {
 	case http.StatusUnsupportedMediaType:
 		return "unsupported_media_type"
 	}
-	for k := muster.Internal; k <= muster.TooLarge; k++ {
+	for k := muster.Internal; k <= muster.Stale; k++ {
 		if statusOf(k) == status {
 			return k.String()
 		}

@@ -23,6 +23,7 @@ import (
 	"muster/api"
 	"muster/devices"
 	"muster/devices/trail"
+	"muster/devices/twin"
 	"muster/ingest"
 	"muster/store/control"
 	"muster/store/sqlite"
@@ -37,6 +38,7 @@ type rig struct {
 	server    *httptest.Server
 	log       *logBuffer
 	registry  *devices.Registry
+	twins     *twin.Twins
 	accounts  *accounts.Accounts
 	telemetry *sqlite.Telemetry
 	live      *live
@@ -95,6 +97,9 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	r.must(err)
 	r.registry = devices.NewRegistry(store, time.Now, log, devices.Options{})
 	r.must(r.registry.Load(t.Context()))
+	r.twins = twin.New(store, r.registry, time.Now, log, twin.Options{})
+	r.must(r.twins.Load(t.Context()))
+	t.Cleanup(r.registry.Watch(r.twins.DevicesChanged))
 	r.accounts = accounts.New(store, time.Now, log)
 	r.must(r.accounts.Load(t.Context()))
 	r.must(r.accounts.EnsureAdminKey(t.Context(), adminKey))
@@ -104,6 +109,7 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	r.trail = api.Trail{Events: r.events, Logs: r.logs, Trace: r.trace}
 	d := api.Deps{
 		Registry: r.registry, Accounts: r.accounts, Telemetry: r.telemetry, Live: r.live, Clients: r.mqtt, Trail: r.trail,
+		Registry: r.registry, Accounts: r.accounts, Telemetry: r.telemetry, Live: r.live, Clients: r.mqtt, Twins: r.twins,
 		Ready:   func(context.Context) []api.Reason { return r.reasons },
 		System:  []api.Section{func() (string, any) { return "part", map[string]int{"size": 3} }},
 		Version: "1.2.3", Gatherer: r.gather, Registerer: r.gather, Now: time.Now, Log: log,
