@@ -1,6 +1,8 @@
 package devices
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"muster"
@@ -184,4 +186,42 @@ func (r *Registry) PresenceDetail(id muster.DeviceID) (PresenceDetail, bool) {
 	}
 	d.LastSeen = max(d.LastSeen, seen)
 	return d, true
+}
+
+// eachChunk is how many ids EachID copies with the lock held once.
+const eachChunk = 2048
+
+// EachID yields the ids of all devices in bytewise order until yield says false,
+// without a lock held. Devices made or deleted meanwhile change nothing for the others.
+func (r *Registry) EachID(yield func(muster.DeviceID) bool) {
+	ids := make([]muster.DeviceID, 0, eachChunk)
+	last := muster.DeviceID("")
+	for {
+		ids = r.idsAfter(last, ids[:0])
+		for _, id := range ids {
+			if !yield(id) {
+				return
+			}
+		}
+		if len(ids) < eachChunk {
+			return
+		}
+		last = ids[len(ids)-1]
+	}
+}
+
+// idsAfter fills into up to its capacity with the ids after last.
+func (r *Registry) idsAfter(last muster.DeviceID, into []muster.DeviceID) []muster.DeviceID {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	i, found := slices.BinarySearchFunc(r.order, last, func(e *entry, id muster.DeviceID) int {
+		return strings.Compare(string(e.ID), string(id))
+	})
+	if found {
+		i++
+	}
+	for ; i < len(r.order) && len(into) < cap(into); i++ {
+		into = append(into, r.order[i].ID)
+	}
+	return into
 }

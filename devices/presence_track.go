@@ -200,10 +200,12 @@ func (t *tracker) adopt(id, parent muster.DeviceID) {
 
 // set is called with the lock held, like all that follows.
 func (t *tracker) set(p *track, to state, at muster.Micros, reason string) {
-	at = max(at, p.since)
 	from := p.state
 	if from == to {
 		return
+	}
+	if from != never {
+		at = max(at, p.since)
 	}
 	if t.awaitNot(p) && to != offline {
 		t.back[t.second%returnWindow]++
