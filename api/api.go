@@ -51,6 +51,7 @@ func New(d Deps) (*API, error) {
 	a.bulkRoutes()
 	a.deviceRoutes()
 	a.twinRoutes()
+	a.presenceRoutes()
 	a.telemetryRoutes()
 	a.trailRoutes()
 	a.clientRoutes()

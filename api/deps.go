@@ -136,6 +136,7 @@ type Deps struct {
 	Clients   ClientKeeper
 	Trail     Trail
 	Twins     Twins
+	Presence  PresenceKeeper
 	// Ready returns what is not ready yet, nothing when all is.
 	Ready   func(ctx context.Context) []Reason
 	System  []Section
