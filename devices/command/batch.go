@@ -196,10 +196,9 @@ func (c *Commands) apply(b *batch, missing []int64) {
 
 func (c *Commands) applyDraft(d *draft) {
 	it := d.it
-	back := it.State == Sent && d.State == Queued
 	it.Attempts, it.Progress = d.Attempts, d.Progress
 	c.desk.moved(it, d.State)
-	if back {
+	if d.State == Queued { // only a loss leads back there
 		c.landed(it)
 	}
 	if d.State.Final() {

@@ -2,7 +2,6 @@ package command
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -178,10 +177,13 @@ func (i *inbox) take(limit int) taken {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	n := min(limit, len(i.ops))
-	t := taken{slices.Clone(i.ops[:n]), i.outcomes, maps.Clone(i.listening), i.forgotten, i.doubtful, i.done}
+	t := taken{slices.Clone(i.ops[:n]), i.outcomes, nil, i.forgotten, i.doubtful, i.done}
 	i.ops = slices.Delete(i.ops, 0, n)
 	i.outcomes, i.forgotten, i.doubtful, i.done = nil, nil, nil, nil
-	clear(i.listening)
+	if len(i.listening) > 0 {
+		t.listening = i.listening
+		i.listening = map[muster.DeviceID]listening{}
+	}
 	return t
 }
 

@@ -14,8 +14,10 @@ const (
 	// linger is how long the note that something was sent or delivered waits for others
 	// to share a transaction with, when nothing else waits for it.
 	linger = 10 * time.Millisecond
-	// glance is how often the owner looks at the clock at least, should it have been set.
+	// glance is how often the owner looks at the clock while something is open, should it
+	// have been set; idle is how often when nothing is.
 	glance = time.Second
+	idle   = time.Hour
 	// writeTimeout is for one transaction.
 	writeTimeout = 20 * time.Second
 	firstRetry   = 100 * time.Millisecond
@@ -79,7 +81,7 @@ func (c *Commands) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		wake := c.turn(ctx)
-		timer.Reset(min(max(wake.Time().Sub(c.now()), 0), glance))
+		timer.Reset(max(wake.Time().Sub(c.now()), 0))
 	}
 }
 
@@ -141,7 +143,10 @@ func (c *Commands) turn(ctx context.Context) muster.Micros {
 // wake is when something is due next.
 func (c *Commands) wake() muster.Micros {
 	d := &c.desk
-	at := c.micros() + micros(glance)
+	at := c.micros() + micros(idle)
+	if len(d.items)+len(d.runs)+len(d.events) > 0 {
+		at = c.micros() + micros(glance)
+	}
 	if d.flush != 0 {
 		at = min(at, d.flush)
 	}
