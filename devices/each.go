@@ -6,9 +6,6 @@ import (
 	"muster"
 )
 
-// eachChunk is how many devices Each looks at before it lets writers in.
-const eachChunk = 2048
-
 // Each calls yield with every device in order of id, until it returns false. No lock is
 // held meanwhile: devices made or deleted while it runs may be left out.
 func (r *Registry) Each(yield func(Device) bool) {

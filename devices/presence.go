@@ -188,7 +188,7 @@ func (r *Registry) PresenceDetail(id muster.DeviceID) (PresenceDetail, bool) {
 	return d, true
 }
 
-// eachChunk is how many ids EachID copies with the lock held once.
+// eachChunk is how many devices Each and EachID copy with the lock held once.
 const eachChunk = 2048
 
 // EachID yields the ids of all devices in bytewise order until yield says false,
