@@ -108,9 +108,8 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	r.trace = trail.NewTrace(time.Now)
 	r.trail = api.Trail{Events: r.events, Logs: r.logs, Trace: r.trace}
 	d := api.Deps{
-		Registry: r.registry, Accounts: r.accounts, Telemetry: r.telemetry, Live: r.live, Clients: r.mqtt, Trail: r.trail,
-		Registry: r.registry, Accounts: r.accounts, Telemetry: r.telemetry, Live: r.live, Clients: r.mqtt, Twins: r.twins,
-		Registry: r.registry, Accounts: r.accounts, Telemetry: r.telemetry, Live: r.live, Clients: r.mqtt, Presence: r.registry,
+		Registry: r.registry, Accounts: r.accounts, Telemetry: r.telemetry, Live: r.live, Clients: r.mqtt,
+		Trail: r.trail, Twins: r.twins, Presence: r.registry,
 		Ready:   func(context.Context) []api.Reason { return r.reasons },
 		System:  []api.Section{func() (string, any) { return "part", map[string]int{"size": 3} }},
 		Version: "1.2.3", Gatherer: r.gather, Registerer: r.gather, Now: time.Now, Log: log,

@@ -26,19 +26,13 @@ func (s selection) matching(q string) (out []muster.DeviceID, err error) {
 	if strings.Contains(q, "?") {
 		return nil, muster.Errorf(muster.Invalid, "a query has no ?")
 	}
-	after := muster.DeviceID("")
-	for {
-		page, next := s.registry().List(after, 10_000, "")
-		for _, d := range page {
-			if strings.HasPrefix(string(d.ID), q) {
-				out = append(out, d.ID)
-			}
+	s.registry().EachID(func(id muster.DeviceID) bool {
+		if strings.HasPrefix(string(id), q) {
+			out = append(out, id)
 		}
-		if next == "" {
-			return out, nil
-		}
-		after = next
-	}
+		return true
+	})
+	return out, nil
 }
 
 // Select implements command.Selector.
