@@ -22,7 +22,7 @@ func presenceRegistry(t *testing.T, o devices.Options, ids ...muster.DeviceID) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := control.Open(t.Context(), control.Handles{Write: h.Write, Read: h.Read}, control.SQLite())
+	c, err := control.Open(t.Context(), control.Handles{Write: h.Write, Read: h.Read, Query: h.Query}, control.SQLite())
 	if err != nil {
 		t.Fatal(err)
 	}

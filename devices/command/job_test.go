@@ -607,10 +607,7 @@ func TestAJobThatIsKilledNeitherSkipsNorDoublesATarget(t *testing.T) {
 }
 
 func (r *rig) wireAll() (ids []muster.DeviceID) {
-	page, _ := r.registry.List("", 1000, "")
-	for _, d := range page {
-		ids = append(ids, d.ID)
-	}
+	ids = r.registry.MatchAll(nil)
 	r.online(ids)
 	return ids
 }

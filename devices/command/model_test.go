@@ -99,9 +99,8 @@ func (m *model) begin(run int) {
 	m.r.wire.log = nil
 	m.r.wire.mu.Unlock()
 	ctx := context.Background()
-	page, _ := m.r.registry.List("", 100, "")
-	for _, d := range page {
-		must(m.r, m.r.registry.Delete(ctx, d.ID))
+	for _, id := range m.r.registry.MatchAll(nil) {
+		must(m.r, m.r.registry.Delete(ctx, id))
 	}
 	for i := range 2 {
 		id := muster.DeviceID(fmt.Sprintf("run%d.%d", run, i))

@@ -73,7 +73,7 @@ func newStore(t *testing.T) *store {
 	t.Helper()
 	h, err := sqlite.OpenControl(t.Context(), t.TempDir())
 	must(t, err)
-	c, err := control.Open(t.Context(), control.Handles{Write: h.Write, Read: h.Read}, control.SQLite())
+	c, err := control.Open(t.Context(), control.Handles{Write: h.Write, Read: h.Read, Query: h.Query}, control.SQLite())
 	must(t, err)
 	t.Cleanup(func() { must(t, c.Close()) })
 	var ds []devices.Device
