@@ -33,7 +33,8 @@ type DeviceWriter interface {
 
 // CredentialKeeper keeps the credentials of devices.
 type CredentialKeeper interface {
-	AddCredential(ctx context.Context, device muster.DeviceID, kind devices.CredentialKind, given string) (devices.Issued, error)
+	AddGrant(ctx context.Context, device muster.DeviceID, g devices.Grant) (devices.Issued, error)
+	Rotate(ctx context.Context, device muster.DeviceID, id string, overlap time.Duration, g devices.Grant) (devices.Issued, error)
 	Credentials(device muster.DeviceID) ([]devices.Credential, error)
 	RemoveCredential(ctx context.Context, device muster.DeviceID, id string) error
 }
@@ -137,6 +138,8 @@ type Deps struct {
 	Trail     Trail
 	Twins     Twins
 	Presence  PresenceKeeper
+	Logins    LoginReader
+	Joining   Joining
 	// Ready returns what is not ready yet, nothing when all is.
 	Ready   func(ctx context.Context) []Reason
 	System  []Section

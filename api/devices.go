@@ -41,28 +41,6 @@ type connection struct {
 	Since      string `json:"since" format:"date-time"`
 }
 
-type credential struct {
-	ID        string `json:"id"`
-	Kind      string `json:"kind" enum:"token,secret"`
-	CreatedAt string `json:"created_at" format:"date-time"`
-}
-
-// issued is a credential that was just made. It is shown this once.
-type issued struct {
-	ID       string `json:"id"`
-	Kind     string `json:"kind" enum:"token,secret"`
-	Token    string `json:"token,omitempty" doc:"The MQTT user name, alone"`
-	Username string `json:"username"`
-	Password string `json:"password,omitempty"`
-}
-
-func issuedOf(i devices.Issued) *issued {
-	if i.ID == "" {
-		return nil
-	}
-	return &issued{ID: i.ID, Kind: string(i.Kind), Token: i.Token, Username: i.Username, Password: i.Password}
-}
-
 type newDevice struct {
 	ID      string `json:"id" minLength:"1" maxLength:"128" doc:"[A-Za-z0-9._:-], not \".\", \"..\" or \"me\""`
 	Name    string `json:"name,omitempty" maxLength:"200"`
@@ -81,19 +59,9 @@ type changedDevice struct {
 	ChangedLabels
 }
 
-type newCredential struct {
-	Kind   string `json:"kind,omitempty" enum:"token,secret" doc:"token unless a secret is given"`
-	Token  string `json:"token,omitempty" maxLength:"256"`
-	Secret string `json:"secret,omitempty" maxLength:"256"`
-}
-
 type createdDevice struct {
 	Device     device  `json:"device"`
 	Credential *issued `json:"credential,omitempty" doc:"Shown this once"`
-}
-
-type createdCredential struct {
-	Credential *issued `json:"credential" doc:"Shown this once"`
 }
 
 // DevicePath is the part of an input that names a device. It is exported because
@@ -286,64 +254,4 @@ func (a *API) changeDevice(ctx context.Context, in *struct {
 		return nil, err
 	}
 	return &body[device]{a.one(d)}, nil
-}
-
-func (a *API) credentialRoutes() {
-	route(a, accounts.DevicesRead, huma.Operation{
-		OperationID: "list-credentials", Method: http.MethodGet, Path: "/devices/{device}/credentials", Tags: []string{"devices"},
-		Summary: "List a device's credentials, without the secrets", Errors: []int{404},
-	}, func(_ context.Context, in *DevicePath) (*body[page[credential]], error) {
-		id, err := a.existing(*in)
-		if err != nil {
-			return nil, err
-		}
-		cs, err := a.Registry.Credentials(id)
-		if err != nil {
-			return nil, err
-		}
-		items := make([]credential, len(cs))
-		for i, c := range cs {
-			items[i] = credential{ID: c.ID, Kind: string(c.Kind), CreatedAt: stamp(c.Created)}
-		}
-		return list(items, ""), nil
-	})
-	route(a, accounts.DevicesWrite, huma.Operation{
-		OperationID: "add-credential", Method: http.MethodPost, Path: "/devices/{device}/credentials", DefaultStatus: http.StatusCreated,
-		Tags: []string{"devices"}, Summary: "Give a device one more credential", Errors: []int{404, 409},
-	}, a.addCredential)
-	route(a, accounts.DevicesWrite, huma.Operation{
-		OperationID: "remove-credential", Method: http.MethodDelete, Path: "/devices/{device}/credentials/{credential}",
-		Tags: []string{"devices"}, Summary: "Revoke a credential; the connections that came in by it are cut", Errors: []int{404},
-	}, func(ctx context.Context, in *struct {
-		DevicePath
-		Credential string `path:"credential" maxLength:"64"`
-	},
-	) (*struct{}, error) {
-		id, err := a.existing(in.DevicePath)
-		if err != nil {
-			return nil, err
-		}
-		return nil, a.Registry.RemoveCredential(ctx, id, in.Credential)
-	})
-}
-
-func (a *API) addCredential(ctx context.Context, in *struct {
-	DevicePath
-	Body newCredential
-},
-) (*created[createdCredential], error) {
-	id, err := a.existing(in.DevicePath)
-	if err != nil {
-		return nil, err
-	}
-	kind, given, err := wish(in.Body.Kind, in.Body.Token, in.Body.Secret)
-	if err != nil {
-		return nil, err
-	}
-	is, err := a.Registry.AddCredential(ctx, id, kind, given)
-	if err != nil {
-		return nil, err
-	}
-	at := prefix + "/devices/" + string(id) + "/credentials/" + is.ID
-	return &created[createdCredential]{at, createdCredential{issuedOf(is)}}, nil
 }

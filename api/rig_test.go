@@ -24,6 +24,7 @@ import (
 	"muster/devices"
 	"muster/devices/trail"
 	"muster/devices/twin"
+	"muster/devices/join"
 	"muster/ingest"
 	"muster/store/control"
 	"muster/store/sqlite"
@@ -42,6 +43,8 @@ type rig struct {
 	accounts  *accounts.Accounts
 	telemetry *sqlite.Telemetry
 	live      *live
+	joining   *join.Join
+	logins    *devices.Logins
 	mqtt      *mqttClients
 	reasons   []api.Reason
 	gather    *prometheus.Registry
@@ -107,9 +110,12 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	r.logs = trail.NewLogs(trail.LogsConfig{Store: store, Now: time.Now, Logger: log})
 	r.trace = trail.NewTrace(time.Now)
 	r.trail = api.Trail{Events: r.events, Logs: r.logs, Trace: r.trace}
+	r.joining = join.New(r.registry, store, time.Now, log, join.Options{})
+	r.must(r.joining.Load(t.Context()))
+	r.logins = devices.NewLogins(time.Now, func(id muster.DeviceID) bool { _, err := r.registry.Get(id); return err == nil })
 	d := api.Deps{
 		Registry: r.registry, Accounts: r.accounts, Telemetry: r.telemetry, Live: r.live, Clients: r.mqtt,
-		Trail: r.trail, Twins: r.twins, Presence: r.registry,
+		Trail: r.trail, Twins: r.twins, Presence: r.registry, Logins: r.logins, Joining: r.joining,
 		Ready:   func(context.Context) []api.Reason { return r.reasons },
 		System:  []api.Section{func() (string, any) { return "part", map[string]int{"size": 3} }},
 		Version: "1.2.3", Gatherer: r.gather, Registerer: r.gather, Now: time.Now, Log: log,

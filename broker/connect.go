@@ -119,11 +119,11 @@ func admissible(p *wire.ConnectPacket) (code byte, why string) {
 func (c *conn) identify(p *wire.ConnectPacket) (who Identity, code byte, why string) {
 	l := *c.login
 	l.ClientID, l.Username, l.Password = strings.Clone(p.ClientID), strings.Clone(p.Username), bytes.Clone(p.Password)
-	if l.Username == "" && len(l.Password) == 0 && len(l.Certificates) == 0 {
-		return who, wire.CodeNotAuthorized, "anonymous clients are refused: give a token as user name, or device id and secret"
-	}
 	who, err := c.b.auth.Authenticate(l)
-	if err != nil {
+	switch {
+	case l.Username == "" && len(l.Password) == 0 && len(l.Certificates) == 0: // whatever Authenticate says, which is to know of it
+		return Identity{}, wire.CodeNotAuthorized, "anonymous clients are refused: give a token as user name, or device id and secret"
+	case err != nil:
 		code, why = connectCode(err)
 	}
 	return who, code, why

@@ -232,7 +232,7 @@ func TestExpiredCredentialsAreReportedAtTheirTimeAndNoOthers(t *testing.T) {
 		rotated := watch(mustAdd(t, r))
 		_, err := r.Rotate(t.Context(), "a", rotated, time.Hour, devices.Grant{})
 		must(t, err)
-		time.Sleep(24 * time.Hour)
+		<-time.After(24 * time.Hour)
 		synctest.Wait()
 		mu.Lock()
 		defer mu.Unlock()
@@ -261,7 +261,7 @@ func TestWhenACredentialWasLastUsedIsSavedInBatchesAndOutlivesARestart(t *testin
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- r.RunUses(ctx) }()
-		time.Sleep(61 * time.Second)
+		<-time.After(61 * time.Second)
 		use := func() muster.Micros {
 			_, _, err := r.Authenticate(is.Token, nil)
 			must(t, err)
@@ -272,14 +272,14 @@ func TestWhenACredentialWasLastUsedIsSavedInBatchesAndOutlivesARestart(t *testin
 		if m.lastUsed(is.ID) != 0 {
 			t.Error("a login waits for the store")
 		}
-		time.Sleep(31 * time.Second)
+		<-time.After(31 * time.Second)
 		synctest.Wait()
 		if got := m.lastUsed(is.ID); got != first {
 			t.Errorf("stored as used at %d, want %d", got, first)
 		}
 		m.setDown(true)
 		second := use()
-		time.Sleep(31 * time.Second)
+		<-time.After(31 * time.Second)
 		synctest.Wait()
 		m.setDown(false)
 		cancel()
@@ -516,7 +516,7 @@ func TestACertificateThatExpiresIsForgotten(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- r.RunExpiry(ctx) }()
-		time.Sleep(25 * time.Hour)
+		<-time.After(25 * time.Hour)
 		synctest.Wait()
 		if cs, err := r.Credentials("a"); err != nil || len(cs) != 0 {
 			t.Errorf("the device has %v, %v", cs, err)

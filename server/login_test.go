@@ -11,6 +11,7 @@ import (
 	"muster/accounts"
 	"muster/broker"
 	"muster/devices"
+	"muster/devices/join"
 	"muster/store/control"
 	"muster/store/sqlite"
 )
@@ -24,8 +25,11 @@ func door(t *testing.T) login {
 	must(t, err)
 	t.Cleanup(func() { must(t, store.Close()) })
 	log := slog.New(slog.DiscardHandler)
-	l := login{devices.NewRegistry(store, time.Now, log, devices.Options{}), accounts.New(store, time.Now, log)}
+	l := login{registry: devices.NewRegistry(store, time.Now, log, devices.Options{}), accounts: accounts.New(store, time.Now, log)}
+	l.join = join.New(l.registry, store, time.Now, log, join.Options{})
+	l.logins = devices.NewLogins(time.Now, func(id muster.DeviceID) bool { _, err := l.registry.Get(id); return err == nil })
 	must(t, l.registry.Load(t.Context()))
+	must(t, l.join.Load(t.Context()))
 	must(t, l.accounts.Load(t.Context()))
 	return l
 }

@@ -22,6 +22,7 @@ import (
 	"muster/bus"
 	"muster/dashboard/live"
 	"muster/devices"
+	"muster/devices/join"
 	"muster/ingest"
 	"muster/internal/lifecycle"
 )
@@ -35,6 +36,8 @@ type Server struct {
 	metrics  *prometheus.Registry
 	registry *devices.Registry
 	accounts *accounts.Accounts
+	join     *join.Join
+	logins   *devices.Logins
 	ingest   *ingest.Ingest
 	said     said
 	broker   *broker.Broker
@@ -97,9 +100,11 @@ func (s *Server) build(ctx context.Context) (err error) {
 	s.accounts.OnServiceDeleted(func(name string) { s.broker.Forget("", name) }) //nolint:contextcheck // wills take their own time
 	s.registry = devices.NewRegistry(s.stores.control, cfg.Now, cfg.Logger, devices.Options{
 		OnRights:  s.recheckDevices,
-		OnDeleted: func(id muster.DeviceID) { s.said.trace.Forget(id); s.broker.Forget(id, "") }, //nolint:contextcheck // wills take their own time
+		OnDeleted: s.deviceDeleted, //nolint:contextcheck // wills take their own time
 		LastSeen:  func(id muster.DeviceID) muster.Micros { return s.ingest.LastArrival(id) },
 	})
+	s.join = join.New(s.registry, s.stores.control, cfg.Now, cfg.Logger, join.Options{OnGuests: s.recheckGuests})
+	s.logins = devices.NewLogins(cfg.Now, func(id muster.DeviceID) bool { _, err := s.registry.Get(id); return err == nil })
 	if err := s.buildSaid(); err != nil {
 		return err
 	}
@@ -114,7 +119,7 @@ func (s *Server) build(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.broker, err = broker.New(mqtt, login{s.registry, s.accounts}, sink{s.ingest, s.said.intake, s.registry}, s.registry)
+	s.broker, err = broker.New(mqtt, login{s.registry, s.accounts, s.join, s.logins}, s.sink(), s.registry)
 	if err != nil {
 		return fmt.Errorf("build the broker: %w", err)
 	}
@@ -137,6 +142,9 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if err := s.registry.Load(ctx); err != nil {
 		return err
 	}
+	if err := s.join.Load(ctx); err != nil {
+		return err
+	}
 	if err := s.accounts.Load(ctx); err != nil {
 		return err
 	}
@@ -155,6 +163,9 @@ func (s *Server) start(ctx context.Context) (err error) {
 	s.said.start(s)
 	s.loops.Go("memory", s.freeMemory)
 	s.loops.Go("devices-presence", s.registry.Run)
+	s.loops.Go("devices-expiry", s.registry.RunExpiry)
+	s.loops.Go("devices-uses", s.registry.RunUses)
+	s.loops.Go("devices-join", s.join.Run)
 	s.loops.Go("accounts-sessions", s.accounts.Run)
 	s.loops.Go("accounts-expiry", s.accounts.RunExpiry)
 	s.unwatch = s.registry.Watch(s.live.DevicesChanged)

@@ -73,12 +73,18 @@ type sink struct {
 	in       *ingest.Ingest
 	intake   *intake.Intake
 	registry *devices.Registry
+	join     joining
 }
+
+func (s *Server) sink() sink { return sink{s.ingest, s.said.intake, s.registry, joining{s.join}} }
 
 // Accept implements broker.Sink.
 func (s sink) Accept(ctx context.Context, m broker.Message) error {
 	if m.Kind == broker.KindTelemetry {
 		return s.in.Accept(ctx, message(m))
+	}
+	if s.join.accept(ctx, m) {
+		return nil
 	}
 	said, ok := intakeMessage(m)
 	if !ok || !s.intake.Takes(said.Kind) { // for whoever subscribes to it

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -169,19 +170,26 @@ func (j *Join) Greet(h Hello) (g Guest, device muster.DeviceID, credential strin
 		}
 		return Guest{Credential: provisionGuest, Name: provisionUser}, "", "", true, nil
 	}
-	if device, credential, err = j.registry.AuthenticateWhole(devices.Basic, h.ClientID, h.Username, h.Password); err == nil {
-		return Guest{}, device, credential, true, nil
+	device, credential, err = j.registry.AuthenticateWhole(devices.Basic, h.ClientID, h.Username, h.Password)
+	if err == nil || ofDevice(err) {
+		return Guest{}, device, credential, true, err
 	}
 	key, username, ok := h.key()
 	if !ok {
 		return Guest{}, "", "", false, err
 	}
 	device, credential, err = j.registry.AuthenticateWhole(devices.Adoption, h.ClientID, username, []byte(key))
-	if err == nil {
-		return Guest{}, device, credential, true, nil
+	if err == nil || ofDevice(err) {
+		return Guest{}, device, credential, true, err
 	}
 	g, err = j.quarantine(h, key, username)
 	return g, "", "", true, err
+}
+
+// ofDevice says that what was presented is a device's, though it may not come in by it.
+func ofDevice(err error) bool {
+	d, ok := errors.AsType[*devices.Denied](err)
+	return ok && len(d.Devices) > 0
 }
 
 // quarantine lets an unknown client into the inbox.

@@ -228,7 +228,7 @@ func TestGuestsOfAnAdoptionKeyAreCutWhenItExpires(t *testing.T) {
 			_, _, _, _, err := j.Greet(hello(id, "", key))
 			must(t, err)
 		}
-		time.Sleep(5 * time.Minute)
+		<-time.After(5 * time.Minute)
 		cancel()
 		must(t, <-done)
 		if d := cmp.Diff([]time.Duration{90 * time.Second}, cut); d != "" {

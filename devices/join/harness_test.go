@@ -255,7 +255,7 @@ func (d door) client(version uint16, chain ...pair) *tls.Config {
 	for _, p := range chain {
 		c.Certificate = append(c.Certificate, p.cert.Raw)
 	}
-	return &tls.Config{ //nolint:gosec // it is the client's certificate that is tried
+	return &tls.Config{
 		InsecureSkipVerify: true, ServerName: "localhost", MinVersion: version, MaxVersion: version, Time: d.now,
 		ClientSessionCache:   tls.NewLRUClientSessionCache(1),
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &c, nil },
@@ -265,7 +265,7 @@ func (d door) client(version uint16, chain ...pair) *tls.Config {
 // shake makes a real handshake and returns what the server learned.
 func (d door) shake(client *tls.Config) tls.ConnectionState {
 	d.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // binding does not wait
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(d, err)
 	defer l.Close()
 	type result struct {
@@ -281,12 +281,12 @@ func (d door) shake(client *tls.Config) tls.ConnectionState {
 		}
 		defer nc.Close()
 		s := tls.Server(nc, d.server)
-		if err = s.Handshake(); err == nil { //nolint:noctx // the deadline is the client's
+		if err = s.Handshake(); err == nil {
 			_, err = s.Write([]byte("x")) // a ticket of TLS 1.3 comes with it
 		}
 		done <- result{s.ConnectionState(), err}
 	}()
-	nc, err := net.DialTimeout("tcp", l.Addr().String(), 10*time.Second) //nolint:noctx // it has a timeout
+	nc, err := net.DialTimeout("tcp", l.Addr().String(), 10*time.Second)
 	must(d, err)
 	defer nc.Close()
 	must(d, nc.SetDeadline(time.Now().Add(20*time.Second)))

@@ -1,6 +1,7 @@
 package join_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -385,7 +386,7 @@ func FuzzCertificate(f *testing.F) {
 			wantKind(t, err, muster.Unauthorized)
 			return
 		}
-		if c := signed[id]; c == nil || string(c.RawSubjectPublicKeyInfo) != string(certs[0].RawSubjectPublicKeyInfo) {
+		if c := signed[id]; c == nil || !bytes.Equal(c.RawSubjectPublicKeyInfo, certs[0].RawSubjectPublicKeyInfo) {
 			t.Errorf("let in as %q: %x", id, first)
 		}
 	})
