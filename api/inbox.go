@@ -199,17 +199,23 @@ func (a *API) candidateRoutes() {
 	})
 }
 
+// adoption is the optional body of an adoption.
+type adoption struct {
+	ID      string            `json:"id,omitempty" maxLength:"128" doc:"The candidate's when absent"`
+	Name    string            `json:"name,omitempty" maxLength:"200"`
+	Profile string            `json:"profile,omitempty" maxLength:"64" doc:"default when absent"`
+	Tags    map[string]string `json:"tags,omitempty"`
+}
+
 func (a *API) adopt(ctx context.Context, in *struct {
 	CandidatePath
-	Body struct {
-		ID      string            `json:"id,omitempty" maxLength:"128" doc:"The candidate's when absent"`
-		Name    string            `json:"name,omitempty" maxLength:"200"`
-		Profile string            `json:"profile,omitempty" maxLength:"64" doc:"default when absent"`
-		Tags    map[string]string `json:"tags,omitempty"`
-	} `required:"false"`
+	Body *adoption
 },
 ) (*created[createdDevice], error) {
-	b := in.Body
+	var b adoption
+	if in.Body != nil {
+		b = *in.Body
+	}
 	tags, err := devices.TagsOf(b.Tags)
 	if err != nil {
 		return nil, err

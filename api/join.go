@@ -281,18 +281,24 @@ func (a *API) claimRoutes() {
 	})
 }
 
+// claimTime is the optional body of a request for a claim code.
+type claimTime struct {
+	ExpiresS int64 `json:"expires_s,omitempty" minimum:"0" maximum:"31622400" doc:"For how many seconds it is good; a week when absent or 0"`
+}
+
 func (a *API) newClaimCode(ctx context.Context, in *struct {
 	DevicePath
-	Body struct {
-		ExpiresS int64 `json:"expires_s,omitempty" minimum:"0" maximum:"31622400" doc:"For how many seconds it is good; a week when absent"`
-	} `required:"false"`
+	Body *claimTime
 },
 ) (*created[claimCode], error) {
 	id, err := a.existing(in.DevicePath)
 	if err != nil {
 		return nil, err
 	}
-	within := cmp.Or(time.Duration(in.Body.ExpiresS)*time.Second, defaultClaim)
+	within := defaultClaim
+	if in.Body != nil && in.Body.ExpiresS > 0 {
+		within = time.Duration(in.Body.ExpiresS) * time.Second
+	}
 	code, expires, err := a.Joining.NewClaimCode(ctx, id, within)
 	if err != nil {
 		return nil, err

@@ -98,7 +98,7 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	r.must(err)
 	r.telemetry, err = sqlite.Open(t.Context(), dir, log)
 	r.must(err)
-	r.registry = devices.NewRegistry(store, time.Now, log, devices.Options{})
+	r.registry = devices.NewRegistry(store, time.Now, log, devices.Options{OnDeleted: func(id muster.DeviceID) { r.joining.DeviceDeleted(id) }})
 	r.must(r.registry.Load(t.Context()))
 	r.twins = twin.New(store, r.registry, time.Now, log, twin.Options{})
 	r.must(r.twins.Load(t.Context()))
