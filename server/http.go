@@ -35,7 +35,7 @@ func (s *Server) buildHTTP() error {
 	})
 	deps := api.Deps{
 		Registry: s.registry, Accounts: s.accounts, Telemetry: s.stores.telemetry, Live: s.ingest, Clients: clients{s.broker},
-		Trail: s.said.api(), Logins: s.logins, Joining: s.join,
+		Trail: s.said.api(), Logins: s.logins, Joining: s.join, Twins: s.twins,
 		Ready: func(context.Context) []api.Reason { return s.ready() }, System: s.sections(), Version: s.cfg.Version, PublicURL: public, LiveSocket: s.live, Page: ui.Handler(s.cfg.Version),
 		Gatherer: s.metrics, Registerer: s.metrics, Now: s.cfg.Now, Log: s.cfg.Logger,
 	}
@@ -91,6 +91,7 @@ func (s *Server) sections() []api.Section {
 		func() (string, any) { return "ingest", s.ingest.Status() },
 		func() (string, any) { return "intake", s.said.intake.Status() },
 		func() (string, any) { return "broker", s.broker.Stats() },
+		func() (string, any) { return "twins", s.twins.Stats() },
 		func() (string, any) { return "live", s.live.Stats() },
 		func() (string, any) {
 			return "services", slices.Concat(s.loops.Status(), s.ingest.Loops(), s.said.intake.Loops())

@@ -23,6 +23,7 @@ import (
 	"muster/dashboard/live"
 	"muster/devices"
 	"muster/devices/join"
+	"muster/devices/twin"
 	"muster/ingest"
 	"muster/internal/lifecycle"
 )
@@ -35,6 +36,7 @@ type Server struct {
 	bus      *bus.Bus
 	metrics  *prometheus.Registry
 	registry *devices.Registry
+	twins    *twin.Twins
 	accounts *accounts.Accounts
 	join     *join.Join
 	logins   *devices.Logins
@@ -48,6 +50,9 @@ type Server struct {
 	http     *http.Server
 	loops    *lifecycle.Group
 	unwatch  func()
+
+	unwatchTwins func()
+
 	stopping atomic.Bool
 	setup    string // token of the one-time link, empty when it was used
 	failed   chan error
@@ -102,9 +107,14 @@ func (s *Server) build(ctx context.Context) (err error) {
 		OnRights:  s.recheckDevices,
 		OnDeleted: s.deviceDeleted, //nolint:contextcheck // wills take their own time
 		LastSeen:  func(id muster.DeviceID) muster.Micros { return s.ingest.LastArrival(id) },
+		Twins:     twinAnswers{s},
+
+		OnGroupDeleted:   func(name string) { s.twins.GroupDeleted(name) },
+		OnProfileDeleted: func(name string) { s.twins.ProfileDeleted(name) },
 	})
 	s.join = join.New(s.registry, s.stores.control, cfg.Now, cfg.Logger, join.Options{OnGuests: s.recheckGuests})
 	s.logins = devices.NewLogins(cfg.Now, func(id muster.DeviceID) bool { _, err := s.registry.Get(id); return err == nil })
+	s.twins = twin.New(s.stores.control, s.registry, cfg.Now, cfg.Logger, twin.Options{OnDesired: s.tellDesired})
 	if err := s.buildSaid(); err != nil {
 		return err
 	}
@@ -145,6 +155,10 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if err := s.join.Load(ctx); err != nil {
 		return err
 	}
+	if err := s.twins.Load(ctx); err != nil {
+		return err
+	}
+	s.unwatchTwins = s.registry.Watch(s.twins.DevicesChanged)
 	if err := s.accounts.Load(ctx); err != nil {
 		return err
 	}
@@ -166,6 +180,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 	s.loops.Go("devices-expiry", s.registry.RunExpiry)
 	s.loops.Go("devices-uses", s.registry.RunUses)
 	s.loops.Go("devices-join", s.join.Run)
+	s.loops.Go("devices-twins", s.twins.Run)
 	s.loops.Go("accounts-sessions", s.accounts.Run)
 	s.loops.Go("accounts-expiry", s.accounts.RunExpiry)
 	s.unwatch = s.registry.Watch(s.live.DevicesChanged)
@@ -205,6 +220,9 @@ func (s *Server) Stop(ctx context.Context) error {
 	errs = append(errs, s.live.Stop(ctx), s.broker.Stop(ctx), s.said.intake.Stop(ctx), s.ingest.Stop(ctx))
 	if s.unwatch != nil {
 		s.unwatch()
+	}
+	if s.unwatchTwins != nil {
+		s.unwatchTwins()
 	}
 	errs = append(errs, s.loops.Stop(ctx), s.close(ctx))
 	return errors.Join(errs...)
