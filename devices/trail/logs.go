@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -190,13 +191,11 @@ func (l *Logs) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-tick.C:
+			l.flush(ctx)
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushLimit)
-			defer cancel()
-			l.flush(last)
+			l.flush(context.WithoutCancel(ctx))
 			return nil
 		}
-		l.flush(ctx)
 	}
 }
 
@@ -234,9 +233,9 @@ type PageQuery struct {
 	Limit  int
 }
 
-// Page returns up to q.Limit lines, and where the next page begins, nil at the end.
-// It looks at no more rows than a device has, and a time stamped line that was sent
-// twice shows once.
+// Page returns up to q.Limit lines, and where the next page begins, nil at the end. A
+// time stamped line that was sent twice shows once on it. It looks at 4,000 rows at
+// most, which is more than a device has when it is trimmed.
 func (l *Logs) Page(ctx context.Context, q PageQuery) ([]PlacedLine, *LinePlace, error) {
 	var out []PlacedLine
 	seen := map[Line]bool{}
@@ -250,8 +249,7 @@ func (l *Logs) Page(ctx context.Context, q PageQuery) ([]PlacedLine, *LinePlace,
 			return nil, nil, fmt.Errorf("read log lines: %w", err)
 		}
 		for _, r := range rows {
-			for i := len(r.Lines) - 1; i >= 0; i-- {
-				line := r.Lines[i]
+			for i, line := range slices.Backward(r.Lines) {
 				place := LinePlace{r.Arrival, r.Mark, i}
 				if !place.before(q.Before) || line.Level < q.Level || !line.contains(text) || line.Stamped && seen[line] {
 					continue
@@ -267,9 +265,9 @@ func (l *Logs) Page(ctx context.Context, q PageQuery) ([]PlacedLine, *LinePlace,
 			return out, nil, nil
 		}
 		last := rows[len(rows)-1]
-		at = LinePlace{Arrival: last.Arrival, Mark: last.Mark - 1}
+		at = LinePlace{Arrival: last.Arrival, Mark: last.Mark - 1, Index: math.MaxInt}
 	}
-	return out, nil, nil
+	return out, &at, nil
 }
 
 func (p LinePlace) before(o LinePlace) bool {

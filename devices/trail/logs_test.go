@@ -74,10 +74,14 @@ func TestWhatALogMessageMayBe(t *testing.T) {
 		{"other fields are kept", `{"level":"debug","msg":"x","volt":3.30,"a":[1]}`, `debug x {"a":[1],"volt":3.30}`},
 		{"no level is info", `{"msg":"x"}`, "info x"},
 		{"a level nobody knows is info, and kept", `{"level":"loud","msg":"x"}`, `info x {"level":"loud"}`},
-		{"syslog's numbers", `[{"level":0,"msg":"a"},{"level":3,"msg":"b"},{"level":"4","msg":"c"},{"level":6,"msg":"d"},{"level":7,"msg":"e"}]`,
-			"error a|error b|warn c|info d|debug e"},
-		{"syslog's words", `[{"level":"emerg","msg":"a"},{"level":"ERR","msg":"b"},{"level":"Warning","msg":"c"},{"level":"notice","msg":"d"}]`,
-			"error a|error b|warn c|info d"},
+		{
+			"syslog's numbers", `[{"level":0,"msg":"a"},{"level":3,"msg":"b"},{"level":"4","msg":"c"},{"level":6,"msg":"d"},{"level":7,"msg":"e"}]`,
+			"error a|error b|warn c|info d|debug e",
+		},
+		{
+			"syslog's words", `[{"level":"emerg","msg":"a"},{"level":"ERR","msg":"b"},{"level":"Warning","msg":"c"},{"level":"notice","msg":"d"}]`,
+			"error a|error b|warn c|info d",
+		},
 		{"numbers of JavaScript's libraries", `[{"level":50,"msg":"a"},{"level":40,"msg":"b"},{"level":20,"msg":"c"}]`, "error a|warn b|debug c"},
 		{"ts", `{"ts":1763812800,"msg":"x"}`, "+1763812800 info x"},
 		{"a ts of a clock that was never set is a field", `{"ts":1000000007,"msg":"x"}`, `+1000000007 info x`},
