@@ -119,7 +119,7 @@ func TestTheTraceShowsWhatBecameOfEachMessage(t *testing.T) {
 	if s := cutText["payload_text"].(string); s != "x"+text[:4094] || cutText["decoded"] != nil || cutText["verdict"] != "pending" {
 		t.Errorf("a long text shows %d bytes, decoded %v, verdict %v", len(s), cutText["decoded"], cutText["verdict"])
 	}
-	var byKind = object{}
+	byKind := object{}
 	for _, it := range items[1:] {
 		byKind[it.(object)["kind"].(string)] = it
 	}

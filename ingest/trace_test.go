@@ -18,9 +18,11 @@ func TestTheTraceTellsWhatBecameOfEachMessage(t *testing.T) {
 		sent    []string
 		verdict []string // newest first
 	}{
-		{"stored, sent again and replaced", ingest.LevelDurable,
+		{
+			"stored, sent again and replaced", ingest.LevelDurable,
 			[]string{`{"ts":1763812800,"values":{"a":1}}`, `{"ts":1763812800,"values":{"a":1}}`, `{"ts":1763812800,"values":{"a":2}}`},
-			[]string{"replaced ", "duplicate ", "stored "}},
+			[]string{"replaced ", "duplicate ", "stored "},
+		},
 		{"refused whole and in part", ingest.LevelDurable, []string{`{"a":`, `[{"a":1},{"ts":"1990-01-01T00:00:00Z","a":1}]`}, []string{"rejected time", "rejected malformed"}},
 		{"acked when stored", ingest.LevelStored, []string{`{"a":1}`}, []string{"stored "}},
 		{"acked when received", ingest.LevelReceived, []string{`{"a":1}`}, []string{"stored "}},

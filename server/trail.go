@@ -94,7 +94,7 @@ func (s sink) Accept(ctx context.Context, m broker.Message) error {
 		return nil
 	}
 	if _, err := s.registry.Get(m.Device); err != nil {
-		s.in.Refuse(message(m), "device", muster.Public(err), len(m.Payload))
+		s.in.Refuse(message(m), "device", muster.Public(err), len(m.Payload)) //nolint:contextcheck // it waits for nobody
 		if m.From != nil {
 			m.From.Acked(m.Token, err)
 		}
