@@ -17,7 +17,7 @@ func (s *session) deliverLive(r *route, o copyOf, only *conn) bool {
 	if s.ended || s.conn == nil || only != nil && s.conn != only {
 		return false
 	}
-	if o.state {
+	if o.life == liveState {
 		s.pass(r.m.topic)
 	}
 	s.putLive(r, o)
@@ -36,7 +36,7 @@ func (s *session) pass(name string) {
 
 // putLive is deliverLive for a session that is locked and connected.
 func (s *session) putLive(r *route, o copyOf) {
-	o.live = true
+	o.life = max(o.life, live)
 	o.parcel.hold()
 	if o.qos > 0 {
 		s.enqueue(r, &o)
@@ -48,7 +48,7 @@ func (s *session) putLive(r *route, o copyOf) {
 		o.parcel.end(Sent)
 	default:
 		o.parcel.end(Lost)
-		if o.update {
+		if o.life == liveUpdate {
 			s.untell()
 		}
 	}

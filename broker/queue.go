@@ -38,9 +38,7 @@ type entry struct {
 	me     bool // goes out spelled devices/me/...
 	dup    bool // has been sent before
 	stored bool // a retained message, sent because of a SUBSCRIBE: beside the bounds of the queue
-	live   bool // ends with the connection
-	update bool // of what has changed of a state
-	newest bool // of a state topic: a newer one takes its place while it waits
+	life   span
 	// durable says, of a released message, that it is written down: PUBREL may leave.
 	durable bool
 }
@@ -147,7 +145,7 @@ func (q *queue) finish(e *entry) {
 func (q *queue) renew(m *message, o *copyOf) bool {
 	for i := range q.waiting.len() {
 		e := q.waiting.at(i)
-		if !e.newest || e.m.topic != m.topic {
+		if e.life != liveState || e.m.topic != m.topic {
 			continue
 		}
 		q.count(e, -1)
@@ -161,7 +159,7 @@ func (q *queue) renew(m *message, o *copyOf) bool {
 // rewind makes ready for the next connection: what was sent and not answered waits
 // again, in order, to be sent as a duplicate. What is live is lost.
 func (q *queue) rewind() {
-	for _, e := range q.takeIf(func(e *entry) bool { return e.live }) {
+	for _, e := range q.takeIf(func(e *entry) bool { return e.life != lasting }) {
 		e.parcel.end(Lost)
 	}
 	var stay deque[entry]
@@ -171,7 +169,7 @@ func (q *queue) rewind() {
 		if e.state == entryReleased {
 			stay.push(e)
 		}
-		if e.state == entrySent && e.live {
+		if e.state == entrySent && e.life != lasting {
 			q.count(&e, -1)
 			e.parcel.end(Lost)
 			continue

@@ -70,11 +70,19 @@ type copyOf struct {
 	group  *topic.Group[*session]
 	stored bool // a retained message, sent because of a SUBSCRIBE
 
-	live   bool    // for this connection only: neither written down nor kept when it ends
-	state  bool    // of a state topic: takes the place of an older one that waits
-	update bool    // what has changed of one: when it is lost the next one tells all
+	life   span    // how long it is kept
 	parcel *parcel // whose outcome somebody waits for
 }
+
+// span says how long a copy is kept for its client.
+type span uint8
+
+const (
+	lasting    span = iota // as long as the session; it is written down when that is kept
+	live                   // as long as the connection
+	liveState              // likewise, and until there is a newer one of its topic
+	liveUpdate             // likewise, and says what has changed of a state: when it is lost the next one tells all
+)
 
 // deliver gives the session a copy of r's message. It never waits. It says whether
 // the session took it.
@@ -123,7 +131,7 @@ func (s *session) enqueue(r *route, o *copyOf) {
 	if s.q == nil {
 		s.q = new(queue)
 	}
-	if o.state && s.q.renew(r.m, o) {
+	if o.life == liveState && s.q.renew(r.m, o) {
 		return
 	}
 	size := r.m.size()
@@ -135,10 +143,10 @@ func (s *session) enqueue(r *route, o *copyOf) {
 	r.m.own()
 	e := entry{
 		m: r.m, group: o.group, ids: o.ids, n: s.next, qos: o.qos, retain: o.retain, me: o.me, stored: o.stored,
-		live: o.live, state: entryQueued, newest: o.state, update: o.update, parcel: o.parcel,
+		life: o.life, parcel: o.parcel,
 	}
 	s.next++
-	if s.kept && !o.live {
+	if s.kept && o.life == lasting {
 		e.target = r.remember(s, &e)
 		if e.qos == 2 {
 			e.state = entryHeld
@@ -214,7 +222,7 @@ func (s *session) finish(e *entry) {
 // forget ends a copy that has been taken out of the queue.
 func (s *session) forget(e entry) {
 	e.parcel.end(Lost)
-	if e.update {
+	if e.life == liveUpdate {
 		s.untell()
 	}
 	s.b.settleTarget(e.target)

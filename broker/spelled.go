@@ -42,7 +42,7 @@ func (s *session) deliverSpelled(r *route, x *subscription, o copyOf) bool {
 	if s.ended || s.conn == nil {
 		return false
 	}
-	if o.state {
+	if o.life == liveState {
 		s.pass(r.m.topic)
 	}
 	return s.putSpelled(r, x, o)
@@ -52,7 +52,7 @@ func (s *session) deliverSpelled(r *route, x *subscription, o copyOf) bool {
 // topics the client is told what differs from what it was told before.
 func (s *session) putSpelled(r *route, x *subscription, o copyOf) bool {
 	var prev []byte
-	if o.state && s.showing != nil {
+	if o.life == liveState && s.showing != nil {
 		prev = s.showing.told[x.told(r.m.topic)]
 	}
 	replies, err := x.tb.Down(r.m.topic, r.m.payload, prev)
@@ -60,14 +60,17 @@ func (s *session) putSpelled(r *route, x *subscription, o copyOf) bool {
 		s.drop("untranslatable")
 		return false
 	}
-	if o.state {
+	if o.life == liveState {
 		in := s.shows()
 		if in.told == nil {
 			in.told = make(map[string][]byte)
 		}
 		in.told[x.told(r.m.topic)] = r.m.payload
 	}
-	sends := copyOf{qos: min(x.QoS, r.m.qos), parcel: o.parcel, update: o.state}
+	sends := copyOf{qos: min(x.QoS, r.m.qos), parcel: o.parcel}
+	if o.life == liveState {
+		sends.life = liveUpdate
+	}
 	if x.Identifier > 0 {
 		sends.ids = []uint32{x.Identifier}
 	}

@@ -30,20 +30,20 @@ func (b *Broker) PublishState(ctx context.Context, name string, payload []byte) 
 	var k kicks
 	r := route{b: b, m: stateMessage(name, payload), kicks: &k, now: b.clock.Load()}
 	for s := range b.sessions.of(ownerOf(id, "")) {
-		s.deliverOwnLive(&r, rest, copyOf{state: true})
+		s.deliverOwnLive(&r, rest, copyOf{life: liveState})
 	}
 	if gateway := b.auth.Parent(id); gateway != "" {
 		for s := range b.sessions.of(ownerOf(gateway, "")) {
-			s.deliverChild(&r, id, rest, copyOf{state: true})
+			s.deliverChild(&r, id, rest, copyOf{life: liveState})
 		}
 	}
 	hit := b.index.Match(name)
 	for i := range hit.Plain {
 		t := &hit.Plain[i]
-		t.Owner.deliverLive(&r, r.liveCopy(t, copyOf{state: true}), nil)
+		t.Owner.deliverLive(&r, r.liveCopy(t, copyOf{life: liveState}), nil)
 	}
 	for _, g := range hit.Shared {
-		r.toGroupLive(g, copyOf{state: true}, func(*session) bool { return true })
+		r.toGroupLive(g, copyOf{life: liveState}, func(*session) bool { return true })
 	}
 	k.flush(b)
 	return nil
@@ -235,7 +235,7 @@ func (s *session) showState(k *kicks, w *show, name string) bool {
 	r := route{b: s.b, m: stateMessage(name, payload), kicks: k, now: s.b.clock.Load()}
 	if w.x.tb != nil {
 		delete(in.told, w.x.told(name)) // all of it
-		s.putSpelled(&r, &w.x, copyOf{state: true})
+		s.putSpelled(&r, &w.x, copyOf{life: liveState})
 		return true
 	}
 	s.putLive(&r, o)
@@ -264,7 +264,7 @@ func (s *session) showCopy(w *show, name string) (o copyOf, ok bool) {
 			return o, false
 		}
 	}
-	o.retain, o.state, o.stored = true, true, true
+	o.retain, o.life, o.stored = true, liveState, true
 	return o, true
 }
 
