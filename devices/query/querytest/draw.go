@@ -49,7 +49,7 @@ func drawTerm(t *rapid.T, groups []string) *query.Term {
 	term := &query.Term{Field: f}
 	switch f {
 	case query.AnyText:
-		term.Op, term.Value = query.Contains, query.Value{Kind: query.Text, Text: strings.ToLower(asciiOnly(one(t, "word", texts())))}
+		term.Op, term.Value = query.Contains, query.Value{Kind: query.Text, Text: folded(some(t, "word", texts()))}
 	case query.ID, query.Name:
 		term.Op = one(t, "op", []query.Op{query.Eq, query.Ne, query.Lt, query.Le, query.Gt, query.Ge, query.Contains})
 		drawText(t, term)
@@ -68,15 +68,18 @@ func drawTerm(t *rapid.T, groups []string) *query.Term {
 	case query.Seen, query.Created:
 		drawTime(t, term)
 	case query.Telemetry:
-		term.Path = []string{one(t, "key", keys()[:5])}
+		term.Path = []string{some(t, "key", keys()[:5])}
 		drawLeaf(t, term)
 	case query.Reported, query.Desired:
-		term.Path = rapid.SliceOfN(rapid.SampledFrom(keys()), 1, 2).Draw(t, "path")
+		term.Path = []string{some(t, "key", keys())}
+		if chance(t, "deeper", 30) {
+			term.Path = append(term.Path, some(t, "key", keys()))
+		}
 		drawLeaf(t, term)
 	case query.Converged:
 		term.Op, term.Value = equality(t), query.Value{Kind: query.Bool, Num: float64(rapid.IntRange(0, 1).Draw(t, "bool"))}
 	case query.Diverged:
-		term.Op, term.Value = equality(t), query.Value{Kind: query.Text, Text: one(t, "path", keys())}
+		term.Op, term.Value = equality(t), query.Value{Kind: query.Text, Text: some(t, "path", keys())}
 	case query.Has:
 		term.Op, term.Value = equality(t), query.Value{Kind: query.Text, Text: one(t, "has", []string{
 			query.HasParent, query.HasChildren, query.HasTags, query.HasLocation, query.HasNotes, query.HasTwin, query.HasCredential, query.HasConnection,
@@ -99,14 +102,14 @@ func fields() []query.Field {
 
 func equality(t *rapid.T) query.Op { return one(t, "op", []query.Op{query.Eq, query.Ne}) }
 
-// asciiOnly leaves out what strings.ToLower would fold and the language does not.
-func asciiOnly(s string) string {
-	for i := range len(s) {
-		if s[i] >= 0x80 {
-			return "é"
+// folded is s as the language folds it: ASCII only.
+func folded(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'A' && r <= 'Z' {
+			return r + 'a' - 'A'
 		}
-	}
-	return s
+		return r
+	}, s)
 }
 
 // drawText gives t a text, the start of one, or *; ids and profiles often.
@@ -122,10 +125,10 @@ func drawText(t *rapid.T, term *query.Term) {
 		}
 	default:
 	}
-	text := one(t, "text", from)
+	text := some(t, "text", from)
 	switch kind := rapid.IntRange(0, 9).Draw(t, "kind"); {
 	case term.Op == query.Contains:
-		term.Value = query.Value{Kind: query.Text, Text: strings.ToLower(asciiOnly(text))}
+		term.Value = query.Value{Kind: query.Text, Text: folded(text)}
 	case kind == 0 && term.Op <= query.Ne:
 		term.Value = query.Value{Kind: query.Any}
 	case kind <= 2 && term.Op <= query.Ne:
@@ -159,7 +162,7 @@ func drawLeaf(t *rapid.T, term *query.Term) {
 		term.Op, term.Value = equality(t), query.Value{Kind: query.Bool, Num: float64(rapid.IntRange(0, 1).Draw(t, "bool"))}
 	case kind < 6:
 		term.Op = one(t, "op", []query.Op{query.Eq, query.Ne, query.Lt, query.Le, query.Gt, query.Ge})
-		n := one(t, "number", numbers())
+		n := some(t, "number", numbers())
 		if math.IsNaN(n) || math.IsInf(n, 0) {
 			n = 5
 		}
