@@ -25,10 +25,8 @@ type engine interface {
 	latest(s *selection, key string, want leaf) string
 	// twin is what lies at path in doc, a column of JSON text; it goes through objects only.
 	twin(s *selection, doc string, path []string, want leaf) string
-	// member reports whether the JSON array doc has the text x.
+	// member reports whether the JSON array doc, as text, has the text x.
 	member(doc, x string) string
-	// filled reports whether the JSON object doc has a member.
-	filled(doc string) string
 }
 
 // sqliteEngine is SQLite with json1. Telemetry is another file, which package
@@ -71,8 +69,6 @@ func (sqliteEngine) twin(s *selection, doc string, path []string, want leaf) str
 func (sqliteEngine) member(doc, x string) string {
 	return "EXISTS (SELECT 1 FROM json_each(" + doc + ") m WHERE m.type = 'text' AND m.value = " + x + ")"
 }
-
-func (sqliteEngine) filled(doc string) string { return "EXISTS (SELECT 1 FROM json_each(" + doc + "))" }
 
 // postgresEngine is PostgreSQL 15 and newer. Telemetry lies beside the control data,
 // with a view latest_values that reads it.

@@ -266,7 +266,7 @@ func (s *selection) has(what string) string {
 		return "(d.notes <> '')"
 	case query.HasTwin:
 		s.twin = true
-		return "(" + s.dialect.engine.filled("t.reported") + " OR " + s.dialect.engine.filled("t.effective") + ")"
+		return "(coalesce(t.reported <> '{}', FALSE) OR coalesce(t.effective <> '{}', FALSE))"
 	case query.HasCredential:
 		return "EXISTS (SELECT 1 FROM credential c WHERE c.device = d.id)"
 	case query.HasConnection:
