@@ -115,7 +115,6 @@ func (s *Server) build(ctx context.Context) (err error) {
 	s.join = join.New(s.registry, s.stores.control, cfg.Now, cfg.Logger, join.Options{OnGuests: s.recheckGuests})
 	s.logins = devices.NewLogins(cfg.Now, func(id muster.DeviceID) bool { _, err := s.registry.Get(id); return err == nil })
 	s.twins = twin.New(s.stores.control, s.registry, cfg.Now, cfg.Logger, twin.Options{OnDesired: s.tellDesired})
-	if err := s.buildSaid(); err != nil {
 	if err := s.buildSaid(); err != nil { //nolint:contextcheck // what is refused waits for nobody
 		return err
 	}
