@@ -28,18 +28,18 @@ func (r *Registry) loadPresence(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("load when the server last ran: %w", err)
 	}
-	t := &r.presence
+	t, lost := &r.presence, 0
 	err = r.store.LoadHistory(ctx, func(row HistoryRow) error {
-		h, err := decodeHistory(row.History)
-		if err != nil {
-			r.log.Warn("a device's presence history is not readable and begins anew", "device", row.Device)
-			return nil
+		if !t.loadHistory(row) {
+			lost++
 		}
-		t.loadHistory(row.Device, h)
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("load presence histories: %w", err)
+	}
+	if lost > 0 {
+		r.log.Warn("presence histories are not readable and begin anew", "devices", lost)
 	}
 	now := muster.MicrosOf(r.now())
 	if alive == 0 || alive > now {
@@ -56,12 +56,15 @@ func (r *Registry) loadPresence(ctx context.Context) error {
 	return nil
 }
 
-func (t *tracker) loadHistory(id muster.DeviceID, h *history) {
+// loadHistory says whether the history can be read.
+func (t *tracker) loadHistory(row HistoryRow) bool {
+	h, err := decodeHistory(row.History)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if p, ok := t.rows[id]; ok {
+	if p, ok := t.rows[row.Device]; ok {
 		p.history = h
 	}
+	return err == nil
 }
 
 // load takes a kept row over. The time that the server was down is unknown.

@@ -14,9 +14,16 @@ import (
 
 func TestARestartRaisesNoFalseOffline(t *testing.T) {
 	specs := []devices.Spec{
-		{ID: "back"}, {ID: "gone"}, {ID: "off"}, {ID: "new"}, {ID: "http", CheckIn: 300},
-		{ID: "g1"}, {ID: "seldom", Parent: "g1", CheckIn: 3600}, {ID: "often", Parent: "g1", CheckIn: 10},
-		{ID: "g2"}, {ID: "lost", Parent: "g2"},
+		{ID: "back"},
+		{ID: "gone"},
+		{ID: "off"},
+		{ID: "new"},
+		{ID: "http", CheckIn: 300},
+		{ID: "g1"},
+		{ID: "seldom", Parent: "g1", CheckIn: 3600},
+		{ID: "often", Parent: "g1", CheckIn: 10},
+		{ID: "g2"},
+		{ID: "lost", Parent: "g2"},
 	}
 	g := newRig(t, specs...)
 	for _, id := range []muster.DeviceID{"back", "gone", "off", "g1", "g2"} {

@@ -88,32 +88,33 @@ type tracker struct {
 	events events
 }
 
-// track is one device's presence. Its connections are bounded by the broker.
+// track is one device's presence. Its connections are bounded by the broker. What
+// every message looks at comes first, in two cache lines.
 type track struct {
 	id     muster.DeviceID
 	state  state
 	link   link
-	soiled bool // in tracker.dirty
-	old    bool // in tracker.aged
-	told   bool // in events.touched
-	await  bool // in tracker.awaited
-	gone   bool // removed
-	since  muster.Micros
-	reason string
-	live   []Connection // oldest first
-
-	seen   muster.Micros // the last packet that is no message
+	soiled bool          // in tracker.dirty
+	old    bool          // in tracker.aged
+	told   bool          // in events.touched
+	await  bool          // in tracker.awaited
+	gone   bool          // removed
+	check  int32         // expected seconds between messages, 0 for its rhythm
+	timer  int32         // in tracker.timers, -1 for none
 	heard  muster.Micros // the last message
-	stray  muster.Micros // a message after the end of its connection, that may be a will
 	rhythm rhythm
-	check  int32 // expected seconds between messages, 0 for its rhythm
+	live   []Connection // oldest first
 
 	parent *track
 	kids   []*track // that hang on its connection
 	slot   int32    // in parent.kids, -1 for none
 	place  int32    // in tracker.list
-	timer  int32    // in tracker.timers, -1 for none
 	due    muster.Micros
+
+	since  muster.Micros
+	reason string
+	seen   muster.Micros // the last packet that is no message
+	stray  muster.Micros // a message after the end of its connection, that may be a will
 
 	// The newest end of a connection, by time and then by session: reports of two
 	// connections may come in either order.
@@ -170,7 +171,7 @@ func (t *tracker) describe(d *Device, now muster.Micros) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p, ok := t.rows[d.ID]
-	if !ok || p.check == int32(d.CheckIn) {
+	if !ok || int64(p.check) == d.CheckIn {
 		return
 	}
 	p.check = int32(d.CheckIn)
