@@ -51,9 +51,12 @@ func (r *Registry) ChildDisconnected(gateway, child muster.DeviceID) {
 }
 
 // Heard records that a message of a device, whatever its kind, arrived at the time
-// at: published by itself, by its gateway or through the API. Last wills are no
+// at, 0 for now: published by itself, by its gateway or through the API. Last wills are no
 // messages of the device and must not be reported.
 func (r *Registry) Heard(id muster.DeviceID, at muster.Micros) {
+	if at == 0 {
+		at = muster.MicrosOf(r.now())
+	}
 	r.presence.mu.Lock()
 	defer r.presence.mu.Unlock()
 	if p, ok := r.presence.rows[id]; ok {

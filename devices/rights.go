@@ -13,6 +13,7 @@ type Rights struct {
 	Publish, Subscribe []string
 	MessageRate        int64 // messages a second, 0 for the server's default
 	ByteRate           int64 // bytes a second, 0 for the server's default
+	CreateChildren     bool  // it may make its children by publishing for them
 }
 
 // Rights returns what id's profile adds, in memory, or NotFound.
@@ -31,7 +32,7 @@ func (r *Registry) rights(e *entry) Rights {
 	p := r.profiles[e.Profile]
 	return Rights{
 		Publish: withID(p.Publish, string(e.ID)), Subscribe: withID(p.Subscribe, string(e.ID)),
-		MessageRate: p.MessageRate, ByteRate: p.ByteRate,
+		MessageRate: p.MessageRate, ByteRate: p.ByteRate, CreateChildren: p.CreateChildren,
 	}
 }
 

@@ -239,6 +239,16 @@ func (in *Ingest) LastArrival(id muster.DeviceID) muster.Micros {
 	return d.arrival
 }
 
+// Value returns the newest value of a device's key, of any kind, false when there is
+// none or it is a hole.
+func (in *Ingest) Value(id muster.DeviceID, key string) (muster.Value, bool) {
+	d := in.fleet.find(id)
+	if d == nil {
+		return muster.Value{}, false
+	}
+	return d.value(key)
+}
+
 // Forget drops what is kept in memory of a device that was deleted.
 func (in *Ingest) Forget(id muster.DeviceID) { in.fleet.forget(id) }
 

@@ -223,3 +223,24 @@ func (f *fleet) takeDirty() []*device {
 	f.dirty = nil
 	return ds
 }
+
+// value returns the newest of the values under a name, which may have several kinds;
+// of equally new ones that of the last kind. Holes are none.
+func (d *device) value(name string) (muster.Value, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var best *LatestValue
+	for i := range d.values {
+		v := &d.values[i]
+		if v.Key.Name != name || v.Arrival == 0 || v.Key.Kind != muster.JSON && math.IsNaN(v.Num) {
+			continue
+		}
+		if best == nil || min(v.Time, v.Arrival) >= min(best.Time, best.Arrival) {
+			best = v
+		}
+	}
+	if best == nil {
+		return muster.Value{}, false
+	}
+	return best.Value, true
+}

@@ -29,11 +29,14 @@ type Config struct {
 	LogMaxBytes int64 // bound of the durable log
 	MaxPacket   int   // bytes of the largest MQTT packet
 	AdminKey    string
-	Demo        bool
-	Version     string
-	Logger      *slog.Logger
-	Now         func() time.Time
-	Progress    func(what string) // told what a slow start is doing; may be nil
+	// PresenceGrace is how long a device that lost its connection may take to come back
+	// before it is offline; 10 s when zero, none when negative.
+	PresenceGrace time.Duration
+	Demo          bool
+	Version       string
+	Logger        *slog.Logger
+	Now           func() time.Time
+	Progress      func(what string) // told what a slow start is doing; may be nil
 }
 
 // The smallest log and packet that make sense, and the largest packet of MQTT.

@@ -131,7 +131,7 @@ func (l login) Refresh(who broker.Identity) (broker.Identity, error) {
 	}
 	return broker.Identity{
 		Device: who.Device, Credential: who.Credential, Publish: r.Publish, Subscribe: r.Subscribe,
-		Rate: broker.Rate{Messages: int(r.MessageRate), Bytes: int(r.ByteRate)},
+		Rate: broker.Rate{Messages: int(r.MessageRate), Bytes: int(r.ByteRate)}, Brings: r.CreateChildren,
 	}, nil
 }
 
@@ -164,12 +164,4 @@ func (s *Server) recheckAccounts(affects func(credential string) bool) {
 // become devices.
 func (s *Server) recheckGuests(affects func(credential string) bool) {
 	s.broker.Recheck(func(who broker.Identity) bool { return who.Place != broker.Normal && affects(who.Credential) })
-}
-
-// deviceDeleted has everybody forget what was a device's.
-func (s *Server) deviceDeleted(id muster.DeviceID) {
-	s.said.trace.Forget(id)
-	s.broker.Forget(id, "")
-	s.join.DeviceDeleted(id)
-	s.logins.Forget(id)
 }

@@ -22,6 +22,7 @@ import (
 	"muster/bus"
 	"muster/dashboard/live"
 	"muster/devices"
+	"muster/devices/command"
 	"muster/devices/join"
 	"muster/devices/twin"
 	"muster/ingest"
@@ -37,6 +38,7 @@ type Server struct {
 	metrics  *prometheus.Registry
 	registry *devices.Registry
 	twins    *twin.Twins
+	commands *command.Commands
 	accounts *accounts.Accounts
 	join     *join.Join
 	logins   *devices.Logins
@@ -52,6 +54,7 @@ type Server struct {
 	unwatch  func()
 
 	unwatchTwins func()
+	tellPresence func([]devices.Transition)
 
 	stopping atomic.Bool
 	setup    string // token of the one-time link, empty when it was used
@@ -103,26 +106,21 @@ func (s *Server) build(ctx context.Context) (err error) {
 	s.accounts.OnEnded(func(principal string) { s.live.Revoke(principal) })
 	s.accounts.OnRights(s.recheckAccounts)
 	s.accounts.OnServiceDeleted(func(name string) { s.broker.Forget("", name) }) //nolint:contextcheck // wills take their own time
-	s.registry = devices.NewRegistry(s.stores.control, cfg.Now, cfg.Logger, devices.Options{
-		OnRights:  s.recheckDevices,
-		OnDeleted: s.deviceDeleted, //nolint:contextcheck // wills take their own time
-		LastSeen:  func(id muster.DeviceID) muster.Micros { return s.ingest.LastArrival(id) },
-		Twins:     twinAnswers{s},
-
-		OnGroupDeleted:   func(name string) { s.twins.GroupDeleted(name) },
-		OnProfileDeleted: func(name string) { s.twins.ProfileDeleted(name) },
-	})
-	s.join = join.New(s.registry, s.stores.control, cfg.Now, cfg.Logger, join.Options{OnGuests: s.recheckGuests})
-	s.logins = devices.NewLogins(cfg.Now, func(id muster.DeviceID) bool { _, err := s.registry.Get(id); return err == nil })
-	s.twins = twin.New(s.stores.control, s.registry, cfg.Now, cfg.Logger, twin.Options{OnDesired: s.tellDesired})
-	if err := s.buildSaid(); err != nil { //nolint:contextcheck // what is refused waits for nobody
+	s.buildDevices()                                                             //nolint:contextcheck // what follows from a change takes its own time
+	if err := s.buildSaid(); err != nil {                                        //nolint:contextcheck // what is refused waits for nobody
 		return err
 	}
 	s.ingest = ingest.New(ingest.Config{
 		Log: log, Store: s.stores.telemetry, Latest: s.stores.telemetry, Level: cfg.AckLevel, Now: cfg.Now,
 		Logger: cfg.Logger, Metrics: s.metrics, Tracer: tracer{s.said.trace},
-		Observe:    func(rs []muster.Reading) { s.live.Observe(rs) },
-		OnRejected: func(r muster.Rejected) { s.broker.TellRejected(r) },
+		Observe: func(rs []muster.Reading) {
+			s.registry.Observe(rs) // before those who look at the device then
+			s.live.Observe(rs)
+		},
+		OnRejected: func(r muster.Rejected) {
+			s.registry.Heard(r.Device, r.Arrival)
+			s.broker.TellRejected(r)
+		},
 	})
 	s.fleet = &fleet{registry: s.registry, in: s.ingest, now: cfg.Now}
 	mqtt, err := s.brokerConfig(ctx)
@@ -133,6 +131,7 @@ func (s *Server) build(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("build the broker: %w", err)
 	}
+	s.tellPresence = tellPresence(context.WithoutCancel(ctx), s.broker, cfg.Logger)
 	return s.buildHTTP() //nolint:contextcheck // handlers take the context of their request
 }
 
@@ -149,16 +148,9 @@ func (s *Server) Start(ctx context.Context) error {
 
 func (s *Server) start(ctx context.Context) (err error) {
 	s.progress("loading the registry")
-	if err := s.registry.Load(ctx); err != nil {
+	if err := s.loadDevices(ctx); err != nil {
 		return err
 	}
-	if err := s.join.Load(ctx); err != nil {
-		return err
-	}
-	if err := s.twins.Load(ctx); err != nil {
-		return err
-	}
-	s.unwatchTwins = s.registry.Watch(s.twins.DevicesChanged)
 	if err := s.accounts.Load(ctx); err != nil {
 		return err
 	}
@@ -176,11 +168,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 	}
 	s.said.start(s)
 	s.loops.Go("memory", s.freeMemory)
-	s.loops.Go("devices-presence", s.registry.Run)
-	s.loops.Go("devices-expiry", s.registry.RunExpiry)
-	s.loops.Go("devices-uses", s.registry.RunUses)
-	s.loops.Go("devices-join", s.join.Run)
-	s.loops.Go("devices-twins", s.twins.Run)
+	s.startDevices()
 	s.loops.Go("accounts-sessions", s.accounts.Run)
 	s.loops.Go("accounts-expiry", s.accounts.RunExpiry)
 	s.unwatch = s.registry.Watch(s.live.DevicesChanged)
@@ -193,6 +181,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if err := s.broker.Start(ctx); err != nil {
 		return err
 	}
+	s.loops.Go("devices-absence", s.registry.RunAbsence) // devices can come back from now on
 	if s.certs != nil {
 		s.loops.Go("certificates", s.certs.Watch)
 	}

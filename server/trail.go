@@ -29,7 +29,10 @@ func (s *Server) buildSaid() (err error) {
 	s.said.events = trail.NewEvents(trail.EventsConfig{Store: s.stores.control, Now: cfg.Now, Logger: cfg.Logger})
 	s.said.logs = trail.NewLogs(trail.LogsConfig{Store: s.stores.control, Now: cfg.Now, Logger: cfg.Logger})
 	s.said.intake, err = intake.New(intake.Config{
-		Owners: map[intake.Kind]intake.Owner{intake.Event: s.said.events, intake.Log: s.said.logs},
+		Owners: map[intake.Kind]intake.Owner{
+			intake.Event: s.said.events, intake.Log: s.said.logs,
+			intake.Reported: reportedOwner{s.twins}, intake.Result: resultOwner{s.commands},
+		},
 		Refuse: func(m intake.Message, code, reason string) {
 			s.ingest.Refuse(ingest.Message{Device: m.Device, Topic: m.Topic, Payload: m.Payload, Untraced: true}, code, reason, len(m.Payload))
 		},
@@ -74,18 +77,22 @@ type sink struct {
 	intake   *intake.Intake
 	registry *devices.Registry
 	join     joining
+	requests requests
 }
 
-func (s *Server) sink() sink { return sink{s.ingest, s.said.intake, s.registry, joining{s.join}} }
+func (s *Server) sink() sink {
+	return sink{s.ingest, s.said.intake, s.registry, joining{s.join}, requests{s.twins, s.join, s.ingest, s.cfg.MaxPacket}}
+}
 
 // Accept implements broker.Sink.
 func (s sink) Accept(ctx context.Context, m broker.Message) error {
 	if m.Kind == broker.KindTelemetry {
 		return s.in.Accept(ctx, message(m))
 	}
-	if s.join.accept(ctx, m) {
+	if s.join.accept(ctx, m) || s.requests.accept(ctx, m) {
 		return nil
 	}
+	s.hear(m)
 	said, ok := intakeMessage(m)
 	if !ok || !s.intake.Takes(said.Kind) { // for whoever subscribes to it
 		if m.From != nil {
@@ -101,6 +108,17 @@ func (s sink) Accept(ctx context.Context, m broker.Message) error {
 		return nil
 	}
 	return s.intake.Accept(ctx, said)
+}
+
+// hear tells presence of what a device, or its gateway for it, has published: ingest
+// tells of telemetry. Last wills, which have no client, are no signs of life.
+func (s sink) hear(m broker.Message) {
+	if m.Client == nil || m.Device == "" {
+		return
+	}
+	if by := m.Client.Origin().Identity.Device; by == m.Device || by != "" && by == m.By {
+		s.registry.Heard(m.Device, 0)
+	}
 }
 
 // Refuse implements broker.Sink.

@@ -57,7 +57,7 @@ func TestWhatADeviceSaysBesideTelemetryIsKeptAndTraced(t *testing.T) {
 	}
 	for what, want := range map[string]string{
 		"events": "door map[open:true]", "logs": "warn low battery", "rejected": "text devices/d/events/door",
-		"trace": "event rejected true true; log stored true true; event stored true true; telemetry stored true true",
+		"trace": "reported stored true true; event rejected true true; log stored true true; event stored true true; telemetry stored true true",
 	} {
 		awaitTrue(t, what+" to be "+want, func() bool { return read(what) == want })
 	}
@@ -70,7 +70,7 @@ func TestWhatADeviceSaysBesideTelemetryIsKeptAndTraced(t *testing.T) {
 		}
 	}
 	call(t, s, "GET", "/api/v1/system", nil, &system)
-	if got := fmt.Sprint(system.Sections.Intake); got != "[{event 2 1 1 0 0} {log 1 1 0 0 0}]" {
+	if got := fmt.Sprint(system.Sections.Intake); got != "[{reported 1 1 0 0 0} {event 2 1 1 0 0} {log 1 1 0 0 0} {result 0 0 0 0 0}]" {
 		t.Errorf("the System page says of intake %s", got)
 	}
 }

@@ -67,7 +67,7 @@ func TestADeviceIsToldTheNewestDesiredDocumentWhenItComesAndOnEachChange(t *test
 	call(t, s, http.MethodPatch, "/api/v1/devices/d", map[string]any{"groups": []string{"g"}}, nil)
 	wantNext(t, got, "devices/me/desired", `{"version":5,"state":{"every":10,"mode":"night"}}`, false)
 	wantNext(t, all, "devices/d/desired", `{"version":5,"state":{"every":10,"mode":"night"}}`, false)
-	wantNext(t, listen(t, admin, "devices/#"), "devices/d/desired", `{"version":5,"state":{"every":10,"mode":"night"}}`, true)
+	wantNext(t, listen(t, admin, "+/d/desired"), "devices/d/desired", `{"version":5,"state":{"every":10,"mode":"night"}}`, true)
 
 	var page struct{ Items []struct{ ID string } }
 	call(t, s, http.MethodGet, "/api/v1/devices?q="+strings.ReplaceAll("twin.desired.every=10 converged=false diverged:mode has:twin", " ", "%20"), nil, &page)

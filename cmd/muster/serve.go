@@ -39,6 +39,7 @@ type serveCmd struct {
 	LogMaxBytes int64           `name:"log-max-bytes" default:"4294967296" help:"Bound of the durable log, in bytes."`
 	MaxPacket   int             `name:"max-packet" default:"262144" help:"Largest MQTT packet, in bytes; at most 524288."`
 	AdminKey    string          `name:"admin-key" env:"MUSTER_ADMIN_KEY" help:"An admin API key, mst_ and at least 20 characters. Better given by environment." placeholder:"KEY"`
+	Grace       time.Duration   `name:"presence-grace" default:"10s" help:"How long a device that lost its connection may take to come back before it is offline; 0 for none."`
 	Demo        bool            `help:"Add a small, labelled, simulated fleet."`
 	LogLevel    string          `name:"log-level" default:"info" enum:"debug,info,warn,error" help:"Least level of log lines."`
 }
@@ -66,7 +67,7 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 		MQTT:    mqtt,
 		DataDir: s.Data, HTTPAddr: s.HTTP, MQTTAddr: s.MQTT, DatabaseURL: s.Database, PublicURL: s.PublicURL,
 		AckLevel: level, LogMaxBytes: s.LogMaxBytes, MaxPacket: s.MaxPacket, AdminKey: s.AdminKey, Demo: s.Demo,
-		Version: version, Logger: log, Now: time.Now,
+		PresenceGrace: s.grace(), Version: version, Logger: log, Now: time.Now,
 		Progress: func(what string) { c.printf("%s\n", what) },
 	}
 	srv, err := server.New(ctx, cfg)
@@ -91,6 +92,14 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 		c.printf("stopped\n")
 	}
 	return err
+}
+
+// grace is the server's presence grace, for which zero is the default.
+func (s *serveCmd) grace() time.Duration {
+	if s.Grace <= 0 {
+		return -1
+	}
+	return s.Grace
 }
 
 // mqtt gathers the flags of the broker.

@@ -1,0 +1,81 @@
+package server
+
+import (
+	"context"
+
+	"muster"
+	"muster/devices"
+	"muster/devices/command"
+	"muster/devices/join"
+	"muster/devices/twin"
+)
+
+// buildDevices makes the registry and the rooms beside it.
+func (s *Server) buildDevices() {
+	cfg, store := &s.cfg, s.stores.control
+	s.registry = devices.NewRegistry(store, cfg.Now, cfg.Logger, devices.Options{
+		OnRights:   s.recheckDevices,
+		OnDeleted:  s.deviceDeleted,
+		LastSeen:   func(id muster.DeviceID) muster.Micros { return s.ingest.LastArrival(id) },
+		Values:     latestValues{s},
+		Twins:      twinAnswers{s},
+		Grace:      cfg.PresenceGrace,
+		OnPresence: func(ts []devices.Transition) { s.tellPresence(ts) },
+
+		OnGroupDeleted:   func(name string) { s.twins.GroupDeleted(name) },
+		OnProfileDeleted: func(name string) { s.twins.ProfileDeleted(name) },
+	})
+	s.join = join.New(s.registry, store, cfg.Now, cfg.Logger, join.Options{OnGuests: s.recheckGuests})
+	s.logins = devices.NewLogins(cfg.Now, s.knows)
+	s.twins = twin.New(store, s.registry, cfg.Now, cfg.Logger, twin.Options{OnDesired: s.tellDesired})
+	s.commands = command.New(store, cfg.Now, cfg.Logger, command.Options{
+		Sender: commandSender{s}, Registry: s.registry, Selector: selector{s.registry}, Desirer: desirer{s.twins},
+	})
+}
+
+func (s *Server) knows(id muster.DeviceID) bool {
+	_, err := s.registry.Get(id)
+	return err == nil
+}
+
+// loadDevices reads all that is kept of devices.
+func (s *Server) loadDevices(ctx context.Context) error {
+	for _, load := range []func(context.Context) error{s.registry.Load, s.join.Load, s.twins.Load, s.commands.Load} {
+		if err := load(ctx); err != nil {
+			return err
+		}
+	}
+	s.unwatchTwins = s.registry.Watch(s.twins.DevicesChanged)
+	return nil
+}
+
+// startDevices starts their loops.
+func (s *Server) startDevices() {
+	s.loops.Go("devices-presence", s.registry.Run)
+	s.loops.Go("devices-events", s.registry.RunEvents)
+	s.loops.Go("devices-expiry", s.registry.RunExpiry)
+	s.loops.Go("devices-uses", s.registry.RunUses)
+	s.loops.Go("devices-join", s.join.Run)
+	s.loops.Go("devices-twins", s.twins.Run)
+	s.loops.Go("commands", s.commands.Run)
+	s.loops.Go("commands-prune", s.commands.RunPrune)
+	s.loops.Go("jobs-desired", s.commands.RunDesired)
+}
+
+// deviceDeleted has everybody forget what was a device's.
+func (s *Server) deviceDeleted(id muster.DeviceID) {
+	s.said.trace.Forget(id)
+	s.broker.Forget(id, "") // wills take their own time
+	s.join.DeviceDeleted(id)
+	s.logins.Forget(id)
+	s.commands.Forget(id)
+}
+
+// latestValues answers the registry's queries, once there is ingest.
+type latestValues struct{ server *Server }
+
+// Value implements devices.Values. Of a key that came in several kinds the newest
+// counts.
+func (l latestValues) Value(id muster.DeviceID, key string) (muster.Value, bool) {
+	return l.server.ingest.Value(id, key)
+}
