@@ -743,14 +743,22 @@ func TestOldCommandsGo(t *testing.T) {
 	inBubble(t, true, func(t *testing.T, r *rig) {
 		r.device("d", "e")
 		finish := func(device muster.DeviceID, n int, key string) {
+			reports := make([]command.Report, n)
+			var wg sync.WaitGroup
 			for i := range n {
-				s := command.Spec{Device: device, Method: "m"}
-				if key != "" {
-					s.Key = fmt.Sprint(key, i)
-				}
-				m, err := r.c.Send(t.Context(), s, 0)
+				wg.Go(func() {
+					s := command.Spec{Device: device, Method: "m"}
+					if key != "" {
+						s.Key = fmt.Sprint(key, i)
+					}
+					m, err := r.c.Send(t.Context(), s, 0)
+					must(t, err)
+					reports[i] = command.Report{Device: device, Command: text(m.ID), Payload: []byte(`{"status":"ok"}`)}
+				})
+			}
+			wg.Wait()
+			for _, err := range r.c.Results(t.Context(), reports) {
 				must(t, err)
-				must(t, r.report(device, text(m.ID), `{"status":"ok"}`))
 			}
 		}
 		count := func(device muster.DeviceID) int {
@@ -759,7 +767,8 @@ func TestOldCommandsGo(t *testing.T) {
 			return len(list)
 		}
 		finish("d", 10, "k")
-		finish("d", command.KeepPerDevice+100, "")
+		finish("d", command.KeepPerDevice-50, "")
+		finish("d", 150, "")
 		finish("e", 3, "")
 		open := r.send("d", "open")
 		must(t, r.c.Prune(t.Context()))

@@ -9,6 +9,7 @@ import (
 
 	"muster"
 	"muster/devices"
+	"muster/devices/query"
 )
 
 const (
@@ -51,12 +52,12 @@ type Registry interface {
 	Children(parent muster.DeviceID) ([]muster.DeviceID, error)
 }
 
-// Selector answers queries over the registry.
+// Selector answers queries over the registry; it is *devices.Registry.
 type Selector interface {
-	// Select returns up to limit ids of devices that match q, bytewise after after.
-	Select(ctx context.Context, q string, after muster.DeviceID, limit int) ([]muster.DeviceID, error)
-	// Count returns how many match; an Invalid error says what is wrong with q.
-	Count(ctx context.Context, q string) (int, error)
+	// Compile reads a query; an Invalid error says what is wrong with it, and where.
+	Compile(q string) (*query.Expr, error)
+	// MatchAll returns the devices that match at this moment, each once.
+	MatchAll(e *query.Expr) []muster.DeviceID
 }
 
 // Desirer changes what devices are wanted to be.

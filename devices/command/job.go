@@ -148,8 +148,8 @@ type TargetQuery struct {
 }
 
 func (s *JobSpec) check() error {
-	if len(s.Query) > MaxQuery || !utf8.ValidString(s.Query) {
-		return muster.Errorf(muster.Invalid, "a query has at most %d bytes of UTF-8", MaxQuery)
+	if s.Query == "" || len(s.Query) > MaxQuery || !utf8.ValidString(s.Query) {
+		return muster.Errorf(muster.Invalid, "a job has a query, of at most %d bytes of UTF-8; id:* is all devices", MaxQuery)
 	}
 	if err := s.checkPace(); err != nil {
 		return err

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -15,41 +14,8 @@ import (
 	"pgregory.net/rapid"
 
 	"muster"
-	"muster/devices"
 	"muster/devices/command"
 )
-
-// selection answers queries: all devices whose id begins with the query.
-type selection struct{ registry func() *devices.Registry }
-
-func (s selection) matching(q string) (out []muster.DeviceID, err error) {
-	if strings.Contains(q, "?") {
-		return nil, muster.Errorf(muster.Invalid, "a query has no ?")
-	}
-	s.registry().EachID(func(id muster.DeviceID) bool {
-		if strings.HasPrefix(string(id), q) {
-			out = append(out, id)
-		}
-		return true
-	})
-	return out, nil
-}
-
-// Select implements command.Selector.
-func (s selection) Select(_ context.Context, q string, after muster.DeviceID, limit int) ([]muster.DeviceID, error) {
-	all, err := s.matching(q)
-	i, found := slices.BinarySearch(all, after)
-	if found {
-		i++
-	}
-	return all[i:min(i+limit, len(all))], err
-}
-
-// Count implements command.Selector.
-func (s selection) Count(_ context.Context, q string) (int, error) {
-	all, err := s.matching(q)
-	return len(all), err
-}
 
 // twins stands for the twins: it counts what was applied to whom.
 type twins struct {
@@ -89,35 +55,17 @@ func newTwins() *twins {
 func jobsInBubble(t *testing.T, auto bool, run func(t *testing.T, r *rig, w *twins)) {
 	onEach(t, func(t *testing.T, e engine) {
 		synctest.Test(t, func(t *testing.T) {
-			r, w := deferredRig(t, e, auto)
+			r, w := jobRig(t, e, auto)
 			run(t, r, w)
 			r.close()
 		})
 	})
 }
 
-// deferredRig is jobRig: the selection looks at the rig that is made with it.
-func deferredRig(t testing.TB, e engine, auto bool) (*rig, *twins) {
+func jobRig(t testing.TB, e engine, auto bool) (*rig, *twins) {
 	w := newTwins()
-	holder := &selectionOf{}
-	r := newRig(t, e, auto, func(o *command.Options) { o.Selector, o.Desirer = holder, w })
-	holder.r = r
-	return r, w
+	return newRig(t, e, auto, func(o *command.Options) { o.Desirer = w }), w
 }
-
-type selectionOf struct{ r *rig }
-
-func (s *selectionOf) of() selection {
-	return selection{func() *devices.Registry { return s.r.registry }}
-}
-
-// Select implements command.Selector.
-func (s *selectionOf) Select(ctx context.Context, q string, after muster.DeviceID, limit int) ([]muster.DeviceID, error) {
-	return s.of().Select(ctx, q, after, limit)
-}
-
-// Count implements command.Selector.
-func (s *selectionOf) Count(ctx context.Context, q string) (int, error) { return s.of().Count(ctx, q) }
 
 func (r *rig) job(s command.JobSpec) command.Job {
 	r.Helper()
@@ -212,45 +160,44 @@ func (r *rig) online(ids []muster.DeviceID) {
 	}
 }
 
+// The fleet has 10,000 devices, in which a wave of one percent is scale.
 func TestAJobOf10000InWavesIsPausedResumedRestartedAndAborted(t *testing.T) {
 	jobsInBubble(t, true, func(t *testing.T, r *rig, _ *twins) {
-		ids := r.devices(10_000)
-		r.stop() // the registry was read anew
-		r.start()
+		ids := r.devices(100 * scale)
 		r.online(ids)
-		spec := command.JobSpec{Query: "d", Waves: []command.Wave{{Percent: 1}, {Percent: 20}, {Count: 3000}}}
-		n, err := r.c.CountJob(t.Context(), command.JobSpec{Query: "d", Kind: command.KindCommand, Method: "m"})
+		spec := command.JobSpec{Query: "id:d*", Waves: []command.Wave{{Percent: 1}, {Percent: 20}, {Count: 30 * scale}}}
+		n, err := r.c.CountJob(command.JobSpec{Query: "id:d*", Kind: command.KindCommand, Method: "m"})
 		must(t, err)
-		if n != 10_000 {
+		if n != 100*scale {
 			t.Fatalf("%d match", n)
 		}
 		j := r.job(spec)
-		if d := cmp.Diff([]int64{100, 2100, 5100, 10_000}, j.Ends); d != "" {
+		if d := cmp.Diff([]int64{scale, 21 * scale, 51 * scale, 100 * scale}, j.Ends); d != "" {
 			t.Fatal(d)
 		}
 		settle()
-		r.wantCounts(j.ID, command.Running, command.Counts{Pending: 9900, Running: 100})
+		r.wantCounts(j.ID, command.Running, command.Counts{Pending: 99 * scale, Running: scale})
 		at := r.answer(0, nil)
 		settle() // the second wave
-		r.wantCounts(j.ID, command.Running, command.Counts{Pending: 7900, Running: 2000, Succeeded: 100})
+		r.wantCounts(j.ID, command.Running, command.Counts{Pending: 79 * scale, Running: 20 * scale, Succeeded: scale})
 		r.control(j.ID, command.Pause)
 		at = r.answer(at, nil)
 		pass(time.Hour)
-		r.wantCounts(j.ID, command.Paused, command.Counts{Pending: 7900, Succeeded: 2100})
+		r.wantCounts(j.ID, command.Paused, command.Counts{Pending: 79 * scale, Succeeded: 21 * scale})
 		r.restart()
 		r.online(ids)
 		pass(time.Hour)
-		r.wantCounts(j.ID, command.Paused, command.Counts{Pending: 7900, Succeeded: 2100})
+		r.wantCounts(j.ID, command.Paused, command.Counts{Pending: 79 * scale, Succeeded: 21 * scale})
 		r.control(j.ID, command.Resume)
 		settle()
-		r.wantCounts(j.ID, command.Running, command.Counts{Pending: 4900, Running: 3000, Succeeded: 2100})
+		r.wantCounts(j.ID, command.Running, command.Counts{Pending: 49 * scale, Running: 30 * scale, Succeeded: 21 * scale})
 		r.restart() // what was delivered stays so
 		settle()
 		r.control(j.ID, command.NextWave)
 		settle()
-		r.wantCounts(j.ID, command.Running, command.Counts{Running: 7900, Succeeded: 2100}) // nobody listens
+		r.wantCounts(j.ID, command.Running, command.Counts{Running: 79 * scale, Succeeded: 21 * scale}) // nobody listens
 		r.answer(at, nil)
-		r.online(ids[:500])
+		r.online(ids[:5*scale])
 		settle()
 		got := r.control(j.ID, command.Stop)
 		if got.Phase != command.Aborted || got.Reason == "" || got.Ended == 0 {
@@ -269,10 +216,10 @@ func TestAJobOf10000InWavesIsPausedResumedRestartedAndAborted(t *testing.T) {
 		}
 		counts := r.jobNow(j.ID)
 		n5 := counts.Counts()
-		if sent < 5100 || sent > 5600 || int(n5.Cancelled) != 10_000-sent || int(n5.Succeeded) != 5100 || states["cancelled"] != 10_000-sent || len(list) != 10_000 {
+		if sent < 51*scale || sent > 56*scale || int(n5.Cancelled) != 100*scale-sent || int(n5.Succeeded) != 51*scale || states["cancelled"] != 100*scale-sent || len(list) != 100*scale {
 			t.Errorf("%d were sent, counts %+v, states %v", sent, n5, states)
 		}
-		r.answer(5100, nil)
+		r.answer(51*scale, nil)
 		settle()
 		if last := r.jobNow(j.ID); !last.Settled || int(last.Succeeded) != sent {
 			t.Errorf("at the end: %+v, %d were sent", last.JobState, sent)
@@ -286,7 +233,7 @@ func TestAJobAbortsItselfWhenTooManyFail(t *testing.T) {
 	jobsInBubble(t, true, func(t *testing.T, r *rig, _ *twins) {
 		ids := r.devices(100)
 		r.online(ids)
-		j := r.job(command.JobSpec{Query: "d", MaxInFlight: 10, Abort: command.Abort{FailedPercent: 20, MinFinished: 20}})
+		j := r.job(command.JobSpec{Query: "id:d*", MaxInFlight: 10, Abort: command.Abort{FailedPercent: 20, MinFinished: 20}})
 		bad := map[muster.DeviceID]bool{}
 		list, _ := r.targets(j.ID)
 		for i, x := range list {
@@ -315,7 +262,7 @@ func TestAJobHasNoMoreInFlightThanItMay(t *testing.T) {
 	jobsInBubble(t, true, func(t *testing.T, r *rig, _ *twins) {
 		ids := r.devices(60)
 		r.online(ids)
-		j := r.job(command.JobSpec{Query: "d", MaxInFlight: 7})
+		j := r.job(command.JobSpec{Query: "id:d*", MaxInFlight: 7})
 		at := 0
 		for at < 60 {
 			settle()
@@ -338,7 +285,7 @@ func TestAJobStartsAtItsRate(t *testing.T) {
 		ids := r.devices(90)
 		r.online(ids)
 		begun := time.Now()
-		j := r.job(command.JobSpec{Query: "d", Rate: 30})
+		j := r.job(command.JobSpec{Query: "id:d*", Rate: 30})
 		count := func() int64 { return r.jobNow(j.ID).Next }
 		pass(time.Millisecond)
 		for i := range 20 {
@@ -378,7 +325,7 @@ func TestAJobStartsAtItsRate(t *testing.T) {
 func TestTargetsThatCannotBeSentToFail(t *testing.T) {
 	jobsInBubble(t, true, func(t *testing.T, r *rig, _ *twins) {
 		r.device("d1", "d2", "d3", "d4")
-		j := r.job(command.JobSpec{Query: "d", Rate: 1})
+		j := r.job(command.JobSpec{Query: "id:d*", Rate: 1})
 		r.control(j.ID, command.Pause)
 		list, _ := r.targets(j.ID)
 		must(t, r.registry.Delete(t.Context(), list[2].Device)) // before it was started
@@ -409,7 +356,7 @@ func TestAJobChangesWhatDevicesAreWantedToBe(t *testing.T) {
 		ids := r.devices(1200)
 		w.refuse[ids[7]] = muster.Errorf(muster.TooLarge, "the document is too large")
 		w.away = 3
-		j := r.job(command.JobSpec{Query: "d", Kind: command.KindDesired, Patch: json.RawMessage(`{"mode": "eco"}`), Waves: []command.Wave{{Count: 100}}})
+		j := r.job(command.JobSpec{Query: "id:d*", Kind: command.KindDesired, Patch: json.RawMessage(`{"mode": "eco"}`), Waves: []command.Wave{{Count: 100}}})
 		pass(time.Minute)
 		r.wantCounts(j.ID, command.Done, command.Counts{Succeeded: 1199, Failed: 1})
 		w.mu.Lock()
@@ -433,14 +380,14 @@ func TestAJobChangesWhatDevicesAreWantedToBe(t *testing.T) {
 func TestAKeyMakesOneJob(t *testing.T) {
 	jobsInBubble(t, true, func(t *testing.T, r *rig, _ *twins) {
 		r.device("d")
-		spec := command.JobSpec{Query: "d", Key: "k"}
+		spec := command.JobSpec{Query: "id:d*", Key: "k"}
 		a := r.job(spec)
 		r.restart()
 		if b := r.job(spec); b.ID != a.ID {
 			t.Error("the key made two jobs")
 		}
-		spec.Query = "e"
-		_, err := r.c.CreateJob(t.Context(), command.JobSpec{Query: "e", Kind: command.KindCommand, Method: "m", By: "me", Key: "k"})
+		spec.Query = "id:e*"
+		_, err := r.c.CreateJob(t.Context(), command.JobSpec{Query: "id:e*", Kind: command.KindCommand, Method: "m", By: "me", Key: "k"})
 		wantKind(t, err, muster.Conflict)
 		pass(25 * time.Hour)
 		if b := r.job(spec); b.ID == a.ID {
@@ -452,19 +399,20 @@ func TestAKeyMakesOneJob(t *testing.T) {
 
 func TestWhatAJobMayNotBe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, _ := deferredRig(t, onSQLite(t, true), true)
+		r, _ := jobRig(t, onSQLite(t, true), true)
 		r.device("d")
-		ok := command.JobSpec{Query: "d", Kind: command.KindCommand, Method: "m"}
+		ok := command.JobSpec{Query: "id:d*", Kind: command.KindCommand, Method: "m"}
 		for name, change := range map[string]func(*command.JobSpec){
 			"no kind":             func(s *command.JobSpec) { s.Kind = "" },
 			"no method":           func(s *command.JobSpec) { s.Method = "" },
 			"a patch of commands": func(s *command.JobSpec) { s.Patch = json.RawMessage("{}") },
 			"a method of desired": func(s *command.JobSpec) { s.Kind = command.KindDesired; s.Patch = json.RawMessage("{}") },
 			"a patch that is no object": func(s *command.JobSpec) {
-				*s = command.JobSpec{Kind: command.KindDesired, Patch: json.RawMessage("[]")}
+				*s = command.JobSpec{Query: "id:*", Kind: command.KindDesired, Patch: json.RawMessage("[]")}
 			},
-			"no patch":                    func(s *command.JobSpec) { *s = command.JobSpec{Kind: command.KindDesired} },
-			"a query that is none":        func(s *command.JobSpec) { s.Query = "?" },
+			"no patch":                    func(s *command.JobSpec) { *s = command.JobSpec{Query: "id:*", Kind: command.KindDesired} },
+			"no query":                    func(s *command.JobSpec) { s.Query = "" },
+			"a query that is none":        func(s *command.JobSpec) { s.Query = "?=(" },
 			"a wave of nothing":           func(s *command.JobSpec) { s.Waves = []command.Wave{{}} },
 			"a wave of both":              func(s *command.JobSpec) { s.Waves = []command.Wave{{Percent: 1, Count: 1}} },
 			"a wave of 101 percent":       func(s *command.JobSpec) { s.Waves = []command.Wave{{Percent: 101}} },
@@ -483,7 +431,7 @@ func TestWhatAJobMayNotBe(t *testing.T) {
 			}
 		}
 		for range command.MaxJobs {
-			j := r.job(command.JobSpec{Query: "d"})
+			j := r.job(command.JobSpec{Query: "id:d*"})
 			r.control(j.ID, command.Pause)
 		}
 		_, err := r.c.CreateJob(t.Context(), ok)
@@ -494,7 +442,7 @@ func TestWhatAJobMayNotBe(t *testing.T) {
 			t.Errorf("a page of %d, next %d", len(list), next)
 		}
 		r.control(list[0].ID, command.Stop)
-		r.job(command.JobSpec{Query: "d"})
+		r.job(command.JobSpec{Query: "id:d*"})
 		_, err = r.c.ControlJob(t.Context(), 999_999, command.Pause)
 		wantKind(t, err, muster.NotFound)
 		_, _, err = r.c.JobTargets(t.Context(), command.TargetQuery{Job: 999_999, Limit: 1})
@@ -505,7 +453,7 @@ func TestWhatAJobMayNotBe(t *testing.T) {
 
 func TestAJobWithoutTargetsIsDone(t *testing.T) {
 	jobsInBubble(t, true, func(t *testing.T, r *rig, _ *twins) {
-		j := r.job(command.JobSpec{Query: "nothing", Waves: []command.Wave{{Percent: 10}}})
+		j := r.job(command.JobSpec{Query: "id:nothing*", Waves: []command.Wave{{Percent: 10}}})
 		settle()
 		r.wantCounts(j.ID, command.Done, command.Counts{})
 	})
@@ -515,12 +463,12 @@ func TestOldJobsGo(t *testing.T) {
 	jobsInBubble(t, true, func(t *testing.T, r *rig, _ *twins) {
 		ids := r.devices(700)
 		r.online(ids)
-		old := r.job(command.JobSpec{Query: "d"})
+		old := r.job(command.JobSpec{Query: "id:d*"})
 		settle()
 		r.answer(0, nil)
 		settle()
 		pass(80 * 24 * time.Hour)
-		young := r.job(command.JobSpec{Query: "d"})
+		young := r.job(command.JobSpec{Query: "id:d*"})
 		pass(11 * 24 * time.Hour)
 		must(t, r.c.Prune(t.Context()))
 		_, err := r.c.Job(t.Context(), old.ID)
@@ -536,10 +484,8 @@ func TestOldJobsGo(t *testing.T) {
 func TestAJobThatIsKilledNeitherSkipsNorDoublesATarget(t *testing.T) {
 	onEach(t, func(t *testing.T, e engine) {
 		open := func(t *testing.T) *rig {
-			r, _ := deferredRig(t, e, true)
-			r.devices(150)
-			r.stop()
-			r.start()
+			r, _ := jobRig(t, e, true)
+			r.devices(60)
 			return r
 		}
 		checkInBubble(t, open, func(rt *rapid.T, r *rig) {
@@ -548,9 +494,9 @@ func TestAJobThatIsKilledNeitherSkipsNorDoublesATarget(t *testing.T) {
 			r.wire.mu.Unlock()
 			ids := r.wireAll()
 			spec := command.JobSpec{
-				Query: "d", Rate: rapid.SampledFrom([]int{0, 0, 6000, 60_000}).Draw(rt, "rate"),
-				MaxInFlight: rapid.SampledFrom([]int{0, 0, 1, 40}).Draw(rt, "in flight"),
-				Waves:       rapid.SampledFrom([][]command.Wave{nil, {{Percent: 10}}, {{Count: 1}, {Count: 2}, {Count: 100}}}).Draw(rt, "waves"),
+				Query: "id:d*", Rate: rapid.SampledFrom([]int{0, 0, 6000, 60_000}).Draw(rt, "rate"),
+				MaxInFlight: rapid.SampledFrom([]int{0, 0, 1, 20}).Draw(rt, "in flight"),
+				Waves:       rapid.SampledFrom([][]command.Wave{nil, {{Percent: 10}}, {{Count: 1}, {Count: 2}, {Count: 40}}}).Draw(rt, "waves"),
 			}
 			j := r.job(spec)
 			answered := 0
@@ -587,7 +533,7 @@ func TestAJobThatIsKilledNeitherSkipsNorDoublesATarget(t *testing.T) {
 				pass(time.Second)
 			}
 			counts := r.jobNow(j.ID)
-			if diff := cmp.Diff(command.Counts{Succeeded: 150}, counts.Counts()); diff != "" {
+			if diff := cmp.Diff(command.Counts{Succeeded: 60}, counts.Counts()); diff != "" {
 				rt.Fatal(diff)
 			}
 			seen := map[muster.DeviceID]map[string]bool{}

@@ -7,9 +7,6 @@ import (
 	"muster"
 )
 
-// selectPage is how many ids are asked for at once.
-const selectPage = 10_000
-
 // Counts are how many targets of a job are in which state.
 type Counts struct {
 	Pending, Running, Succeeded, Failed, Expired, Cancelled int64
@@ -28,11 +25,12 @@ func (j *Job) Counts() Counts {
 }
 
 // CountJob checks s and returns how many targets it would have now.
-func (c *Commands) CountJob(ctx context.Context, s JobSpec) (int, error) {
+func (c *Commands) CountJob(s JobSpec) (int, error) {
 	if err := c.checkJob(&s); err != nil {
 		return 0, err
 	}
-	return c.Selector.Count(ctx, s.Query)
+	targets, err := c.targets(s.Query)
+	return len(targets), err
 }
 
 func (c *Commands) checkJob(s *JobSpec) error {
@@ -79,7 +77,7 @@ func (c *Commands) createJob(ctx context.Context, s JobSpec, key, hash string) (
 	if c.unfinished.Load() >= maxUnfinished {
 		return Job{}, muster.Errorf(muster.Busy, "%d jobs have unfinished targets, more are not allowed", maxUnfinished)
 	}
-	targets, err := c.targets(ctx, s.Query)
+	targets, err := c.targets(s.Query)
 	if err != nil {
 		return Job{}, err
 	}
@@ -110,23 +108,16 @@ func (c *Commands) createJob(ctx context.Context, s JobSpec, key, hash string) (
 }
 
 // targets returns every device that matches now.
-func (c *Commands) targets(ctx context.Context, q string) ([]muster.DeviceID, error) {
-	var out []muster.DeviceID
-	after := muster.DeviceID("")
-	for {
-		ids, err := c.Selector.Select(ctx, q, after, selectPage)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, ids...)
-		if len(out) > MaxTargets {
-			return nil, muster.Errorf(muster.TooLarge, "more than %d devices match, a job has no more targets", MaxTargets)
-		}
-		if len(ids) < selectPage {
-			return out, nil
-		}
-		after = ids[len(ids)-1]
+func (c *Commands) targets(q string) ([]muster.DeviceID, error) {
+	e, err := c.Selector.Compile(q)
+	if err != nil {
+		return nil, err
 	}
+	ids := c.Selector.MatchAll(e)
+	if len(ids) > MaxTargets {
+		return nil, muster.Errorf(muster.TooLarge, "%d devices match, a job has at most %d targets", len(ids), MaxTargets)
+	}
+	return ids, nil
 }
 
 func shuffle(ids []muster.DeviceID, seed int64) {

@@ -99,9 +99,12 @@ func (m *model) begin(run int) {
 	m.r.wire.log = nil
 	m.r.wire.mu.Unlock()
 	ctx := context.Background()
-	for _, id := range m.r.registry.MatchAll(nil) {
-		must(m.r, m.r.registry.Delete(ctx, id))
-	}
+	var old []muster.DeviceID
+	m.r.registry.EachID(func(id muster.DeviceID) bool {
+		old = append(old, id)
+		return true
+	})
+	must(m.r, m.r.registry.DeleteMany(ctx, old))
 	for i := range 2 {
 		id := muster.DeviceID(fmt.Sprintf("run%d.%d", run, i))
 		m.r.device(id)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -24,7 +25,15 @@ import (
 	"muster/store/sqlite"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
+		if err := f.Value.Set(checks); err != nil {
+			panic(err)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // engine opens one empty database, each time the same one.
 type engine struct {
@@ -305,7 +314,7 @@ func (r *rig) load() {
 func (r *rig) start() {
 	r.Helper()
 	o := r.options
-	o.Sender, o.Registry = r.wire, r.registry
+	o.Sender, o.Registry, o.Selector = r.wire, r.registry, r.registry
 	o.OnChange = func(list []command.Event) {
 		r.eventsMu.Lock()
 		defer r.eventsMu.Unlock()
@@ -355,14 +364,14 @@ func (r *rig) device(ids ...muster.DeviceID) {
 // devices makes n devices at once: d00000 and so on.
 func (r *rig) devices(n int) (ids []muster.DeviceID) {
 	r.Helper()
-	var list []devices.Device
+	var list []devices.Spec
 	for i := range n {
 		id := muster.DeviceID(fmt.Sprintf("d%05d", i))
 		ids = append(ids, id)
-		list = append(list, devices.Device{ID: id, Created: 1, Profile: devices.DefaultProfile})
+		list = append(list, devices.Spec{ID: id})
 	}
-	must(r, r.store.InsertDevices(context.Background(), list, nil))
-	r.load()
+	_, _, err := r.registry.CreateMany(context.Background(), list)
+	must(r, err)
 	return ids
 }
 

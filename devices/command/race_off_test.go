@@ -1,0 +1,8 @@
+//go:build !race
+
+package command_test
+
+const (
+	scale  = 100
+	checks = "100"
+)
