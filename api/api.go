@@ -55,6 +55,8 @@ func New(d Deps) (*API, error) {
 	a.identityRoutes()
 	a.joinRoutes()
 	a.inboxRoutes()
+	a.commandRoutes()
+	a.jobRoutes()
 	a.telemetryRoutes()
 	a.trailRoutes()
 	a.clientRoutes()

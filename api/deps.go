@@ -140,6 +140,7 @@ type Deps struct {
 	Presence  PresenceKeeper
 	Logins    LoginReader
 	Joining   Joining
+	Commands  Commands
 	// Ready returns what is not ready yet, nothing when all is.
 	Ready   func(ctx context.Context) []Reason
 	System  []Section

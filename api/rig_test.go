@@ -35,6 +35,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // rig is the API over the real registry, accounts and stores, on a real socket.
 type rig struct {
 	*testing.T
+	commandRig
 	url       string
 	server    *httptest.Server
 	log       *logBuffer
@@ -113,7 +114,9 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	r.joining = join.New(r.registry, store, time.Now, log, join.Options{})
 	r.must(r.joining.Load(t.Context()))
 	r.logins = devices.NewLogins(time.Now, func(id muster.DeviceID) bool { _, err := r.registry.Get(id); return err == nil })
+	r.startCommands(store, log)
 	d := api.Deps{
+		Commands: r.commands,
 		Registry: r.registry, Accounts: r.accounts, Telemetry: r.telemetry, Live: r.live, Clients: r.mqtt,
 		Trail: r.trail, Twins: r.twins, Presence: r.registry, Logins: r.logins, Joining: r.joining,
 		Ready:   func(context.Context) []api.Reason { return r.reasons },
@@ -131,6 +134,7 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	t.Cleanup(func() {
 		s.Close()
 		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+		r.stopCommands()
 		r.must(r.telemetry.Close())
 		r.must(store.Close())
 	})
