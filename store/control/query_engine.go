@@ -126,7 +126,3 @@ func jsonText(x string) string {
 func (postgresEngine) member(doc, x string) string {
 	return "coalesce(CAST(" + doc + " AS JSONB) @> to_jsonb(CAST(" + x + " AS TEXT)), FALSE)"
 }
-
-func (postgresEngine) filled(doc string) string {
-	return "coalesce(CAST(" + doc + " AS TEXT) <> '{}', FALSE)"
-}
