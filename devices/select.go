@@ -84,24 +84,6 @@ func (r *Registry) MatchAll(e *query.Expr) []muster.DeviceID {
 	return ids
 }
 
-// MatchAfter returns up to limit ids of devices that match now, after the id after.
-func (r *Registry) MatchAfter(e *query.Expr, after muster.DeviceID, limit int) []muster.DeviceID {
-	by := order{field: "id", plain: true}
-	cursor := ""
-	if after != "" {
-		cursor = by.next(sortKey{id: after})
-	}
-	page, err := r.Select(Selection{Query: e, After: cursor, Limit: limit})
-	if err != nil {
-		return nil // the cursor is one of this sort
-	}
-	ids := make([]muster.DeviceID, len(page.Devices))
-	for i, d := range page.Devices {
-		ids[i] = d.ID
-	}
-	return ids
-}
-
 // candidates returns the entries that may match, by id: by the best index there is, or
 // all of them.
 func (r *Registry) candidates(e *query.Expr, byID bool) ([]*entry, Plan) {

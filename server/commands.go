@@ -2,11 +2,9 @@ package server
 
 import (
 	"context"
-	"strings"
 
 	"muster"
 	"muster/broker"
-	"muster/devices"
 	"muster/devices/command"
 	"muster/devices/intake"
 	"muster/devices/twin"
@@ -32,28 +30,6 @@ func outcomeOf(o broker.Outcome) command.Outcome {
 	default:
 		return command.Lost
 	}
-}
-
-// selector answers the queries of jobs. It is a command.Selector.
-type selector struct{ registry *devices.Registry }
-
-// Select implements command.Selector.
-func (s selector) Select(_ context.Context, q string, after muster.DeviceID, limit int) ([]muster.DeviceID, error) {
-	e, err := s.registry.Compile(q)
-	if err != nil {
-		return nil, err
-	}
-	return s.registry.MatchAfter(e, after, limit), nil
-}
-
-// Count implements command.Selector.
-func (s selector) Count(_ context.Context, q string) (int, error) {
-	e, err := s.registry.Compile(q)
-	if err != nil {
-		return 0, err
-	}
-	page, err := s.registry.Select(devices.Selection{Query: e, Total: true})
-	return page.Total, err
 }
 
 // desirer changes what devices are wanted to be, for jobs. It is a command.Desirer.
@@ -91,17 +67,9 @@ func (o resultOwner) Take(ctx context.Context, ms []intake.Message) []error {
 	return errs
 }
 
-// commandOf returns the id in devices/{id}/commands/{cid}/result.
-func commandOf(topic string) string {
-	_, rest, _ := strings.Cut(topic, "/commands/")
-	cid, _, _ := strings.Cut(rest, "/")
-	return cid
-}
-
 // The seams that are filled here.
 var (
-	_ command.Sender   = commandSender{}
-	_ command.Selector = selector{}
-	_ command.Desirer  = desirer{}
-	_ intake.Owner     = resultOwner{}
+	_ command.Sender  = commandSender{}
+	_ command.Desirer = desirer{}
+	_ intake.Owner    = resultOwner{}
 )

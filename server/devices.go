@@ -29,7 +29,7 @@ func (s *Server) buildDevices() {
 	s.logins = devices.NewLogins(cfg.Now, s.knows)
 	s.twins = twin.New(store, s.registry, cfg.Now, cfg.Logger, twin.Options{OnDesired: s.tellDesired})
 	s.commands = command.New(store, cfg.Now, cfg.Logger, command.Options{
-		Sender: commandSender{s}, Registry: s.registry, Selector: selector{s.registry}, Desirer: desirer{s.twins},
+		Sender: commandSender{s}, Registry: s.registry, Selector: s.registry, Desirer: desirer{s.twins},
 	})
 }
 
