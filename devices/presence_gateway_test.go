@@ -3,6 +3,7 @@ package devices_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -207,5 +208,53 @@ func TestEventsOfAStormAreBatchedAndInOrder(t *testing.T) {
 	r.Deliver()
 	if d := cmp.Diff(n, len(last)); d != "" {
 		t.Error(d)
+	}
+}
+
+func TestPresenceTakesCallsFromAllSidesAtOnce(t *testing.T) {
+	g := withChild(t)
+	last := map[muster.DeviceID]devices.Transition{}
+	r := devices.NewRegistry(g.m, time.Now, quiet(), devices.Options{Grace: -1, OnPresence: func(ts []devices.Transition) {
+		for _, tr := range ts {
+			if before, ok := last[tr.Device]; ok && before.To != tr.From || tr.From == tr.To {
+				t.Errorf("after %+v comes %+v", before, tr)
+			}
+			last[tr.Device] = tr
+		}
+	}})
+	if err := r.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var loops, callers sync.WaitGroup
+	for _, loop := range []func(context.Context) error{r.Run, r.RunAbsence, r.RunEvents} {
+		loops.Go(func() {
+			if err := loop(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	ids := []muster.DeviceID{"g", "c", "d"}
+	for w := range uint64(4) {
+		callers.Go(func() {
+			for i := range uint64(500) {
+				id := ids[(i+w)%3]
+				c := devices.Connection{Device: id, Session: w*1000 + i + 1, At: time.Now()}
+				r.Connected(c)
+				r.Observe([]muster.Reading{{Device: "c", Arrival: muster.MicrosOf(time.Now())}, {Device: "d", Arrival: muster.MicrosOf(time.Now())}})
+				r.ChildConnected("g", "c")
+				r.PresenceDetail(id)
+				r.Disconnected(c, "closed", time.Now())
+				r.ChildDisconnected("g", "c")
+			}
+		})
+	}
+	callers.Wait()
+	cancel()
+	loops.Wait()
+	for _, id := range ids {
+		if p, _ := r.Presence(id); last[id].To != p.State || g.m.saved(id).State != p.State {
+			t.Errorf("%s is %s, told %s, saved %s", id, p.State, last[id].To, g.m.saved(id).State)
+		}
 	}
 }

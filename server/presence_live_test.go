@@ -89,3 +89,51 @@ func TestChangesOfPresenceReachSubscribers(t *testing.T) {
 	c.Disconnect(100)
 	want("offline", "disconnected")
 }
+
+func TestWhatAGatewayPublishesBringsItsChildOnlineAndWhatAnAccountDoesNot(t *testing.T) {
+	s := servertest.Start(t)
+	token := create(t, s, "g")
+	for _, id := range []string{"event", "value", "other"} {
+		call(t, s, http.MethodPost, "/api/v1/devices", map[string]string{"id": id, "parent": "g", "credential": "none"}, nil)
+	}
+	gateway, admin := connect(t, s, token), mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://"+s.MQTTAddr()).SetUsername(servertest.AdminKey))
+	if tok := admin.Connect(); !tok.WaitTimeout(10*time.Second) || tok.Error() != nil {
+		t.Fatal(tok.Error())
+	}
+	defer admin.Disconnect(0)
+	for _, tok := range []mqtt.Token{
+		admin.Publish("devices/other/events/boot", 1, false, "{}"),
+		gateway.Publish("devices/event/events/boot", 1, false, "{}"),
+		gateway.Publish("devices/value/telemetry", 1, false, `{"a":1}`),
+	} {
+		if !tok.WaitTimeout(10*time.Second) || tok.Error() != nil {
+			t.Fatal(tok.Error())
+		}
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for presenceOf(t, s, "value").State != "online" { // PUBACK may come a moment before
+		select {
+		case <-tick.C:
+		case <-t.Context().Done():
+			t.Fatal("the child does not come")
+		}
+	}
+	if p := presenceOf(t, s, "event"); p.State != "online" {
+		t.Errorf("a child whose event came is %+v", p)
+	}
+	if p := presenceOf(t, s, "other"); p.State != "never" {
+		t.Errorf("a device that an account speaks for is %+v", p)
+	}
+	gateway.Disconnect(250)
+	for presenceOf(t, s, "value").State != "offline" {
+		select {
+		case <-tick.C:
+		case <-t.Context().Done():
+			t.Fatal("the child does not go")
+		}
+	}
+	if p := presenceOf(t, s, "event"); p.Reason != "gateway g: disconnected" {
+		t.Errorf("a child of a gateway that left is %+v", p)
+	}
+}
