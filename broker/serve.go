@@ -150,7 +150,9 @@ func (c *conn) leaveSession(why cause) {
 	}
 	b.cfg.Logger.Debug("MQTT connection ended", "peer", c.login.Peer, "device", s.device, "reason", why.text)
 	if s.device != "" {
-		b.presence.Disconnected(c.describe(c.allowed.Load().who, s.clientID), why.text, b.cfg.Now())
+		info := c.describe(c.allowed.Load().who, s.clientID)
+		info.Will = w != nil
+		b.presence.Disconnected(info, why.text, b.cfg.Now())
 	}
 	if w != nil {
 		b.publishWill(w)
