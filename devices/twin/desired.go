@@ -57,8 +57,9 @@ func (t *Twins) checkLevel(at Level) (devices.Device, error) {
 		return devices.Device{}, err
 	case deviceLevel:
 		return t.registry.Get(muster.DeviceID(at.name))
+	default: // the fleet is always there
+		return devices.Device{}, nil
 	}
-	return devices.Device{}, nil
 }
 
 // PatchDesired applies a JSON merge patch (RFC 7396) to the desired document of a level.

@@ -1,6 +1,7 @@
 package twin_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"reflect"
@@ -239,8 +240,8 @@ func (m *model) checkVersions(tw twin.Twin) {
 	was, known := m.seen[tw.Device]
 	m.seen[tw.Device] = tw
 	if known && (tw.Version < was.Version || tw.ReportedVersion < was.ReportedVersion ||
-		string(tw.Desired) != string(was.Desired) && tw.Version == was.Version ||
-		string(tw.Reported) != string(was.Reported) && tw.ReportedVersion == was.ReportedVersion) {
+		!bytes.Equal(tw.Desired, was.Desired) && tw.Version == was.Version ||
+		!bytes.Equal(tw.Reported, was.Reported) && tw.ReportedVersion == was.ReportedVersion) {
 		m.d.Fatalf("%s had %s at %d and %s at %d, has %s at %d and %s at %d", tw.Device,
 			was.Desired, was.Version, was.Reported, was.ReportedVersion, tw.Desired, tw.Version, tw.Reported, tw.ReportedVersion)
 	}

@@ -2,6 +2,7 @@ package twin
 
 import (
 	"iter"
+	"slices"
 	"strconv"
 
 	"muster"
@@ -51,7 +52,7 @@ func (t *Twins) Get(id muster.DeviceID) (Twin, error) {
 	}
 	all := tw.base.levels
 	if tw.own != nil {
-		all = append(all[:len(all):len(all)], levelDocument{Device(id), tw.own})
+		all = append(slices.Clip(all), levelDocument{Device(id), tw.own})
 	}
 	effective, err := out.addLevels(all)
 	if err != nil {
@@ -156,12 +157,7 @@ func (t *twin) keeps(path string) bool {
 		return false
 	}
 	paths, _ := diverged(&desired, &reported)
-	for _, p := range paths {
-		if p == path {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(paths, path)
 }
 
 // DesiredPayload returns what a device is told at devices/{id}/desired, false while no

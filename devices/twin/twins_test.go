@@ -288,6 +288,52 @@ func TestAGroupThatIsDeletedTakesItsDocumentAlong(t *testing.T) {
 	})
 }
 
+func TestAGroupMadeAnewIsToldApartHoweverLateTheWordOfItsDevicesComes(t *testing.T) {
+	onEach(t, func(t *testing.T, c *control.Control) {
+		r := newRig(t, c)
+		r.groups("g")
+		r.device("d")
+		r.update("d", devices.Change{Groups: groupsOf(t, "g")})
+		r.patch(twin.Group("g"), `{"old":1}`)
+		r.unwatch()
+		must(t, r.registry.DeleteGroup(t.Context(), "g"))
+		r.groups("g")
+		r.patch(twin.Group("g"), `{"new":1}`)
+		_, err := r.registry.Update(t.Context(), "d", devices.Change{Groups: groupsOf(t, "g")})
+		must(t, err)
+		r.twins.DevicesChanged([]muster.DeviceID{"d"})
+		r.settle()
+		if got := string(r.get("d").Desired); got != `{"new":1}` {
+			t.Errorf("the device is told %s", got)
+		}
+	})
+}
+
+func TestAVersionThatWasToldIsThereAfterACrashThoughNothingElseChanged(t *testing.T) {
+	onEach(t, func(t *testing.T, c *control.Control) {
+		r := newRig(t, c)
+		r.device("own", "none")
+		r.patch(twin.Device("own"), `{"a":1}`)
+		r.patch(twin.Fleet(), `{"a":1}`)
+		r.store.set(2, false) // the level is committed, the rows are not
+		r.patch(twin.Fleet(), `{"a":2}`)
+		r.store.set(1, false)
+		if err := r.twins.Settle(t.Context()); err == nil {
+			t.Fatal("the store took the rows")
+		}
+		r.store.set(2, false)
+		r.patch(twin.Fleet(), `{"a":1}`) // the same as in the rows, but newer
+		before := r.told
+		r.restart()
+		for id, told := range before {
+			if tw := r.get(id); tw.Version != told.Version || string(tw.Desired) != told.Next {
+				t.Errorf("%s was told %s at %d and is at %d with %s", id, told.Next, told.Version, tw.Version, tw.Desired)
+			}
+		}
+		wantRows(t, r)
+	})
+}
+
 func TestWhatACrashLeavesUndoneIsDoneAtTheNextStart(t *testing.T) {
 	onEach(t, func(t *testing.T, c *control.Control) {
 		r := newRig(t, c)
