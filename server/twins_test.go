@@ -74,4 +74,14 @@ func TestADeviceIsToldTheNewestDesiredDocumentWhenItComesAndOnEachChange(t *test
 	if len(page.Items) != 1 || page.Items[0].ID != "d" {
 		t.Errorf("the query finds %v", page.Items)
 	}
+
+	// What the device reports is kept when it is acknowledged.
+	tok := c.Publish("devices/me/reported", 1, false, `{"mode":"night","every":1e1,"firmware":{"version":"1.2"}}`)
+	if !tok.WaitTimeout(10*time.Second) || tok.Error() != nil {
+		t.Fatalf("report: %v", tok.Error())
+	}
+	call(t, s, http.MethodGet, "/api/v1/devices?q=converged=true%20fw:1.2%20twin.reported.every=10", nil, &page)
+	if len(page.Items) != 1 || page.Items[0].ID != "d" {
+		t.Errorf("after its report the query finds %v", page.Items)
+	}
 }
