@@ -200,6 +200,7 @@ func (s *Server) Failed() <-chan error { return s.failed }
 func (s *Server) Stop(ctx context.Context) error {
 	s.stopping.Store(true)
 	var errs []error
+	s.commands.EndWaits() // or the API's listener would wait for them
 	if s.http != nil {
 		errs = append(errs, s.http.Shutdown(ctx)) // closes the listener at once
 	}

@@ -151,6 +151,10 @@ func (c *Commands) Ready(device muster.DeviceID, children bool) {
 // Forget is told that a device was deleted. It does not block.
 func (c *Commands) Forget(device muster.DeviceID) { c.inbox.forget(device) }
 
+// EndWaits has everybody who waits for a command answered with it as it stands, now and
+// from now on: the server stops.
+func (c *Commands) EndWaits() { c.waits.endAll(true) }
+
 // Send stores a command and returns it; it is on its way then. With a wait it returns
 // when the command is finished, or when the wait (at most MaxWait) or ctx is over, as
 // it stands then.

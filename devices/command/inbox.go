@@ -228,6 +228,7 @@ type waits struct {
 	n     int
 	on    map[int64][]chan struct{}
 	ended chan struct{} // closed when nobody runs any more
+	over  bool          // and stays so
 }
 
 func (w *waits) init() {
@@ -280,12 +281,17 @@ func (w *waits) finished(id int64) {
 	}
 }
 
-// endAll ends all that wait.
-func (w *waits) endAll() {
+// endAll ends all that wait, and those that come when it is for good.
+func (w *waits) endAll(forGood bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.over {
+		return
+	}
 	close(w.ended)
-	w.ended = make(chan struct{})
+	if w.over = forGood; !forGood {
+		w.ended = make(chan struct{})
+	}
 }
 
 // await returns when the command id is finished, or d or ctx is over. It looks at the

@@ -92,7 +92,7 @@ func (c *Commands) stop(ctx context.Context, orderly bool) {
 	for _, o := range c.inbox.setClosed(true) {
 		c.drop(o, errStopped())
 	}
-	c.waits.endAll()
+	c.waits.endAll(false)
 	if !orderly {
 		return
 	}
