@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -147,8 +149,8 @@ func TestACommandForADeviceThatIsAwayWaitsAndIsCalledOff(t *testing.T) {
 	var got []any
 	for _, p := range []object{rest, page} {
 		items := p["items"].([]any)
-		for i := len(items) - 1; i >= 0; i-- {
-			got = append(got, items[i].(object)["id"])
+		for _, x := range slices.Backward(items) {
+			got = append(got, x.(object)["id"])
 		}
 	}
 	if d := cmp.Diff(ids, got); d != "" || rest["next"] != nil {
@@ -229,10 +231,8 @@ func TestAJobIsCountedRunAndShown(t *testing.T) {
 		"q": "id:d*", "kind": "command", "method": "m", "params": object{"a": 1}, "waves": []object{{"percent": 20}, {"count": 3}},
 		"rate_per_minute": 600000, "max_in_flight": 2, "abort": object{"failed_percent": 50, "min_finished": 5}, "ttl_s": 60,
 	}
-	dry := object{"dry_run": true}
-	for k, v := range body {
-		dry[k] = v
-	}
+	dry := maps.Clone(body)
+	dry["dry_run"] = true
 	if d := cmp.Diff(object{"dry_run": true, "matched": 10.0}, r.as("POST", "/api/v1/jobs", dry).wantStatus(t, 200).decode(t)); d != "" {
 		t.Error(d)
 	}

@@ -17,8 +17,8 @@ const (
 	MaxMethod = 64
 	// MaxParams is the longest params, result or error, in bytes of JSON.
 	MaxParams = 64 << 10
-	// MinTTL, MaxTTL and DefaultTTL bound how long a command may take from when it was
-	// stored until it has a result.
+	// MinTTL is the shortest time to live: from when a command is stored until it has a
+	// result.
 	MinTTL = time.Second
 	// MaxTTL is the longest time to live.
 	MaxTTL = 30 * 24 * time.Hour

@@ -232,7 +232,7 @@ func TestACommandExpiresAtItsTimeAndIsNeverSentAfter(t *testing.T) {
 		must(t, err)
 		r.ready("e")
 		settle()
-		pass(short.Expires.Time().Sub(time.Now()) - time.Microsecond)
+		pass(time.Until(short.Expires.Time()) - time.Microsecond)
 		r.wantState("d", short.ID, command.Queued)
 		r.wantState("e", sent.ID, command.Sent)
 		pass(time.Microsecond)

@@ -29,10 +29,14 @@ func (w *wants) reset() {
 	w.list = nil
 }
 
-func (w *wants) put(list ...wanted) {
+func (w *wants) add(list []wanted) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.list = append(w.list, list...)
-	w.mu.Unlock()
+}
+
+func (w *wants) put(list ...wanted) {
+	w.add(list)
 	select {
 	case w.bell <- struct{}{}:
 	default:
@@ -55,37 +59,27 @@ func (w *wants) take() []wanted {
 // RunDesired applies the patches of jobs of kind desired until ctx ends. What the
 // Desirer cannot do now is tried again.
 func (c *Commands) RunDesired(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
-		list := c.wants.take()
-		wait := time.Duration(-1)
-		if len(list) > 0 {
-			wait = c.desire(ctx, list)
-		}
-		if wait == 0 {
-			continue
-		}
-		var again <-chan time.Time
-		var timer *time.Timer
-		if wait > 0 {
-			timer = time.NewTimer(wait)
-			again = timer.C
-		}
 		select {
 		case <-ctx.Done():
-		case <-c.wants.bell:
-		case <-again:
-		}
-		if timer != nil {
-			timer.Stop()
-		}
-		if ctx.Err() != nil {
 			return nil
+		case <-c.wants.bell:
+		case <-timer.C:
+		}
+		for list := c.wants.take(); len(list) > 0 && ctx.Err() == nil; list = c.wants.take() {
+			if !c.desire(ctx, list) {
+				timer.Reset(desireRetry)
+				break
+			}
 		}
 	}
 }
 
-// desire returns how long to wait before the next.
-func (c *Commands) desire(ctx context.Context, list []wanted) time.Duration {
+// desire applies the patch to some targets of one job. It says false when some are to be
+// tried again.
+func (c *Commands) desire(ctx context.Context, list []wanted) bool {
 	ids := make([]muster.DeviceID, len(list))
 	for i, w := range list {
 		ids[i] = w.device
@@ -94,13 +88,12 @@ func (c *Commands) desire(ctx context.Context, list []wanted) time.Duration {
 	call, cancel := context.WithTimeout(ctx, desireTimeout)
 	defer cancel()
 	errs := c.Desirer.Desire(call, ids, r.Patch, r.CreatedBy)
-	var done []settled
+	done := make([]settled, 0, len(list))
 	var again []wanted
 	for i, w := range list {
 		s := settled{job: r.ID, number: w.number, device: w.device}
 		if err := errs[i]; err != nil {
-			switch muster.KindOf(err) {
-			case muster.Unavailable, muster.Busy:
+			if k := muster.KindOf(err); k == muster.Unavailable || k == muster.Busy {
 				again = append(again, w)
 				continue
 			}
@@ -111,9 +104,6 @@ func (c *Commands) desire(ctx context.Context, list []wanted) time.Duration {
 	if len(done) > 0 {
 		c.inbox.settle(done)
 	}
-	if len(again) == 0 {
-		return 0
-	}
-	c.wants.put(again...)
-	return desireRetry
+	c.wants.add(again)
+	return len(again) == 0
 }

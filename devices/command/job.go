@@ -228,10 +228,10 @@ func ends(waves []Wave, total int64) []int64 {
 }
 
 func (s *JobSpec) bodyHash() string {
-	parts := []string{
+	parts := append(make([]string, 0, 10+2*len(s.Waves)),
 		s.Query, string(s.Kind), s.Method, string(s.Params), s.TTL.String(), string(s.Patch), strconv.Itoa(s.Rate),
 		strconv.Itoa(s.MaxInFlight), strconv.Itoa(s.Abort.FailedPercent), strconv.Itoa(s.Abort.MinFinished),
-	}
+	)
 	for _, w := range s.Waves {
 		parts = append(parts, strconv.Itoa(w.Percent), strconv.Itoa(w.Count))
 	}

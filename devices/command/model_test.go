@@ -3,6 +3,7 @@ package command_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -151,9 +152,9 @@ func (m *model) findStored() {
 	for _, id := range m.devices {
 		list, _, err := m.r.c.Commands(context.Background(), command.Query{Device: id, Limit: 1000})
 		must(m.r, err)
-		for i := len(list) - 1; i >= 0; i-- {
-			if m.commands[text(list[i].ID)] == nil {
-				m.know(list[i])
+		for _, c := range slices.Backward(list) {
+			if m.commands[text(c.ID)] == nil {
+				m.know(c)
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"muster"
@@ -84,9 +85,7 @@ func (c *Commands) texts(ctx context.Context, heads []*item) (map[int64]Text, bo
 		c.failed(ctx, "read commands", err, nil)
 		return nil, false
 	}
-	for id, t := range stored {
-		out[id] = t
-	}
+	maps.Copy(out, stored)
 	return out, true
 }
 

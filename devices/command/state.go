@@ -69,10 +69,12 @@ type verdict struct {
 	refused string
 }
 
-func to(s State) verdict            { return verdict{to: s} }
-func refuse(why string) verdict     { return verdict{refused: why} }
-func isFinished(s State) string     { return "the command has " + s.String() + " already" }
-func was(s State) string            { return "the command was " + s.String() + " already" }
+func to(s State) verdict        { return verdict{to: s} }
+func refuse(why string) verdict { return verdict{refused: why} }
+func isFinished(s State) string { return "the command has " + s.String() + " already" }
+
+const wasCancelled = "the command was cancelled already"
+
 func next(s State, e event) verdict { return transitions[s][e] }
 
 // transitions is the whole table. A state that follows itself changes nothing but the
@@ -122,9 +124,9 @@ var transitions = [states][events]verdict{
 		evExpire: to(Expired), evCancel: refuse(isFinished(Expired)),
 	},
 	Cancelled: {
-		evSend: refuse(was(Cancelled)), evLost: to(Cancelled), evAck: to(Cancelled),
-		evAccept: refuse(was(Cancelled)), evProgress: refuse(was(Cancelled)),
-		evOK: refuse(was(Cancelled)), evError: refuse(was(Cancelled)),
-		evExpire: refuse(was(Cancelled)), evCancel: to(Cancelled),
+		evSend: refuse(wasCancelled), evLost: to(Cancelled), evAck: to(Cancelled),
+		evAccept: refuse(wasCancelled), evProgress: refuse(wasCancelled),
+		evOK: refuse(wasCancelled), evError: refuse(wasCancelled),
+		evExpire: refuse(wasCancelled), evCancel: to(Cancelled),
 	},
 }
