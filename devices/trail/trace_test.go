@@ -149,7 +149,7 @@ func TestMemoryIsBoundedAndWhoSentLeastRecentlyGoes(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	const devices = 200_000
+	const devices = 100_000
 	for i := range devices {
 		s := start(muster.DeviceID(fmt.Sprint("device-", i)), `{"v":1,"some":"more","bytes":[1,2,3]}`, 1)
 		s.Received = now
