@@ -236,6 +236,14 @@ func (s *Server) close(context.Context) error {
 // MQTTAddr returns where the broker listens.
 func (s *Server) MQTTAddr() string { return s.broker.Addr().String() }
 
+// MQTTSAddr returns where the broker listens over TLS, empty when it does not.
+func (s *Server) MQTTSAddr() string {
+	if s.certs == nil {
+		return ""
+	}
+	return s.broker.Addrs()[1].String()
+}
+
 // HTTPAddr returns where the API and the dashboard listen.
 func (s *Server) HTTPAddr() string { return s.listener.Addr().String() }
 

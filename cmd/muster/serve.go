@@ -23,7 +23,7 @@ type serveCmd struct {
 	TLSCert     []string        `name:"tls-cert" help:"Certificate chains (PEM) for MQTT over TLS; several for several names." placeholder:"FILE"`
 	TLSKey      []string        `name:"tls-key" help:"Their keys, in the same order." placeholder:"FILE"`
 	TLSClientCA string          `name:"tls-client-ca" help:"CAs of client certificates (PEM)." placeholder:"FILE"`
-	TLSClient   string          `name:"tls-client" default:"none" enum:"none,request,verify,require" help:"Client certificates: none, request (not verified), verify (those given), require."`
+	TLSClient   string          `name:"tls-client" default:"request" enum:"none,request,verify,require" help:"Client certificates: none, request (asked for; devices are told by those that are pinned or of a registered authority), verify (those given must be of tls-client-ca besides), require."`
 	Proxy       []string        `name:"proxy-protocol" help:"Networks whose MQTT connections begin with a PROXY protocol header." placeholder:"CIDR"`
 	Drain       time.Duration   `default:"0s" help:"How long a stop takes to tell MQTT clients to go; 10 s for 10,000 in proportion when 0."`
 	MaxClients  int             `name:"mqtt-max-connections" default:"100000" help:"MQTT connections at once."`
