@@ -62,10 +62,10 @@ type authority struct {
 }
 
 func authorityOf(a join.Authority) authority {
-	print := join.Fingerprint(a.Cert)
+	sum := join.Fingerprint(a.Cert)
 	return authority{
 		ID: a.ID, Name: a.Name, Subject: a.Cert.Subject.String(), NotBefore: stamp(muster.MicrosOf(a.Cert.NotBefore)),
-		NotAfter: stamp(muster.MicrosOf(a.Cert.NotAfter)), Fingerprint: hex.EncodeToString(print[:]), Profile: a.Profile, JIT: a.JIT, IDFrom: "cn",
+		NotAfter: stamp(muster.MicrosOf(a.Cert.NotAfter)), Fingerprint: hex.EncodeToString(sum[:]), Profile: a.Profile, JIT: a.JIT, IDFrom: "cn",
 		CreatedAt: stamp(a.Created),
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"image/png"
+	"maps"
 	"math/big"
 	"net/http"
 	"net/url"
@@ -132,8 +133,12 @@ func TestACertificateIsPinnedToOneDevice(t *testing.T) {
 	}
 	r.as("POST", "/api/v1/devices/b/credentials", object{"certificate": text}).wantProblem(t, 409, "conflict")
 	for _, body := range []object{
-		{"certificate": text, "kind": "token"}, {"certificate": text, "secret": "0123456789abcdef"}, {"certificate": "x"}, {"kind": "x509"},
-		{"certificate": text + text}, {"kind": "adoption"},
+		{"certificate": text, "kind": "token"},
+		{"certificate": text, "secret": "0123456789abcdef"},
+		{"certificate": "x"},
+		{"kind": "x509"},
+		{"certificate": text + text},
+		{"kind": "adoption"},
 	} {
 		r.as("POST", "/api/v1/devices/b/credentials", body).wantProblem(t, 422, "invalid")
 	}
@@ -183,9 +188,7 @@ func TestADeviceRegistersItselfOverHTTP(t *testing.T) {
 	ask := func(change object) answer {
 		t.Helper()
 		body := object{"profile_key": p["key"], "profile_secret": secret, "id": "m1"}
-		for k, v := range change {
-			body[k] = v
-		}
+		maps.Copy(body, change)
 		return r.do("POST", "/api/v1/provision", body)
 	}
 	made := ask(nil).wantStatus(t, 201).decode(t)

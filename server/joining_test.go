@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -141,7 +142,7 @@ func refused(t *testing.T, s *server.Server, o opened, path, reason string) {
 // presents is a client over TLS that shows p and resumes its sessions.
 func presents(p pair) *tls.Config {
 	return &tls.Config{
-		InsecureSkipVerify: true, ClientSessionCache: tls.NewLRUClientSessionCache(4), //nolint:gosec // it is the client's certificate that is tried
+		InsecureSkipVerify: true, ClientSessionCache: tls.NewLRUClientSessionCache(4),
 		Certificates: []tls.Certificate{{Certificate: [][]byte{p.cert.Raw}, PrivateKey: p.key}},
 	}
 }
@@ -333,9 +334,7 @@ func TestDevicesRegisterThemselvesOverMQTT(t *testing.T) {
 	}
 	tb := func(name string, more map[string]string) map[string]string {
 		out := map[string]string{"deviceName": name, "provisionDeviceKey": p.Key, "provisionDeviceSecret": p.Secret}
-		for k, v := range more {
-			out[k] = v
-		}
+		maps.Copy(out, more)
 		return out
 	}
 	a = ask(t, s, "c2", "/", tb("Meter A", nil))

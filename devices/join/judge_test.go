@@ -3,10 +3,12 @@ package join_test
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"math/big"
 	"sync"
 	"testing"
 	"time"
@@ -360,15 +362,21 @@ func TestAnAuthorityMustBeOne(t *testing.T) {
 // registered authority signed, or a pinned key, lets a client in, as that device.
 func FuzzCertificate(f *testing.F) {
 	r := newRig(f)
-	ca := r.root("CA")
+	n := byte(0)
+	issue := func(up pair, name string, changes ...change) pair { // the same in each process that fuzzes
+		n++
+		key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{n}, ed25519.SeedSize))
+		return r.issue(up, name, key, append(changes, func(c *x509.Certificate) { c.SerialNumber = big.NewInt(int64(n)) })...)
+	}
+	ca := issue(pair{}, "CA", isCA)
 	r.register(ca, true)
-	inter := r.issue(ca, "inter", nil, isCA)
-	good, low := r.issue(ca, "good", nil), r.issue(inter, "low", nil)
-	pinned := r.issue(pair{}, "self", nil)
+	inter := issue(ca, "inter", isCA)
+	good, low := issue(ca, "good"), issue(inter, "low")
+	pinned := issue(pair{}, "self")
 	r.device("pinned")
 	_, err := r.registry.AddGrant(f.Context(), "pinned", devices.Grant{Kind: devices.X509, Certificate: pinned.cert})
 	must(f, err)
-	for _, c := range []pair{good, low, pinned, ca, r.issue(pair{}, "good", nil)} {
+	for _, c := range []pair{good, low, pinned, ca, issue(pair{}, "good")} {
 		f.Add(c.cert.Raw, inter.cert.Raw)
 	}
 	signed := map[muster.DeviceID]*x509.Certificate{"good": good.cert, "low": low.cert, "pinned": pinned.cert}
