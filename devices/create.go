@@ -186,6 +186,9 @@ func (r *Registry) checkFree(b *batch) error {
 		if _, err := r.Get(d.ID); err == nil {
 			return muster.Errorf(muster.Conflict, "device id %q is taken", d.ID)
 		}
+		if r.erasing.has(d.ID) {
+			return errErasing(d.ID)
+		}
 		hash := sha256.Sum256([]byte(d.ID))
 		if _, clash := tokens[hash]; clash || r.auth.taken(hash) {
 			return errTokenTaken()

@@ -9,15 +9,19 @@ import (
 )
 
 // Delete removes a device: see DeleteMany. NotFound when there is none.
-func (r *Registry) Delete(ctx context.Context, id muster.DeviceID) error {
-	return r.DeleteMany(ctx, []muster.DeviceID{id})
+func (r *Registry) Delete(ctx context.Context, id muster.DeviceID, data Data) error {
+	return r.DeleteMany(ctx, []muster.DeviceID{id}, data)
 }
 
 // DeleteMany removes devices with their credentials, presence and all that the store
-// keeps in their names but telemetry, all or none; at most MaxBatch. Their children
-// have no parent then. Each is reported to OnDeleted, and with its parent to
-// OnRights. NotFound when one of them is not there.
-func (r *Registry) DeleteMany(ctx context.Context, ids []muster.DeviceID) error {
+// keeps in their names but telemetry, all or none; at most MaxBatch. What becomes of
+// their telemetry data says: with EraseData they are found by Erasing from then on, also
+// after a restart. Their children have no parent then. Each is reported to OnDeleted,
+// and with its parent to OnRights. NotFound when one of them is not there.
+func (r *Registry) DeleteMany(ctx context.Context, ids []muster.DeviceID, data Data) error {
+	if _, err := ParseData(string(data)); err != nil {
+		return err
+	}
 	ids = slices.Clone(ids)
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
@@ -27,7 +31,7 @@ func (r *Registry) DeleteMany(ctx context.Context, ids []muster.DeviceID) error 
 	var rights map[muster.DeviceID]struct{}
 	var children []muster.DeviceID
 	err := r.change(ctx, func(ctx context.Context) (err error) {
-		rights, children, err = r.delete(ctx, ids)
+		rights, children, err = r.delete(ctx, ids, data)
 		return err
 	})
 	if err != nil {
@@ -46,7 +50,7 @@ func (r *Registry) DeleteMany(ctx context.Context, ids []muster.DeviceID) error 
 
 // delete returns whose rights are others now, the devices that are gone and their
 // parents, and the children that they leave. It is called in turn.
-func (r *Registry) delete(ctx context.Context, ids []muster.DeviceID) (map[muster.DeviceID]struct{}, []muster.DeviceID, error) {
+func (r *Registry) delete(ctx context.Context, ids []muster.DeviceID, data Data) (map[muster.DeviceID]struct{}, []muster.DeviceID, error) {
 	gone := make([]*entry, len(ids))
 	for i, id := range ids {
 		e, err := r.entry(id)
@@ -55,7 +59,8 @@ func (r *Registry) delete(ctx context.Context, ids []muster.DeviceID) (map[muste
 		}
 		gone[i] = e
 	}
-	if err := r.store.DeleteDevices(ctx, ids); err != nil {
+	at := muster.MicrosOf(r.now())
+	if err := r.deleteStored(ctx, ids, data, at); err != nil {
 		return nil, nil, fmt.Errorf("delete %d devices: %w", len(ids), err)
 	}
 	rights := make(map[muster.DeviceID]struct{}, len(ids))
@@ -79,9 +84,22 @@ func (r *Registry) delete(ctx context.Context, ids []muster.DeviceID) (map[muste
 	children = slices.DeleteFunc(children, func(id muster.DeviceID) bool { return r.byID[id] == nil })
 	r.order = slices.DeleteFunc(r.order, func(e *entry) bool { return r.byID[e.ID] != e })
 	r.mu.Unlock()
-	at := muster.MicrosOf(r.now())
 	for _, e := range gone {
 		r.presence.remove(e.ID, at)
 	}
+	if data == EraseData { // now that nobody finds them any more
+		out := make([]Erasure, len(ids))
+		for i, id := range ids {
+			out[i] = Erasure{Device: id, Since: at}
+		}
+		r.erasing.add(out)
+	}
 	return rights, children, nil
+}
+
+func (r *Registry) deleteStored(ctx context.Context, ids []muster.DeviceID, data Data, at muster.Micros) error {
+	if data == EraseData {
+		return r.store.EraseDevices(ctx, ids, at)
+	}
+	return r.store.DeleteDevices(ctx, ids)
 }

@@ -30,6 +30,7 @@ type memory struct {
 	groups   map[string]devices.Group
 	history  map[muster.DeviceID]devices.HistoryRow
 	alive    muster.Micros
+	erasures map[muster.DeviceID]muster.Micros
 	batches  []int // sizes of SavePresence
 	down     bool
 }
@@ -42,6 +43,7 @@ func newMemory() *memory {
 		history:  map[muster.DeviceID]devices.HistoryRow{},
 		profiles: map[string]devices.Profile{},
 		groups:   map[string]devices.Group{},
+		erasures: map[muster.DeviceID]muster.Micros{},
 	}
 }
 
@@ -103,23 +105,58 @@ func (m *memory) InsertDevices(ctx context.Context, ds []devices.Device, cs []de
 }
 
 func (m *memory) DeleteDevices(ctx context.Context, ids []muster.DeviceID) error {
-	return m.do(ctx, func() error {
-		for _, id := range ids {
-			if _, ok := m.devices[id]; !ok {
-				return muster.Errorf(muster.NotFound, "no device")
+	return m.do(ctx, func() error { return m.delete(ids) })
+}
+
+// delete is what DeleteDevices does within do.
+func (m *memory) delete(ids []muster.DeviceID) error {
+	for _, id := range ids {
+		if _, ok := m.devices[id]; !ok {
+			return muster.Errorf(muster.NotFound, "no device")
+		}
+	}
+	for _, id := range ids {
+		delete(m.devices, id)
+		delete(m.presence, id)
+		delete(m.history, id)
+		for child, d := range m.devices {
+			if d.Parent == id {
+				d.Parent = ""
+				m.devices[child] = d
 			}
 		}
+		maps.DeleteFunc(m.creds, func(_ string, c devices.Credential) bool { return c.Device == id })
+	}
+	return nil
+}
+
+func (m *memory) EraseDevices(ctx context.Context, ids []muster.DeviceID, since muster.Micros) error {
+	return m.do(ctx, func() error {
+		if err := m.delete(ids); err != nil {
+			return err
+		}
 		for _, id := range ids {
-			delete(m.devices, id)
-			delete(m.presence, id)
-			delete(m.history, id)
-			for child, d := range m.devices {
-				if d.Parent == id {
-					d.Parent = ""
-					m.devices[child] = d
-				}
+			m.erasures[id] = since
+		}
+		return nil
+	})
+}
+
+func (m *memory) LoadErasures(ctx context.Context, fn func(devices.Erasure) error) error {
+	return m.do(ctx, func() error {
+		for id, since := range m.erasures {
+			if err := fn(devices.Erasure{Device: id, Since: since}); err != nil {
+				return err
 			}
-			maps.DeleteFunc(m.creds, func(_ string, c devices.Credential) bool { return c.Device == id })
+		}
+		return nil
+	})
+}
+
+func (m *memory) DeleteErasures(ctx context.Context, ids []muster.DeviceID) error {
+	return m.do(ctx, func() error {
+		for _, id := range ids {
+			delete(m.erasures, id)
 		}
 		return nil
 	})

@@ -109,7 +109,7 @@ func TestADeletedOrChangedGateway(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.pass(1)
-	if err := g.r.Delete(t.Context(), "g"); err != nil {
+	if err := g.r.Delete(t.Context(), "g", devices.KeepData); err != nil {
 		t.Fatal(err)
 	}
 	if p, _ := g.r.Presence("c"); p.State != online && p.State != offline {

@@ -458,7 +458,7 @@ func TestPresenceIsSavedInBoundedBatchesAndAgainAfterAnError(t *testing.T) {
 		m.setDown(true)
 		pass(4 * time.Second)
 		m.setDown(false)
-		if err := r.Delete(t.Context(), "d0000"); err != nil {
+		if err := r.Delete(t.Context(), "d0000", devices.KeepData); err != nil {
 			t.Fatal(err)
 		}
 		pass(2 * time.Second)

@@ -76,6 +76,7 @@ type Registry struct {
 	profiles map[string]*profile // at most MaxProfiles
 	groups   map[string]*group   // at most MaxGroups
 
+	erasing  *erasures
 	auth     *authIndex
 	expiry   expiries
 	uses     uses
@@ -101,7 +102,7 @@ func NewRegistry(store Store, now func() time.Time, log *slog.Logger, o Options)
 		byID:     map[muster.DeviceID]*entry{},
 		profiles: map[string]*profile{DefaultProfile: {Profile: Profile{Name: DefaultProfile}}},
 		groups:   map[string]*group{},
-		auth:     newAuthIndex(), values: o.Values, twins: o.Twins, onPresence: o.OnPresence,
+		erasing:  newErasures(), auth: newAuthIndex(), values: o.Values, twins: o.Twins, onPresence: o.OnPresence,
 		expiry: expiries{wake: make(chan struct{}, 1)},
 		uses:   uses{dirty: map[*held]struct{}{}},
 	}
@@ -155,7 +156,10 @@ func (r *Registry) Load(ctx context.Context) error {
 	if err := r.store.LoadCredentials(ctx, r.loadCredential); err != nil {
 		return fmt.Errorf("load credentials: %w", err)
 	}
-	return r.loadPresence(ctx)
+	if err := r.loadPresence(ctx); err != nil {
+		return err
+	}
+	return r.loadErasures(ctx)
 }
 
 // loadDevice counts in lost a device whose profile is not there, an inconsistent
@@ -220,6 +224,13 @@ func (r *Registry) Get(id muster.DeviceID) (Device, error) {
 		return Device{}, errNoDevice()
 	}
 	return e.Device, nil
+}
+
+// Has says whether there is a device with this id.
+func (r *Registry) Has(id muster.DeviceID) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.byID[id] != nil
 }
 
 // Count returns how many devices there are.

@@ -153,7 +153,7 @@ func TestAFailedStoreChangesNothingInMemory(t *testing.T) {
 	if err := r.RemoveCredential(t.Context(), "a", is.ID); err == nil {
 		t.Error("remove credential succeeded without a store")
 	}
-	if err := r.Delete(t.Context(), "a"); err == nil {
+	if err := r.Delete(t.Context(), "a", devices.KeepData); err == nil {
 		t.Error("delete succeeded without a store")
 	}
 	if _, _, err := r.Authenticate(is.Token, nil); err != nil || r.Count() != 1 {
@@ -196,11 +196,11 @@ func TestDeletingOrRevokingEndsTheRightAndReportsTheDevice(t *testing.T) {
 	if _, _, err := r.Authenticate("a", []byte(second.Password)); err != nil {
 		t.Errorf("the other secret stopped working: %v", err)
 	}
-	if err := r.Delete(t.Context(), "a"); err != nil {
+	if err := r.Delete(t.Context(), "a", devices.KeepData); err != nil {
 		t.Fatal(err)
 	}
 	l.want(t, l.connections[:3]...)
-	wantKind(t, r.Delete(t.Context(), "a"), muster.NotFound)
+	wantKind(t, r.Delete(t.Context(), "a", devices.KeepData), muster.NotFound)
 	_, _, err = r.Authenticate(token.Token, nil)
 	wantKind(t, err, muster.Unauthorized)
 	_, err = r.Credentials("a")
@@ -314,7 +314,7 @@ func TestListPagesBytewiseAndStaysStableUnderChange(t *testing.T) {
 	}
 	page := selected(t, r, "", devices.Selection{Limit: 2})
 	next := page.Next
-	if err := r.Delete(t.Context(), page.Devices[1].ID); err != nil {
+	if err := r.Delete(t.Context(), page.Devices[1].ID, devices.KeepData); err != nil {
 		t.Fatal(err)
 	}
 	mustCreate(t, r, devices.Spec{ID: "A-before-the-cursor"})
@@ -344,7 +344,7 @@ func TestWatchersHearOfEveryChangeAndMayCallBack(t *testing.T) {
 	r.Deliver()
 	r.Disconnected(c, "disconnected", at(2))
 	r.Deliver()
-	if err := r.Delete(t.Context(), "a"); err != nil {
+	if err := r.Delete(t.Context(), "a", devices.KeepData); err != nil {
 		t.Fatal(err)
 	}
 	cancel()
@@ -372,7 +372,7 @@ func TestConcurrentUseKeepsMemoryAndStoreEqual(t *testing.T) {
 					r.Disconnected(c, "closed", at(1))
 				}
 				if rng.IntN(2) == 0 {
-					_ = r.Delete(t.Context(), id) // NotFound when another worker was first
+					_ = r.Delete(t.Context(), id, devices.KeepData) // NotFound when another worker was first
 				}
 			}
 		})

@@ -225,7 +225,7 @@ func TestACredentialIsRefreshedUntilItIsGone(t *testing.T) {
 	wantKind(t, err, muster.Unauthorized)
 	_, err = r.Refresh("a", second.ID)
 	must(t, err)
-	must(t, r.Delete(t.Context(), "a"))
+	must(t, r.Delete(t.Context(), "a", devices.KeepData))
 	mustCreate(t, r, devices.Spec{ID: "a", Credential: devices.Secret})
 	_, err = r.Refresh("a", second.ID)
 	wantKind(t, err, muster.Unauthorized)
@@ -278,7 +278,7 @@ func TestAParentMustBeThereAndNoFamilyIsDeepOrRound(t *testing.T) {
 	_, _, err = r.Create(t.Context(), devices.Spec{ID: "z", Profile: "nothing"})
 	wantKind(t, err, muster.Invalid)
 	l.asked = nil
-	must(t, r.Delete(t.Context(), "h"))
+	must(t, r.Delete(t.Context(), "h", devices.KeepData))
 	l.want(t, connection{"g", "1"}, connection{"h", "2"})
 	children, err := r.Children("g")
 	must(t, err)
@@ -377,7 +377,7 @@ func TestFamiliesAndProfilesModel(t *testing.T) {
 					model[id] = devices.Change{Profile: &name, Parent: &parent}
 				}
 			case 1:
-				if r.Delete(ctx, id) == nil {
+				if r.Delete(ctx, id, devices.KeepData) == nil {
 					delete(model, id)
 					for child, c := range model {
 						if *c.Parent == id {

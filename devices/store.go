@@ -106,6 +106,12 @@ type Store interface {
 	// DeleteDevices deletes devices with all that is their own, or none. Devices whose
 	// parent they were have none then.
 	DeleteDevices(ctx context.Context, ids []muster.DeviceID) error
+	// EraseDevices is DeleteDevices and records in the same transaction that their
+	// telemetry is to be deleted.
+	EraseDevices(ctx context.Context, ids []muster.DeviceID, since muster.Micros) error
+	LoadErasures(ctx context.Context, each func(Erasure) error) error
+	// DeleteErasures forgets what EraseDevices recorded; ids that are not there are none.
+	DeleteErasures(ctx context.Context, ids []muster.DeviceID) error
 	// PutGroup inserts g, or replaces the group of that name.
 	PutGroup(ctx context.Context, g Group) error
 	// DeleteGroup deletes a group; no device is in it then.

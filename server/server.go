@@ -108,12 +108,6 @@ func (s *Server) build(ctx context.Context) (err error) {
 	s.accounts.OnServiceDeleted(func(name string) { s.broker.Forget("", name) }) //nolint:contextcheck // wills take their own time
 	s.buildDevices()                                                             //nolint:contextcheck // what follows from a change takes its own time
 	if err := s.buildSaid(); err != nil {                                        //nolint:contextcheck // what is refused waits for nobody
-	s.registry = devices.NewRegistry(s.stores.control, cfg.Now, cfg.Logger, devices.Options{
-		OnRights:  s.recheckDevices,
-		OnDeleted: s.deviceDeleted,
-		LastSeen:  func(id muster.DeviceID) muster.Micros { return s.ingest.LastArrival(id) },
-	})
-	if err := s.buildSaid(); err != nil {
 		return err
 	}
 	s.ingest = ingest.New(ingest.Config{

@@ -12,7 +12,7 @@ import (
 )
 
 // listen subscribes and returns what arrives.
-func listen(t *testing.T, c mqtt.Client, filter string) chan mqtt.Message {
+func hearAt(t *testing.T, c mqtt.Client, filter string) chan mqtt.Message {
 	t.Helper()
 	got := make(chan mqtt.Message, 100)
 	tok := c.Subscribe(filter, 1, func(_ mqtt.Client, m mqtt.Message) { got <- m })
@@ -43,11 +43,11 @@ func TestADeviceIsToldTheNewestDesiredDocumentWhenItComesAndOnEachChange(t *test
 		t.Fatalf("connect: %v", tok.Error())
 	}
 	t.Cleanup(func() { admin.Disconnect(100) })
-	all := listen(t, admin, "devices/+/desired")
+	all := hearAt(t, admin, "devices/+/desired")
 	call(t, s, http.MethodPut, "/api/v1/groups/g", map[string]any{}, nil)
 
 	c := connect(t, s, token)
-	got := listen(t, c, "devices/me/desired")
+	got := hearAt(t, c, "devices/me/desired")
 	desired("/fleet/desired", map[string]any{"mode": "eco"})
 	wantNext(t, got, "devices/me/desired", `{"version":1,"state":{"mode":"eco"}}`, false)
 	wantNext(t, all, "devices/d/desired", `{"version":1,"state":{"mode":"eco"}}`, false)
@@ -61,13 +61,13 @@ func TestADeviceIsToldTheNewestDesiredDocumentWhenItComesAndOnEachChange(t *test
 	}
 	desired("/groups/g/desired", map[string]any{"every": 10})
 	c = connect(t, s, token)
-	got = listen(t, c, "devices/me/desired")
+	got = hearAt(t, c, "devices/me/desired")
 	wantNext(t, got, "devices/me/desired", `{"version":4,"state":{"mode":"night"}}`, true)
 	// The next is that of the group: nothing else came before.
 	call(t, s, http.MethodPatch, "/api/v1/devices/d", map[string]any{"groups": []string{"g"}}, nil)
 	wantNext(t, got, "devices/me/desired", `{"version":5,"state":{"every":10,"mode":"night"}}`, false)
 	wantNext(t, all, "devices/d/desired", `{"version":5,"state":{"every":10,"mode":"night"}}`, false)
-	wantNext(t, listen(t, admin, "+/d/desired"), "devices/d/desired", `{"version":5,"state":{"every":10,"mode":"night"}}`, true)
+	wantNext(t, hearAt(t, admin, "+/d/desired"), "devices/d/desired", `{"version":5,"state":{"every":10,"mode":"night"}}`, true)
 
 	var page struct{ Items []struct{ ID string } }
 	call(t, s, http.MethodGet, "/api/v1/devices?q="+strings.ReplaceAll("twin.desired.every=10 converged=false diverged:mode has:twin", " ", "%20"), nil, &page)

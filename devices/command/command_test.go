@@ -604,7 +604,7 @@ func TestADeletedDeviceTakesItsCommandsAlong(t *testing.T) {
 		a, b := r.send("d", "a"), r.send("d", "b")
 		e := r.send("e", "a")
 		settle()
-		must(t, r.registry.Delete(t.Context(), "d"))
+		must(t, r.registry.Delete(t.Context(), "d", devices.KeepData))
 		r.device("d") // the same id is another device
 		c := r.send("d", "c")
 		settle()

@@ -328,10 +328,10 @@ func TestTargetsThatCannotBeSentToFail(t *testing.T) {
 		j := r.job(command.JobSpec{Query: "id:d*", Rate: 1})
 		r.control(j.ID, command.Pause)
 		list, _ := r.targets(j.ID)
-		must(t, r.registry.Delete(t.Context(), list[2].Device)) // before it was started
+		must(t, r.registry.Delete(t.Context(), list[2].Device, devices.KeepData)) // before it was started
 		r.control(j.ID, command.Resume)
 		pass(4 * time.Minute)
-		must(t, r.registry.Delete(t.Context(), list[1].Device)) // after
+		must(t, r.registry.Delete(t.Context(), list[1].Device, devices.KeepData)) // after
 		settle()
 		r.wantCounts(j.ID, command.Running, command.Counts{Running: 2, Failed: 2})
 		r.stop()

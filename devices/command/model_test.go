@@ -100,12 +100,7 @@ func (m *model) begin(run int) {
 	m.r.wire.log = nil
 	m.r.wire.mu.Unlock()
 	ctx := context.Background()
-	var old []muster.DeviceID
-	m.r.registry.EachID(func(id muster.DeviceID) bool {
-		old = append(old, id)
-		return true
-	})
-	must(m.r, m.r.registry.DeleteMany(ctx, old))
+	must(m.r, m.r.registry.DeleteMany(ctx, m.r.registry.MatchAll(nil), devices.KeepData))
 	for i := range 2 {
 		id := muster.DeviceID(fmt.Sprintf("run%d.%d", run, i))
 		m.r.device(id)

@@ -56,7 +56,7 @@ func TestAClaimCodeExpiresAndGoesWithItsDevice(t *testing.T) {
 	must(t, err)
 	other, _, err := r.NewClaimCode(t.Context(), "b", 2*time.Hour)
 	must(t, err)
-	must(t, r.registry.Delete(t.Context(), "b"))
+	must(t, r.registry.Delete(t.Context(), "b", devices.KeepData))
 	r.device("b")
 	_, err = r.Claim(t.Context(), claimer(1), "", other)
 	wantKind(t, err, muster.NotFound)

@@ -168,7 +168,7 @@ func TestTwoDevicesMayNotShareAKeyAndBothSeeIt(t *testing.T) {
 	if err != nil || first != "first" {
 		t.Errorf("%q, %v", first, err)
 	}
-	must(t, r.registry.Delete(t.Context(), "first"))
+	must(t, r.registry.Delete(t.Context(), "first", devices.KeepData))
 	if id, _, err := d.enter(d.client(tls.VersionTLS13, r.issue(ca, "second", key))); err != nil || id != "second" {
 		t.Errorf("the key of a deleted device: %q, %v", id, err)
 	}

@@ -51,7 +51,7 @@ func TestRandomChangesGiveWhatANaiveModelGives(t *testing.T) {
 func (m *model) begin() {
 	m.store.set(0, false)
 	m.settle()
-	m.registry.Each(func(d devices.Device) bool { must(m, m.registry.Delete(m.Context(), d.ID)); return true })
+	m.registry.Each(func(d devices.Device) bool { must(m, m.registry.Delete(m.Context(), d.ID, devices.KeepData)); return true })
 	for _, g := range m.registry.Groups() {
 		must(m, m.registry.DeleteGroup(m.Context(), g.Name))
 	}
@@ -166,7 +166,7 @@ func (m *model) move() {
 // deleteDevice deletes a device, or makes it again.
 func (m *model) deleteDevice() {
 	id := rapid.SampledFrom(modelDevices).Draw(m.d, "device")
-	if err := m.registry.Delete(m.Context(), id); err != nil {
+	if err := m.registry.Delete(m.Context(), id, devices.KeepData); err != nil {
 		_, _, err := m.registry.Create(m.Context(), devices.Spec{ID: id})
 		must(m, err)
 		return

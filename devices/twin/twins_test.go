@@ -87,7 +87,7 @@ func TestAVersionIsNeverGivenTwice(t *testing.T) {
 			t.Errorf("a patch that changes nothing gives version %d", v)
 		}
 		r.report("d", `{"a":1}`)
-		must(t, r.registry.Delete(t.Context(), "d"))
+		must(t, r.registry.Delete(t.Context(), "d", devices.KeepData))
 		r.told = map[muster.DeviceID]twin.Change{}
 		r.restart()
 		r.device("d")
@@ -105,7 +105,7 @@ func TestADeletedDevicesTwinIsGoneAtOnce(t *testing.T) {
 		r := newRig(t, c)
 		r.device("d")
 		r.patch(twin.Device("d"), `{"a":1}`)
-		must(t, r.registry.Delete(t.Context(), "d"))
+		must(t, r.registry.Delete(t.Context(), "d", devices.KeepData))
 		if _, ok := r.twins.DesiredPayload("d"); ok || r.twins.HasTwin("d") {
 			t.Error("it is there")
 		}

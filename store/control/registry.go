@@ -213,28 +213,37 @@ func (c *Control) UpdateDevices(ctx context.Context, ds []devices.Device) error 
 // DeleteDevices implements devices.Store. All that is kept in a device's name goes
 // with it.
 func (c *Control) DeleteDevices(ctx context.Context, ids []muster.DeviceID) error {
+	return c.change(ctx, "delete devices", func(ctx context.Context, tx *sql.Tx) error {
+		return deleteDevices(ctx, tx, ids)
+	})
+}
+
+func deleteDevices(ctx context.Context, tx *sql.Tx, ids []muster.DeviceID) error {
+	rows := idRows(ids)
+	if err := lockDevices(ctx, tx, rows); err != nil {
+		return err
+	}
+	for _, table := range ownTables {
+		if err := deleteOf(ctx, tx, table, "device", rows); err != nil {
+			return err
+		}
+	}
+	err := inChunks(1, rows, func(args []any, n int) error { // the second condition is the index's
+		_, err := exec(ctx, tx, `UPDATE device SET parent = '' WHERE parent IN (`+places(n)+`) AND parent <> ''`, args...)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return deleteOf(ctx, tx, "device", "id", rows)
+}
+
+func idRows(ids []muster.DeviceID) [][]any {
 	rows := make([][]any, len(ids))
 	for i, id := range ids {
 		rows[i] = []any{string(id)}
 	}
-	return c.change(ctx, "delete devices", func(ctx context.Context, tx *sql.Tx) error {
-		if err := lockDevices(ctx, tx, rows); err != nil {
-			return err
-		}
-		for _, table := range ownTables {
-			if err := deleteOf(ctx, tx, table, "device", rows); err != nil {
-				return err
-			}
-		}
-		err := inChunks(1, rows, func(args []any, n int) error { // the second condition is the index's
-			_, err := exec(ctx, tx, `UPDATE device SET parent = '' WHERE parent IN (`+places(n)+`) AND parent <> ''`, args...)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		return deleteOf(ctx, tx, "device", "id", rows)
-	})
+	return rows
 }
 
 // ownTables have rows that belong to a device, in a column of that name.
