@@ -51,6 +51,9 @@ type builder struct {
 	room   chan struct{} // closed and replaced when room appears
 	wake   chan struct{} // one token: there is something to commit
 	floor  muster.Micros // no arrival time is given out before this
+
+	taking, durable uint64 // frames of this run that the committer took, and made durable
+	deletions       uint64 // of devices
 }
 
 func (b *builder) init() {
@@ -110,6 +113,9 @@ func (b *builder) take() *frame {
 		b.taken = b.cur
 		b.cur = &frame{w: newFrameWriter()}
 	}
+	if b.taken != nil {
+		b.taking++
+	}
 	return b.taken
 }
 
@@ -117,6 +123,7 @@ func (b *builder) done() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.taken = nil
+	b.durable++
 }
 
 // enqueue puts what d decoded from m into the frame under way.
@@ -132,6 +139,11 @@ func (in *Ingest) enqueueSized(ctx context.Context, dev *device, m *Message, d *
 			b.mu.Unlock()
 			in.step(d.trace, StepDropped)
 			return muster.Errorf(muster.Busy, "the server is stopping")
+		}
+		if !dev.known.Load() {
+			b.mu.Unlock()
+			in.step(d.trace, StepDropped)
+			return in.unknown()
 		}
 		if !b.full() && !in.mustWait(m.QoS) {
 			break

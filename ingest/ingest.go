@@ -63,6 +63,13 @@ type Config struct {
 	Metrics prometheus.Registerer
 	Tracer  Tracer // nil when nobody follows messages
 
+	// Known says whether a device is in the registry; nil for all are. It is asked when a
+	// device's first message comes, and again after Deleted.
+	Known func(muster.DeviceID) bool
+	// Erasures and Eraser delete all data of deleted devices; both or neither is set.
+	Erasures Erasures
+	Eraser   Eraser
+
 	// Observe is called with each frame's readings once they are durable, from one
 	// goroutine; it must not block. OnRejected is called for each rejected message.
 	Observe    func([]muster.Reading)
@@ -94,9 +101,11 @@ type Ingest struct {
 	cursorMu     sync.Mutex
 	writer       Cursor
 	latestCursor Cursor
-	flushMu      sync.Mutex // one latest save at a time
-	warm         bool       // the latest values were read back; the saver's
-	purged       uint64     // the purger's
+	flushMu      sync.Mutex    // one latest save at a time
+	warm         bool          // the latest values were read back; the saver's
+	warmed       chan struct{} // closed when warm
+	erasing      eraseState
+	purged       uint64 // the purger's
 
 	place     atomic.Uint64 // last frame of the current log that the store has
 	lastSeq   atomic.Uint64 // last frame in the log
@@ -115,6 +124,7 @@ func New(cfg Config) *Ingest {
 		layouts:  NewLayouts(),
 		fleet:    newFleet(),
 		finished: make(chan committed, 4),
+		warmed:   make(chan struct{}),
 	}
 	in.decoders.New = func() any { return &decoder{layouts: in.layouts} }
 	in.builder.init()
@@ -124,8 +134,8 @@ func New(cfg Config) *Ingest {
 }
 
 // Start finds its place in the log and starts the loops: the committer, the
-// finisher, the writer, the latest saver and the purger. It reads the latest
-// values back in the background.
+// finisher, the writer, the latest saver, the purger and the eraser. It reads the
+// latest values back in the background.
 func (in *Ingest) Start(ctx context.Context) error {
 	if err := in.locate(ctx); err != nil {
 		return err
@@ -136,6 +146,9 @@ func (in *Ingest) Start(ctx context.Context) error {
 	in.loops.Go("ingest-writer", in.write)
 	in.loops.Go("ingest-latest", in.saveLatest)
 	in.loops.Go("ingest-purger", in.purge)
+	if in.cfg.Erasures != nil {
+		in.loops.Go("ingest-eraser", in.erase)
+	}
 	return nil
 }
 
@@ -161,9 +174,13 @@ func (in *Ingest) Loops() []lifecycle.LoopStatus {
 
 // Accept decodes m and puts what it holds into the log. It blocks while the log
 // has no room (QoS 1 and 2), until ctx ends or for 20 s; the error then is Busy and
-// From is not told. QoS 0 is dropped instead, and counted.
+// From is not told. QoS 0 is dropped instead, and counted. A device that is not in the
+// registry is NotFound.
 func (in *Ingest) Accept(ctx context.Context, m Message) error {
-	dev := in.fleet.get(m.Device)
+	dev, err := in.admit(m.Device)
+	if err != nil {
+		return err
+	}
 	now := muster.MicrosOf(in.cfg.Now())
 	d := in.decoders.Get().(*decoder)
 	defer in.decoders.Put(d)
@@ -179,9 +196,13 @@ func (in *Ingest) Accept(ctx context.Context, m Message) error {
 }
 
 // Refuse keeps a message as rejected that never reached the decoder: a wrong
-// topic, or too large. size is its payload's size in bytes when m.Payload is cut.
+// topic, or too large. size is its payload's size in bytes when m.Payload is cut. One of
+// a device that is not in the registry is only counted.
 func (in *Ingest) Refuse(m Message, code, reason string, size int) {
-	dev := in.fleet.get(m.Device)
+	dev, err := in.admit(m.Device)
+	if err != nil {
+		return
+	}
 	now := muster.MicrosOf(in.cfg.Now())
 	d := &decoder{refused: []refused{{fault{code: code, reason: reason}, m.Payload}}}
 	in.begin(dev, &m, d, now, size)
@@ -248,9 +269,6 @@ func (in *Ingest) Value(id muster.DeviceID, key string) (muster.Value, bool) {
 	}
 	return d.value(key)
 }
-
-// Forget drops what is kept in memory of a device that was deleted.
-func (in *Ingest) Forget(id muster.DeviceID) { in.fleet.forget(id) }
 
 // Status describes the pipeline for the System page and readiness.
 type Status struct {

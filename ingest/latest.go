@@ -26,6 +26,7 @@ func (in *Ingest) saveLatest(ctx context.Context) error {
 			return fmt.Errorf("read the latest values back: %w", err)
 		}
 		in.warm = true
+		close(in.warmed)
 	}
 	tick := time.NewTicker(latestEvery)
 	defer tick.Stop()
@@ -121,11 +122,13 @@ func (in *Ingest) flushLatest(ctx context.Context) {
 }
 
 func (in *Ingest) saveRows(ctx context.Context, ds []*device, c Cursor) error {
-	rows := make([]LatestRow, len(ds))
-	for i, d := range ds {
+	rows := make([]LatestRow, 0, len(ds))
+	for _, d := range ds {
 		d.mu.Lock()
 		d.dirty = false
-		rows[i] = d.copyValues()
+		if !d.forgotten {
+			rows = append(rows, d.copyValues())
+		}
 		d.mu.Unlock()
 	}
 	ctx, cancel := context.WithTimeout(ctx, appendTimeout)

@@ -22,6 +22,7 @@ type metrics struct {
 	lostFrames   prometheus.Counter
 	logLost      prometheus.Counter
 	ackPanics    prometheus.Counter
+	unknown      prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, in *Ingest) *metrics {
@@ -56,8 +57,9 @@ func newMetrics(reg prometheus.Registerer, in *Ingest) *metrics {
 	m.lostFrames = counter("muster_log_lost_frames_total", "Frames of the log that could not be read.")
 	m.logLost = counter("muster_log_lost_total", "Starts at which the log was not the one the store was written from.")
 	m.ackPanics = counter("muster_ingest_ack_panics_total", "Senders that panicked when told of an acknowledgement.")
+	m.unknown = counter("muster_ingest_unknown_total", "Payloads refused because there is no such device.")
 	if reg != nil {
-		reg.MustRegister(m, m.frames, m.frameSize, m.appendSecs, m.storeSecs, m.appendErrors, m.lostFrames, m.logLost, m.ackPanics)
+		reg.MustRegister(m, m.frames, m.frameSize, m.appendSecs, m.storeSecs, m.appendErrors, m.lostFrames, m.logLost, m.ackPanics, m.unknown)
 	}
 	return m
 }

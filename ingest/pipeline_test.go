@@ -33,11 +33,14 @@ type store struct {
 	rejected []muster.Rejected
 	saved    map[muster.DeviceID]ingest.LatestRow
 	appends  int
+	erased   map[muster.DeviceID]int // calls of Erase
+	late     []string                // what came of a device after Erase was first called, or before what it waits for
+	refuses  muster.DeviceID         // Erase fails for it
 	changed  chan struct{}
 }
 
 func newStore() *store {
-	return &store{rows: map[string]string{}, saved: map[muster.DeviceID]ingest.LatestRow{}, changed: make(chan struct{})}
+	return &store{rows: map[string]string{}, saved: map[muster.DeviceID]ingest.LatestRow{}, erased: map[muster.DeviceID]int{}, changed: make(chan struct{})}
 }
 
 func (s *store) set(fn func(s *store)) {
@@ -69,6 +72,9 @@ func (s *store) append(b ingest.Batch) ([]ingest.Outcome, error) {
 	out := make([]ingest.Outcome, len(b.Readings))
 	for i := range b.Readings {
 		r := &b.Readings[i]
+		if s.erased[r.Device] > 0 {
+			s.late = append(s.late, "a reading of "+string(r.Device))
+		}
 		key := fmt.Sprint(r.Device, "/", r.Time, "/", r.Layout.Keys)
 		val := string(ingest.AppendJSON(nil, r))
 		switch have, ok := s.rows[key]; {
@@ -98,6 +104,9 @@ func (s *store) Sync(context.Context) error { return nil }
 func (s *store) SaveLatest(_ context.Context, rows []ingest.LatestRow, c ingest.Cursor) error {
 	s.set(func(s *store) {
 		for _, r := range rows {
+			if s.erased[r.Device] > 0 {
+				s.late = append(s.late, "latest values of "+string(r.Device))
+			}
 			s.saved[r.Device] = r
 		}
 		s.latest = c

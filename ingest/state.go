@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"muster"
 )
@@ -25,11 +26,14 @@ type device struct {
 	slots    []int // where lastFrom's keys are in values
 	dirty    bool  // values changed since the latest saver looked
 
+	known     atomic.Bool // in the registry; changes under builder.mu
+	forgotten bool        // all data of the device is deleted; nothing is saved any more
+
 	traceAll, traceRefused allowance
 }
 
-// fleet is the sharded map of devices. It is bounded by the registry: only
-// registered devices publish.
+// fleet is the sharded map of devices. It is bounded by the registry, whose devices
+// alone may publish, and by those that the store has data of.
 type fleet struct {
 	seed   maphash.Seed
 	shards [shards]struct {
@@ -72,12 +76,14 @@ func (f *fleet) get(id muster.DeviceID) *device {
 	return d
 }
 
-// forget drops what is kept of a device that was deleted.
-func (f *fleet) forget(id muster.DeviceID) {
+// forget drops what is kept of a device, and returns it, nil when there was nothing.
+func (f *fleet) forget(id muster.DeviceID) *device {
 	s := &f.shards[maphash.String(f.seed, string(id))%shards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	d := s.m[id]
 	delete(s.m, id)
+	return d
 }
 
 // nextArrival returns a time for a message that came at now: strictly later than

@@ -52,6 +52,16 @@ type Store interface {
 	Sync(ctx context.Context) error
 }
 
+// Eraser deletes devices from a store. Whoever calls it sees to it that nothing of the
+// device is appended or saved until it is done.
+type Eraser interface {
+	// Erase deletes a part of what the store has of device, in one transaction of bounded
+	// size, and says whether anything is left: call it until nothing is, over restarts
+	// too. After the first call no reading and no latest value of it can be read. A device
+	// that is not known, or done, is no error.
+	Erase(ctx context.Context, device muster.DeviceID) (left bool, err error)
+}
+
 // LatestStore keeps the latest values over a restart.
 type LatestStore interface {
 	// SaveLatest upserts rows and moves the latest cursor to c in one transaction.

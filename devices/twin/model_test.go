@@ -51,7 +51,10 @@ func TestRandomChangesGiveWhatANaiveModelGives(t *testing.T) {
 func (m *model) begin() {
 	m.store.set(0, false)
 	m.settle()
-	m.registry.Each(func(d devices.Device) bool { must(m, m.registry.Delete(m.Context(), d.ID, devices.KeepData)); return true })
+	m.registry.Each(func(d devices.Device) bool {
+		must(m, m.registry.Delete(m.Context(), d.ID, devices.KeepData))
+		return true
+	})
 	for _, g := range m.registry.Groups() {
 		must(m, m.registry.DeleteGroup(m.Context(), g.Name))
 	}

@@ -23,6 +23,11 @@ func (c *cache[K, V]) get(k K) (V, bool) {
 	return v, ok
 }
 
+func (c *cache[K, V]) remove(k K) {
+	delete(c.young, k)
+	delete(c.old, k)
+}
+
 func (c *cache[K, V]) put(k K, v V) {
 	if len(c.young) >= c.limit {
 		c.old, c.young = c.young, make(map[K]V, c.limit/4)

@@ -121,6 +121,13 @@ func (n *names) add(m missing) {
 	}
 }
 
+// forget drops the id of a device that is erased.
+func (n *names) forget(d muster.DeviceID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.devices.remove(d)
+}
+
 // labels are what comes before each JSON value of l in extra.
 func labels(l *muster.Layout) [][]byte {
 	var out [][]byte

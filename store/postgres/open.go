@@ -50,6 +50,7 @@ var (
 	_ ingest.Store       = (*Telemetry)(nil)
 	_ ingest.LatestStore = (*Telemetry)(nil)
 	_ ingest.RangeStore  = (*Telemetry)(nil)
+	_ ingest.Eraser      = (*Telemetry)(nil)
 )
 
 // Open connects to the database at url, migrates it, and returns a store on it.

@@ -18,6 +18,7 @@ var (
 	_ ingest.Store       = (*Telemetry)(nil)
 	_ ingest.LatestStore = (*Telemetry)(nil)
 	_ ingest.RangeStore  = (*Telemetry)(nil)
+	_ ingest.Eraser      = (*Telemetry)(nil)
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

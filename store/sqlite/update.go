@@ -40,7 +40,9 @@ func prepare(ctx context.Context, db *sql.DB) (statements, error) {
 	s.find = p(`SELECT rowid, vals, extra FROM telemetry_default WHERE device_id = ? AND time = ? AND set_id = ?`)
 	s.replace = p(`UPDATE telemetry_default SET vals = ?, extra = ? WHERE rowid = ?`)
 	s.findDevice = p(`SELECT id FROM device WHERE name = ?`)
-	s.insertDevice = p(`INSERT INTO device (name) VALUES (?)`)
+	// An id is not used again while rows of the device that had it may be left.
+	s.insertDevice = p(`INSERT INTO device (id, name) VALUES (1 + max(
+		(SELECT coalesce(max(id), 0) FROM device), (SELECT coalesce(max(device_id), 0) FROM erased_device)), ?)`)
 	s.findMetric = p(`SELECT id FROM metric WHERE name = ? AND kind = ?`)
 	s.insertMetric = p(`INSERT INTO metric (name, kind) VALUES (?, ?)`)
 	s.findSet = p(`SELECT id FROM metric_set WHERE keys = ?`)

@@ -12,6 +12,7 @@ type Store interface {
 	ingest.Store
 	ingest.LatestStore
 	ingest.RangeStore
+	ingest.Eraser
 	Close() error
 }
 
@@ -54,6 +55,7 @@ func Run(t *testing.T, fresh func(t testing.TB) Database) {
 		{"latest", testLatest},
 		{"cursors", testCursors},
 		{"rejected", testRejected},
+		{"erase", testErase},
 		{"replay", testReplay},
 		{"scale", testScale},
 		{"migrations", testMigrations},
