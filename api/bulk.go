@@ -28,7 +28,6 @@ const (
 type BulkKeeper interface {
 	bulk.Registry
 	MatchAll(e *query.Expr) []muster.DeviceID
-	DeleteMany(ctx context.Context, ids []muster.DeviceID) error
 }
 
 type importInput struct {
@@ -69,6 +68,11 @@ type bulkUpdate struct {
 	CheckInS   *int64             `json:"check_in_s,omitempty" minimum:"0" maximum:"31622400" nullable:"false"`
 }
 
+type bulkDelete struct {
+	Chosen
+	Data string `json:"data,omitempty" maxLength:"16" nullable:"false" doc:"keep or delete, as at DELETE /devices/{device}; needed unless dry_run"`
+}
+
 func (a *API) bulkRoutes() {
 	a.importRoute()
 	a.exportRoute()
@@ -82,8 +86,9 @@ func (a *API) bulkRoutes() {
 	routeSlow(a, accounts.DevicesWrite, update, a.updateDevices)
 	remove := huma.Operation{
 		OperationID: "delete-devices", Method: http.MethodPost, Path: "/devices:delete", Tags: tags,
-		Summary:     "Delete many devices",
-		Description: "Count first, with dry_run; then send the count as expect. Batches of 5,000 devices are each deleted whole or not at all.",
+		Summary: "Delete many devices",
+		Description: "Count first, with dry_run; then send the count as expect, and what becomes of their telemetry as data. " +
+			"Batches of 5,000 devices are each deleted whole or not at all.",
 		Errors:      []int{404, 409},
 	}
 	routeSlow(a, accounts.DevicesWrite, remove, a.deleteDevices)
@@ -187,8 +192,12 @@ func (a *API) updateDevices(ctx context.Context, in *body[bulkUpdate]) (*body[co
 	return &body[counted]{out}, nil
 }
 
-func (a *API) deleteDevices(ctx context.Context, in *body[Chosen]) (*body[counted], error) {
-	ids, err := a.choose(&in.Body)
+func (a *API) deleteDevices(ctx context.Context, in *body[bulkDelete]) (*body[counted], error) {
+	data, err := devices.ParseData(in.Body.Data)
+	if err != nil && (in.Body.Data != "" || !in.Body.DryRun) {
+		return nil, err
+	}
+	ids, err := a.choose(&in.Body.Chosen)
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +206,7 @@ func (a *API) deleteDevices(ctx context.Context, in *body[Chosen]) (*body[counte
 		return &body[counted]{out}, nil
 	}
 	for part := range slices.Chunk(ids, bulkBatch) {
-		if err := a.Registry.DeleteMany(ctx, part); err != nil {
+		if err := a.Registry.DeleteMany(ctx, part, data); err != nil {
 			return nil, err
 		}
 		out.Changed += len(part)

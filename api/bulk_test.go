@@ -116,7 +116,7 @@ func TestManyDevicesAreChangedAndDeletedByQueryWithACountFirst(t *testing.T) {
 	update(object{"ids": []any{"d01", "nobody"}}).wantProblem(t, 404, "not_found")
 	update(object{"ids": []any{"d01", "d02"}, "parent": "d01"}).wantProblem(t, 409, "conflict")
 	r.do("POST", "/api/v1/devices:delete", object{"ids": []any{"d01"}}, bearer(r.key("devices:read"))).wantProblem(t, 403, "forbidden")
-	r.as("POST", "/api/v1/devices:delete", object{"q": "group:cold", "expect": 10}).wantStatus(t, 200)
+	r.as("POST", "/api/v1/devices:delete", object{"q": "group:cold", "expect": 10, "data": "keep"}).wantStatus(t, 200)
 	if r.registry.Count() != 2 {
 		t.Errorf("%d devices are left, want 2", r.registry.Count())
 	}

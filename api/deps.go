@@ -28,7 +28,6 @@ type DeviceReader interface {
 type DeviceWriter interface {
 	Create(ctx context.Context, s devices.Spec) (devices.Device, devices.Issued, error)
 	Update(ctx context.Context, id muster.DeviceID, c devices.Change) (devices.Device, error)
-	Delete(ctx context.Context, id muster.DeviceID) error
 }
 
 // CredentialKeeper keeps the credentials of devices.
@@ -66,6 +65,7 @@ type Registry interface {
 	ProfileWriter
 	GroupKeeper
 	BulkKeeper
+	DeviceDeleter
 	PresenceReader
 }
 

@@ -143,16 +143,7 @@ func (a *API) deviceRoutes() {
 		Summary:     "Change what is written on a device",
 		Description: "What is absent or null stays. Rights that change so are those of open connections at once.", Errors: []int{404, 409},
 	}, a.changeDevice)
-	route(a, accounts.DevicesWrite, huma.Operation{
-		OperationID: "delete-device", Method: http.MethodDelete, Path: "/devices/{device}", Tags: []string{"devices"},
-		Summary: "Delete a device and its credentials; its telemetry stays", Errors: []int{404},
-	}, func(ctx context.Context, in *DevicePath) (*struct{}, error) {
-		id, err := a.existing(*in)
-		if err != nil {
-			return nil, err
-		}
-		return nil, a.Registry.Delete(ctx, id)
-	})
+	a.deleteRoute()
 	a.credentialRoutes()
 }
 

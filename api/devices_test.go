@@ -61,8 +61,8 @@ func TestADeviceIsMadeShownListedAndDeleted(t *testing.T) {
 	if diff := cmp.Diff(map[string]any{"items": []any{want}, "next": nil, "plan": map[string]any{"index": "scan", "scanned": 1.0}}, l); diff != "" {
 		t.Error(diff)
 	}
-	r.as("DELETE", "/api/v1/devices/pump:1", nil).wantStatus(t, 204)
-	r.as("DELETE", "/api/v1/devices/pump:1", nil).wantProblem(t, 404, "not_found")
+	r.as("DELETE", "/api/v1/devices/pump:1?data=keep", nil).wantStatus(t, 200)
+	r.as("DELETE", "/api/v1/devices/pump:1?data=keep", nil).wantProblem(t, 404, "not_found")
 	r.as("GET", "/api/v1/devices/pump:1", nil).wantProblem(t, 404, "not_found")
 	if l := r.as("GET", "/api/v1/devices", nil).decode(t); !cmp.Equal(l, map[string]any{"items": []any{}, "next": nil, "plan": map[string]any{"index": "order", "scanned": 0.0}}) {
 		t.Errorf("the empty list is %v", l)
@@ -231,7 +231,7 @@ func TestTheCursorOfDevicesIsStableUnderChange(t *testing.T) {
 		r.device(id)
 	}
 	first := r.as("GET", "/api/v1/devices?limit=2", nil).wantStatus(t, 200).decode(t)
-	r.as("DELETE", "/api/v1/devices/b", nil).wantStatus(t, 204)
+	r.as("DELETE", "/api/v1/devices/b?data=keep", nil).wantStatus(t, 200)
 	r.device("aa")
 	r.device("cc")
 	next, _ := first["next"].(string)

@@ -36,7 +36,7 @@ func TestAProfileIsMadeShownReplacedAndDeleted(t *testing.T) {
 	}
 	r.as("POST", "/api/v1/devices", object{"id": "d", "profile": "p"}).wantStatus(t, 201)
 	r.as("DELETE", "/api/v1/profiles/p", nil).wantProblem(t, 409, "conflict")
-	r.as("DELETE", "/api/v1/devices/d", nil).wantStatus(t, 204)
+	r.as("DELETE", "/api/v1/devices/d?data=keep", nil).wantStatus(t, 200)
 	r.as("DELETE", "/api/v1/profiles/p", nil).wantStatus(t, 204)
 	r.as("DELETE", "/api/v1/profiles/p", nil).wantProblem(t, 404, "not_found")
 	r.as("GET", "/api/v1/profiles/p", nil).wantProblem(t, 404, "not_found")

@@ -215,16 +215,20 @@ func (a *API) rejected(ctx context.Context, device muster.DeviceID, limit int) (
 	if err != nil {
 		return nil, err
 	}
-	items := make([]rejected, len(rows))
-	for i, r := range rows {
-		items[i] = rejected{
+	items := make([]rejected, 0, len(rows))
+	for _, r := range rows {
+		if a.Registry.IsErasing(r.Device) { // gone for readers at once
+			continue
+		}
+		item := rejected{
 			Time: stamp(r.Arrival), Device: r.Device, Topic: r.Topic, Code: r.Code, Reason: r.Reason,
 			Payload: append([]byte{}, r.Payload...), Size: r.Size,
 		}
 		if utf8.Valid(r.Payload) {
 			text := string(r.Payload)
-			items[i].PayloadText = &text
+			item.PayloadText = &text
 		}
+		items = append(items, item)
 	}
 	return list(items, ""), nil
 }

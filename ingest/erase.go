@@ -36,6 +36,8 @@ type EraseStatus struct {
 type eraseState struct {
 	mu sync.Mutex
 	EraseStatus
+
+	last uint64 // frame that holds something of a device that is being erased; the eraser's
 }
 
 // EraseStatus returns what the eraser did, for the System page.
@@ -158,9 +160,11 @@ func (in *Ingest) makeReady(ctx context.Context, ids []muster.DeviceID, ready ma
 	if len(fresh) == 0 {
 		return nil
 	}
-	if err := in.settled(ctx); err != nil {
+	last, err := in.settled(ctx)
+	if err != nil {
 		return err
 	}
+	in.erasing.last = max(in.erasing.last, last)
 	in.forget(fresh)
 	for _, id := range fresh {
 		ready[id] = struct{}{}
@@ -168,10 +172,10 @@ func (in *Ingest) makeReady(ctx context.Context, ids []muster.DeviceID, ready ma
 	return nil
 }
 
-// settled waits until all that was accepted before is in the store.
-func (in *Ingest) settled(ctx context.Context) error {
+// settled waits until all that was accepted before is in the store, and returns the
+// last frame of it.
+func (in *Ingest) settled(ctx context.Context) (last uint64, err error) {
 	mark := in.builder.mark()
-	var last uint64 // frame in the log
 	durable := false
 	for {
 		done, moved := in.builder.progress()
@@ -179,12 +183,12 @@ func (in *Ingest) settled(ctx context.Context) error {
 			last, durable = in.lastSeq.Load(), true
 		}
 		if durable && in.place.Load() >= last {
-			return nil
+			return last, nil
 		}
 		select {
 		case <-moved:
 		case <-ctx.Done():
-			return ctx.Err()
+			return 0, ctx.Err()
 		}
 	}
 }
@@ -222,15 +226,29 @@ func (in *Ingest) eraseSome(ctx context.Context, id muster.DeviceID) (left bool,
 	return true, nil
 }
 
-// eraseDone records devices of which nothing is left, once a power cut would bring
-// nothing back.
+// eraseDone records devices of which nothing is left, once nothing can bring them back:
+// not the frames of the log, from which a start reads the latest values back that were
+// not saved, and no power cut.
 func (in *Ingest) eraseDone(ctx context.Context, gone []muster.DeviceID) error {
 	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
 	defer cancel()
+	if in.savedLatest() < in.erasing.last {
+		in.flushLatest(ctx)
+	}
+	if in.savedLatest() < in.erasing.last {
+		return muster.Errorf(muster.Unavailable, "the latest values cannot be saved")
+	}
 	if err := in.cfg.Store.Sync(ctx); err != nil {
 		return fmt.Errorf("sync the store: %w", err)
 	}
 	return in.cfg.Erasures.Erased(ctx, gone)
+}
+
+// savedLatest returns up to which frame the latest values are saved.
+func (in *Ingest) savedLatest() uint64 {
+	in.cursorMu.Lock()
+	defer in.cursorMu.Unlock()
+	return in.latestCursor.Seq
 }
 
 // pause waits for d, or until ctx ends.

@@ -33,14 +33,15 @@ type store struct {
 	rejected []muster.Rejected
 	saved    map[muster.DeviceID]ingest.LatestRow
 	appends  int
-	erased   map[muster.DeviceID]int // calls of Erase
-	late     []string                // what came of a device after Erase was first called, or before what it waits for
-	refuses  muster.DeviceID         // Erase fails for it
+	erased   map[muster.DeviceID]int    // calls of Erase
+	needs    map[muster.DeviceID]uint64 // frame that the latest values must have passed when it is erased
+	late     []string                   // what came of a device after Erase was first called, or before what it waits for
+	refuses  muster.DeviceID            // Erase fails for it
 	changed  chan struct{}
 }
 
 func newStore() *store {
-	return &store{rows: map[string]string{}, saved: map[muster.DeviceID]ingest.LatestRow{}, erased: map[muster.DeviceID]int{}, changed: make(chan struct{})}
+	return &store{rows: map[string]string{}, saved: map[muster.DeviceID]ingest.LatestRow{}, erased: map[muster.DeviceID]int{}, needs: map[muster.DeviceID]uint64{}, changed: make(chan struct{})}
 }
 
 func (s *store) set(fn func(s *store)) {

@@ -64,6 +64,7 @@ func (s *Server) startDevices() {
 
 // deviceDeleted has everybody forget what was a device's.
 func (s *Server) deviceDeleted(id muster.DeviceID) {
+	s.ingest.Deleted(id)
 	s.said.trace.Forget(id)
 	s.broker.Forget(id, "") // wills take their own time
 	s.join.DeviceDeleted(id)

@@ -91,6 +91,7 @@ func (s *Server) sections() []api.Section {
 		func() (string, any) { return "ingest", s.ingest.Status() },
 		func() (string, any) { return "intake", s.said.intake.Status() },
 		func() (string, any) { return "events", map[string]any{"notes_dropped": s.said.events.NotesDropped()} },
+		func() (string, any) { return "erasures", s.erasures() },
 		func() (string, any) { return "broker", s.broker.Stats() },
 		func() (string, any) { return "twins", s.twins.Stats() },
 		func() (string, any) { return "commands", s.commands.Stats() },

@@ -100,7 +100,7 @@ func TestWhatIsRevokedIsCutWithinASecondAndNothingElse(t *testing.T) {
 		c.wantLive(t)
 	}
 	since = time.Now()
-	call(t, s, http.MethodDelete, "/api/v1/devices/d", nil, nil)
+	call(t, s, http.MethodDelete, "/api/v1/devices/d?data=delete", nil, nil)
 	byToken.wantCut(t, since)
 	bySecond.wantCut(t, since)
 	admin.wantLive(t)

@@ -113,6 +113,7 @@ func (s *Server) build(ctx context.Context) (err error) {
 	s.ingest = ingest.New(ingest.Config{
 		Log: log, Store: s.stores.telemetry, Latest: s.stores.telemetry, Level: cfg.AckLevel, Now: cfg.Now,
 		Logger: cfg.Logger, Metrics: s.metrics, Tracer: tracer{s.said.trace},
+		Known: s.registry.Has, Erasures: s.registry, Eraser: s.stores.telemetry,
 		Observe: func(rs []muster.Reading) {
 			s.registry.Observe(rs) // before those who look at the device then
 			s.live.Observe(rs)
@@ -122,6 +123,7 @@ func (s *Server) build(ctx context.Context) (err error) {
 			s.broker.TellRejected(r)
 		},
 	})
+	s.measureErasures()
 	s.fleet = &fleet{registry: s.registry, in: s.ingest, now: cfg.Now}
 	mqtt, err := s.brokerConfig(ctx)
 	if err != nil {

@@ -16,6 +16,7 @@ type telemetry interface {
 	ingest.Store
 	ingest.LatestStore
 	ingest.RangeStore
+	ingest.Eraser
 	io.Closer
 }
 

@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"muster"
+	"muster/devices"
 	"muster/devices/command"
 )
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/devices"
 	"muster/devices/join"
 )
 
