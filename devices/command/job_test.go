@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"muster"
+	"muster/devices"
 	"muster/devices/command"
 )
 
