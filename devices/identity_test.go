@@ -449,6 +449,8 @@ func TestAKeyOfAnAuthorityIsLearnedRenewedRevokedAndForgotten(t *testing.T) {
 		t.Errorf("after a restart it is %s, %v", kept, err)
 	}
 
+	_, err = r.Rotate(t.Context(), "a", cred, time.Minute, devices.Grant{Kind: devices.Token})
+	wantKind(t, err, muster.Conflict) // the next login would learn it again
 	l.connections = []connection{{"a", cred}, {"b", "cred_x"}}
 	must(t, r.RemoveCredential(t.Context(), "a", cred))
 	l.want(t, connection{"a", cred})

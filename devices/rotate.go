@@ -18,7 +18,8 @@ const (
 // that one expires after overlap, or when it would have anyway if that is sooner; at
 // once for 0, and then its connections are cut. An empty kind of g is the old one's, an
 // empty label its label. NotFound when the device or the credential is not there, Invalid
-// and Conflict as AddGrant.
+// and Conflict as AddGrant; Conflict also for what has expired and for a key that came by
+// a CA, which goes by its certificate.
 func (r *Registry) Rotate(ctx context.Context, device muster.DeviceID, id string, overlap time.Duration, g Grant) (Issued, error) {
 	if overlap < 0 || overlap > MaxOverlap {
 		return Issued{}, muster.Errorf(muster.Invalid, "the overlap is not between 0 and %d seconds", int(MaxOverlap.Seconds()))
@@ -42,6 +43,9 @@ func (r *Registry) rotate(ctx context.Context, device muster.DeviceID, id string
 	_, old, err := r.credential(device, id)
 	if err != nil {
 		return Issued{}, err
+	}
+	if old.CA != "" {
+		return Issued{}, muster.Errorf(muster.Conflict, "a key that came by an authority's certificate follows that: add a credential, and revoke this one")
 	}
 	if g.Kind == "" {
 		g.Kind = old.Kind
