@@ -486,7 +486,7 @@ func TestAJobThatIsKilledNeitherSkipsNorDoublesATarget(t *testing.T) {
 	onEach(t, func(t *testing.T, e engine) {
 		open := func(t *testing.T) *rig {
 			r, _ := jobRig(t, e, true)
-			r.devices(60)
+			r.devices(40)
 			return r
 		}
 		checkInBubble(t, open, func(rt *rapid.T, r *rig) {
@@ -496,8 +496,8 @@ func TestAJobThatIsKilledNeitherSkipsNorDoublesATarget(t *testing.T) {
 			ids := r.wireAll()
 			spec := command.JobSpec{
 				Query: "id:d*", Rate: rapid.SampledFrom([]int{0, 0, 6000, 60_000}).Draw(rt, "rate"),
-				MaxInFlight: rapid.SampledFrom([]int{0, 0, 1, 20}).Draw(rt, "in flight"),
-				Waves:       rapid.SampledFrom([][]command.Wave{nil, {{Percent: 10}}, {{Count: 1}, {Count: 2}, {Count: 40}}}).Draw(rt, "waves"),
+				MaxInFlight: rapid.SampledFrom([]int{0, 0, 3, 20}).Draw(rt, "in flight"),
+				Waves:       rapid.SampledFrom([][]command.Wave{nil, {{Percent: 10}}, {{Count: 1}, {Count: 2}, {Count: 30}}}).Draw(rt, "waves"),
 			}
 			j := r.job(spec)
 			answered := 0
@@ -534,7 +534,7 @@ func TestAJobThatIsKilledNeitherSkipsNorDoublesATarget(t *testing.T) {
 				pass(time.Second)
 			}
 			counts := r.jobNow(j.ID)
-			if diff := cmp.Diff(command.Counts{Succeeded: 60}, counts.Counts()); diff != "" {
+			if diff := cmp.Diff(command.Counts{Succeeded: 40}, counts.Counts()); diff != "" {
 				rt.Fatal(diff)
 			}
 			seen := map[muster.DeviceID]map[string]bool{}

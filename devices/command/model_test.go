@@ -49,7 +49,7 @@ func TestNoCommandIsLostReorderedOrSentAfterItsEnd(t *testing.T) {
 			m := &model{T: rt, r: r, commands: map[string]*known{}, states: map[int64]command.State{}}
 			m.begin(run)
 			rt.Repeat(map[string]func(*rapid.T){
-				"send": m.send, "connect": m.connect, "disconnect": m.disconnect, "ack": m.ack, "report": m.report,
+				"send": m.send, "send 2": m.send, "send 3": m.send, "connect 2": m.connect, "ack 2": m.ack, "connect": m.connect, "disconnect": m.disconnect, "ack": m.ack, "report": m.report,
 				"cancel": m.cancel, "time passes": m.pass, "restart": m.restart, "fail": m.fail, "store": m.store,
 				"": m.check,
 			})

@@ -25,6 +25,10 @@ import (
 	"muster/store/sqlite"
 )
 
+// servers are databases by the variable that names their server: one for all tests, each
+// of which empties it, since making one takes seconds.
+var servers = map[string]string{}
+
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
@@ -32,7 +36,24 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	goleak.VerifyTestMain(m)
+	name := "muster_command_" + strings.ToLower(rand.Text())
+	for _, env := range []string{"MUSTER_TEST_TIMESCALE", "MUSTER_TEST_POSTGRES"} {
+		if server := os.Getenv(env); server != "" {
+			admin(server, "CREATE DATABASE "+name)
+			u, err := url.Parse(server)
+			if err != nil {
+				panic("the server's URL cannot be parsed")
+			}
+			u.Path = "/" + name
+			servers[env] = u.String()
+		}
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		for env := range servers {
+			admin(os.Getenv(env), "DROP DATABASE "+name+" WITH (FORCE)")
+		}
+		os.Exit(code)
+	}))
 }
 
 // engine opens one empty database, each time the same one.
@@ -69,38 +90,35 @@ func onSQLite(t testing.TB, quick bool) engine {
 
 func onPostgres(t *testing.T, env string) engine {
 	t.Helper()
-	server := os.Getenv(env)
-	if server == "" {
+	dsn, ok := servers[env]
+	if !ok {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("%s is not set, and CI must not skip", env)
 		}
 		t.Skipf("%s is not set: start a server with scripts/timescale-up.sh or scripts/postgres-up.sh and set it", env)
 	}
-	name := "muster_command_" + strings.ToLower(rand.Text())
-	admin(t, server, "CREATE DATABASE "+name)
-	t.Cleanup(func() { admin(t, server, "DROP DATABASE "+name+" WITH (FORCE)") })
-	u, err := url.Parse(server)
-	if err != nil {
-		t.Fatal("the server's URL cannot be parsed")
-	}
-	u.Path = "/" + name
 	return engine{env, func(t testing.TB) *control.Control {
 		t.Helper()
-		h, err := postgres.OpenControl(context.Background(), u.String())
+		h, err := postgres.OpenControl(context.Background(), dsn)
 		must(t, err)
 		c, err := control.Open(context.Background(), h, control.Postgres())
+		must(t, err)
+		_, err = h.Write.ExecContext(context.Background(), "TRUNCATE device, job CASCADE")
 		must(t, err)
 		return c
 	}}
 }
 
-func admin(t *testing.T, server, query string) {
-	t.Helper()
+func admin(server, query string) {
 	ctx := context.Background()
 	h, err := postgres.OpenControl(ctx, server)
-	must(t, err)
+	if err != nil {
+		panic(err)
+	}
 	_, err = h.Write.ExecContext(ctx, query)
-	must(t, errors.Join(err, h.Close()))
+	if err := errors.Join(err, h.Close()); err != nil {
+		panic(err)
+	}
 }
 
 func must(t testing.TB, err error) {

@@ -163,8 +163,8 @@ func (c *Control) Jobs(ctx context.Context, before int64, limit int) ([]command.
 
 // LoadTargets implements command.JobStore.
 func (c *Control) LoadTargets(ctx context.Context, job, from int64, limit int) (out []command.Target, err error) {
-	err = c.list(ctx, "load the targets of a job", `SELECT number, device FROM job_target WHERE job = $1 AND number >= $2 ORDER BY number LIMIT $3`,
-		[]any{job, from, limit}, func(rows *sql.Rows) error {
+	err = c.list(ctx, "load the targets of a job", `SELECT number, device FROM job_target WHERE job = $1 AND number >= $2 AND number < $3 ORDER BY number`,
+		[]any{job, from, from + int64(limit)}, func(rows *sql.Rows) error {
 			t := command.Target{Job: job}
 			err := rows.Scan(&t.Number, &t.Device)
 			out = append(out, t)
