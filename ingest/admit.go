@@ -5,8 +5,21 @@ import "muster"
 // maxAdmit is how often a device is looked for again while others are deleted.
 const maxAdmit = 1000
 
+// keepStray keeps as rejected a message of a device that is not in the registry, as one
+// of no device: whoever publishes in such a name is seen, and the next device of that
+// name begins with nothing. One of a device that is being erased is only counted.
+func (in *Ingest) keepStray(m Message, code, reason string, size int) {
+	if in.cfg.Erasures != nil && in.cfg.Erasures.IsErasing(m.Device) {
+		return
+	}
+	m.Device, m.From, m.Untraced = "", nil, true
+	if dev, err := in.admit(m.Device); err == nil {
+		in.refuse(dev, &m, code, reason, size)
+	}
+}
+
 // admit returns what is kept of a device. One that is not in the registry is NotFound,
-// and counted: whoever publishes in its name gets no data into the store.
+// and counted.
 func (in *Ingest) admit(id muster.DeviceID) (*device, error) {
 	if d := in.fleet.find(id); d != nil && d.known.Load() {
 		return d, nil

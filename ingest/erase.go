@@ -14,6 +14,8 @@ type Erasures interface {
 	// Erasing returns at most limit of them after the given id, in bytewise order, and a
 	// channel that is closed when more come. Known says of none of them that it is there.
 	Erasing(after muster.DeviceID, limit int) (ids []muster.DeviceID, more <-chan struct{})
+	// IsErasing says whether Erasing has a device.
+	IsErasing(id muster.DeviceID) bool
 	// Erased says that nothing of them is left.
 	Erased(ctx context.Context, ids []muster.DeviceID) error
 }
@@ -74,11 +76,9 @@ func (in *Ingest) erase(ctx context.Context) error {
 	for ctx.Err() == nil {
 		_, more := in.cfg.Erasures.Erasing("", 0)
 		met, err := in.eraseRound(ctx, ready)
-		if ctx.Err() != nil {
-			return nil
-		}
 		in.erasing.note(0, err)
 		switch {
+		case ctx.Err() != nil: // stopping
 		case err != nil:
 			in.cfg.Logger.Warn("deleting the data of deleted devices failed, trying again", "err", err, "wait", retry)
 			pause(ctx, retry)

@@ -113,6 +113,12 @@ func (g *registry) Erasing(after muster.DeviceID, limit int) ([]muster.DeviceID,
 	return ids[:min(limit, len(ids))], g.more
 }
 
+func (g *registry) IsErasing(id muster.DeviceID) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.erasing[id]
+}
+
 func (g *registry) Erased(_ context.Context, ids []muster.DeviceID) error {
 	g.store.set(func(s *store) {
 		for _, id := range ids {
@@ -325,7 +331,7 @@ func TestADeviceThatCannotBeErasedHoldsUpNoOtherAndIsTriedAgain(t *testing.T) {
 	}
 }
 
-func TestADeviceThatIsNotInTheRegistryGetsNoDataIntoTheStore(t *testing.T) {
+func TestAMessageOfADeviceThatIsNotInTheRegistryIsKeptAsRejectedOfNoDevice(t *testing.T) {
 	st, reg := newStore(), newRegistry()
 	reg.gone["nobody"] = true
 	r := start(t, t.TempDir(), st, reg.use(st))
@@ -334,9 +340,20 @@ func TestADeviceThatIsNotInTheRegistryGetsNoDataIntoTheStore(t *testing.T) {
 	}
 	r.in.Refuse(ingest.Message{Device: "nobody", Topic: "t"}, "topic", "no such topic", 0)
 	r.in.Refuse(ingest.Message{Topic: "t"}, "topic", "no such topic", 0) // of no device
-	st.await(t, "the rejected message of no device", func(s *store) bool { return len(s.rejected) == 1 })
+	st.await(t, "the rejected messages", func(s *store) bool { return len(s.rejected) == 3 })
 	awaitQueueEmpty(t, r)
-	r.balanced(t, ingest.Ledger{Received: 1, Rejected: 1})
+	r.balanced(t, ingest.Ledger{Received: 3, Rejected: 3})
+	for _, x := range st.rejected {
+		if x.Device != "" {
+			t.Errorf("kept is %+v", x)
+		}
+	}
+	if x := st.rejected[0]; x.Code != "device" || x.Reason != "there is no such device" || string(x.Payload) != `{"a":1}` || x.Topic != "devices/nobody/telemetry" {
+		t.Errorf("kept is %+v", x)
+	}
+	if r.in.DeviceLedger("nobody") != (ingest.Ledger{}) {
+		t.Error("there is an account of a device that is not there")
+	}
 
 	a := newAcks()
 	r.send(t, "d", `{"i":1}`, a, 1)

@@ -175,10 +175,13 @@ func (in *Ingest) Loops() []lifecycle.LoopStatus {
 // Accept decodes m and puts what it holds into the log. It blocks while the log
 // has no room (QoS 1 and 2), until ctx ends or for 20 s; the error then is Busy and
 // From is not told. QoS 0 is dropped instead, and counted. A device that is not in the
-// registry is NotFound.
+// registry is NotFound, and the message kept as Refuse keeps it.
 func (in *Ingest) Accept(ctx context.Context, m Message) error {
 	dev, err := in.admit(m.Device)
 	if err != nil {
+		if muster.KindOf(err) == muster.NotFound {
+			in.keepStray(m, "device", muster.Public(err), len(m.Payload)) //nolint:contextcheck // it waits for nobody
+		}
 		return err
 	}
 	now := muster.MicrosOf(in.cfg.Now())
@@ -197,22 +200,27 @@ func (in *Ingest) Accept(ctx context.Context, m Message) error {
 
 // Refuse keeps a message as rejected that never reached the decoder: a wrong
 // topic, or too large. size is its payload's size in bytes when m.Payload is cut. One of
-// a device that is not in the registry is only counted.
+// a device that is not in the registry is kept as of no device.
 func (in *Ingest) Refuse(m Message, code, reason string, size int) {
 	dev, err := in.admit(m.Device)
 	if err != nil {
+		in.keepStray(m, code, reason, size)
 		return
 	}
+	in.refuse(dev, &m, code, reason, size)
+}
+
+func (in *Ingest) refuse(dev *device, m *Message, code, reason string, size int) {
 	now := muster.MicrosOf(in.cfg.Now())
 	d := &decoder{refused: []refused{{fault{code: code, reason: reason}, m.Payload}}}
-	in.begin(dev, &m, d, now, size)
+	in.begin(dev, m, d, now, size)
 	m.QoS = 0 // there is nobody to slow down
 	if in.shed(0) {
 		in.dropped(dev, 1)
 		in.step(d.trace, StepDropped)
 		return
 	}
-	if err := in.enqueueSized(context.Background(), dev, &m, d, now, size); err != nil {
+	if err := in.enqueueSized(context.Background(), dev, m, d, now, size); err != nil {
 		in.dropped(dev, 1)
 	}
 }

@@ -55,7 +55,7 @@ func (h *harness) eraseToEnd(device muster.DeviceID) int {
 // ones, latest values and rejected messages, and returns its readings.
 func (h *harness) life(device muster.DeviceID, days int) []muster.Reading {
 	h.t.Helper()
-	var rows []muster.Reading
+	rows := make([]muster.Reading, 0, days*eraseDaily+4)
 	for d := range days {
 		for i := range eraseDaily {
 			rows = append(rows, reading(device, epoch-muster.Micros(d)*day+muster.Micros(i)*second, "temp", float64(i), "on", i%2 == 0))
@@ -69,11 +69,11 @@ func (h *harness) life(device muster.DeviceID, days int) []muster.Reading {
 	for from := 0; from < len(rows); from += ingest.MaxBatch {
 		h.append(rows[from:min(from+ingest.MaxBatch, len(rows))]...)
 	}
-	var rejected []muster.Rejected
-	for i := range 5 {
-		rejected = append(rejected, muster.Rejected{
+	rejected := make([]muster.Rejected, 5)
+	for i := range rejected {
+		rejected[i] = muster.Rejected{
 			Device: device, Arrival: epoch + muster.Micros(i), Topic: "devices/x/telemetry", Code: "malformed", Reason: "no", Payload: []byte{byte(i)}, Size: 1,
-		})
+		}
 	}
 	b := h.batch()
 	b.Rejected = rejected
