@@ -138,7 +138,7 @@ type Deps struct {
 	Trail     Trail
 	Twins     Twins
 	Presence  PresenceKeeper
-	Logins    LoginReader
+	Logins    FailedLogins
 	Joining   Joining
 	Commands  Commands
 	// Ready returns what is not ready yet, nothing when all is.

@@ -14,10 +14,11 @@ import (
 	"muster/devices"
 )
 
-// LoginReader knows which logins failed.
-type LoginReader interface {
+// FailedLogins knows which logins failed, and which registrations.
+type FailedLogins interface {
 	Device(id muster.DeviceID) []devices.FailedLogin
 	Fleet() []devices.FailedLogin
+	Unregistered(a devices.Attempt, id muster.DeviceID, err error)
 }
 
 type credential struct {
@@ -131,7 +132,7 @@ func (a *API) identityRoutes() {
 	route(a, accounts.DevicesRead, huma.Operation{
 		OperationID: "list-failed-logins", Method: http.MethodGet, Path: "/devices/{device}/logins", Tags: []string{"devices"},
 		Summary:     "List the logins that failed in a device's name, newest first",
-		Description: "Those that named it as user name, as common name of a certificate or as client id: at most 20 kinds, in memory.", Errors: []int{404},
+		Description: "Those that named it as user name, as common name of a certificate or as client id, and refused registrations of it: at most 20 kinds, in memory.", Errors: []int{404},
 	}, func(_ context.Context, in *DevicePath) (*body[page[failedLogin]], error) {
 		id, err := a.existing(*in)
 		if err != nil {

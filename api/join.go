@@ -236,8 +236,10 @@ type provisioned struct {
 }
 
 func (a *API) provision(ctx context.Context, in *body[provisionRequest]) (*body[provisioned], error) {
-	r, err := a.Joining.Provision(ctx, requestOf(ctx).RemoteAddr, join.Request(in.Body))
+	peer := requestOf(ctx).RemoteAddr
+	r, err := a.Joining.Provision(ctx, peer, join.Request(in.Body))
 	if err != nil {
+		a.Logins.Unregistered(devices.Attempt{Username: join.ProvisionUser, Peer: peer, Listener: "http"}, muster.DeviceID(in.Body.ID), err)
 		return nil, err
 	}
 	return &body[provisioned]{provisioned{

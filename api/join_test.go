@@ -215,6 +215,12 @@ func TestADeviceRegistersItselfOverHTTP(t *testing.T) {
 	if n := r.registry.Count(); n != 1 {
 		t.Errorf("%d devices", n)
 	}
+	for path, reason := range map[string]string{"/api/v1/devices/m1/logins": "is taken", "/api/v1/logins": "too many wrong tries"} {
+		shown := r.as("GET", path, nil).wantStatus(t, 200).decode(t)["items"].([]any)[0].(object)
+		if !strings.Contains(fmt.Sprint(shown["reason"]), reason) || shown["username"] != "provision" || shown["listener"] != "http" || shown["peer"] == "" {
+			t.Errorf("%s shows %v", path, shown)
+		}
+	}
 	r.as("PUT", path, object{"strategy": "maybe"}).wantProblem(t, 422, "invalid")
 	r.as("PUT", "/api/v1/profiles/nothing/provisioning", object{"strategy": "create"}).wantProblem(t, 404, "not_found")
 	r.as("DELETE", path, nil).wantStatus(t, 204)

@@ -613,6 +613,14 @@ func TestWhyALoginFailedIsKeptOnTheDevicesItNamed(t *testing.T) {
 	if got := l.Fleet(); len(got) != 0 {
 		t.Errorf("the fleet has %v", got)
 	}
+	l.Unregistered(devices.Attempt{Username: "provision", ClientID: "new"}, "c", muster.Errorf(muster.Conflict, "it is taken"))
+	if got := l.Device("c"); len(got) != 2 || got[0].Reason != "refused to register: it is taken" || got[0].ClientID != "new" {
+		t.Errorf("after a registration that was refused c has %v", got)
+	}
+	l.Unregistered(devices.Attempt{Username: "provision"}, "", muster.Errorf(muster.Unauthorized, "a wrong key"))
+	if got := l.Fleet(); len(got) != 1 || got[0].Reason != "refused to register: a wrong key" {
+		t.Errorf("after one that named no device the fleet has %v", got)
+	}
 	l.Forget("a")
 	if got := l.Device("a"); got != nil {
 		t.Errorf("a deleted device has %v", got)

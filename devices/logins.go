@@ -31,7 +31,7 @@ type Attempt struct {
 	ClientID string
 	Subject  string // common name of its certificate
 	Peer     string // host:port
-	Listener string // tcp, tls, ws or unix
+	Listener string // tcp, tls, ws or unix; http for a registration by the API
 }
 
 // FailedLogin is a login that was refused, once or many times alike.
@@ -108,6 +108,12 @@ func (l *Logins) Failed(a Attempt, err error) {
 	if len(about) == 0 {
 		l.fleet.add(f, MaxFailedFleet)
 	}
+}
+
+// Unregistered remembers that a was refused with err when it asked to be registered as
+// the device id, which is empty when it named none: with that device when there is one.
+func (l *Logins) Unregistered(a Attempt, id muster.DeviceID, err error) {
+	l.Failed(a, Deny("refused to register: "+muster.Public(err), id))
 }
 
 // of returns the failures of a device, now the newest, with the lock held.

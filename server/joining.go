@@ -18,7 +18,10 @@ const (
 )
 
 // joining takes in what clients send that are to become devices.
-type joining struct{ join *join.Join }
+type joining struct {
+	join   *join.Join
+	logins *devices.Logins
+}
 
 // accept says whether m was from such a client. Requests are answered on the spot: it
 // is the client's own connection that waits.
@@ -40,20 +43,37 @@ func (j joining) accept(ctx context.Context, m broker.Message) bool {
 func (j joining) register(ctx context.Context, m broker.Message) []byte {
 	q, err := join.ParseRequest(m.Payload)
 	if err != nil {
+		j.refused(m, "", err)
 		return join.Answer(join.Response{}, err)
 	}
-	return join.Answer(j.join.Provision(ctx, m.Client.Origin().Peer, q))
+	res, err := j.provision(ctx, m, q)
+	return join.Answer(res, err)
+}
+
+// provision registers a device. That it is refused is kept for the operator too.
+func (j joining) provision(ctx context.Context, m broker.Message, q join.Request) (join.Response, error) {
+	res, err := j.join.Provision(ctx, m.Client.Origin().Peer, q)
+	if err != nil {
+		j.refused(m, muster.DeviceID(q.ID), err)
+	}
+	return res, err
+}
+
+func (j joining) refused(m broker.Message, id muster.DeviceID, err error) {
+	o := m.Client.Origin()
+	j.logins.Unregistered(devices.Attempt{Username: join.ProvisionUser, ClientID: o.ClientID, Peer: o.Peer, Listener: o.Listener}, id, err)
 }
 
 // registerTB is register as ThingsBoard's devices ask for it.
 func (j joining) registerTB(ctx context.Context, m broker.Message) thingsboard.Reply {
 	up, err := thingsboard.Up(m.Topic, "", m.Payload)
 	if err != nil {
+		j.refused(m, "", err)
 		return failedTB(err)
 	}
 	var last thingsboard.Reply
 	for _, q := range up.Requests {
-		res, err := j.join.Provision(ctx, m.Client.Origin().Peer, requestOfTB(q.Provision))
+		res, err := j.provision(ctx, m, requestOfTB(q.Provision))
 		if err != nil {
 			last = failedTB(err)
 			continue

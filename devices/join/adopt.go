@@ -22,8 +22,10 @@ const (
 	// MaxBlocks is the most clients that may be blocked.
 	MaxBlocks = 10_000
 
+	// ProvisionUser is the user name of clients that register themselves (DESIGN, section 4).
+	ProvisionUser = "provision"
+
 	adoptionPrefix = "mak_"
-	provisionUser  = "provision" // user name of clients that register themselves (DESIGN, section 4)
 	provisionGuest = "provision" // their Guest.Credential
 	candidateGuest = "inbox_"    // begins that of candidates
 	maxPresentedID = 256         // bytes of a client id, user name or key
@@ -164,11 +166,11 @@ func (j *Join) sweep() time.Duration {
 // to the inbox. known says that it presented something of ours at all. A client that was
 // adopted gets device and credential.
 func (j *Join) Greet(h Hello) (g Guest, device muster.DeviceID, credential string, known bool, err error) {
-	if h.Username == provisionUser {
+	if h.Username == ProvisionUser {
 		if len(j.Provisionings()) == 0 {
 			return Guest{}, "", "", true, devices.Deny("devices can register themselves with no profile")
 		}
-		return Guest{Credential: provisionGuest, Name: provisionUser}, "", "", true, nil
+		return Guest{Credential: provisionGuest, Name: ProvisionUser}, "", "", true, nil
 	}
 	device, credential, err = j.registry.AuthenticateWhole(devices.Basic, h.ClientID, h.Username, h.Password)
 	if err == nil || ofDevice(err) {
