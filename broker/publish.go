@@ -29,8 +29,8 @@ func (c *conn) publish(sc *scratch, p *wire.PublishPacket, size int) error {
 		}
 	}
 	dst := c.destination(p.Topic)
-	if dst.place == placeNone && c.brings(sc, p.Topic) {
-		dst = c.destination(p.Topic)
+	if dst.place == placeNone {
+		dst = c.brought(sc, p.Topic, dst)
 	}
 	switch dst.place {
 	case placeSink:

@@ -210,6 +210,21 @@ func TestAGatewayThatMayBringsItsChildrenWithIt(t *testing.T) {
 	}
 }
 
+func TestAChildThatIsBroughtIsKeptUnderItsOwnId(t *testing.T) {
+	r, n := boardRoom(t, newBoard(), nil)
+	c := r.client(4, "c", "gw")
+	c.publish(publishPacket("devices/first/events/x", `{}`, 1, 1))
+	for i := range 20 { // over the place in memory where its topic was read
+		c.publish(publishPacket("devices/gw/events/xxxxxxxxxxxxx", `{"xxxxxxxxxxxxxxxxxxxx":1}`, 1, uint16(2+i)))
+	}
+	if names, _ := n.heard(); !slices.Equal(names, []string{"first= "}) {
+		t.Errorf("adopted %v", names)
+	}
+	if got := n.Behind("gw"); !slices.Contains(got, "first") {
+		t.Errorf("the children are %q", got)
+	}
+}
+
 func TestRequestsOfThingsBoardsClientsAreAnsweredToThem(t *testing.T) {
 	r, _ := boardRoom(t, newBoard(), nil)
 	c, other := r.client(4, "c", "gw"), r.client(4, "d", "gw")

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"muster"
 	"muster/broker/thingsboard"
@@ -79,18 +80,22 @@ func (c *conn) speakFor(sc *scratch, who thingsboard.Child) error {
 	return nil
 }
 
-// brings says whether the client, a gateway, may publish to a topic of a child after
-// all, which it has just brought with it.
-func (c *conn) brings(sc *scratch, name string) bool {
+// brought is where a message goes that was refused, dst, and that a gateway published
+// for a child of it: one that it may bring with it is brought now.
+func (c *conn) brought(sc *scratch, name string, dst destination) destination {
 	id, rest, ok := splitDevice(name)
 	if !ok || !c.allowed.Load().who.Brings || id == c.sess.device || topic.CheckName(name) != "" {
-		return false
+		return dst
 	}
 	if _, sink, why := taken(rest); why != "" || !sink && !isUp(rest) {
-		return false
+		return dst
 	}
-	c.lastRaw = "" // what is known of the topic may not hold any more
-	return c.speakFor(sc, thingsboard.Child{Device: id}) == nil
+	c.lastRaw = ""                                  // what is known of the topic may not hold any more
+	id = muster.DeviceID(strings.Clone(string(id))) // it aliases its packet, and is kept from now on
+	if err := c.speakFor(sc, thingsboard.Child{Device: id}); err != nil {
+		return refuse(muster.Public(err))
+	}
+	return c.destination(name)
 }
 
 // handAll handles a PUBLISH that means several messages, or others than messages. It is
