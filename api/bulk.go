@@ -89,7 +89,7 @@ func (a *API) bulkRoutes() {
 		Summary: "Delete many devices",
 		Description: "Count first, with dry_run; then send the count as expect, and what becomes of their telemetry as data. " +
 			"Batches of 5,000 devices are each deleted whole or not at all.",
-		Errors:      []int{404, 409},
+		Errors: []int{404, 409},
 	}
 	routeSlow(a, accounts.DevicesWrite, remove, a.deleteDevices)
 }

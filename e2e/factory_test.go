@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -61,9 +62,7 @@ func (n *newcomer) register(m *muster, l line) (answer, error) {
 	if !n.own {
 		slash, request = "/", map[string]string{"deviceName": n.id, "provisionDeviceKey": l.Key, "provisionDeviceSecret": l.Secret}
 	}
-	for field, v := range n.more {
-		request[field] = v
-	}
+	maps.Copy(request, n.more)
 	text, err := json.Marshal(request)
 	if err != nil {
 		return answer{}, err
@@ -73,7 +72,8 @@ func (n *newcomer) register(m *muster, l line) (answer, error) {
 		return answer{}, err
 	}
 	var a answer
-	return a, json.Unmarshal([]byte(heard), &a)
+	err = json.Unmarshal([]byte(heard), &a)
+	return a, err
 }
 
 // login is what a registered device signs in with.

@@ -106,8 +106,8 @@ func (s *Server) build(ctx context.Context) (err error) {
 	s.accounts.OnEnded(func(principal string) { s.live.Revoke(principal) })
 	s.accounts.OnRights(s.recheckAccounts)
 	s.accounts.OnServiceDeleted(func(name string) { s.broker.Forget("", name) }) //nolint:contextcheck // wills take their own time
-	s.buildDevices()                                                             //nolint:contextcheck // what follows from a change takes its own time
-	if err := s.buildSaid(); err != nil {                                        //nolint:contextcheck // what is refused waits for nobody
+	s.buildDevices()
+	if err := s.buildSaid(); err != nil { //nolint:contextcheck // what is refused waits for nobody
 		return err
 	}
 	s.ingest = ingest.New(ingest.Config{

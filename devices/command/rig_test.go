@@ -52,7 +52,7 @@ func TestMain(m *testing.M) {
 		for env := range servers {
 			admin(os.Getenv(env), "DROP DATABASE "+name+" WITH (FORCE)")
 		}
-		os.Exit(code)
+		os.Exit(code) //nolint:forbidigo // a test's own end, after goleak
 	}))
 }
 

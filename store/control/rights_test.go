@@ -154,6 +154,7 @@ func unmigrate(t *testing.T, db *sql.DB) {
 	}
 	rows, err := db.QueryContext(t.Context(), tables)
 	wantNil(t, err)
+	defer rows.Close() //nolint:errcheck // rows.Err has what counts
 	var statements []string
 	for rows.Next() {
 		var name string
@@ -162,7 +163,8 @@ func unmigrate(t *testing.T, db *sql.DB) {
 			statements = append(statements, `DROP TABLE `+name+cascade)
 		}
 	}
-	wantNil(t, errors.Join(rows.Err(), rows.Close()))
+	wantNil(t, rows.Err())
+	wantNil(t, rows.Close()) // before the tables go
 	first, err := os.ReadFile("migrations/00001_control.sql")
 	wantNil(t, err)
 	statements = append(statements, string(first), `DELETE FROM muster_control_schema WHERE version_id > 1`)
