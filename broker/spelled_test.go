@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -256,7 +257,7 @@ func TestRequestsOfThingsBoardsClientsAreAnsweredToThem(t *testing.T) {
 		}
 	}
 	c.send(publishPacket("v1/devices/me/rpc/request/9", `{"method":"getSessionLimits","params":{}}`, 0, 0))
-	if got := c.next(packets.Publish); got.TopicName != "v1/devices/me/rpc/response/9" || len(got.Payload) == 0 {
+	if got := c.next(packets.Publish); got.TopicName != "v1/devices/me/rpc/response/9" || !bytes.Contains(got.Payload, []byte(`"gatewayRateLimits":{`)) {
 		t.Errorf("limits %s at %s", got.Payload, got.TopicName)
 	}
 	other.quiet()

@@ -91,6 +91,7 @@ func eachChild(doc []byte, one func(*Result, Child, []byte) error) (Result, erro
 			err = one(&res, Child{Device: id, Name: name}, m.value)
 		}
 		if err != nil {
+			err = muster.Errorf(muster.KindOf(err), "the device %.100q: %s", name, muster.Public(err))
 			res.Refused = append(res.Refused, Refusal{Name: name, Payload: m.value, Err: err})
 		}
 	}

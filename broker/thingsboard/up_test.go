@@ -220,6 +220,9 @@ func TestOneDevicesMistakeCostsNoOtherItsData(t *testing.T) {
 	}
 	for _, r := range res.Refused {
 		refused = append(refused, fmt.Sprintf("%.3s %s %s", r.Name, r.Payload, muster.KindOf(r.Err)))
+		if !strings.HasPrefix(muster.Public(r.Err), `the device "`+r.Name+`": `) {
+			t.Errorf("the reason %q does not name the device", muster.Public(r.Err))
+		}
 	}
 	if d := cmp.Diff([]string{`A [{"t":1}]`, `B {"t":3}`}, taken); d != "" {
 		t.Errorf("taken %s", d)
