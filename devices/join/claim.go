@@ -25,7 +25,9 @@ const (
 	codeLength = 8 // characters of codeAlphabet, 5 bits each
 	// codeAlphabet has no I, O, 0 and 1, which are taken for one another.
 	codeAlphabet = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
-	maxOffered   = 256 // bytes of a secret that a device offers itself to be claimed by
+	// How many bytes a secret has that a device offers itself to be claimed by. Guesses
+	// are limited as those of codes are, and the device must be named with them.
+	minOffered, maxOffered = 4, 256
 )
 
 // NewClaimCode makes the code by which device can be claimed once, within the time
@@ -45,13 +47,19 @@ func (j *Join) NewClaimCode(ctx context.Context, device muster.DeviceID, within 
 }
 
 // Offer has device claimed by whoever knows the secret that it made itself: see
-// NewClaimCode. Who claims it so names it too.
+// NewClaimCode. Who claims it so names it too; several devices may offer the same.
 func (j *Join) Offer(ctx context.Context, device muster.DeviceID, secret string, within time.Duration) error {
-	if len(secret) < codeLength || len(secret) > maxOffered {
-		return muster.Errorf(muster.Invalid, "a claiming secret has %d to %d bytes", codeLength, maxOffered)
+	if len(secret) < minOffered || len(secret) > maxOffered {
+		return muster.Errorf(muster.Invalid, "a claiming secret has %d to %d bytes", minOffered, maxOffered)
 	}
-	_, err := j.offer(ctx, device, "\x00"+secret, within) // found with its device only
+	_, err := j.offer(ctx, device, offered(device, secret), within)
 	return err
+}
+
+// offered is the text that stands for a secret of a device: it is found with the device
+// only, and is no other's.
+func offered(device muster.DeviceID, secret string) string {
+	return "\x00" + string(device) + "\x00" + secret
 }
 
 func (j *Join) offer(ctx context.Context, device muster.DeviceID, code string, within time.Duration) (time.Time, error) {
@@ -134,16 +142,16 @@ func (j *Join) Claim(ctx context.Context, who Claimer, device muster.DeviceID, c
 // claimed returns the device that can be claimed by code now.
 func (j *Join) claimed(device muster.DeviceID, code string) (muster.DeviceID, bool) {
 	plain := sha256.Sum256([]byte(normal(code)))
-	offered := sha256.Sum256([]byte("\x00" + code))
+	own := sha256.Sum256([]byte(offered(device, code)))
 	at := muster.MicrosOf(j.now())
 	j.mu.RLock()
 	defer j.mu.RUnlock()
 	id := device
 	if id == "" {
-		id, offered = j.byCode[plain], plain
+		id, own = j.byCode[plain], plain
 	}
 	c := j.claims[id] // of an unknown one: the zero hash, compared all the same
-	same := subtle.ConstantTimeCompare(c.Hash[:], plain[:]) | subtle.ConstantTimeCompare(c.Hash[:], offered[:])
+	same := subtle.ConstantTimeCompare(c.Hash[:], plain[:]) | subtle.ConstantTimeCompare(c.Hash[:], own[:])
 	return id, same == 1 && at < c.Expires
 }
 

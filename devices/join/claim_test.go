@@ -76,7 +76,9 @@ func TestADeviceIsClaimedByTheSecretItOfferedWithItsName(t *testing.T) {
 	r.device("e")
 	const secret = "ABCDEFGH"
 	must(t, r.Offer(t.Context(), "d", secret, time.Minute))
-	wantKind(t, r.Offer(t.Context(), "d", "short", time.Minute), muster.Invalid)
+	for _, wrong := range []string{"", "abc", strings.Repeat("x", 257)} {
+		wantKind(t, r.Offer(t.Context(), "d", wrong, time.Minute), muster.Invalid)
+	}
 	for _, device := range []muster.DeviceID{"", "e"} {
 		_, err := r.Claim(t.Context(), claimer(1), device, secret)
 		wantKind(t, err, muster.NotFound)
@@ -90,6 +92,19 @@ func TestADeviceIsClaimedByTheSecretItOfferedWithItsName(t *testing.T) {
 	must(t, err)
 	if _, err := r.Claim(t.Context(), claimer(2), "e", code); err != nil {
 		t.Errorf("a code with the device beside it: %v", err)
+	}
+}
+
+func TestDevicesMayOfferTheSameSecret(t *testing.T) {
+	r := newRig(t)
+	for _, id := range []muster.DeviceID{"a", "b"} {
+		r.device(id)
+		must(t, r.Offer(t.Context(), id, "value", time.Minute)) // as ThingsBoard's documentation has it
+	}
+	for _, id := range []muster.DeviceID{"a", "b"} {
+		if d, err := r.Claim(t.Context(), claimer(1), id, "value"); err != nil || d.ID != id {
+			t.Errorf("%s: %v, %v", id, d.ID, err)
+		}
 	}
 }
 
