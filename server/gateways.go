@@ -65,18 +65,17 @@ func (c children) Present(gateway, child muster.DeviceID, on bool) {
 	c.registry.ChildDisconnected(gateway, child)
 }
 
-// requests answers what ThingsBoard's devices ask the server itself.
+// requests answers what ThingsBoard's devices ask the server itself, but for the limits
+// of their sessions, which the broker knows.
 type requests struct {
-	twins     *twin.Twins
-	join      *join.Join
-	in        *ingest.Ingest
-	maxPacket int
+	twins *twin.Twins
+	join  *join.Join
+	in    *ingest.Ingest
 }
 
 const (
 	requestTime  = 10 * time.Second
 	claimDefault = 24 * time.Hour // of a device that names no time
-	tbInflight   = 100            // as ThingsBoard tells its devices; the broker takes more
 )
 
 // accept says whether m is a request, and answers it.
@@ -102,8 +101,6 @@ func (r requests) answer(ctx context.Context, ask *thingsboard.Request) (thingsb
 			return thingsboard.Reply{}, err
 		}
 		return ask.Attributes(reported, desired)
-	case thingsboard.AskLimits:
-		return ask.Limits(thingsboard.Limits{MaxPayload: r.maxPacket, MaxInflight: tbInflight}), nil
 	case thingsboard.AskClaim:
 		ctx, cancel := context.WithTimeout(ctx, requestTime)
 		defer cancel()

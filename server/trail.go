@@ -81,7 +81,7 @@ type sink struct {
 }
 
 func (s *Server) sink() sink {
-	return sink{s.ingest, s.said.intake, s.registry, joining{s.join, s.logins}, requests{s.twins, s.join, s.ingest, s.cfg.MaxPacket}}
+	return sink{s.ingest, s.said.intake, s.registry, joining{s.join, s.logins}, requests{s.twins, s.join, s.ingest}}
 }
 
 // Accept implements broker.Sink.
