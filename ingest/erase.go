@@ -244,10 +244,13 @@ func (in *Ingest) eraseDone(ctx context.Context, gone []muster.DeviceID) error {
 	return in.cfg.Erasures.Erased(ctx, gone)
 }
 
-// savedLatest returns up to which frame the latest values are saved.
+// savedLatest returns up to which frame of this log the latest values are saved.
 func (in *Ingest) savedLatest() uint64 {
 	in.cursorMu.Lock()
 	defer in.cursorMu.Unlock()
+	if in.latestCursor.Incarnation != in.incarnation {
+		return 0
+	}
 	return in.latestCursor.Seq
 }
 

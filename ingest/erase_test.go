@@ -17,7 +17,7 @@ import (
 	"muster/ingest"
 )
 
-// Erase deletes at most three rows.
+// Erase deletes at most so many rows as s.erases says.
 func (s *store) Erase(_ context.Context, device muster.DeviceID) (left bool, err error) {
 	s.set(func(s *store) {
 		switch {
@@ -36,7 +36,7 @@ func (s *store) Erase(_ context.Context, device muster.DeviceID) (left bool, err
 		gone := 0
 		for key := range s.rows {
 			if strings.HasPrefix(key, string(device)+"/") {
-				if left = gone == 3; left {
+				if left = gone == s.erases; left {
 					return
 				}
 				delete(s.rows, key)
@@ -267,6 +267,7 @@ func publish(ctx context.Context, t *testing.T, in *ingest.Ingest, id muster.Dev
 		switch err := in.Accept(ctx, m); {
 		case err == nil:
 			<-acked
+			<-time.After(time.Millisecond)
 		case muster.KindOf(err) == muster.NotFound:
 			<-time.After(time.Millisecond)
 		case ctx.Err() == nil:
@@ -277,6 +278,7 @@ func publish(ctx context.Context, t *testing.T, in *ingest.Ingest, id muster.Dev
 
 func TestNothingOfADeviceComesAfterItsErasureHowEverItPublishes(t *testing.T) {
 	st, reg := newStore(), newRegistry()
+	st.erases = 500
 	r := start(t, t.TempDir(), st, reg.use(st))
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithCancel(t.Context())
@@ -372,4 +374,30 @@ func TestAMessageOfADeviceThatIsNotInTheRegistryIsKeptAsRejectedOfNoDevice(t *te
 	if row, _ := r.in.Latest("d"); len(row.Values) != 2 {
 		t.Errorf("a device made again goes on with %+v", row)
 	}
+}
+
+func TestNoDeviceIsErasedBeforeTheLatestValuesHavePassedItsMessages(t *testing.T) {
+	st, reg := newStore(), newRegistry()
+	st.unsaved = true
+	dir := t.TempDir()
+	r := start(t, dir, st, reg.use(st))
+	a := newAcks()
+	r.send(t, "d", `{"i":1}`, a, 1)
+	a.wait(t, 1)
+	awaitQueueEmpty(t, r)
+	r.stop(t, 0)
+	r = start(t, dir, st, reg.use(st))
+	reg.erase(r.in, "d")
+	st.await(t, "a call of Erase", func(s *store) bool { return s.erased["d"] > 1 }) // the second after the first failed to save
+	select {
+	case id := <-reg.ended:
+		t.Errorf("%s is erased, and a start would read its latest values from the log", id)
+	default:
+	}
+	if s := r.in.EraseStatus(); s.Erased != 0 || s.LastError == "" {
+		t.Errorf("status %+v", s)
+	}
+	st.set(func(s *store) { s.unsaved = false })
+	reg.await(t, "d")
+	st.wantNoneLate(t)
 }

@@ -27,8 +27,8 @@ func (in *Ingest) locate(ctx context.Context) error {
 	if err := in.findPlace(ctx, st); err != nil {
 		return err
 	}
-	if latest.Incarnation != in.incarnation {
-		in.latestCursor = Cursor{Seq: in.place.Load()}
+	if latest.Incarnation != in.incarnation { // never saved, or from another log: all that this one has counts
+		in.latestCursor = Cursor{Seq: st.First - 1}
 	}
 	return in.countBacklog(ctx, st)
 }

@@ -37,11 +37,13 @@ type store struct {
 	needs    map[muster.DeviceID]uint64 // frame that the latest values must have passed when it is erased
 	late     []string                   // what came of a device after Erase was first called, or before what it waits for
 	refuses  muster.DeviceID            // Erase fails for it
+	unsaved  bool                       // SaveLatest fails
+	erases   int                        // rows that Erase deletes at once
 	changed  chan struct{}
 }
 
 func newStore() *store {
-	return &store{rows: map[string]string{}, saved: map[muster.DeviceID]ingest.LatestRow{}, erased: map[muster.DeviceID]int{}, needs: map[muster.DeviceID]uint64{}, changed: make(chan struct{})}
+	return &store{rows: map[string]string{}, saved: map[muster.DeviceID]ingest.LatestRow{}, erased: map[muster.DeviceID]int{}, needs: map[muster.DeviceID]uint64{}, erases: 3, changed: make(chan struct{})}
 }
 
 func (s *store) set(fn func(s *store)) {
@@ -102,8 +104,12 @@ func (s *store) Cursors(context.Context) (w, l ingest.Cursor, err error) {
 
 func (s *store) Sync(context.Context) error { return nil }
 
-func (s *store) SaveLatest(_ context.Context, rows []ingest.LatestRow, c ingest.Cursor) error {
+func (s *store) SaveLatest(_ context.Context, rows []ingest.LatestRow, c ingest.Cursor) (err error) {
 	s.set(func(s *store) {
+		if s.unsaved {
+			err = errors.New("no route to the store")
+			return
+		}
 		for _, r := range rows {
 			if s.erased[r.Device] > 0 {
 				s.late = append(s.late, "latest values of "+string(r.Device))
@@ -112,7 +118,7 @@ func (s *store) SaveLatest(_ context.Context, rows []ingest.LatestRow, c ingest.
 		}
 		s.latest = c
 	})
-	return nil
+	return err
 }
 
 func (s *store) LoadLatest(context.Context) iter.Seq2[ingest.LatestRow, error] {
@@ -400,6 +406,24 @@ func TestWhatTheLogHeldAtStartIsRecovered(t *testing.T) {
 		t.Errorf("device ledger %+v", l)
 	}
 	if row, _ := r.in.Latest("d"); len(row.Values) != 1 || row.Values[0].Num != 101 {
+		t.Errorf("latest %+v", row)
+	}
+}
+
+func TestLatestValuesThatWereNeverSavedAreReadBackFromTheLog(t *testing.T) {
+	dir, st := t.TempDir(), newStore()
+	st.unsaved = true
+	r := start(t, dir, st, nil)
+	a := newAcks()
+	r.send(t, "d", `{"i":7}`, a, 0)
+	a.wait(t, 1)
+	st.await(t, "the row", func(s *store) bool { return len(s.rows) == 1 })
+	awaitQueueEmpty(t, r)
+	r.stop(t, 0)
+	st.set(func(s *store) { s.unsaved = false })
+	r = start(t, dir, st, nil)
+	st.await(t, "the saved latest values", func(s *store) bool { return len(s.saved["d"].Values) == 1 })
+	if row, _ := r.in.Latest("d"); len(row.Values) != 1 || row.Values[0].Num != 7 {
 		t.Errorf("latest %+v", row)
 	}
 }
