@@ -97,7 +97,7 @@ func TestCertificatesLetDevicesIn(t *testing.T) {
 	for _, e := range engines() {
 		t.Run(e.name, func(t *testing.T) {
 			args, _ := e.prepare(t)
-			m := serve(t, append(append(args, roadArgs(t)...), "--tls-client", "request")...)
+			m := serve(t, append(args, roadArgs(t)...)...)
 			soon := time.Now().Add(24 * time.Hour)
 			plant := issue(t, nil, "Plant", true, soon, nil)
 			m.ask(http.MethodPut, "/api/v1/profiles/pump", map[string]any{"message_rate": 100}, http.StatusOK, nil)
