@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -28,11 +29,14 @@ func TestAThingsBoardDeviceConnectsUnchanged(t *testing.T) {
 				{"getSessionLimits is answered by the server", boardLimits},
 				{"a device is claimed by the secret it gave", boardClaim},
 				{"only the documented filters are granted", boardFilters},
+				{"a device registers itself, with each kind of credentials", boardRegisters},
 			} {
 				t.Run(story.name, func(t *testing.T) {
 					m.t = t
 					id := fmt.Sprintf("tb-%d", i)
-					story.run(t, m, id, m.device(id, "token").Token)
+					token := rand.Text()[:20] // as long as those that ThingsBoard makes
+					m.ask(http.MethodPost, "/api/v1/devices", map[string]string{"id": id, "token": token}, http.StatusCreated, nil)
+					story.run(t, m, id, token)
 				})
 			}
 			m.t = t
@@ -194,4 +198,66 @@ func boardFilters(t *testing.T, m *muster, id, token string) {
 	} {
 		d.refused(filter)
 	}
+}
+
+// registration is what is answered at /provision/response.
+type registration struct {
+	Status, ProvisionDeviceStatus, ErrorMsg, CredentialsType string
+	CredentialsValue                                         any
+}
+
+func (s *session3) registers(payload string) (r registration) {
+	s.t.Helper()
+	s.say("/provision/request", payload)
+	got := s.next()
+	err := json.Unmarshal([]byte(got.payload), &r)
+	if err != nil || got.topic != "/provision/response" || r.Status != r.ProvisionDeviceStatus {
+		s.t.Fatalf("%s is answered %s", payload, got)
+	}
+	return r
+}
+
+func boardRegisters(t *testing.T, m *muster, id, _ string) {
+	m.ask(http.MethodPut, "/api/v1/profiles/"+id, map[string]any{}, http.StatusOK, nil)
+	var p struct{ Key, Secret string }
+	m.ask(http.MethodPut, "/api/v1/profiles/"+id+"/provisioning", map[string]string{"strategy": "create"}, http.StatusOK, &p)
+	g := talk(t, m, "guest", "provision", "", false)
+	g.subscribe("/provision/response", 1)
+	request := func(more string) registration {
+		return g.registers(fmt.Sprintf(`{"provisionDeviceKey":%q,"provisionDeviceSecret":%q%s}`, p.Key, p.Secret, more))
+	}
+	a := request(`,"deviceName":"Reg A"`)
+	token, _ := a.CredentialsValue.(string)
+	if a.Status != "SUCCESS" || a.CredentialsType != "ACCESS_TOKEN" || token == "" {
+		t.Fatalf("a token of the server: %+v", a)
+	}
+	talk(t, m, "a", token, "", false).say("v1/devices/me/telemetry", `{"a":1}`)
+	if m.awaitTelemetry("Reg..20A", 1); m.known("Reg..20A").Name != "Reg A" || m.known("Reg..20A").Profile != id {
+		t.Errorf("registered: %+v", m.known("Reg..20A"))
+	}
+	const own = "a-token-of-its-own-long-enough"
+	if a = request(`,"deviceName":"reg-b","credentialsType":"ACCESS_TOKEN","token":"` + own + `"`); a.Status != "SUCCESS" || a.CredentialsValue != own {
+		t.Fatalf("its own token: %+v", a)
+	}
+	talk(t, m, "b", own, "", false)
+	a = request(`,"deviceName":"reg-c","credentialsType":"MQTT_BASIC","clientId":"client-c","username":"user-c","password":"password of reg-c"`)
+	if a.Status != "SUCCESS" || a.CredentialsType != "MQTT_BASIC" || fmt.Sprint(a.CredentialsValue) != "map[clientId:client-c password:password of reg-c userName:user-c]" {
+		t.Fatalf("client id, user name and password: %+v", a)
+	}
+	talk(t, m, "client-c", "user-c", "password of reg-c", false).say("v1/devices/me/telemetry", `{"c":1}`)
+	m.awaitTelemetry("reg-c", 1)
+	if a = request(``); a.Status != "SUCCESS" {
+		t.Errorf("without a name: %+v", a)
+	}
+	for more, want := range map[string]string{`,"deviceName":"reg-b"`: "taken", `,"deviceName":"reg-e","credentialsType":"LWM2M_CREDENTIALS"`: "none of ACCESS_TOKEN"} {
+		if a = request(more); a.Status != "FAILURE" || !strings.Contains(a.ErrorMsg, want) {
+			t.Errorf("%s: %+v, want %q", more, a, want)
+		}
+	}
+	p.Secret += "x"
+	if a = request(`,"deviceName":"reg-f"`); a.Status != "NOT_FOUND" || a.ErrorMsg == "" {
+		t.Errorf("a wrong secret: %+v", a)
+	}
+	m.unknown("reg-f")
+	g.refused("v1/devices/me/attributes")
 }
