@@ -45,12 +45,32 @@ func (c *Commands) loadJobs(ctx context.Context) error {
 		if r.Phase == Running || r.Phase == Paused {
 			c.slots.put(r.ID)
 		}
-		if err := c.store.LoadLoose(ctx, r.ID, r.Next, func(t Target) error { c.loadLoose(r, t); return nil }); err != nil {
-			return fmt.Errorf("load the targets of a job: %w", err)
+		if err := c.loadStarted(ctx, r); err != nil {
+			return err
 		}
 		if r.Phase == Aborted {
 			c.cancelQueued(r)
 		}
+	}
+	return nil
+}
+
+// loadStarted finds the targets of r that were started and have nothing under way.
+func (c *Commands) loadStarted(ctx context.Context, r *run) error {
+	open := make(map[int64]struct{})
+	for _, it := range c.desk.due {
+		if it.Job == r.ID {
+			open[it.Target] = struct{}{}
+		}
+	}
+	err := c.store.LoadStarted(ctx, r.ID, r.Next, func(t Target) error {
+		if _, ok := open[t.Number]; !ok {
+			c.loadLoose(r, t)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("load the targets of a job: %w", err)
 	}
 	return nil
 }

@@ -46,9 +46,9 @@ type JobStore interface {
 	LoadJobs(ctx context.Context, each func(Job) error) error
 	// LoadTargets returns up to limit targets of a job from number from on.
 	LoadTargets(ctx context.Context, job, from int64, limit int) ([]Target, error)
-	// LoadLoose calls each for every target of a job with a number below started that
-	// is not final and has no unfinished command.
-	LoadLoose(ctx context.Context, job, started int64, each func(Target) error) error
+	// LoadStarted calls each for every target of a job with a number below started that
+	// is not final.
+	LoadStarted(ctx context.Context, job, started int64, each func(Target) error) error
 	// JobByKey finds a job by the hash of its key.
 	JobByKey(ctx context.Context, key string) (k Keyed, ok bool, err error)
 	// Job answers NotFound when there is none.

@@ -34,16 +34,16 @@ func (c *Control) WriteCommands(ctx context.Context, b command.Batch) (missing [
 		if _, err := exec(ctx, tx, `UPDATE command_counter SET token = $1 WHERE name = 'commands'`, b.Token); err != nil {
 			return err
 		}
-		if missing, err = insertCommands(ctx, tx, b.Insert); err != nil {
+		if missing, err = c.insertCommands(ctx, tx, b.Insert); err != nil {
 			return err
 		}
-		if err := changeCommands(ctx, tx, b.Changes); err != nil {
+		if err := c.changeCommands(ctx, tx, b.Changes); err != nil {
 			return err
 		}
 		if err := lateCommands(ctx, tx, b.Late); err != nil {
 			return err
 		}
-		if err := changeTargets(ctx, tx, b.Targets); err != nil {
+		if err := c.changeTargets(ctx, tx, b.Targets); err != nil {
 			return err
 		}
 		return changeJobs(ctx, tx, b.Jobs)
@@ -66,35 +66,47 @@ func (c *Control) CommandsWritten(ctx context.Context, token string) (there bool
 	return there, err
 }
 
+// bulkRows is how many rows one statement takes as JSON.
+const bulkRows = 10_000
+
+// bulk runs one statement on rows: head, the rows as v(value), and tail. They are one
+// placeholder, a JSON array of arrays, so that the statement goes to the server and
+// back once for all of them, and its text is one for any number.
+func (c *Control) bulk(ctx context.Context, tx *sql.Tx, head, tail string, rows [][]any) (changed int64, err error) {
+	for part := range slices.Chunk(rows, bulkRows) {
+		text, err := json.Marshal(part)
+		if err != nil {
+			return changed, fmt.Errorf("encode rows: %w", err)
+		}
+		n, err := exec(ctx, tx, head+" "+c.dialect.rows+" AS v "+tail, string(text))
+		if err != nil {
+			return changed, err
+		}
+		changed += n
+	}
+	return changed, nil
+}
+
 // insertCommands leaves out those of devices that are not there and returns their ids.
-// Everything is bound as text: in a list of VALUES PostgreSQL knows no other type.
-func insertCommands(ctx context.Context, tx *sql.Tx, list []command.Insert) (missing []int64, err error) {
+func (c *Control) insertCommands(ctx context.Context, tx *sql.Tx, list []command.Insert) (missing []int64, err error) {
 	if err := freeKeys(ctx, tx, list); err != nil {
 		return nil, err
 	}
 	rows := make([][]any, len(list))
 	for i := range list {
 		n := &list[i]
-		rows[i] = []any{
-			number(n.ID), string(n.Device), n.Method, string(n.Params), decimal(n.Created), n.By, decimal(n.Expires),
-			number(n.Job), number(n.Target), n.Key, n.Hash,
-		}
+		rows[i] = []any{n.ID, n.Device, n.Method, string(n.Params), n.Created, n.By, n.Expires, n.Job, n.Target, n.Key, n.Hash}
 	}
-	var inserted int64
-	err = inChunks(11, rows, func(args []any, n int) error {
-		done, err := exec(ctx, tx, `INSERT INTO command (id, device, method, params, created, created_by, expires, job, target, idem_key, idem_hash, state)
-			SELECT CAST(v.column1 AS BIGINT), v.column2, v.column3, v.column4, CAST(v.column5 AS BIGINT), v.column6, CAST(v.column7 AS BIGINT),
-			CAST(v.column8 AS BIGINT), CAST(v.column9 AS BIGINT), v.column10, v.column11, 'queued'
-			FROM (VALUES `+tuples(n, 11)+`) AS v WHERE v.column2 IN (SELECT id FROM device)`, args...)
-		inserted += done
-		return err
-	})
+	inserted, err := c.bulk(ctx, tx, `INSERT INTO command (id, device, method, params, created, created_by, expires, job, target, idem_key, idem_hash, state)
+		SELECT CAST(v.value ->> 0 AS BIGINT), v.value ->> 1, v.value ->> 2, v.value ->> 3, CAST(v.value ->> 4 AS BIGINT), v.value ->> 5,
+		CAST(v.value ->> 6 AS BIGINT), CAST(v.value ->> 7 AS BIGINT), CAST(v.value ->> 8 AS BIGINT), v.value ->> 9, v.value ->> 10, 'queued' FROM`,
+		`WHERE (v.value ->> 1) IN (SELECT id FROM device)`, rows)
 	if err != nil || inserted == int64(len(list)) {
 		return nil, err
 	}
 	there := make(map[int64]bool, len(list))
 	err = inChunks(1, columnOf(rows, 0), func(args []any, n int) error {
-		return ids(ctx, tx, there, `SELECT id FROM command WHERE id IN (SELECT CAST(v.column1 AS BIGINT) FROM (VALUES `+tuples(n, 1)+`) AS v)`, args)
+		return ids(ctx, tx, there, `SELECT id FROM command WHERE id IN (`+places(n)+`)`, args)
 	})
 	for i := range list {
 		if !there[list[i].ID] {
@@ -118,27 +130,24 @@ func freeKeys(ctx context.Context, tx *sql.Tx, list []command.Insert) error {
 	return nil
 }
 
-func changeCommands(ctx context.Context, tx *sql.Tx, list []command.Change) error {
+func (c *Control) changeCommands(ctx context.Context, tx *sql.Tx, list []command.Change) error {
 	rows := make([][]any, len(list))
 	for i := range list {
 		n := &list[i]
 		rows[i] = []any{
-			number(n.ID), n.State.String(), strconv.Itoa(n.Attempts), strconv.Itoa(n.Progress), decimal(n.Sent), decimal(n.Delivered),
-			decimal(n.Accepted), decimal(n.Reported), decimal(n.Finished), string(n.Result), string(n.Error),
+			n.ID, n.State.String(), n.Attempts, n.Progress, n.Sent, n.Delivered, n.Accepted, n.Reported, n.Finished, string(n.Result), string(n.Error),
 		}
 	}
-	return inChunks(11, rows, func(args []any, n int) error {
-		_, err := exec(ctx, tx, `UPDATE command SET state = v.column2, attempts = CAST(v.column3 AS BIGINT), progress = CAST(v.column4 AS BIGINT),
-			sent = CASE WHEN v.column5 = '0' THEN command.sent ELSE CAST(v.column5 AS BIGINT) END,
-			delivered = CASE WHEN v.column6 = '0' THEN command.delivered ELSE CAST(v.column6 AS BIGINT) END,
-			accepted = CASE WHEN v.column7 = '0' THEN command.accepted ELSE CAST(v.column7 AS BIGINT) END,
-			reported = CASE WHEN v.column8 = '0' THEN command.reported ELSE CAST(v.column8 AS BIGINT) END,
-			finished = CASE WHEN v.column9 = '0' THEN command.finished ELSE CAST(v.column9 AS BIGINT) END,
-			result = CASE WHEN v.column10 = '' THEN command.result ELSE v.column10 END,
-			error = CASE WHEN v.column11 = '' THEN command.error ELSE v.column11 END
-			FROM (VALUES `+tuples(n, 11)+`) AS v WHERE command.id = CAST(v.column1 AS BIGINT)`, args...)
-		return err
-	})
+	_, err := c.bulk(ctx, tx, `UPDATE command SET state = v.value ->> 1, attempts = CAST(v.value ->> 2 AS BIGINT), progress = CAST(v.value ->> 3 AS BIGINT),
+		sent = COALESCE(NULLIF(CAST(v.value ->> 4 AS BIGINT), 0), command.sent),
+		delivered = COALESCE(NULLIF(CAST(v.value ->> 5 AS BIGINT), 0), command.delivered),
+		accepted = COALESCE(NULLIF(CAST(v.value ->> 6 AS BIGINT), 0), command.accepted),
+		reported = COALESCE(NULLIF(CAST(v.value ->> 7 AS BIGINT), 0), command.reported),
+		finished = COALESCE(NULLIF(CAST(v.value ->> 8 AS BIGINT), 0), command.finished),
+		result = COALESCE(NULLIF(v.value ->> 9, ''), command.result),
+		error = COALESCE(NULLIF(v.value ->> 10, ''), command.error) FROM`,
+		`WHERE command.id = CAST(v.value ->> 0 AS BIGINT)`, rows)
+	return err
 }
 
 func lateCommands(ctx context.Context, tx *sql.Tx, list []command.Late) error {
@@ -152,8 +161,6 @@ func lateCommands(ctx context.Context, tx *sql.Tx, list []command.Late) error {
 	}
 	return nil
 }
-
-func number(n int64) string { return strconv.FormatInt(n, 10) }
 
 // columnOf returns one column of rows, as rows.
 func columnOf(rows [][]any, i int) [][]any {

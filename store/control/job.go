@@ -6,8 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
+	"slices"
 	"time"
 
 	"muster"
@@ -54,51 +53,30 @@ func (c *Control) InsertJob(ctx context.Context, j command.Job, targets []muster
 		if _, err := exec(ctx, tx, `INSERT INTO job (`+jobColumns+`) VALUES `+tuples(1, len(row)), row...); err != nil {
 			return err
 		}
-		return insertTargets(ctx, tx, j.ID, targets)
+		return c.insertTargets(ctx, tx, j.ID, targets)
 	})
 }
 
-// insertTargets numbers the targets by their place: one placeholder a row and two for
-// all of them.
-func insertTargets(ctx context.Context, tx *sql.Tx, job int64, targets []muster.DeviceID) error {
+// insertTargets numbers the targets by their place.
+func (c *Control) insertTargets(ctx context.Context, tx *sql.Tx, job int64, targets []muster.DeviceID) error {
 	rows := make([][]any, len(targets))
 	for i, id := range targets {
-		rows[i] = []any{string(id)}
+		rows[i] = []any{job, i, id}
 	}
-	at := 0
-	return inChunks(1, rows, func(args []any, n int) error {
-		args = append([]any{job, at}, args...)
-		at += n
-		_, err := exec(ctx, tx, `INSERT INTO job_target (job, number, device)
-			SELECT CAST($1 AS BIGINT), CAST($2 AS BIGINT) + v.column1, v.column2 FROM (VALUES `+numbered(n)+`) AS v`, args...)
-		return err
-	})
+	_, err := c.bulk(ctx, tx, `INSERT INTO job_target (job, number, device)
+		SELECT CAST(v.value ->> 0 AS BIGINT), CAST(v.value ->> 1 AS BIGINT), v.value ->> 2 FROM`, ``, rows)
+	return err
 }
 
-// numbered returns (0,$3),(1,$4) and so on.
-func numbered(n int) string {
-	var b strings.Builder
-	for i := range n {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString("(" + strconv.Itoa(i) + ",$" + strconv.Itoa(i+3) + ")")
-	}
-	return b.String()
-}
-
-func changeTargets(ctx context.Context, tx *sql.Tx, list []command.Target) error {
+func (c *Control) changeTargets(ctx context.Context, tx *sql.Tx, list []command.Target) error {
 	rows := make([][]any, len(list))
 	for i := range list {
 		t := &list[i]
-		rows[i] = []any{number(t.Job), number(t.Number), t.State, number(t.Command), t.Error}
+		rows[i] = []any{t.Job, t.Number, t.State, t.Command, t.Error}
 	}
-	return inChunks(5, rows, func(args []any, n int) error {
-		_, err := exec(ctx, tx, `UPDATE job_target SET state = v.column3, command = CAST(v.column4 AS BIGINT), error = v.column5
-			FROM (VALUES `+tuples(n, 5)+`) AS v
-			WHERE job_target.job = CAST(v.column1 AS BIGINT) AND job_target.number = CAST(v.column2 AS BIGINT)`, args...)
-		return err
-	})
+	_, err := c.bulk(ctx, tx, `UPDATE job_target SET state = v.value ->> 2, command = CAST(v.value ->> 3 AS BIGINT), error = v.value ->> 4 FROM`,
+		`WHERE job_target.job = CAST(v.value ->> 0 AS BIGINT) AND job_target.number = CAST(v.value ->> 1 AS BIGINT)`, rows)
+	return err
 }
 
 func changeJobs(ctx context.Context, tx *sql.Tx, list []command.JobState) error {
@@ -173,16 +151,15 @@ func (c *Control) LoadTargets(ctx context.Context, job, from int64, limit int) (
 	return out, err
 }
 
-// loosePage is how many targets LoadLoose reads at once.
-const loosePage = 1000
+// startedPage is how many targets LoadStarted reads at once.
+const startedPage = 10_000
 
-// LoadLoose implements command.JobStore.
-func (c *Control) LoadLoose(ctx context.Context, job, started int64, each func(command.Target) error) error {
+// LoadStarted implements command.JobStore.
+func (c *Control) LoadStarted(ctx context.Context, job, started int64, each func(command.Target) error) error {
 	for from := int64(0); from < started; {
-		page := make([]command.Target, 0, loosePage)
-		err := c.list(ctx, "load the targets of a job", `SELECT t.number, t.device FROM job_target t WHERE t.job = $1 AND t.number >= $2 AND t.number < $3
-			AND t.state = '' AND NOT EXISTS (SELECT 1 FROM command m WHERE m.job = t.job AND m.target = t.number AND m.job > 0 AND m.finished = 0)
-			ORDER BY t.number LIMIT $4`, []any{job, from, started, loosePage}, func(rows *sql.Rows) error {
+		page := make([]command.Target, 0, startedPage)
+		err := c.list(ctx, "load the targets of a job", `SELECT t.number, t.device FROM job_target t WHERE t.job = $1 AND t.number >= $2 AND t.number < $3 AND t.state = ''
+			ORDER BY t.number LIMIT $4`, []any{job, from, started, startedPage}, func(rows *sql.Rows) error {
 			t := command.Target{Job: job}
 			err := rows.Scan(&t.Number, &t.Device)
 			page = append(page, t)
@@ -196,7 +173,7 @@ func (c *Control) LoadLoose(ctx context.Context, job, started int64, each func(c
 				return err
 			}
 		}
-		if len(page) < loosePage {
+		if len(page) < startedPage {
 			return nil
 		}
 		from = page[len(page)-1].Number + 1
@@ -221,17 +198,44 @@ func (c *Control) JobTargets(ctx context.Context, q command.TargetQuery) (out []
 		args = append(args, q.State)
 		filter = ` AND t.state = $4 AND t.state <> ''`
 	}
-	err = c.list(ctx, "list the targets of a job", `SELECT t.number, t.device, t.error,
-		CASE WHEN t.command > 0 THEN t.command ELSE COALESCE(m.id, 0) END,
+	err = c.list(ctx, "list the targets of a job", `SELECT t.number, t.device, t.error, t.command,
 		CASE WHEN t.state <> '' THEN t.state WHEN t.number < j.next THEN 'running' WHEN j.phase = 'aborted' THEN 'cancelled' ELSE 'pending' END
-		FROM job_target t JOIN job j ON j.id = t.job LEFT JOIN command m ON m.job = t.job AND m.target = t.number AND m.job > 0
+		FROM job_target t JOIN job j ON j.id = t.job
 		WHERE t.job = $1 AND t.number >= $2`+filter+` ORDER BY t.number LIMIT $3`, args, func(rows *sql.Rows) error {
 		t := command.Target{Job: q.Job}
 		err := rows.Scan(&t.Number, &t.Device, &t.Error, &t.Command, &t.State)
 		out = append(out, t)
 		return err
 	})
-	return out, err
+	if err != nil || len(out) == 0 {
+		return out, err
+	}
+	return out, c.addCommands(ctx, out)
+}
+
+// addCommands finds the commands of targets of one job that are running. It is a query
+// of its own: without statistics PostgreSQL joins by going through all of the job's.
+func (c *Control) addCommands(ctx context.Context, ts []command.Target) error {
+	running := func(t command.Target) bool { return t.State == command.TargetRunning }
+	if !slices.ContainsFunc(ts, running) {
+		return nil
+	}
+	// All that run between the first and the last of ts are among them.
+	args := []any{ts[0].Job, ts[0].Number, ts[len(ts)-1].Number}
+	commands := make(map[int64]int64, len(ts))
+	err := c.list(ctx, "list the commands of a job", `SELECT target, id FROM command WHERE job = $1 AND job > 0 AND target >= $2 AND target <= $3 AND finished = 0`,
+		args, func(rows *sql.Rows) error {
+			var number, id int64
+			err := rows.Scan(&number, &id)
+			commands[number] = id
+			return err
+		})
+	for i := range ts {
+		if running(ts[i]) {
+			ts[i].Command = commands[ts[i].Number]
+		}
+	}
+	return err
 }
 
 // PruneJobs implements command.Pruner.

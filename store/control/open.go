@@ -66,16 +66,19 @@ type Dialect struct {
 	prepare    string // run before the migrations, by one process at a time
 	locked     bool   // migrations need an advisory lock
 	engine     engine // of the query language
+	rows       string // the elements of the JSON array $1, each as value
 }
 
 // SQLite is the dialect of modernc.org/sqlite. Only one process opens the file, so
 // that nothing is locked.
-func SQLite() Dialect { return Dialect{migrations: goose.DialectSQLite3, engine: sqliteEngine{}} }
+func SQLite() Dialect {
+	return Dialect{migrations: goose.DialectSQLite3, engine: sqliteEngine{}, rows: "json_each($1)"}
+}
 
 // Postgres is the dialect of PostgreSQL 15 and newer through pgx. SQLite's own
 // bytewise collation is called binary; here it gets one of the same name.
 func Postgres() Dialect {
-	return Dialect{migrations: goose.DialectPostgres, engine: postgresEngine{}, locked: true, prepare: `DO $$
+	return Dialect{migrations: goose.DialectPostgres, engine: postgresEngine{}, rows: "json_array_elements(CAST($1 AS JSON))", locked: true, prepare: `DO $$
 BEGIN
 	PERFORM pg_advisory_xact_lock(hashtext('muster collation'));
 	IF NOT EXISTS (SELECT FROM pg_collation WHERE collname = 'binary' AND pg_collation_is_visible(oid)) THEN
