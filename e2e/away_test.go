@@ -52,8 +52,8 @@ func (m *muster) dayPasses(ahead *atomic.Int64) {
 	}
 }
 
-// returning is a device of MQTT 5 that comes and goes.
-type returning struct {
+// returner is a device of MQTT 5 that comes and goes.
+type returner struct {
 	m         *muster
 	id, token string
 	keep      bool // its session
@@ -62,7 +62,7 @@ type returning struct {
 	present   bool // the session was there
 }
 
-func (d *returning) come() {
+func (d *returner) come() {
 	t := d.m.t
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), clientLimit)
@@ -97,7 +97,7 @@ func (d *returning) come() {
 	}
 }
 
-func (d *returning) leave() {
+func (d *returner) leave() {
 	d.m.t.Helper()
 	if err := d.c.Disconnect(&paho5.Disconnect{}); err != nil {
 		d.m.t.Errorf("disconnect: %v", err)
@@ -105,7 +105,7 @@ func (d *returning) leave() {
 	<-d.c.Done()
 }
 
-func (d *returning) report(state string) {
+func (d *returner) report(state string) {
 	d.m.t.Helper()
 	ctx, cancel := context.WithTimeout(d.m.t.Context(), clientLimit)
 	defer cancel()
@@ -115,7 +115,7 @@ func (d *returning) report(state string) {
 }
 
 // told wants the next message to be that document, and returns its version.
-func (d *returning) told(state string) (version int64) {
+func (d *returner) told(state string) (version int64) {
 	d.m.t.Helper()
 	got := nextOf(d.m.t, d.heard)
 	var doc struct {
@@ -130,7 +130,7 @@ func (d *returning) told(state string) (version int64) {
 
 // toldNothing wants nothing more to have been sent: what the device sends itself over
 // another topic comes behind it.
-func (d *returning) toldNothing() {
+func (d *returner) toldNothing() {
 	d.m.t.Helper()
 	ctx, cancel := context.WithTimeout(d.m.t.Context(), clientLimit)
 	defer cancel()
@@ -203,11 +203,11 @@ func TestATwinConvergesAfterThreeDaysOffline(t *testing.T) {
 			m, ahead := inside(t, args)
 			m.ask(http.MethodPut, "/api/v1/profiles/meter", map[string]any{}, http.StatusOK, nil)
 			m.ask(http.MethodPut, "/api/v1/groups/cold", map[string]any{}, http.StatusOK, nil)
-			var both []*returning
+			var both []*returner
 			for _, id := range []string{"clean", "kept"} {
 				var made struct{ Credential credential }
 				m.ask(http.MethodPost, "/api/v1/devices", map[string]any{"id": id, "credential": "token", "profile": "meter", "groups": []string{"cold"}}, http.StatusCreated, &made)
-				both = append(both, &returning{m: m, id: id, token: made.Credential.Token, keep: id == "kept"})
+				both = append(both, &returner{m: m, id: id, token: made.Credential.Token, keep: id == "kept"})
 			}
 			first := m.patched("/profiles/meter", `{"every":60}`)
 			for _, d := range both {
@@ -266,7 +266,7 @@ func changedWhileAway(t *testing.T, m *muster, ahead *atomic.Int64) map[string]i
 	return out
 }
 
-func comesBack(t *testing.T, d *returning, version int64) {
+func comesBack(t *testing.T, d *returner, version int64) {
 	t.Helper()
 	const want = `{"every":5,"mode":"eco","net":{"ssid":"a"}}`
 	d.come()

@@ -3,7 +3,6 @@ package control_test
 import (
 	"crypto/sha256"
 	"database/sql"
-	"errors"
 	"os"
 	"strings"
 	"testing"
