@@ -153,7 +153,7 @@ func unmigrate(t *testing.T, db *sql.DB) {
 	}
 	rows, err := db.QueryContext(t.Context(), tables)
 	wantNil(t, err)
-	defer rows.Close() //nolint:errcheck // rows.Err has what counts
+	defer rows.Close()
 	var statements []string
 	for rows.Next() {
 		var name string
