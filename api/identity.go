@@ -213,7 +213,7 @@ func createdOf(id muster.DeviceID, is devices.Issued) *created[createdCredential
 	return &created[createdCredential]{at, createdCredential{issuedOf(is)}}
 }
 
-// rotation is what a client says of a rotation.
+// rotation is the optional body of a rotation.
 type rotation struct {
 	OverlapS    *int64    `json:"overlap_s,omitempty" minimum:"0" maximum:"7776000" nullable:"false" doc:"For how many seconds the old one stays good; 86400 when absent, 0 ends it at once"`
 	Kind        string    `json:"kind,omitempty" enum:"token,secret,x509" doc:"The old one's when absent and nothing is given"`
@@ -226,14 +226,17 @@ type rotation struct {
 
 func (a *API) rotateCredential(ctx context.Context, in *struct {
 	CredentialPath
-	Body rotation
+	Body *rotation
 },
 ) (*created[createdCredential], error) {
 	id, err := a.existing(in.DevicePath)
 	if err != nil {
 		return nil, err
 	}
-	b := in.Body
+	var b rotation
+	if in.Body != nil {
+		b = *in.Body
+	}
 	n := newCredential{Kind: b.Kind, Token: b.Token, Secret: b.Secret, Certificate: b.Certificate, Label: b.Label, ExpiresAt: b.ExpiresAt}
 	g, err := n.grant()
 	if err != nil {

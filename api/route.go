@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"errors"
+	"math"
 	"net/http"
 	"strconv"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"muster"
+	"muster/devices/join"
 )
 
 const (
@@ -72,7 +75,11 @@ func (a *API) problem(r *request, err error) error {
 	if p.Status == http.StatusUnauthorized {
 		return huma.ErrorWithHeaders(p, http.Header{"Www-Authenticate": {challenge(r.Request)}})
 	}
-	if s := retryAfter(p.Status); s > 0 {
+	s := retryAfter(p.Status)
+	if l, ok := errors.AsType[*join.WaitError](err); ok {
+		s = int(math.Ceil(l.Wait.Seconds()))
+	}
+	if s > 0 {
 		return huma.ErrorWithHeaders(p, http.Header{"Retry-After": {strconv.Itoa(s)}})
 	}
 	return p

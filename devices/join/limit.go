@@ -76,6 +76,11 @@ type window struct {
 
 func (w *window) init(now func() time.Time) { w.now, w.recent = now, newRecent() }
 
+// WaitError is the cause of a Busy error that ends at a known time.
+type WaitError struct{ Wait time.Duration }
+
+func (l *WaitError) Error() string { return "again in " + l.Wait.String() }
+
 // limited is a key of a window and how many tries it has.
 type limited struct {
 	key string
@@ -95,7 +100,8 @@ func (w *window) judge(right bool, ks ...limited) error {
 			*t = (*t)[1:]
 		}
 		if len(*t) >= k.max {
-			return muster.Errorf(muster.Busy, "too many wrong tries: wait a minute")
+			wait := guessSpan - now.Sub((*t)[len(*t)-k.max]) // until fewer than max are left
+			return &muster.Error{Kind: muster.Busy, Msg: "too many wrong tries: wait a minute", Err: &WaitError{wait}}
 		}
 		tries[i] = t
 	}
