@@ -89,7 +89,8 @@ func (n *newcomer) login(a answer) (login, error) {
 		return l, fmt.Errorf("registered with %s: %s", a.Status, a.ErrorMsg)
 	}
 	if a.CredentialsType == "ACCESS_TOKEN" {
-		return l, json.Unmarshal(a.CredentialsValue, &l.user)
+		err := json.Unmarshal(a.CredentialsValue, &l.user)
+		return l, err
 	}
 	var basic struct{ ClientID, UserName, Password string }
 	err := json.Unmarshal(a.CredentialsValue, &basic)
