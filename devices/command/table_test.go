@@ -1,6 +1,8 @@
 package command
 
 import (
+	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -181,6 +183,30 @@ func FuzzReport(f *testing.F) {
 			t.Errorf("read as %+v", r)
 		}
 	})
+}
+
+// BenchmarkMemoryOfAnOpenCommand takes in 200,000 commands of as many devices, and of
+// 1,000 devices.
+func BenchmarkMemoryOfAnOpenCommand(b *testing.B) {
+	for _, devices := range []int{200_000, 1000} {
+		b.Run("devices="+strconv.Itoa(devices), func(b *testing.B) {
+			const n = 200_000
+			for b.Loop() {
+				var before, after runtime.MemStats
+				runtime.GC()
+				runtime.ReadMemStats(&before)
+				var d desk
+				d.init()
+				for i := range n {
+					d.add(Open{ID: int64(i), Device: muster.DeviceID("device-" + strconv.Itoa(i%devices)), Method: "method", Expires: muster.Micros(i * 7919 % n)}, nil)
+				}
+				runtime.GC()
+				runtime.ReadMemStats(&after)
+				b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/n, "bytes/command")
+				runtime.KeepAlive(&d)
+			}
+		})
+	}
 }
 
 func TestAMessageSaysWhatItShould(t *testing.T) {
