@@ -3,6 +3,8 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -229,6 +231,37 @@ func TestTheSetupLinkWorksOnce(t *testing.T) {
 	second.mu.Lock()
 	second.errors = nil // the browser's own line about the status of the refusal
 	second.mu.Unlock()
+}
+
+// TestTheLinkOfAClaimCodeClaimsTheDevice opens what a claim code's QR code holds.
+func TestTheLinkOfAClaimCodeClaimsTheDevice(t *testing.T) {
+	m := serve(t)
+	b := openTab(t, m)
+	b.do(chromedp.Navigate(m.setupLink()))
+	b.wait("the page", `document.querySelector("#connect-title")`)
+	m.ask(http.MethodPost, "/api/v1/devices", map[string]any{"id": "lamp"}, http.StatusCreated, nil)
+	var code struct{ Code, URL string }
+	m.ask(http.MethodPost, "/api/v1/devices/lamp/claim-code", nil, http.StatusCreated, &code)
+	at, err := url.Parse(code.URL)
+	if err != nil || at.Path != "/claim/"+code.Code {
+		t.Fatalf("the link is %q: %v", code.URL, err)
+	}
+	b.do(chromedp.Navigate(b.base + "/claim/WRONGONE"))
+	b.wait("the form", `document.querySelector("#code")?.value === "WRONGONE"`)
+	b.do(chromedp.Click(chromedp.CSS(".claim .btn.pri")))
+	b.wait("a refusal", `document.querySelector("#code-error")?.textContent.trim()`)
+	b.do(chromedp.Navigate(b.base + at.Path))
+	b.wait("the code in the form", fmt.Sprintf(`document.querySelector("#code")?.value === %q`, code.Code))
+	b.do(chromedp.Click(chromedp.CSS(".claim .btn.pri")))
+	b.wait("the device's page", `location.pathname === "/devices/lamp"`)
+	var device struct{ Tags map[string]string }
+	m.ask(http.MethodGet, "/api/v1/devices/lamp", nil, http.StatusOK, &device)
+	if device.Tags["owner"] == "" {
+		t.Error("the device has no owner")
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.errors = nil // the browser's own line about the status of the refusal
 }
 
 // TestTheDemoIsAlive starts a server with --demo: the list shows its devices online

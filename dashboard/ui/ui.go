@@ -47,7 +47,7 @@ type file struct {
 }
 
 // Handler serves the dashboard's page: index.html at / and at the page's own
-// routes (/devices, /devices/{id}), and its assets by name, gzipped for whoever
+// routes (/devices, /devices/{id}, /claim/{code}), and its assets by name, gzipped for whoever
 // takes that. Any other path is 404, any method but GET and HEAD 405. The page
 // shows version and offers to reload when the live gateway's differs.
 //
@@ -59,7 +59,7 @@ func Handler(version string) http.Handler {
 	}
 	mux := http.NewServeMux()
 	index := servePage(files[indexName])
-	for _, route := range []string{"/{$}", "/devices", "/devices/{id}"} {
+	for _, route := range []string{"/{$}", "/devices", "/devices/{id}", "/claim/{code}"} {
 		mux.HandleFunc("GET "+route, index)
 	}
 	for name, f := range files {

@@ -4,6 +4,7 @@ import { useEffect } from "preact/hooks";
 import { isLive, link } from "./lib/live";
 import { route } from "./lib/route";
 import { session } from "./lib/session";
+import { ClaimPage } from "./pages/claim";
 import { DevicePage } from "./pages/device";
 import { DevicesPage } from "./pages/devices";
 import { SignInPage } from "./pages/signin";
@@ -18,7 +19,7 @@ export function App() {
 
 function Shell() {
   const r = route.value;
-  const title = r.page === "device" ? r.id : "Devices";
+  const title = r.page === "device" ? r.id : r.page === "claim" ? "Claim a device" : "Devices";
   useEffect(() => {
     document.title = `${title} · Muster`;
   }, [title]);
@@ -30,7 +31,9 @@ function Shell() {
       <div class="body">
         <TopBar />
         <main id="main" tabIndex={-1}>
-          {r.page === "device" ? <DevicePage key={r.id} id={r.id} /> : <DevicesPage />}
+          {r.page === "device" && <DevicePage key={r.id} id={r.id} />}
+          {r.page === "claim" && <ClaimPage code={r.code} />}
+          {r.page === "devices" && <DevicesPage />}
         </main>
       </div>
     </div>

@@ -4,7 +4,8 @@ import { signal } from "@preact/signals";
 
 export type Route =
   | { page: "devices"; q: string; sort: Sort; after: string }
-  | { page: "device"; id: string };
+  | { page: "device"; id: string }
+  | { page: "claim"; code: string };
 
 export type Sort = "id" | "-seen";
 
@@ -14,6 +15,8 @@ export const route = signal<Route>(parse(location));
 function parse(at: { pathname: string; search: string }): Route {
   const m = /^\/devices\/([^/]+)$/.exec(at.pathname);
   if (m?.[1]) return { page: "device", id: decode(m[1]) };
+  const claim = /^\/claim\/([^/]+)$/.exec(at.pathname);
+  if (claim?.[1]) return { page: "claim", code: decode(claim[1]) };
   const p = new URLSearchParams(at.search);
   const sort = p.get("sort") === "-seen" ? "-seen" : "id";
   return { page: "devices", q: p.get("q") ?? "", sort, after: p.get("after") ?? "" };
