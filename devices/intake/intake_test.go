@@ -467,6 +467,7 @@ func TestWhatWasAckedIsInTheStoreWhateverFailsAndWheneverItIsKilled(t *testing.T
 			r.send(t, seq(0, min(count, 1000))...)
 			<-time.After(life) // of the bubble
 			r.stop(t, 0)       // as a kill: nothing is waited for
+			synctest.Wait()    // but for the worker to be where it stays
 			acks, refused := r.told()
 			rejected := 0
 			for i, a := range acks {
