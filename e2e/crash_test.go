@@ -79,7 +79,7 @@ func TestAckedMeansStored(t *testing.T) {
 // every acked one is there, and again only where the device sent it again.
 func TestAckedMeansKeptWithoutTimeStamps(t *testing.T) {
 	for _, e := range engines() {
-		t.Run(e.name, func(t *testing.T) { crash(t, e, false, kills(10)) })
+		t.Run(e.name, func(t *testing.T) { crash(t, e, false, kills(5)) })
 	}
 }
 

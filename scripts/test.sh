@@ -15,7 +15,7 @@ fi
 # Two packages at a time: several start servers of their own, and more of them
 # only wait for each other on a small machine.
 # shellcheck disable=SC2086 # an empty $race is no argument
-run() { go test $race -p "${TEST_PARALLEL:-2}" -timeout 15m "$@"; }
+run() { go test $race -p "${TEST_PARALLEL:-2}" -timeout 25m "$@"; }
 
 if [ "${CI:-false}" != true ]; then
 	run "$@"
