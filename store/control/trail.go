@@ -76,23 +76,6 @@ func returned(ctx context.Context, tx *sql.Tx, into map[eventKey]bool, query str
 	return nil
 }
 
-// some calls scan for every row of query, which answers soon.
-func (c *Control) some(ctx context.Context, doing string, scan func(rows *sql.Rows) error, query string, args ...any) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	rows, err := c.db.Read.QueryContext(ctx, query, args...)
-	if err != nil {
-		return failed(doing, err)
-	}
-	defer func() { _ = rows.Close() }() // rows.Err tells of a failure
-	for rows.Next() {
-		if err := scan(rows); err != nil {
-			return failed(doing, err)
-		}
-	}
-	return failed(doing, rows.Err())
-}
-
 // Events implements trail.Store.
 func (c *Control) Events(ctx context.Context, q trail.EventQuery) ([]trail.Event, error) {
 	query := `SELECT ` + eventColumns + ` FROM device_event WHERE device = $1 AND time >= $2 AND (time, mark) < ($3, $4)`
@@ -102,12 +85,12 @@ func (c *Control) Events(ctx context.Context, q trail.EventQuery) ([]trail.Event
 		args = append(args, q.Type)
 	}
 	var out []trail.Event
-	err := c.some(ctx, "read events", func(rows *sql.Rows) error {
+	err := c.list(ctx, "read events", query+` ORDER BY time DESC, mark DESC LIMIT $5`, args, func(rows *sql.Rows) error {
 		var e trail.Event
 		err := rows.Scan(&e.Device, &e.Time, &e.Mark, &e.Arrival, &e.Type, &e.By, &e.System, &e.Payload)
 		out = append(out, e)
 		return err
-	}, query+` ORDER BY time DESC, mark DESC LIMIT $5`, args...)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +152,10 @@ func (c *Control) AppendLogs(ctx context.Context, rs []trail.LogRow) error {
 // Logs implements trail.Store.
 func (c *Control) Logs(ctx context.Context, q trail.LogQuery) ([]trail.LogRow, error) {
 	var out []trail.LogRow
-	err := c.some(ctx, "read log lines", func(rows *sql.Rows) error {
+	const query = `SELECT ` + logColumns + ` FROM device_log WHERE device = $1 AND top >= $2 AND arrival >= $3 AND (arrival, mark) <= ($4, $5)
+		ORDER BY arrival DESC, mark DESC LIMIT $6`
+	args := []any{string(q.Device), int(q.Level), int64(q.From), int64(q.Arrival), q.Mark, q.Limit}
+	err := c.list(ctx, "read log lines", query, args, func(rows *sql.Rows) error {
 		var r trail.LogRow
 		var lines []byte
 		err := rows.Scan(&r.Device, &r.Arrival, &r.Mark, &r.Top, &r.Count, &lines)
@@ -178,8 +164,7 @@ func (c *Control) Logs(ctx context.Context, q trail.LogQuery) ([]trail.LogRow, e
 		}
 		out = append(out, r)
 		return err
-	}, `SELECT `+logColumns+` FROM device_log WHERE device = $1 AND top >= $2 AND arrival >= $3 AND (arrival, mark) <= ($4, $5)
-		ORDER BY arrival DESC, mark DESC LIMIT $6`, string(q.Device), int(q.Level), int64(q.From), int64(q.Arrival), q.Mark, q.Limit)
+	})
 	if err != nil {
 		return nil, err
 	}
