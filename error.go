@@ -22,10 +22,11 @@ const (
 	Unavailable              // something Muster depends on does not answer
 	TooLarge                 // the input is over a size limit
 	Stale                    // the thing is not the version any more that the caller named
+	Timeout                  // what was asked for took longer than it may
 )
 
 var kindNames = [...]string{
-	"internal", "invalid", "not_found", "conflict", "unauthorized", "forbidden", "busy", "unavailable", "too_large", "stale",
+	"internal", "invalid", "not_found", "conflict", "unauthorized", "forbidden", "busy", "unavailable", "too_large", "stale", "timeout",
 }
 
 // String returns the kind's stable code, as problem+json carries it.

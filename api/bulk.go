@@ -14,6 +14,7 @@ import (
 
 	"muster"
 	"muster/accounts"
+	"muster/audit"
 	"muster/devices"
 	"muster/devices/bulk"
 	"muster/devices/query"
@@ -102,6 +103,7 @@ func routeSlow[I, O any](a *API, scope string, op huma.Operation, handle func(co
 		if err != nil {
 			return nil, a.problem(requestOf(ctx), err)
 		}
+		a.recorded(ctx, &op)
 		return out, nil
 	})
 }
@@ -170,6 +172,7 @@ func (a *API) updateDevices(ctx context.Context, in *body[bulkUpdate]) (*body[co
 		}
 	}
 	if b.DryRun {
+		audit.Nothing(ctx)
 		return &body[counted]{out}, nil
 	}
 	for part := range slices.Chunk(ids, bulkBatch) {
@@ -203,6 +206,7 @@ func (a *API) deleteDevices(ctx context.Context, in *body[bulkDelete]) (*body[co
 	}
 	out := counted{DryRun: in.Body.DryRun, Matched: len(ids)}
 	if in.Body.DryRun {
+		audit.Nothing(ctx)
 		return &body[counted]{out}, nil
 	}
 	for part := range slices.Chunk(ids, bulkBatch) {
@@ -236,7 +240,7 @@ func (a *API) importRoute() {
 			return nil, err
 		}
 		o := bulk.Options{Format: format, DryRun: in.DryRun, Update: in.Update, Partial: in.Partial}
-		return &huma.StreamResponse{Body: func(hc huma.Context) { a.importStream(hc, o) }}, nil //nolint:contextcheck // hc has it
+		return &huma.StreamResponse{Body: func(hc huma.Context) { a.importStream(hc, o, &op) }}, nil //nolint:contextcheck // hc has it
 	})
 }
 
@@ -272,7 +276,7 @@ type importProgress struct {
 }
 
 // importStream reads the request's body while it answers.
-func (a *API) importStream(hc huma.Context, o bulk.Options) {
+func (a *API) importStream(hc huma.Context, o bulk.Options, op *huma.Operation) {
 	r, w := humago.Unwrap(hc)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")
@@ -294,7 +298,11 @@ func (a *API) importStream(hc huma.Context, o bulk.Options) {
 	if err != nil {
 		event.Error = a.importProblem(hc, err)
 	}
-	_ = out.Encode(event) // the client is gone: nobody is left to tell
+	if o.DryRun {
+		audit.Nothing(hc.Context())
+	}
+	a.recorded(hc.Context(), op) // also when it broke off: some devices may be made
+	_ = out.Encode(event)        // the client is gone: nobody is left to tell
 }
 
 func (a *API) importProblem(hc huma.Context, err error) *Problem {

@@ -154,6 +154,7 @@ func routeBig[I, O any](a *API, limit time.Duration, scope string, op huma.Opera
 		if err != nil {
 			return nil, a.problem(requestOf(ctx), err)
 		}
+		a.recorded(ctx, &op)
 		return out, nil
 	})
 }

@@ -62,6 +62,8 @@ func statusOf(k muster.Kind) int {
 		return http.StatusRequestEntityTooLarge
 	case muster.Stale:
 		return http.StatusPreconditionFailed
+	case muster.Timeout:
+		return http.StatusRequestTimeout
 	default:
 		return http.StatusInternalServerError
 	}
@@ -76,12 +78,10 @@ func codeOf(status int) string {
 		return "method_not_allowed"
 	case http.StatusNotAcceptable:
 		return "not_acceptable"
-	case http.StatusRequestTimeout:
-		return "timeout"
 	case http.StatusUnsupportedMediaType:
 		return "unsupported_media_type"
 	}
-	for k := muster.Internal; k <= muster.Stale; k++ {
+	for k := muster.Internal; k <= muster.Timeout; k++ {
 		if statusOf(k) == status {
 			return k.String()
 		}

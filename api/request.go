@@ -101,8 +101,9 @@ func routeLabel(route string) string {
 }
 
 type metrics struct {
-	requests *prometheus.CounterVec
-	panics   prometheus.Counter
+	requests  *prometheus.CounterVec
+	panics    prometheus.Counter
+	unaudited prometheus.Counter
 }
 
 func (m *metrics) register(r prometheus.Registerer) error {
@@ -112,7 +113,10 @@ func (m *metrics) register(r prometheus.Registerer) error {
 	m.panics = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "muster_http_panics_total", Help: "HTTP requests that ended in a panic.",
 	})
-	for _, c := range []prometheus.Collector{m.requests, m.panics} {
+	m.unaudited = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "muster_audit_failed_total", Help: "Changes whose record could not be written to the audit log.",
+	})
+	for _, c := range []prometheus.Collector{m.requests, m.panics, m.unaudited} {
 		if err := r.Register(c); err != nil {
 			return fmt.Errorf("register HTTP metrics: %w", err)
 		}

@@ -34,6 +34,7 @@ func route[I, O any](a *API, scope string, op huma.Operation, handle func(contex
 		if err != nil {
 			return nil, a.problem(requestOf(ctx), err)
 		}
+		a.recorded(ctx, &op)
 		return out, nil
 	})
 }
@@ -42,7 +43,7 @@ func (a *API) routeFor(limit time.Duration, scope string, op *huma.Operation) {
 	op.Path = prefix + op.Path
 	op.Security = security(scope)
 	op.MaxBodyBytes = maxBody
-	op.Middlewares = huma.Middlewares{withDeadline(limit), a.admit(scope)}
+	op.Middlewares = huma.Middlewares{withDeadline(limit), a.admit(scope), a.noting}
 	op.Errors = append(op.Errors, http.StatusTooManyRequests, http.StatusServiceUnavailable)
 	if scope != public {
 		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)

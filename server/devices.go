@@ -38,9 +38,9 @@ func (s *Server) knows(id muster.DeviceID) bool {
 	return err == nil
 }
 
-// loadDevices reads all that is kept of devices.
+// loadDevices reads all that is kept of devices, and where the feed stands, first.
 func (s *Server) loadDevices(ctx context.Context) error {
-	for _, load := range []func(context.Context) error{s.registry.Load, s.join.Load, s.twins.Load, s.commands.Load} {
+	for _, load := range []func(context.Context) error{s.feed.Load, s.registry.Load, s.join.Load, s.twins.Load, s.commands.Load} {
 		if err := load(ctx); err != nil {
 			return err
 		}

@@ -25,6 +25,7 @@ import (
 	"muster/devices/command"
 	"muster/devices/join"
 	"muster/devices/twin"
+	"muster/feed"
 	"muster/ingest"
 	"muster/internal/lifecycle"
 )
@@ -34,6 +35,7 @@ type Server struct {
 	cfg      Config
 	lock     *os.File
 	stores   *stores
+	feed     *feed.Feed
 	bus      *bus.Bus
 	metrics  *prometheus.Registry
 	registry *devices.Registry
@@ -93,6 +95,8 @@ func (s *Server) build(ctx context.Context) (err error) {
 	if s.stores, err = openStores(ctx, cfg); err != nil {
 		return err
 	}
+	s.feed = feed.New(s.stores.control, cfg.Logger)
+	s.stores.control.OnEvents(s.feed.Publish)
 	s.progress("opening the log")
 	s.bus, err = bus.Open(ctx, bus.Config{Dir: filepath.Join(cfg.DataDir, "log"), MaxBytes: cfg.LogMaxBytes, Logger: cfg.Logger})
 	if err != nil {
@@ -171,6 +175,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 	s.said.start(s)
 	s.loops.Go("memory", s.freeMemory)
 	s.startDevices()
+	s.loops.Go("feed", s.feed.Run)
 	s.loops.Go("accounts-sessions", s.accounts.Run)
 	s.loops.Go("accounts-expiry", s.accounts.RunExpiry)
 	s.unwatch = s.registry.Watch(s.live.DevicesChanged)

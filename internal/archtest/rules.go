@@ -68,7 +68,10 @@ func rooms() []Room {
 		{"internal", 1},
 		{"accounts", 2},
 		{"alerts", 2},
+		{"audit", 2},
+		{"cache", 2},
 		{"devices", 2},
+		{"feed", 2},
 		{"firmware", 2},
 		{"ingest", 2},
 		{"notify", 2},
@@ -76,10 +79,12 @@ func rooms() []Room {
 		{"api", 3},
 		{"broker", 3},
 		{"bus", 3},
+		{"client", 3}, // generated; speaks to a server from outside
 		{"dashboard", 3},
 		{"firmware/blob", 3}, // one package per image backend
 		{"notify/email", 3},  // one package per channel
 		{"notify/webhook", 3},
+		{"oidc", 3},
 		{"sim", 3},
 		{"store", 3}, // sqlite, postgres and what they share are one room
 		{"server", 4},
@@ -98,8 +103,25 @@ func beside() []Beside {
 		{"firmware", "devices", "a rollout chooses its devices by the registry's query language"},
 		{"alerts", "devices", "a rule selects the devices it watches"},
 		{"alerts", "notify", "an alert that fires or resolves is a notification"},
+		{"accounts", "audit", auditReason},
+		{"devices", "audit", auditReason},
+		{"notify", "audit", auditReason},
+		{"tasks", "audit", auditReason},
+		{"accounts", "devices", "the selector of an API key is in the query language"},
+		{"accounts", "feed", feedReason},
+		{"devices", "feed", feedReason},
+		{"ingest", "feed", feedReason},
+		{"notify", "feed", "a webhook is about events of the feed"},
+		{"notify", "devices", "a webhook's filter is in the query language"},
+		{"tasks", "feed", feedReason},
 	}
 }
+
+// Why many rooms import one.
+const (
+	auditReason = "who makes a change notes it for the audit log"
+	feedReason  = "who makes something happen notes it for the feed"
+)
 
 func homes() []Home {
 	return []Home{

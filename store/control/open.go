@@ -17,6 +17,7 @@ import (
 	"muster/devices"
 	"muster/devices/join"
 	"muster/devices/twin"
+	"muster/feed"
 )
 
 //go:embed migrations/*.sql
@@ -89,8 +90,9 @@ END $$`}
 
 // Control keeps the control data. It is safe for concurrent use.
 type Control struct {
-	db      Handles
-	dialect Dialect
+	db       Handles
+	dialect  Dialect
+	onEvents func([]feed.Event)
 }
 
 // The seams that Control fills.
@@ -99,6 +101,7 @@ var (
 	_ accounts.Store = (*Control)(nil)
 	_ join.Store     = (*Control)(nil)
 	_ twin.Store     = (*Control)(nil)
+	_ feed.Store     = (*Control)(nil)
 )
 
 // Open brings the schema up to date and returns a store on db, which it owns from
@@ -111,7 +114,7 @@ func Open(ctx context.Context, db Handles, dialect Dialect) (*Control, error) {
 		_ = db.Close() // the first error is the one to report
 		return nil, failed("migrate the control schema", err)
 	}
-	return &Control{db: db, dialect: dialect}, nil
+	return &Control{db: db, dialect: dialect, onEvents: func([]feed.Event) {}}, nil
 }
 
 // Close closes the database. Nothing may be under way.

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"muster"
+	"muster/audit"
+	"muster/feed"
 )
 
 // maxParams is how many placeholders one statement uses at most. SQLite's driver
@@ -17,7 +19,7 @@ import (
 // PostgreSQL the difference is small.
 const maxParams = 300
 
-// change runs do in one write transaction.
+// change runs do in one write transaction, and writes there what was noted under ctx.
 func (c *Control) change(ctx context.Context, doing string, do func(ctx context.Context, tx *sql.Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -25,11 +27,24 @@ func (c *Control) change(ctx context.Context, doing string, do func(ctx context.
 	if err != nil {
 		return failed(doing, err)
 	}
-	if err := do(ctx, tx); err != nil {
+	err = do(ctx, tx)
+	var events []feed.Event
+	if err == nil {
+		events, err = notes(ctx, tx)
+	}
+	if err != nil {
+		audit.Of(ctx).Take() // nothing was changed
+		feed.Of(ctx).Take()
 		_ = tx.Rollback() // a failed rollback ends the connection, and the transaction with it
 		return failed(doing, err)
 	}
-	return failed(doing, tx.Commit())
+	if err := tx.Commit(); err != nil {
+		return failed(doing, err)
+	}
+	if len(events) > 0 {
+		c.onEvents(events)
+	}
+	return nil
 }
 
 // exec runs one statement and returns how many rows it changed.
