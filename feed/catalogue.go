@@ -10,7 +10,7 @@ const (
 	DeviceCreated           = "device.created"
 	DeviceUpdated           = "device.updated"
 	DeviceDeleted           = "device.deleted"
-	DeviceCredentialAdded   = "device.credential_added" //nolint:gosec // a name
+	DeviceCredentialAdded   = "device.credential_added"   //nolint:gosec // a name
 	DeviceCredentialRemoved = "device.credential_removed" //nolint:gosec // a name
 	DeviceAdopted           = "device.adopted"
 	PresenceOnline          = "presence.online"
