@@ -373,7 +373,7 @@ type mark struct {
 	Field string  `json:"f"`
 	None  bool    `json:"x,omitempty"`
 	Num   float64 `json:"n,omitempty"`
-	Text  string  `json:"t,omitempty"`
+	Text  []byte  `json:"t,omitempty"` // may end within a character, which a JSON string cannot
 	ID    string  `json:"i"`
 }
 
@@ -389,7 +389,7 @@ func (o *order) name() string {
 }
 
 func (o *order) next(k sortKey) string {
-	m := mark{Field: o.name(), None: k.none, Text: k.text, ID: string(k.id)}
+	m := mark{Field: o.name(), None: k.none, Text: []byte(k.text), ID: string(k.id)}
 	if !k.none {
 		m.Num = k.num
 	}
@@ -419,5 +419,5 @@ func (o *order) cursor(s string) (*sortKey, error) {
 	if err != nil || m.Field != o.name() {
 		return nil, bad
 	}
-	return &sortKey{none: m.None, num: m.Num, text: m.Text, id: muster.DeviceID(m.ID)}, nil
+	return &sortKey{none: m.None, num: m.Num, text: string(m.Text), id: muster.DeviceID(m.ID)}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -234,5 +235,41 @@ func BenchmarkFirstPageOf100kDevices(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// texts are the latest values of some devices.
+type texts map[muster.DeviceID]string
+
+func (x texts) Value(id muster.DeviceID, key string) (muster.Value, bool) {
+	v, ok := x[id]
+	return muster.Value{Key: muster.Key{Name: key, Kind: muster.JSON}, Text: v}, ok
+}
+
+func TestSelectPagesByTextsWhoseSortedPartEndsWithinACharacter(t *testing.T) {
+	values := texts{}
+	r := open(t, newMemory(), devices.Options{Values: values})
+	var want []muster.DeviceID
+	for i := range 5 {
+		id := muster.DeviceID(fmt.Sprintf("d%d", i))
+		mustCreate(t, r, devices.Spec{ID: id})
+		values[id] = strings.Repeat("a", 127) + "é"
+		want = append(want, id)
+	}
+	for _, sort := range []string{"v.text", "-v.text"} {
+		var got []muster.DeviceID
+		for after, pages := "", 0; pages == 0 || after != "" && pages < 2*len(want); pages++ {
+			page, err := r.Select(devices.Selection{Sort: sort, After: after, Limit: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range page.Devices {
+				got = append(got, d.ID)
+			}
+			after = page.Next
+		}
+		if d := gocmp.Diff(want, got); d != "" {
+			t.Error(sort, d)
+		}
 	}
 }
