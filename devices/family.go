@@ -155,7 +155,7 @@ func (r *Registry) checkParent(e *entry, parent muster.DeviceID) error {
 	up := parent
 	for range MaxDepth + 1 {
 		if up == e.ID {
-			return muster.Errorf(muster.Conflict, "the device would be its own ancestor")
+			return errOwnAncestor()
 		}
 		if up == "" {
 			break
@@ -177,6 +177,10 @@ func (r *Registry) checkProfile(name string) error {
 
 func errNoParent() error {
 	return muster.Errorf(muster.Invalid, "the device that is to be the parent does not exist")
+}
+
+func errOwnAncestor() error {
+	return muster.Errorf(muster.Conflict, "the device would be its own ancestor")
 }
 
 func errTooDeep() error {

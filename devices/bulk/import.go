@@ -26,11 +26,11 @@ type Registry interface {
 
 // Checker says what the registry would refuse, without changing it.
 type Checker interface {
-	// CheckSpec says whether s could be made, when the devices in coming are there: the
-	// parent of each by its id.
-	CheckSpec(s devices.Spec, coming map[muster.DeviceID]muster.DeviceID) error
+	// CheckSpec says whether s could be made, when families are as the lines before make
+	// them.
+	CheckSpec(s devices.Spec, f *devices.Families) error
 	// CheckChange says whether the device id could be changed so, likewise.
-	CheckChange(id muster.DeviceID, c devices.Change, coming map[muster.DeviceID]muster.DeviceID) error
+	CheckChange(id muster.DeviceID, c devices.Change, f *devices.Families) error
 }
 
 // Options say how an import is done.
@@ -160,16 +160,26 @@ func (im *importer) order() {
 	for _, it := range im.news {
 		parents[it.spec.ID] = it.spec.Parent
 	}
-	for i := range im.news {
-		id := im.news[i].spec.ID
-		for n := 0; n <= devices.MaxDepth+1; n++ { // a circle is refused later, when it is made
-			parent, ok := parents[id]
-			if !ok || parent == "" {
-				break
-			}
-			im.news[i].depth++
-			id = parent
+	for _, it := range im.olds {
+		if it.change.Parent != nil {
+			parents[it.spec.ID] = *it.change.Parent
 		}
 	}
-	slices.SortStableFunc(im.news, func(a, b item) int { return a.depth - b.depth })
+	for _, list := range [][]item{im.news, im.olds} {
+		for i := range list {
+			list[i].depth = depthOf(list[i].spec.ID, parents)
+		}
+		slices.SortStableFunc(list, func(a, b item) int { return a.depth - b.depth })
+	}
+}
+
+// depthOf counts the ancestors of id as the list has them, at most so many that a circle
+// is too deep.
+func depthOf(id muster.DeviceID, parents map[muster.DeviceID]muster.DeviceID) int {
+	n := 0
+	for n <= devices.MaxDepth+1 && parents[id] != "" {
+		id = parents[id]
+		n++
+	}
+	return n
 }

@@ -11,24 +11,27 @@ import (
 // check moves what the registry would refuse to the refusals, and counts what is
 // left as if it was done.
 func (im *importer) check() {
-	coming := make(map[muster.DeviceID]muster.DeviceID, len(im.news))
+	var families devices.Families
 	tokens := make(map[string]int)
 	news := im.news[:0]
 	for _, it := range im.news { // gateways come first
-		err := im.checkNew(it, coming, tokens)
+		err := im.checkNew(it, &families, tokens)
 		if err != nil {
 			im.report.refuse(it.line, it.spec.ID, err)
 			continue
 		}
-		coming[it.spec.ID] = it.spec.Parent
+		families.Put(it.spec.ID, it.spec.Parent)
 		news = append(news, it)
 	}
 	im.news = news
 	olds := im.olds[:0]
 	for _, it := range im.olds {
-		if err := im.reg.CheckChange(it.spec.ID, it.change, coming); err != nil {
+		if err := im.reg.CheckChange(it.spec.ID, it.change, &families); err != nil {
 			im.report.refuse(it.line, it.spec.ID, err)
 			continue
+		}
+		if p := it.change.Parent; p != nil {
+			families.Put(it.spec.ID, *p)
 		}
 		olds = append(olds, it)
 	}
@@ -36,7 +39,7 @@ func (im *importer) check() {
 	im.report.Created, im.report.Updated = len(im.news), len(im.olds)
 }
 
-func (im *importer) checkNew(it item, coming map[muster.DeviceID]muster.DeviceID, tokens map[string]int) error {
+func (im *importer) checkNew(it item, f *devices.Families, tokens map[string]int) error {
 	if it.depth > devices.MaxDepth {
 		return muster.Errorf(muster.Conflict, "a device may have at most %d ancestors, and not itself among them", devices.MaxDepth)
 	}
@@ -44,9 +47,12 @@ func (im *importer) checkNew(it item, coming map[muster.DeviceID]muster.DeviceID
 		if first, twice := tokens[t]; twice {
 			return muster.Errorf(muster.Conflict, "the token is on line %d already", first)
 		}
+		if line, ok := im.seen[muster.DeviceID(t)]; ok {
+			return muster.Errorf(muster.Conflict, "the token is the id on line %d", line)
+		}
 		tokens[t] = it.line
 	}
-	return im.reg.CheckSpec(it.spec, coming)
+	return im.reg.CheckSpec(it.spec, f)
 }
 
 // run makes and changes what was checked.
