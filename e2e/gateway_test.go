@@ -148,11 +148,15 @@ func TestAGatewayTakesOverAndMakesOnlyWhatItMay(t *testing.T) {
 	m.awaitTelemetry("of-other", 1)
 	m.device("own", "token")
 	m.ask(http.MethodPost, "/api/v1/devices", map[string]string{"id": "orphan", "credential": "none"}, http.StatusCreated, nil)
+	m.ask(http.MethodPut, "/api/v1/profiles/made-before", map[string]any{}, http.StatusOK, nil)
+	m.ask(http.MethodPut, "/api/v1/profiles/made-before/provisioning", map[string]string{"strategy": "preprovisioned"}, http.StatusOK, nil)
+	m.ask(http.MethodPost, "/api/v1/devices", map[string]string{"id": "waits", "profile": "made-before", "credential": "none"}, http.StatusCreated, nil)
 	for _, try := range []struct {
 		name, gateway, token, device, says string
 		exists                             bool
 	}{
 		{"a device with credentials of its own", "brings", brings, "own", "credentials of its own", true},
+		{"a device that waits to register itself", "brings", brings, "waits", "waits to register itself", true},
 		{"a device of another gateway", "brings", brings, "of-other", "another gateway", true},
 		{"a device that does not exist, without create_children", "plain", plain, "new", "not behind this gateway", false},
 		{"a device of nobody, without create_children", "plain", plain, "orphan", "not behind this gateway", true},

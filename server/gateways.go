@@ -17,9 +17,13 @@ import (
 const maxBrought = 10_000
 
 // children brings the devices behind gateways. It is a broker.Children.
-type children struct{ registry *devices.Registry }
+type children struct {
+	registry *devices.Registry
+	join     *join.Join
+}
 
-// Adopt implements broker.Children. A device that can sign in by itself is not taken.
+// Adopt implements broker.Children. A device that can sign in by itself, or is about to
+// register itself, is not taken.
 func (c children) Adopt(ctx context.Context, gateway muster.DeviceID, child thingsboard.Child) error {
 	d, err := c.registry.Get(child.Device)
 	switch {
@@ -30,6 +34,9 @@ func (c children) Adopt(ctx context.Context, gateway muster.DeviceID, child thin
 	case err == nil:
 		if cs, err := c.registry.Credentials(child.Device); err != nil || len(cs) > 0 {
 			return muster.Errorf(muster.Forbidden, "the device %s has credentials of its own and belongs to no gateway", child.Device)
+		}
+		if p, err := c.join.Provisioning(d.Profile); err == nil && p.Strategy == join.Preprovisioned {
+			return muster.Errorf(muster.Forbidden, "the device %s waits to register itself and belongs to no gateway", child.Device)
 		}
 		return c.registry.SetParent(ctx, child.Device, gateway)
 	}
