@@ -2,6 +2,7 @@ package devices
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -69,4 +70,64 @@ func FuzzDecodeHistory(f *testing.F) {
 		}
 		h.mark(online, now)
 	})
+}
+
+func TestNobodyBecomesAbsentBecauseTheClockIsSet(t *testing.T) {
+	const day = 24 * hour
+	start := muster.Micros(2_000_000_000) * second
+	for name, step := range map[string]muster.Micros{"forward": 30 * day, "back": -30 * day} {
+		t.Run(name, func(t *testing.T) {
+			var tr tracker
+			tr.init(10 * second)
+			for _, id := range []muster.DeviceID{"connected", "lost", "bydata"} {
+				tr.add(&Device{ID: id, Created: start, CheckIn: 60})
+			}
+			at := func(p muster.Micros) time.Time { return p.Time() }
+			tr.connected(Connection{Device: "connected", Session: 1, At: at(start)})
+			lost := Connection{Device: "lost", Session: 2, At: at(start)}
+			tr.connected(lost)
+			tr.heard(tr.rows["connected"], start, start)
+			tr.heard(tr.rows["bydata"], start, start)
+			now := start + 100*second
+			tr.disconnected(lost, "keepalive", now-5*second)
+			states := func(after muster.Micros) (out []state) {
+				for tr.expire(now + after) {
+				}
+				for _, id := range []muster.DeviceID{"connected", "lost", "bydata"} {
+					out = append(out, tr.rows[id].state)
+				}
+				return out
+			}
+			if d := cmp.Diff([]state{online, online, online}, states(0)); d != "" {
+				t.Fatal("before", d)
+			}
+			now += step
+			tr.shift(step, now)
+			if d := cmp.Diff([]state{online, online, online}, states(4*second)); d != "" {
+				t.Error("the clock was set and", d)
+			}
+			if d := cmp.Diff([]state{online, offline, online}, states(6*second)); d != "" {
+				t.Error("after the grace", d)
+			}
+			if d := cmp.Diff([]state{quiet, offline, offline}, states(21*second)); d != "" {
+				t.Error("after two check-ins", d)
+			}
+		})
+	}
+}
+
+func TestAStepOfTheClockIsToldFromTimeThatPassed(t *testing.T) {
+	now := time.Now()
+	for what, c := range map[string]struct {
+		last time.Time
+		want time.Duration
+	}{
+		"a second passed":              {now.Add(-time.Second), 0},
+		"an hour passed":               {now.Add(-time.Hour), 0},
+		"a clock without a second one": {now.Add(-time.Hour).Round(0), 0},
+	} {
+		if got := clockStep(c.last, now); got != c.want {
+			t.Errorf("%s: %s", what, got)
+		}
+	}
 }

@@ -122,6 +122,33 @@ func (t *tracker) expire(now muster.Micros) (more bool) {
 	return true
 }
 
+// shift is for when the clock was set by step, to now: what is waited for from some time
+// on is waited for as long as before. What was told keeps its times, unless they are still
+// to come.
+func (t *tracker) shift(step, now muster.Micros) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	move := func(at *muster.Micros) {
+		if *at > 0 {
+			*at = max(*at+step, 1)
+		}
+	}
+	move(&t.boot)
+	for _, p := range t.list {
+		for _, at := range [...]*muster.Micros{&p.heard, &p.ended, &p.stray, &p.rhythm.base, &p.rhythm.calm, &p.rhythm.ended} {
+			move(at)
+		}
+		for _, at := range [...]*muster.Micros{&p.seen, &p.since} {
+			if *at > now {
+				move(at)
+			}
+		}
+	}
+	for _, p := range t.list { // a gateway's times count for its children
+		t.arm(p)
+	}
+}
+
 // lostGateway returns the gateway that p hangs on, itself or in steps, whose grace is
 // over too; nil when there is none.
 func (t *tracker) lostGateway(p *track, now muster.Micros) *track {

@@ -25,19 +25,41 @@ const (
 )
 
 // RunAbsence finds, every second until ctx ends, who has become quiet or offline by
-// being silent. It waits for nobody.
+// being silent. It waits for nobody. When the clock is set nobody becomes absent for it.
 func (r *Registry) RunAbsence(ctx context.Context) error {
-	r.presence.begin(muster.MicrosOf(r.now()))
+	last := r.now()
+	r.presence.begin(muster.MicrosOf(last))
 	tick := time.NewTicker(absenceEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
+			now := r.now()
+			r.clockSet(clockStep(last, now), muster.MicrosOf(now))
+			last = now
 			r.findAbsent()
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+// clockStep is by how much the clock was set between two looks at it, as far as it has a
+// monotonic reading beside it: what a second or less was is left to clocks that slew.
+func clockStep(last, now time.Time) time.Duration {
+	step := now.Round(0).Sub(last.Round(0)) - now.Sub(last)
+	if step.Abs() <= time.Second {
+		return 0
+	}
+	return step
+}
+
+func (r *Registry) clockSet(step time.Duration, now muster.Micros) {
+	if step == 0 {
+		return
+	}
+	r.log.Warn("the clock was set", "by", step.String())
+	r.presence.shift(muster.Micros(step/time.Microsecond), now)
 }
 
 func (r *Registry) findAbsent() {
