@@ -189,10 +189,14 @@ func (r *Registry) Learn(ctx context.Context, device muster.DeviceID, g Grant) (
 		_, credential, err = r.admitBy(h)
 		return credential, err
 	}
+	var forgotten string
 	err = r.change(ctx, func(ctx context.Context) (err error) {
-		credential, err = r.learn(ctx, cred)
+		credential, forgotten, err = r.learn(ctx, cred)
 		return err
 	})
+	if forgotten != "" {
+		r.onRights(func(d muster.DeviceID, credential string) bool { return d == device && credential == forgotten })
+	}
 	return credential, err
 }
 
@@ -202,41 +206,43 @@ func known(h *held, c *Credential) bool {
 	return h.Revoked != 0 || h.CA == c.CA && h.Expires == c.Expires || h.CA == "" && h.over(c.Created) == ""
 }
 
-// learn is called in turn.
-func (r *Registry) learn(ctx context.Context, cred Credential) (string, error) {
+// learn is called in turn. It returns the credential's id, and that of one that was
+// forgotten to make room.
+func (r *Registry) learn(ctx context.Context, cred Credential) (id, forgotten string, err error) {
 	e, err := r.entry(cred.Device)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	old := r.auth.find(X509, cred.Hash)
 	switch {
 	case old == nil:
 	case old.Device != cred.Device:
-		return "", errShared(cred.Device, old.Device)
+		return "", "", errShared(cred.Device, old.Device)
 	case known(old, &cred):
 		_, id, err := r.admitBy(old)
-		return id, err
+		return id, "", err
 	default: // the certificate was renewed, or is another CA's now
 		fresh := old.snapshot()
 		fresh.CA, fresh.Expires, fresh.Label = cred.CA, cred.Expires, cred.Label
 		s := &swap{old, hold(fresh)}
 		r.swap(e, s)
 		r.uses.note(s.fresh, cred.Created)
-		return s.fresh.ID, nil
+		return s.fresh.ID, "", nil
 	}
-	if err := r.makeRoomFor(ctx, e); err != nil {
-		return "", err
+	if forgotten, err = r.makeRoomFor(ctx, e); err != nil {
+		return "", "", err
 	}
 	h := hold(cred)
 	r.keep(e, h)
 	r.uses.note(h, cred.Created)
-	return h.ID, nil
+	return h.ID, forgotten, nil
 }
 
-// makeRoomFor forgets of a full device the key of a CA that was not used for longest.
-func (r *Registry) makeRoomFor(ctx context.Context, e *entry) error {
+// makeRoomFor forgets of a full device the key of a CA that was not used for longest,
+// and returns its id, empty when there was room.
+func (r *Registry) makeRoomFor(ctx context.Context, e *entry) (forgotten string, err error) {
 	if len(e.creds) < MaxCredentials {
-		return nil
+		return "", nil
 	}
 	drop := r.toDrop(e, nil)
 	if len(drop) == 0 {
@@ -247,15 +253,15 @@ func (r *Registry) makeRoomFor(ctx context.Context, e *entry) error {
 			}
 		}
 		if oldest == nil {
-			return Deny(fmt.Sprintf("the device has %d credentials already: remove one first", MaxCredentials), e.ID)
+			return "", Deny(fmt.Sprintf("the device has %d credentials already: remove one first", MaxCredentials), e.ID)
 		}
 		drop = []*held{oldest}
 	}
 	if err := r.store.ReplaceCredentials(ctx, nil, []string{drop[0].ID}); err != nil {
-		return fmt.Errorf("forget a certificate's key: %w", err)
+		return "", fmt.Errorf("forget a certificate's key: %w", err)
 	}
 	r.drop(e, drop[0])
-	return nil
+	return drop[0].ID, nil
 }
 
 func errShared(device, owner muster.DeviceID) error {

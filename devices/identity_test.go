@@ -532,12 +532,19 @@ func TestACertificateThatExpiresIsForgotten(t *testing.T) {
 
 func TestADeviceOfAnAuthorityThatChangesItsKeyOftenLosesTheOldestAndNoneThatWasGivenOrRevoked(t *testing.T) {
 	c, m := newClock(), newMemory()
-	r := openAt(t, m, c, devices.Options{})
+	cut := map[string]bool{}
+	var ids []string
+	r := openAt(t, m, c, devices.Options{OnRights: func(affects func(muster.DeviceID, string) bool) {
+		for _, id := range ids {
+			cut[id] = cut[id] || affects("a", id)
+		}
+	}})
 	token := mustCreate(t, r, devices.Spec{ID: "a", Credential: devices.Token})
 	learn := func() string {
 		c.at = c.at.Add(time.Second)
 		id, err := r.Learn(t.Context(), "a", devices.Grant{CA: "ca", Certificate: selfSigned(t, c, newKey(t))})
 		must(t, err)
+		ids = append(ids, id)
 		return id
 	}
 	revoked, second := learn(), learn()
@@ -546,6 +553,9 @@ func TestADeviceOfAnAuthorityThatChangesItsKeyOftenLosesTheOldestAndNoneThatWasG
 		learn()
 	}
 	last := learn()
+	if !cut[second] || cut[last] {
+		t.Errorf("the connection of the key that was forgotten is cut: %v, of the last: %v", cut[second], cut[last])
+	}
 	cs, err := r.Credentials("a")
 	must(t, err)
 	have := map[string]bool{}

@@ -247,6 +247,22 @@ func TestOfTwoSecretsTheOnePresentedIsNamed(t *testing.T) {
 	}
 }
 
+func TestAGatewayTakesOnlyADeviceThatHasNoCredentialAndNoParent(t *testing.T) {
+	r := open(t, newMemory(), devices.Options{})
+	for _, id := range []muster.DeviceID{"g", "h", "free", "own"} {
+		mustCreate(t, r, devices.Spec{ID: id})
+	}
+	_, err := r.AddCredential(t.Context(), "own", devices.Token, "")
+	must(t, err)
+	must(t, r.TakeChild(t.Context(), "free", "g"))
+	wantKind(t, r.TakeChild(t.Context(), "free", "h"), muster.Forbidden)
+	wantKind(t, r.TakeChild(t.Context(), "own", "g"), muster.Forbidden)
+	wantKind(t, r.TakeChild(t.Context(), "nobody", "g"), muster.NotFound)
+	if r.Parent("free") != "g" || r.Parent("own") != "" {
+		t.Errorf("free belongs to %q, own to %q", r.Parent("free"), r.Parent("own"))
+	}
+}
+
 func TestAParentMustBeThereAndNoFamilyIsDeepOrRound(t *testing.T) {
 	l := &live{connections: []connection{{"g", "1"}, {"h", "2"}, {"c", "3"}, {"", "key"}}}
 	r := open(t, newMemory(), devices.Options{OnRights: l.affected})

@@ -26,6 +26,8 @@ type Change struct {
 	DropTags   []string
 	AddGroups  []string
 	DropGroups []string
+
+	bare bool // only a device without credentials and parent is changed
 }
 
 // DeviceChange is a Change of one device among many.
@@ -87,6 +89,13 @@ func (r *Registry) SetParent(ctx context.Context, id, parent muster.DeviceID) er
 	return err
 }
 
+// TakeChild makes a device belong to a gateway, unless it can sign in by itself or has a
+// parent: then it is Forbidden.
+func (r *Registry) TakeChild(ctx context.Context, id, gateway muster.DeviceID) error {
+	_, err := r.Update(ctx, id, Change{Parent: &gateway, bare: true})
+	return err
+}
+
 // update is what UpdateMany did.
 type update struct {
 	devices []Device
@@ -109,6 +118,9 @@ func (r *Registry) update(ctx context.Context, cs []DeviceChange) (update, error
 			return u, muster.Errorf(muster.Invalid, "device %s is to be changed twice at once", c.ID)
 		}
 		seen[c.ID] = struct{}{}
+		if c.bare && (len(e.creds) > 0 || e.Parent != "") {
+			return u, muster.Errorf(muster.Forbidden, "the device %s has credentials of its own or a gateway", c.ID)
+		}
 		d, err := r.changed(e, c.Change)
 		if err != nil {
 			return u, err

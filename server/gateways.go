@@ -32,13 +32,10 @@ func (c children) Adopt(ctx context.Context, gateway muster.DeviceID, child thin
 	case err == nil && d.Parent != "":
 		return muster.Errorf(muster.Forbidden, "the device %s belongs to another gateway", child.Device)
 	case err == nil:
-		if cs, err := c.registry.Credentials(child.Device); err != nil || len(cs) > 0 {
-			return muster.Errorf(muster.Forbidden, "the device %s has credentials of its own and belongs to no gateway", child.Device)
-		}
 		if p, err := c.join.Provisioning(d.Profile); err == nil && p.Strategy == join.Preprovisioned {
 			return muster.Errorf(muster.Forbidden, "the device %s waits to register itself and belongs to no gateway", child.Device)
 		}
-		return c.registry.SetParent(ctx, child.Device, gateway)
+		return c.registry.TakeChild(ctx, child.Device, gateway)
 	}
 	if have, err := c.registry.Children(gateway); err != nil || len(have) >= maxBrought {
 		return muster.Errorf(muster.Forbidden, "a gateway may bring at most %d devices", maxBrought)
