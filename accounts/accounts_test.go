@@ -2,10 +2,8 @@ package accounts_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -23,103 +21,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// memory is a Store that survives the Accounts over it.
-type memory struct {
-	mu       sync.Mutex
-	keys     map[string]accounts.APIKey
-	sessions map[string]accounts.Session
-	settings map[string]string
-	services map[string]accounts.ServiceAccount
-	down     bool
-}
-
-func newMemory() *memory {
-	return &memory{keys: map[string]accounts.APIKey{}, sessions: map[string]accounts.Session{}, settings: map[string]string{}, services: map[string]accounts.ServiceAccount{}}
-}
-
-func (m *memory) do(ctx context.Context, fn func() error) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.down {
-		return errors.New("store is down")
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return fn()
-}
-
-func insert[V any](m map[string]V, id string, v V) error {
-	if _, ok := m[id]; ok {
-		return muster.Errorf(muster.Conflict, "taken")
-	}
-	m[id] = v
-	return nil
-}
-
-func remove[V any](m map[string]V, id string) error {
-	if _, ok := m[id]; !ok {
-		return muster.Errorf(muster.NotFound, "not there")
-	}
-	delete(m, id)
-	return nil
-}
-
-func (m *memory) APIKeys(ctx context.Context) (out []accounts.APIKey, err error) {
-	err = m.do(ctx, func() error { out = slices.Collect(maps.Values(m.keys)); return nil })
-	return out, err
-}
-
-func (m *memory) InsertAPIKey(ctx context.Context, k accounts.APIKey) error {
-	return m.do(ctx, func() error { return insert(m.keys, k.ID, k) })
-}
-
-func (m *memory) DeleteAPIKey(ctx context.Context, id string) error {
-	return m.do(ctx, func() error { return remove(m.keys, id) })
-}
-
-func (m *memory) ServiceAccounts(ctx context.Context) (out []accounts.ServiceAccount, err error) {
-	err = m.do(ctx, func() error { out = slices.Collect(maps.Values(m.services)); return nil })
-	return out, err
-}
-
-func (m *memory) InsertServiceAccount(ctx context.Context, s accounts.ServiceAccount) error {
-	return m.do(ctx, func() error { return insert(m.services, s.ID, s) })
-}
-
-func (m *memory) UpdateServiceAccount(ctx context.Context, s accounts.ServiceAccount) error {
-	return m.do(ctx, func() error { m.services[s.ID] = s; return nil })
-}
-
-func (m *memory) DeleteServiceAccount(ctx context.Context, id string) error {
-	return m.do(ctx, func() error { return remove(m.services, id) })
-}
-
-func (m *memory) Sessions(ctx context.Context) (out []accounts.Session, err error) {
-	err = m.do(ctx, func() error { out = slices.Collect(maps.Values(m.sessions)); return nil })
-	return out, err
-}
-
-func (m *memory) InsertSession(ctx context.Context, s accounts.Session) error {
-	return m.do(ctx, func() error { return insert(m.sessions, s.ID, s) })
-}
-
-func (m *memory) DeleteSession(ctx context.Context, id string) error {
-	return m.do(ctx, func() error { return remove(m.sessions, id) })
-}
-
-func (m *memory) Setting(ctx context.Context, name string) (v string, err error) {
-	err = m.do(ctx, func() error { v = m.settings[name]; return nil })
-	return v, err
-}
-
-func (m *memory) SetSetting(ctx context.Context, name, value string) error {
-	return m.do(ctx, func() error { m.settings[name] = value; return nil })
-}
-
 func open(t testing.TB, m *memory) *accounts.Accounts {
 	t.Helper()
-	a := accounts.New(m, time.Now, slog.New(slog.DiscardHandler))
+	a := accounts.New(m, time.Now, slog.New(slog.DiscardHandler), accounts.Config{})
 	if err := a.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +39,7 @@ func wantKind(t testing.TB, err error, kind muster.Kind) {
 
 func mustKey(t testing.TB, a *accounts.Accounts, scopes ...string) (accounts.APIKey, string) {
 	t.Helper()
-	k, secret, err := a.CreateKey(t.Context(), "test", scopes, time.Time{})
+	k, secret, err := a.CreateKey(t.Context(), accounts.KeySpec{Name: "test", Scopes: scopes})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +83,7 @@ func TestAnAPIKeyWorksAcrossARestartUntilItIsDeleted(t *testing.T) {
 func TestAnAPIKeyExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := open(t, newMemory())
-		_, secret, err := a.CreateKey(t.Context(), "short", []string{accounts.Admin}, time.Now().Add(time.Minute))
+		_, secret, err := a.CreateKey(t.Context(), accounts.KeySpec{Name: "short", Scopes: []string{accounts.Admin}, Expires: time.Now().Add(time.Minute)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -216,7 +120,7 @@ func TestWhatCreateKeyRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, _, err := a.CreateKey(t.Context(), tt.key, tt.scopes, tt.expires)
+			_, _, err := a.CreateKey(t.Context(), accounts.KeySpec{Name: tt.key, Scopes: tt.scopes, Expires: tt.expires})
 			wantKind(t, err, muster.Invalid)
 			if n := len(a.Keys()); n != 0 {
 				t.Errorf("there are %d keys", n)
@@ -569,7 +473,7 @@ func TestTheEndOfAKeyOrSessionIsTold(t *testing.T) {
 	a := open(t, newMemory())
 	var ended []string
 	a.OnEnded(func(id string) { ended = append(ended, id) })
-	k, secret, err := a.CreateKey(t.Context(), "k", []string{accounts.Admin}, time.Time{})
+	k, secret, err := a.CreateKey(t.Context(), accounts.KeySpec{Name: "k", Scopes: []string{accounts.Admin}})
 	if err != nil {
 		t.Fatal(err)
 	}

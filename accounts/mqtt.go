@@ -8,9 +8,9 @@ import (
 	"muster"
 )
 
-// Client is who an MQTT client is that is no device, and which topics it may use.
+// MQTTClient is who an MQTT client is that is no device, and which topics it may use.
 // Its lists are shared and must not be changed.
-type Client struct {
+type MQTTClient struct {
 	ID    string // of the service account or API key
 	Name  string // unique: a service account's name, or an API key's name, a space and its id
 	Admin bool   // may use every topic
@@ -20,6 +20,9 @@ type Client struct {
 	// WriteFree publish to every topic for which muster.FreeTopic is. No list of filters
 	// can say that.
 	ReadFree, WriteFree bool
+	// Selector is the device query of an API key, of whose devices alone the topics are
+	// meant; empty for all.
+	Selector string
 }
 
 // AuthenticateMQTT returns who a client is that is no device, in memory: an API key
@@ -39,14 +42,14 @@ type Client struct {
 //	topics:write   publish   every free topic (muster.FreeTopic)
 //
 // The other scopes add nothing.
-func (a *Accounts) AuthenticateMQTT(username string, password []byte) (Client, error) {
+func (a *Accounts) AuthenticateMQTT(username string, password []byte) (MQTTClient, error) {
 	if len(username) > maxSecret || len(password) > maxSecret {
-		return Client{}, errClient()
+		return MQTTClient{}, errClient()
 	}
 	if strings.HasPrefix(username, keyPrefix) {
 		k, err := a.key(username)
 		if err != nil {
-			return Client{}, errClient()
+			return MQTTClient{}, errClient()
 		}
 		return k.client()
 	}
@@ -58,14 +61,14 @@ func (a *Accounts) AuthenticateMQTT(username string, password []byte) (Client, e
 	defer a.mu.RUnlock()
 	s, ok := a.services[a.serviceHashes[hash]]
 	if !ok || byName && s.Name != username || !s.usable(muster.MicrosOf(a.now())) {
-		return Client{}, errClient()
+		return MQTTClient{}, errClient()
 	}
 	return s.client(), nil
 }
 
 // RefreshMQTT returns what the API key or service account id may do now, in memory.
 // Unauthorized when it is gone, disabled or expired.
-func (a *Accounts) RefreshMQTT(id string) (Client, error) {
+func (a *Accounts) RefreshMQTT(id string) (MQTTClient, error) {
 	at := muster.MicrosOf(a.now())
 	a.mu.RLock()
 	defer a.mu.RUnlock()
@@ -73,27 +76,27 @@ func (a *Accounts) RefreshMQTT(id string) (Client, error) {
 		return s.client(), nil
 	}
 	hash, ok := a.hashes[id]
-	if k := a.keys[hash]; ok && !k.expired(at) {
-		return k.client()
+	if ok && a.keys[hash].alive(at) {
+		return a.keys[hash].client()
 	}
-	return Client{}, errClient()
+	return MQTTClient{}, errClient()
 }
 
-func (s ServiceAccount) client() Client {
-	return Client{ID: s.ID, Name: s.Name, Publish: s.Publish, Subscribe: s.Subscribe}
+func (s ServiceAccount) client() MQTTClient {
+	return MQTTClient{ID: s.ID, Name: s.Name, Publish: s.Publish, Subscribe: s.Subscribe}
 }
 
 // client is the table of AuthenticateMQTT.
-func (k APIKey) client() (Client, error) {
-	c := Client{ID: k.ID, Name: k.Name + " " + k.ID}
+func (k keyNow) client() (MQTTClient, error) {
+	c := MQTTClient{ID: k.ID, Name: k.Name + " " + k.ID, Selector: k.Selector}
 	switch {
-	case slices.Contains(k.Scopes, Admin):
+	case slices.Contains(k.scopes, Admin):
 		c.Admin = true
 		return c, nil
-	case !slices.Contains(k.Scopes, MQTT):
-		return Client{}, muster.Errorf(muster.Forbidden, "this API key lacks the scope mqtt")
+	case !slices.Contains(k.scopes, MQTT):
+		return MQTTClient{}, muster.Errorf(muster.Forbidden, "this API key lacks the scope mqtt")
 	}
-	for _, scope := range k.Scopes {
+	for _, scope := range k.scopes {
 		switch scope {
 		case TelemetryRead:
 			c.Subscribe = append(c.Subscribe, "devices/+/telemetry/#")

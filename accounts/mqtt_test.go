@@ -71,7 +71,7 @@ func TestAServiceAccountWorksAcrossARestartUntilItIsDeleted(t *testing.T) {
 	if strings.Contains(fmt.Sprintf("%+v", m.services[s.ID]), secret) {
 		t.Error("the stored account holds the secret")
 	}
-	want := accounts.Client{ID: s.ID, Name: "grafana", Publish: spec.Publish, Subscribe: spec.Subscribe}
+	want := accounts.MQTTClient{ID: s.ID, Name: "grafana", Publish: spec.Publish, Subscribe: spec.Subscribe}
 	for _, a := range []*accounts.Accounts{a, open(t, m)} {
 		for _, c := range [][2]string{{"grafana", secret}, {secret, ""}, {secret, "whatever"}} {
 			got, err := a.AuthenticateMQTT(c[0], []byte(c[1]))
@@ -173,7 +173,7 @@ func TestAChangedServiceAccountHasItsNewRightsAtOnce(t *testing.T) {
 	publish[0] = "changed by the caller"
 	got, err := a.AuthenticateMQTT("s", []byte(secret))
 	must(t, err)
-	if d := cmp.Diff(accounts.Client{ID: s.ID, Name: "s", Publish: []string{"b"}, Subscribe: []string{"c/#"}}, got); d != "" {
+	if d := cmp.Diff(accounts.MQTTClient{ID: s.ID, Name: "s", Publish: []string{"b"}, Subscribe: []string{"c/#"}}, got); d != "" {
 		t.Error(d)
 	}
 	on, off := true, false
@@ -213,20 +213,20 @@ func TestWhatTheScopesOfAKeyMeanForMQTT(t *testing.T) {
 	var none []string
 	tests := []struct {
 		scopes []string
-		want   accounts.Client
+		want   accounts.MQTTClient
 	}{
-		{[]string{accounts.MQTT}, accounts.Client{}},
-		{[]string{accounts.Admin}, accounts.Client{Admin: true}},
-		{[]string{accounts.Admin, accounts.MQTT, accounts.TopicsRead}, accounts.Client{Admin: true}},
-		{[]string{accounts.MQTT, accounts.TelemetryRead}, accounts.Client{Subscribe: []string{"devices/+/telemetry/#"}}},
-		{[]string{accounts.MQTT, accounts.DevicesRead}, accounts.Client{Subscribe: []string{"devices/+/presence", "devices/+/reported", "devices/+/events/#"}}},
-		{[]string{accounts.MQTT, accounts.CommandsSend}, accounts.Client{Publish: []string{"devices/+/commands/+"}, Subscribe: []string{"devices/+/commands/+/result"}}},
-		{[]string{accounts.MQTT, accounts.TopicsRead}, accounts.Client{ReadFree: true}},
-		{[]string{accounts.MQTT, accounts.TopicsWrite}, accounts.Client{WriteFree: true}},
+		{[]string{accounts.MQTT}, accounts.MQTTClient{}},
+		{[]string{accounts.Admin}, accounts.MQTTClient{Admin: true}},
+		{[]string{accounts.Admin, accounts.MQTT, accounts.TopicsRead}, accounts.MQTTClient{Admin: true}},
+		{[]string{accounts.MQTT, accounts.TelemetryRead}, accounts.MQTTClient{Subscribe: []string{"devices/+/telemetry/#"}}},
+		{[]string{accounts.MQTT, accounts.DevicesRead}, accounts.MQTTClient{Subscribe: []string{"devices/+/presence", "devices/+/reported", "devices/+/events/#"}}},
+		{[]string{accounts.MQTT, accounts.CommandsSend}, accounts.MQTTClient{Publish: []string{"devices/+/commands/+"}, Subscribe: []string{"devices/+/commands/+/result"}}},
+		{[]string{accounts.MQTT, accounts.TopicsRead}, accounts.MQTTClient{ReadFree: true}},
+		{[]string{accounts.MQTT, accounts.TopicsWrite}, accounts.MQTTClient{WriteFree: true}},
 		{[]string{
 			accounts.MQTT, accounts.DevicesWrite, accounts.TelemetryWrite, accounts.FirmwareRead, accounts.FirmwareWrite,
 			accounts.NotifySend, accounts.AlertsRead, accounts.AlertsWrite,
-		}, accounts.Client{Publish: none}},
+		}, accounts.MQTTClient{Publish: none}},
 	}
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.scopes, ","), func(t *testing.T) {
@@ -283,7 +283,7 @@ func TestWhatExpiresIsToldWithinTheSecondOnce(t *testing.T) {
 		synctest.Wait()
 
 		start := time.Now()
-		k, secret, err := a.CreateKey(ctx, "k", []string{accounts.MQTT}, start.Add(100*time.Millisecond))
+		k, secret, err := a.CreateKey(ctx, accounts.KeySpec{Name: "k", Scopes: []string{accounts.MQTT}, Expires: start.Add(100 * time.Millisecond)})
 		must(t, err)
 		s, word := mustService(t, a, accounts.ServiceSpec{Name: "s", Expires: start.Add(3 * time.Hour)})
 		late, _ := mustService(t, a, accounts.ServiceSpec{Name: "late", Expires: start.Add(3*time.Hour + time.Second)})

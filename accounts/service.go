@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/audit"
 )
 
 const (
@@ -118,6 +119,7 @@ func (a *Accounts) insertService(ctx context.Context, s ServiceAccount) error {
 	case n >= MaxServiceAccounts:
 		return muster.Errorf(muster.Conflict, "there are %d service accounts already: delete some first", n)
 	}
+	audit.Note(ctx, "service_account.create", "service-accounts/"+s.ID, nil, viewOfService(s))
 	if err := a.store.InsertServiceAccount(ctx, s); err != nil {
 		return fmt.Errorf("insert service account: %w", err)
 	}
@@ -186,6 +188,7 @@ func (a *Accounts) updateService(ctx context.Context, id string, c ServiceChange
 	if err != nil {
 		return s, err
 	}
+	before := viewOfService(s)
 	if c.Publish != nil {
 		s.Publish = slices.Clone(*c.Publish)
 	}
@@ -198,6 +201,7 @@ func (a *Accounts) updateService(ctx context.Context, id string, c ServiceChange
 	if err := s.check(); err != nil {
 		return s, err
 	}
+	audit.Note(ctx, "service_account.update", "service-accounts/"+id, before, viewOfService(s))
 	if err := a.store.UpdateServiceAccount(ctx, s); err != nil {
 		return s, fmt.Errorf("update service account: %w", err)
 	}
@@ -217,6 +221,7 @@ func (a *Accounts) DeleteServiceAccount(ctx context.Context, id string) error {
 			return err
 		}
 		name = s.Name
+		audit.Note(ctx, "service_account.delete", "service-accounts/"+id, viewOfService(s), nil)
 		if err := a.store.DeleteServiceAccount(ctx, id); err != nil {
 			return fmt.Errorf("delete service account: %w", err)
 		}

@@ -7,11 +7,12 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
-	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"muster"
+	"muster/audit"
 )
 
 const (
@@ -22,10 +23,28 @@ const (
 	// MaxSessions is the most sessions at once: one more ends the one that would
 	// have expired first.
 	MaxSessions = 10_000
+	// MaxUserSessions is the most sessions of one user: one more ends the one that would
+	// have expired first.
+	MaxUserSessions = 100
 
 	extendStep = 24 * time.Hour // a session's expiry moves, and is stored, in steps of this
-	tidyEvery  = 10 * time.Minute
+	seenStep   = time.Minute    // and when it was seen in steps of this
 )
+
+// liveSession is a session in memory. Its Session is read and written with the lock
+// held; Seen is in seen.
+type liveSession struct {
+	Session
+	seen   atomic.Int64  // Micros
+	stored muster.Micros // the seen that the store has; Run's alone
+	moved  bool          // Expires has moved since it was stored
+}
+
+func newLiveSession(s Session) *liveSession {
+	l := &liveSession{Session: s, stored: s.Seen}
+	l.seen.Store(int64(s.Seen))
+	return l
+}
 
 // newCookie returns a new session's cookie value, 256 random bits, and its hash.
 func newCookie() (string, [32]byte) {
@@ -35,57 +54,79 @@ func newCookie() (string, [32]byte) {
 	return cookie, sha256.Sum256([]byte(cookie))
 }
 
-// newSession is called in turn. It stores a session and returns its cookie.
-func (a *Accounts) newSession(ctx context.Context, role, key string) (string, Session, error) {
-	if err := a.makeRoom(ctx); err != nil {
+// newSession is called in turn. It stores a session like s, which says whose it is,
+// together with the changes of b, and returns its cookie.
+func (a *Accounts) newSession(ctx context.Context, s Session, from Client, b Batch) (string, Session, error) {
+	if err := a.makeRoom(ctx, s.User); err != nil {
 		return "", Session{}, err
 	}
 	cookie, hash := newCookie()
 	now := a.now()
-	s := Session{
-		ID: "ses_" + rand.Text(), Hash: hash, Role: role, Key: key,
-		Created: muster.MicrosOf(now), Expires: muster.MicrosOf(now.Add(SessionIdle)),
-	}
-	if err := a.store.InsertSession(ctx, s); err != nil {
+	s.ID, s.Hash = "ses_"+rand.Text(), hash
+	s.Address, s.Agent = host(from.Address), from.agent()
+	s.Created, s.Expires, s.Seen = muster.MicrosOf(now), muster.MicrosOf(now.Add(SessionIdle)), muster.MicrosOf(now)
+	b.Sessions = append(b.Sessions, s)
+	audit.Note(ctx, "session.create", "sessions/"+s.ID, nil, viewOfSession(s))
+	if err := a.commit(ctx, b); err != nil {
 		return "", Session{}, fmt.Errorf("insert session: %w", err)
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.sessions[hash] = s
 	return cookie, s, nil
 }
 
-// makeRoom ends the session that expires first when there are too many.
-func (a *Accounts) makeRoom(ctx context.Context) error {
+// makeRoom ends the session that expires first when there are too many, of user or at
+// all.
+func (a *Accounts) makeRoom(ctx context.Context, user string) error {
 	a.mu.RLock()
-	full := len(a.sessions) >= MaxSessions
-	all := maps.Values(a.sessions)
-	var first Session
-	if full {
-		first = slices.MinFunc(slices.Collect(all), func(x, y Session) int { return cmp.Compare(x.Expires, y.Expires) })
+	first, ok := a.firstToExpire("", MaxSessions)
+	if user != "" && !ok {
+		first, ok = a.firstToExpire(user, MaxUserSessions)
 	}
 	a.mu.RUnlock()
-	if !full {
+	if !ok {
 		return nil
 	}
 	return a.endSession(ctx, first)
 }
 
-// SignIn makes a session for who has the API key secret. The session has the
-// highest role that the key's scopes cover and ends with the key; a key that
-// covers no role is Forbidden, an unknown one Unauthorized.
+// firstToExpire returns the session of user, or of all, that expires first, when there
+// are most or more. It is called with the lock held.
+func (a *Accounts) firstToExpire(user string, most int) (first Session, ok bool) {
+	if len(a.sessions) < most {
+		return Session{}, false
+	}
+	n := 0
+	for _, s := range a.sessions {
+		if user != "" && s.User != user {
+			continue
+		}
+		if n == 0 || s.Expires < first.Expires {
+			first = s.Session
+		}
+		n++
+	}
+	return first, n >= most
+}
+
+// SignIn is SignInFrom without an address.
 func (a *Accounts) SignIn(ctx context.Context, secret string) (cookie string, s Session, err error) {
+	return a.SignInFrom(ctx, secret, Client{})
+}
+
+// SignInFrom makes a session for who has the API key secret. The session has the
+// highest role that the key's scopes cover, and its device selector, and ends with the
+// key; a key that covers no role is Forbidden, an unknown one Unauthorized.
+func (a *Accounts) SignInFrom(ctx context.Context, secret string, from Client) (cookie string, s Session, err error) {
 	k, err := a.key(secret)
 	if err != nil {
 		return "", Session{}, err
 	}
-	role := roleOf(k.Scopes)
+	role := roleOf(k.scopes)
 	if role == "" {
 		return "", Session{}, muster.Errorf(muster.Forbidden,
 			"this API key cannot sign a browser in: it needs all scopes ending in :read, or admin")
 	}
 	err = a.change(ctx, func(ctx context.Context) error {
-		if cookie, s, err = a.newSession(ctx, role, k.ID); err != nil {
+		if cookie, s, err = a.newSession(ctx, Session{Role: role, Key: k.ID}, from, Batch{}); err != nil {
 			return err
 		}
 		return a.setupOver(ctx, role)
@@ -96,66 +137,159 @@ func (a *Accounts) SignIn(ctx context.Context, secret string) (cookie string, s 
 	return cookie, s, nil
 }
 
-// AuthenticateSession returns who has the session of this cookie value, in
-// memory, and counts it as used. Unauthorized when it is unknown, has expired or
-// its API key is gone.
+// AuthenticateSession returns who has the session of this cookie value, in memory, and
+// counts it as used. Unauthorized when it is unknown, has expired, its API key is gone,
+// or its user is gone or disabled.
 func (a *Accounts) AuthenticateSession(cookie string) (Principal, error) {
 	if len(cookie) > maxSecret {
 		return Principal{}, errSession()
 	}
 	now := a.now()
+	at := muster.MicrosOf(now)
 	hash := sha256.Sum256([]byte(cookie))
+	var p Principal
+	var moves bool
 	a.mu.RLock()
 	s, ok := a.sessions[hash]
-	ok = ok && a.alive(s, muster.MicrosOf(now))
+	if ok {
+		p, ok = a.principal(s.Session, at)
+		moves = ok && s.extension(now) > s.Expires
+	}
 	a.mu.RUnlock()
 	if !ok {
 		return Principal{}, errSession()
 	}
-	a.used(s, now)
-	return Principal{ID: s.ID, Name: s.Role, Role: s.Role, Scopes: roleScopes(s.Role)}, nil
+	if int64(at)-s.seen.Load() >= seenStep.Microseconds() {
+		s.seen.Store(int64(at))
+	}
+	if moves {
+		a.extend(s, now)
+	}
+	return p, nil
 }
 
-// alive is called with the lock held.
-func (a *Accounts) alive(s Session, at muster.Micros) bool {
-	if at >= s.Expires || at >= s.Created+muster.Micros(SessionMax.Microseconds()) {
-		return false
+// principal says who has session s, if it is alive. It is called with the lock held.
+func (a *Accounts) principal(s Session, at muster.Micros) (p Principal, alive bool) {
+	latest := s.Created + muster.Micros(SessionMax.Microseconds())
+	if at >= s.Expires || at >= latest {
+		return p, false
 	}
-	if s.Key == "" {
-		return true
+	p = Principal{ID: s.ID, Name: s.Role, Role: s.Role, Expires: s.Expires}
+	if s.User != "" {
+		u, ok := a.users[s.User]
+		if !ok || u.Disabled {
+			return p, false
+		}
+		p.Name, p.Role, p.User, p.Confirmed = u.title(), u.Role, u.ID, u.Confirmed
 	}
-	k, ok := a.keys[a.hashes[s.Key]]
-	return ok && !k.expired(at)
+	if s.Key != "" {
+		k, ok := a.keys[a.hashes[s.Key]]
+		if !ok || !k.alive(at) {
+			return p, false
+		}
+		if p.Role = roleOf(k.scopes); p.Role == "" {
+			return p, false
+		}
+		p.Name, p.Selector = p.Role, k.Selector
+		if k.Expires != 0 {
+			p.Expires = min(p.Expires, k.Expires)
+		}
+	}
+	p.Scopes = roleScopes(p.Role)
+	return p, true
 }
 
-// used moves s's expiry on, in memory; Run stores it.
-func (a *Accounts) used(s Session, now time.Time) {
+// extension is the Expires that a use at now gives s, in steps.
+func (s *liveSession) extension(now time.Time) muster.Micros {
 	latest := s.Created + muster.Micros(SessionMax.Microseconds())
 	expires := min(muster.MicrosOf(now.Add(SessionIdle)), latest)
-	if expires < s.Expires+muster.Micros(extendStep.Microseconds()) && (expires != latest || expires <= s.Expires) {
-		return
+	if expires < s.Expires+muster.Micros(extendStep.Microseconds()) && expires != latest {
+		return s.Expires
 	}
+	return expires
+}
+
+// extend moves s's expiry on, in memory; Run stores it.
+func (a *Accounts) extend(s *liveSession, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if _, ok := a.sessions[s.Hash]; !ok {
-		return
+	if expires := s.extension(now); expires > s.Expires {
+		s.Expires, s.moved = expires, true
 	}
-	s.Expires = expires
-	a.sessions[s.Hash] = s
-	a.extended[s.Hash] = struct{}{}
 }
 
 // SignOut ends the session of this cookie value; NotFound when there is none.
 func (a *Accounts) SignOut(ctx context.Context, cookie string) error {
 	hash := sha256.Sum256([]byte(cookie))
 	return a.change(ctx, func(ctx context.Context) error {
+		var s Session
 		a.mu.RLock()
-		s, ok := a.sessions[hash]
+		l, ok := a.sessions[hash]
+		if ok {
+			s = l.Session
+		}
 		a.mu.RUnlock()
 		if !ok {
-			return muster.Errorf(muster.NotFound, "there is no such session")
+			return errNoSession()
 		}
 		return a.endSession(ctx, s)
+	})
+}
+
+// Sessions returns the sessions of a user that are alive, or of everybody when user is
+// empty, newest first. Role is what they have now.
+func (a *Accounts) Sessions(user string) []Session {
+	at := muster.MicrosOf(a.now())
+	var out []Session
+	a.mu.RLock()
+	for _, l := range a.sessions {
+		p, ok := a.principal(l.Session, at)
+		if !ok || user != "" && l.User != user {
+			continue
+		}
+		s := l.Session
+		s.Role, s.Seen = p.Role, muster.Micros(l.seen.Load())
+		out = append(out, s)
+	}
+	a.mu.RUnlock()
+	slices.SortFunc(out, func(x, y Session) int {
+		return cmp.Or(cmp.Compare(y.Created, x.Created), cmp.Compare(x.ID, y.ID))
+	})
+	return out
+}
+
+// EndSession ends the session id, or returns NotFound.
+func (a *Accounts) EndSession(ctx context.Context, id string) error {
+	return a.change(ctx, func(ctx context.Context) error {
+		a.mu.RLock()
+		s, ok := a.sessionByID(id)
+		a.mu.RUnlock()
+		if !ok {
+			return errNoSession()
+		}
+		return a.endSession(ctx, s)
+	})
+}
+
+// sessionByID is called with the lock held.
+func (a *Accounts) sessionByID(id string) (Session, bool) {
+	for _, s := range a.sessions {
+		if s.ID == id {
+			return s.Session, true
+		}
+	}
+	return Session{}, false
+}
+
+// EndSessions ends the sessions of a user but the one with the id except, which may be
+// empty. NotFound when there is no such user.
+func (a *Accounts) EndSessions(ctx context.Context, user, except string) error {
+	return a.change(ctx, func(ctx context.Context) error {
+		if _, err := a.record(user); err != nil {
+			return err
+		}
+		audit.Note(ctx, "session.delete", "users/"+user+"/sessions", nil, nil)
+		return a.commit(ctx, Batch{EndSessions: []SessionsOf{{User: user, Except: except}}})
 	})
 }
 
@@ -163,9 +297,9 @@ func (a *Accounts) SignOut(ctx context.Context, cookie string) error {
 func (a *Accounts) endSession(ctx context.Context, s Session) error {
 	a.mu.Lock()
 	delete(a.sessions, s.Hash)
-	delete(a.extended, s.Hash)
 	a.mu.Unlock()
 	a.ended(s.ID)
+	audit.Note(ctx, "session.delete", "sessions/"+s.ID, viewOfSession(s), nil)
 	err := a.store.DeleteSession(ctx, s.ID)
 	if err != nil && muster.KindOf(err) != muster.NotFound {
 		return fmt.Errorf("delete session: %w", err)
@@ -173,79 +307,7 @@ func (a *Accounts) endSession(ctx context.Context, s Session) error {
 	return nil
 }
 
-// Run clears away sessions that are over and stores the expiry of those in use,
-// every 10 minutes and once more when ctx ends.
-func (a *Accounts) Run(ctx context.Context) error {
-	tick := time.NewTicker(tidyEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			if err := a.tidy(ctx); err != nil && ctx.Err() == nil {
-				a.log.Warn("sessions are not tidied, trying again", "err", err)
-			}
-		case <-ctx.Done():
-			if err := a.tidy(context.WithoutCancel(ctx)); err != nil {
-				return fmt.Errorf("store sessions at stop: %w", err)
-			}
-			return nil
-		}
-	}
-}
-
-// tidy handles one session per turn, so that others' changes come in between.
-func (a *Accounts) tidy(ctx context.Context) error {
-	at := muster.MicrosOf(a.now())
-	a.mu.RLock()
-	all := slices.Collect(maps.Values(a.sessions))
-	a.mu.RUnlock()
-	for _, s := range all {
-		if err := a.tidyOne(ctx, s.Hash, at); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (a *Accounts) tidyOne(ctx context.Context, hash [32]byte, at muster.Micros) error {
-	a.mu.RLock()
-	s, ok := a.sessions[hash]
-	_, moved := a.extended[hash]
-	over := ok && !a.alive(s, at)
-	a.mu.RUnlock()
-	switch {
-	case over:
-		return a.change(ctx, func(ctx context.Context) error { return a.endSession(ctx, s) })
-	case ok && moved:
-		return a.change(ctx, func(ctx context.Context) error { return a.storeAgain(ctx, hash) })
-	default:
-		return nil
-	}
-}
-
-// storeAgain replaces a session's row. A crash between the two steps signs that
-// one browser out.
-func (a *Accounts) storeAgain(ctx context.Context, hash [32]byte) error {
-	a.mu.RLock()
-	s, ok := a.sessions[hash]
-	a.mu.RUnlock()
-	if !ok {
-		return nil
-	}
-	err := a.store.DeleteSession(ctx, s.ID)
-	if err != nil && muster.KindOf(err) != muster.NotFound {
-		return fmt.Errorf("replace session: %w", err)
-	}
-	if err := a.store.InsertSession(ctx, s); err != nil {
-		return fmt.Errorf("replace session: %w", err)
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.sessions[hash].Expires == s.Expires {
-		delete(a.extended, hash)
-	}
-	return nil
-}
+func errNoSession() error { return muster.Errorf(muster.NotFound, "there is no such session") }
 
 func errSession() error {
 	return muster.Errorf(muster.Unauthorized, "the session is unknown or has expired: sign in again")

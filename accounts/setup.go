@@ -61,16 +61,22 @@ func (a *Accounts) SetupToken(ctx context.Context) (token string, err error) {
 	return token, err
 }
 
-// RedeemSetup makes an admin session for who has the set-up token. It works once:
+// RedeemSetup is RedeemSetupFrom without an address.
+func (a *Accounts) RedeemSetup(ctx context.Context, token string) (cookie string, s Session, err error) {
+	return a.RedeemSetupFrom(ctx, token, Client{})
+}
+
+// RedeemSetupFrom makes an admin session for who has the set-up token, which is nobody's
+// until FirstAdmin. It works once:
 // of several at the same time one wins, the others and all later ones get
 // Conflict. A token that is not the newest is NotFound.
-func (a *Accounts) RedeemSetup(ctx context.Context, token string) (cookie string, s Session, err error) {
+func (a *Accounts) RedeemSetupFrom(ctx context.Context, token string, from Client) (cookie string, s Session, err error) {
 	hash := sha256.Sum256([]byte(token))
 	err = a.change(ctx, func(ctx context.Context) error {
 		if err := a.checkSetup(hash[:]); err != nil {
 			return err
 		}
-		if cookie, s, err = a.newSession(ctx, Admin, ""); err != nil {
+		if cookie, s, err = a.newSession(ctx, Session{Role: Admin}, from, Batch{}); err != nil {
 			return err
 		}
 		a.setupRedeemed(ctx, hash[:])
