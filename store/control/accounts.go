@@ -18,11 +18,11 @@ func (c *Control) APIKeys(ctx context.Context) ([]accounts.APIKey, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var out []accounts.APIKey
-	err := c.each(ctx, doing, `SELECT id, name, hash, scopes, created, expires FROM api_key ORDER BY id`, func(rows *sql.Rows) error {
+	err := c.each(ctx, doing, `SELECT id, name, hash, scopes, selector, owner, created, expires, last_used FROM api_key ORDER BY id`, func(rows *sql.Rows) error {
 		var k accounts.APIKey
 		var hash string
 		var scopes []byte
-		err := rows.Scan(&k.ID, &k.Name, &hash, &scopes, &k.Created, &k.Expires)
+		err := rows.Scan(&k.ID, &k.Name, &hash, &scopes, &k.Selector, &k.Owner, &k.Created, &k.Expires, &k.LastUsed)
 		if err == nil {
 			k.Hash, err = parseHash(hash)
 		}
@@ -44,9 +44,9 @@ func (c *Control) InsertAPIKey(ctx context.Context, k accounts.APIKey) error {
 	if err != nil {
 		return fmt.Errorf("encode the scopes: %w", err)
 	}
-	row := []any{k.ID, k.Name, hex.EncodeToString(k.Hash[:]), string(scopes), int64(k.Created), int64(k.Expires)}
+	row := []any{k.ID, k.Name, hex.EncodeToString(k.Hash[:]), string(scopes), k.Selector, k.Owner, int64(k.Created), int64(k.Expires), int64(k.LastUsed)}
 	return c.change(ctx, "insert an API key", func(ctx context.Context, tx *sql.Tx) error {
-		return insertAll(ctx, tx, "api_key", "id, name, hash, scopes, created, expires", len(row), [][]any{row})
+		return insertAll(ctx, tx, "api_key", "id, name, hash, scopes, selector, owner, created, expires, last_used", len(row), [][]any{row})
 	})
 }
 
@@ -71,10 +71,10 @@ func (c *Control) Sessions(ctx context.Context) ([]accounts.Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var out []accounts.Session
-	err := c.each(ctx, doing, `SELECT id, hash, role, api_key, created, expires FROM session ORDER BY id`, func(rows *sql.Rows) error {
+	err := c.each(ctx, doing, `SELECT id, hash, role, api_key, account, agent, address, seen, created, expires FROM session ORDER BY id`, func(rows *sql.Rows) error {
 		var s accounts.Session
 		var hash string
-		err := rows.Scan(&s.ID, &hash, &s.Role, &s.Key, &s.Created, &s.Expires)
+		err := rows.Scan(&s.ID, &hash, &s.Role, &s.Key, &s.User, &s.Agent, &s.Address, &s.Seen, &s.Created, &s.Expires)
 		if err == nil {
 			s.Hash, err = parseHash(hash)
 		}
@@ -85,14 +85,6 @@ func (c *Control) Sessions(ctx context.Context) ([]accounts.Session, error) {
 		return nil, err
 	}
 	return out, nil
-}
-
-// InsertSession implements accounts.Store.
-func (c *Control) InsertSession(ctx context.Context, s accounts.Session) error {
-	row := []any{s.ID, hex.EncodeToString(s.Hash[:]), s.Role, s.Key, int64(s.Created), int64(s.Expires)}
-	return c.change(ctx, "insert a session", func(ctx context.Context, tx *sql.Tx) error {
-		return insertAll(ctx, tx, "session", "id, hash, role, api_key, created, expires", len(row), [][]any{row})
-	})
 }
 
 // DeleteSession implements accounts.Store.

@@ -371,9 +371,7 @@ func TestAccounts(t *testing.T) {
 		})
 		s2 := accounts.Session{ID: "ses_2", Hash: sha256.Sum256([]byte("4")), Role: "viewer", Created: 6, Expires: 7}
 		t.Run("sessions are inserted, listed and deleted", func(t *testing.T) {
-			wantNil(t, c.InsertSession(ctx, s2))
-			wantNil(t, c.InsertSession(ctx, s1))
-			wantKind(t, c.InsertSession(ctx, s1), muster.Conflict)
+			wantNil(t, c.WriteAccounts(ctx, accounts.Batch{Sessions: []accounts.Session{s2, s1}}))
 			got, err := c.Sessions(ctx)
 			wantNil(t, err)
 			if diff := cmp.Diff([]accounts.Session{s1, s2}, got); diff != "" {
