@@ -6,7 +6,6 @@ import (
 	"unicode/utf8"
 
 	"muster"
-	"muster/audit"
 )
 
 // The longest parts of an identity, in bytes. OpenID Connect Core, section 2, allows a
@@ -70,7 +69,7 @@ func (a *Accounts) SignInExternal(ctx context.Context, e External, from Client) 
 }
 
 // enterExternal is called in turn, for a user who has or gets the identity e.
-func (a *Accounts) enterExternal(ctx context.Context, old UserRecord, e External, from Client, b Batch) (string, Session, error) {
+func (a *Accounts) enterExternal(ctx context.Context, old UserRecord, e External, from Client, b Batch, notes ...note) (string, Session, error) {
 	if old.Disabled {
 		return "", Session{}, muster.Errorf(muster.Forbidden, "this account is disabled")
 	}
@@ -82,9 +81,9 @@ func (a *Accounts) enterExternal(ctx context.Context, old UserRecord, e External
 		r.Confirmed = true
 	}
 	if viewOfUser(r) != viewOfUser(old) {
-		audit.Note(ctx, "user.update", "users/"+r.ID, viewOfUser(old), viewOfUser(r))
+		notes = append(notes, note{"user.update", "users/" + r.ID, viewOfUser(old), viewOfUser(r)})
 	}
-	return a.enter(ctx, r, from, b)
+	return a.enter(ctx, r, from, b, notes...)
 }
 
 // link is called in turn, for an identity that is not known.
@@ -94,22 +93,24 @@ func (a *Accounts) link(ctx context.Context, e External, from Client) (string, S
 		return "", Session{}, muster.Errorf(muster.Forbidden, "the provider has not verified your e-mail address")
 	}
 	r, there := a.byEmail(email)
+	var notes []note
 	switch {
 	case there && !a.mayLink(r, e.Issuer):
 		return "", Session{}, muster.Errorf(muster.Forbidden, "there is an account with your e-mail address that is not linked to this provider: ask an admin")
 	case !there && !a.cfg.CreateUsers:
 		return "", Session{}, muster.Errorf(muster.Forbidden, "there is no account for you: ask an admin for an invitation")
 	case !there:
-		if r, err = a.externalUser(ctx, e, email); err != nil {
+		if r, err = a.externalUser(e, email); err != nil {
 			return "", Session{}, err
 		}
+		notes = append(notes, note{"user.create", "users/" + r.ID, nil, viewOfUser(r)})
 	}
 	b := Batch{
 		DropTokens: []TokensOf{{User: r.ID, Kind: tokenInvite}},
 		Identities: []Identity{{Issuer: e.Issuer, Subject: e.Subject, User: r.ID, Created: muster.MicrosOf(a.now())}},
 	}
-	audit.Note(ctx, "user.link", "users/"+r.ID, nil, identityView{e.Issuer, e.Subject})
-	return a.enterExternal(ctx, r, e, from, b)
+	notes = append(notes, note{"user.link", "users/" + r.ID, nil, identityView{e.Issuer, e.Subject}})
+	return a.enterExternal(ctx, r, e, from, b, notes...)
 }
 
 // mayLink is called in turn.
@@ -128,7 +129,7 @@ func (a *Accounts) mayLink(r UserRecord, issuer string) bool {
 }
 
 // externalUser is a user for e, not yet stored.
-func (a *Accounts) externalUser(ctx context.Context, e External, email string) (UserRecord, error) {
+func (a *Accounts) externalUser(e External, email string) (UserRecord, error) {
 	if err := a.roomFor(email); err != nil {
 		return UserRecord{}, err
 	}
@@ -144,6 +145,5 @@ func (a *Accounts) externalUser(ctx context.Context, e External, email string) (
 	if checkUserName(e.Name) == nil {
 		r.Name = e.Name
 	}
-	audit.Note(ctx, "user.create", "users/"+r.ID, nil, viewOfUser(r))
 	return r, nil
 }

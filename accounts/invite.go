@@ -86,13 +86,10 @@ func (a *Accounts) AcceptInvite(ctx context.Context, token, name, password strin
 			return err
 		}
 		old := r
-		r.Name, r.Password, r.Confirmed, r.LastLogin = name, hash, true, muster.MicrosOf(a.now())
-		audit.Note(ctx, "user.accept", "users/"+r.ID, viewOfUser(old), viewOfUser(r))
-		b := Batch{DropTokens: []TokensOf{{User: r.ID}}, Users: []UserRecord{r}}
-		if cookie, s, err = a.newSession(ctx, Session{Role: r.Role, User: r.ID}, from, b); err != nil {
-			return err
-		}
-		return a.setupOver(ctx, r.Role)
+		r.Name, r.Password, r.Confirmed = name, hash, true
+		n := note{"user.accept", "users/" + r.ID, viewOfUser(old), viewOfUser(r)}
+		cookie, s, err = a.enter(ctx, r, from, Batch{DropTokens: []TokensOf{{User: r.ID}}}, n)
+		return err
 	})
 	if err != nil {
 		return "", Session{}, err

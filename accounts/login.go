@@ -83,11 +83,11 @@ func (a *Accounts) signInUser(ctx context.Context, seen UserRecord, rehashed str
 }
 
 // enter is called in turn. It makes a session for the user r and writes him as he is
-// with it, and the changes of b.
-func (a *Accounts) enter(ctx context.Context, r UserRecord, from Client, b Batch) (string, Session, error) {
+// with it, and the changes of b that notes are about.
+func (a *Accounts) enter(ctx context.Context, r UserRecord, from Client, b Batch, notes ...note) (string, Session, error) {
 	r.LastLogin = muster.MicrosOf(a.now())
 	b.Users = append(b.Users, r)
-	cookie, s, err := a.newSession(ctx, Session{Role: r.Role, User: r.ID}, from, b)
+	cookie, s, err := a.newSession(ctx, Session{Role: r.Role, User: r.ID}, from, b, notes...)
 	if err != nil {
 		return "", Session{}, err
 	}

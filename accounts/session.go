@@ -55,8 +55,8 @@ func newCookie() (string, [32]byte) {
 }
 
 // newSession is called in turn. It stores a session like s, which says whose it is,
-// together with the changes of b, and returns its cookie.
-func (a *Accounts) newSession(ctx context.Context, s Session, from Client, b Batch) (string, Session, error) {
+// together with the changes of b that notes are about, and returns its cookie.
+func (a *Accounts) newSession(ctx context.Context, s Session, from Client, b Batch, notes ...note) (string, Session, error) {
 	if err := a.makeRoom(ctx, s.User); err != nil {
 		return "", Session{}, err
 	}
@@ -66,6 +66,9 @@ func (a *Accounts) newSession(ctx context.Context, s Session, from Client, b Bat
 	s.Address, s.Agent = host(from.Address), from.agent()
 	s.Created, s.Expires, s.Seen = muster.MicrosOf(now), muster.MicrosOf(now.Add(SessionIdle)), muster.MicrosOf(now)
 	b.Sessions = append(b.Sessions, s)
+	for _, n := range notes { // not before room was made, which is a transaction of its own
+		audit.Note(ctx, n.action, n.object, n.before, n.after)
+	}
 	audit.Note(ctx, "session.create", "sessions/"+s.ID, nil, viewOfSession(s))
 	if err := a.commit(ctx, b); err != nil {
 		return "", Session{}, fmt.Errorf("insert session: %w", err)

@@ -8,6 +8,12 @@ import (
 
 // What the audit log says of things: no hash and no secret.
 
+// note is a change that is to be in the audit log.
+type note struct {
+	action, object string
+	before, after  any
+}
+
 type userView struct {
 	Email        string `json:"email"`
 	Name         string `json:"name,omitempty"`
