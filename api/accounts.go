@@ -102,7 +102,7 @@ func (a *API) accountRoutes() {
 		OperationID: "create-api-key", Method: http.MethodPost, Path: "/api-keys", DefaultStatus: http.StatusCreated,
 		Tags: []string{"accounts"}, Summary: "Make an API key", Errors: []int{409},
 	}, func(ctx context.Context, in *body[newKey]) (*created[issuedKey], error) {
-		k, secret, err := a.Accounts.CreateKey(ctx, in.Body.Name, in.Body.Scopes, in.Body.ExpiresAt)
+		k, secret, err := a.Accounts.CreateKey(ctx, accounts.KeySpec{Name: in.Body.Name, Scopes: in.Body.Scopes, Expires: in.Body.ExpiresAt})
 		if err != nil {
 			return nil, err
 		}

@@ -84,7 +84,7 @@ type SessionMaker interface {
 
 // KeyKeeper keeps API keys.
 type KeyKeeper interface {
-	CreateKey(ctx context.Context, name string, scopes []string, expires time.Time) (accounts.APIKey, string, error)
+	CreateKey(ctx context.Context, spec accounts.KeySpec) (accounts.APIKey, string, error)
 	Keys() []accounts.APIKey
 	DeleteKey(ctx context.Context, id string) error
 }

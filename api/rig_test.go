@@ -104,7 +104,7 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	r.twins = twin.New(store, r.registry, time.Now, log, twin.Options{})
 	r.must(r.twins.Load(t.Context()))
 	t.Cleanup(r.registry.Watch(r.twins.DevicesChanged))
-	r.accounts = accounts.New(store, time.Now, log)
+	r.accounts = accounts.New(store, time.Now, log, accounts.Config{})
 	r.must(r.accounts.Load(t.Context()))
 	r.must(r.accounts.EnsureAdminKey(t.Context(), adminKey))
 	r.events = trail.NewEvents(trail.EventsConfig{Store: store, Now: time.Now, Logger: log})
@@ -153,7 +153,7 @@ func (r *rig) key(scopes ...string) string {
 	r.Helper()
 	name := strings.Join(scopes, ",")
 	if r.keys[name] == "" {
-		_, secret, err := r.accounts.CreateKey(r.Context(), "test", scopes, time.Time{})
+		_, secret, err := r.accounts.CreateKey(r.Context(), accounts.KeySpec{Name: "test", Scopes: scopes})
 		r.must(err)
 		r.keys[name] = secret
 	}
