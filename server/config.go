@@ -29,6 +29,8 @@ type Config struct {
 	LogMaxBytes int64 // bound of the durable log
 	MaxPacket   int   // bytes of the largest MQTT packet
 	AdminKey    string
+	// AdminEmail and AdminPassword make the first admin user; both or none.
+	AdminEmail, AdminPassword string
 	// PresenceGrace is how long a device that lost its connection may take to come back
 	// before it is offline; 10 s when zero, none when negative.
 	PresenceGrace time.Duration
@@ -76,6 +78,9 @@ func (c *Config) check() error {
 		if err := accounts.CheckGivenKey(c.AdminKey); err != nil {
 			return err
 		}
+	}
+	if err := c.checkAdmin(); err != nil {
+		return err
 	}
 	for _, addr := range []string{c.HTTPAddr, c.MQTTAddr} {
 		if err := probePort(addr); err != nil {

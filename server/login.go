@@ -138,7 +138,7 @@ func (l login) Refresh(who broker.Identity) (broker.Identity, error) {
 // Parent implements broker.Authenticator.
 func (l login) Parent(id muster.DeviceID) muster.DeviceID { return l.registry.Parent(id) }
 
-func accountIdentity(c accounts.Client, err error) (broker.Identity, error) {
+func accountIdentity(c accounts.MQTTClient, err error) (broker.Identity, error) {
 	if err != nil {
 		return broker.Identity{}, err
 	}

@@ -25,7 +25,7 @@ func door(t *testing.T) login {
 	must(t, err)
 	t.Cleanup(func() { must(t, store.Close()) })
 	log := slog.New(slog.DiscardHandler)
-	l := login{registry: devices.NewRegistry(store, time.Now, log, devices.Options{}), accounts: accounts.New(store, time.Now, log)}
+	l := login{registry: devices.NewRegistry(store, time.Now, log, devices.Options{}), accounts: accounts.New(store, time.Now, log, accounts.Config{})}
 	l.join = join.New(l.registry, store, time.Now, log, join.Options{})
 	l.logins = devices.NewLogins(time.Now, func(id muster.DeviceID) bool { _, err := l.registry.Get(id); return err == nil })
 	must(t, l.registry.Load(t.Context()))
@@ -53,11 +53,11 @@ func TestWhoAnMQTTClientIs(t *testing.T) {
 	must(t, err)
 	svc, word, err := l.accounts.CreateServiceAccount(ctx, accounts.ServiceSpec{Name: "svc", Publish: []string{"a"}, Subscribe: []string{"b"}})
 	must(t, err)
-	admin, adminKey, err := l.accounts.CreateKey(ctx, "k", []string{accounts.Admin}, time.Time{})
+	admin, adminKey, err := l.accounts.CreateKey(ctx, accounts.KeySpec{Name: "k", Scopes: []string{accounts.Admin}})
 	must(t, err)
-	topics, topicsKey, err := l.accounts.CreateKey(ctx, "k", []string{accounts.MQTT, accounts.TopicsRead, accounts.TopicsWrite}, time.Time{})
+	topics, topicsKey, err := l.accounts.CreateKey(ctx, accounts.KeySpec{Name: "k", Scopes: []string{accounts.MQTT, accounts.TopicsRead, accounts.TopicsWrite}})
 	must(t, err)
-	_, plainKey, err := l.accounts.CreateKey(ctx, "k", []string{accounts.DevicesRead}, time.Time{})
+	_, plainKey, err := l.accounts.CreateKey(ctx, accounts.KeySpec{Name: "k", Scopes: []string{accounts.DevicesRead}})
 	must(t, err)
 	device := func(credential string) broker.Identity {
 		return broker.Identity{Device: "d", Credential: credential, Publish: []string{"x/d"}, Subscribe: []string{"y/#"}, Rate: broker.Rate{Messages: 3, Bytes: 4}}

@@ -106,10 +106,9 @@ func (s *Server) build(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.accounts = accounts.New(s.stores.control, cfg.Now, cfg.Logger)
-	s.accounts.OnEnded(func(principal string) { s.live.Revoke(principal) })
-	s.accounts.OnRights(s.recheckAccounts)
-	s.accounts.OnServiceDeleted(func(name string) { s.broker.Forget("", name) }) //nolint:contextcheck // wills take their own time
+	if err := s.buildAccounts(); err != nil {
+		return err
+	}
 	s.buildDevices()
 	if err := s.buildSaid(); err != nil { //nolint:contextcheck // what is refused waits for nobody
 		return err
@@ -157,15 +156,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if err := s.loadDevices(ctx); err != nil {
 		return err
 	}
-	if err := s.accounts.Load(ctx); err != nil {
-		return err
-	}
-	if s.cfg.AdminKey != "" {
-		if err := s.accounts.EnsureAdminKey(ctx, s.cfg.AdminKey); err != nil {
-			return err
-		}
-	}
-	if s.setup, err = s.accounts.SetupToken(ctx); err != nil {
+	if err := s.ensureAdmins(ctx); err != nil {
 		return err
 	}
 	s.progress("reading the log")
@@ -178,6 +169,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 	s.loops.Go("feed", s.feed.Run)
 	s.loops.Go("accounts-sessions", s.accounts.Run)
 	s.loops.Go("accounts-expiry", s.accounts.RunExpiry)
+	s.loops.Go("accounts-mail", s.accounts.RunMail)
 	s.unwatch = s.registry.Watch(s.live.DevicesChanged)
 	if err := s.live.Start(ctx); err != nil {
 		return err

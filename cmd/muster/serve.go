@@ -39,6 +39,8 @@ type serveCmd struct {
 	LogMaxBytes int64           `name:"log-max-bytes" default:"4294967296" help:"Bound of the durable log, in bytes."`
 	MaxPacket   int             `name:"max-packet" default:"262144" help:"Largest MQTT packet, in bytes; at most 524288."`
 	AdminKey    string          `name:"admin-key" env:"MUSTER_ADMIN_KEY" help:"An admin API key, mst_ and at least 20 characters. Better given by environment." placeholder:"KEY"`
+	AdminEmail  string          `name:"admin-email" env:"MUSTER_ADMIN_EMAIL" help:"E-mail of the admin user that the first start makes." placeholder:"EMAIL"`
+	AdminPass   string          `name:"admin-password" env:"MUSTER_ADMIN_PASSWORD" help:"His password, 10 to 128 characters. Better given by environment." placeholder:"PASSWORD"`
 	Grace       time.Duration   `name:"presence-grace" default:"10s" help:"How long a device that lost its connection may take to come back before it is offline; 0 for none."`
 	Demo        bool            `help:"Add a small, labelled, simulated fleet."`
 	LogLevel    string          `name:"log-level" default:"info" enum:"debug,info,warn,error" help:"Least level of log lines."`
@@ -67,6 +69,7 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 		MQTT:    mqtt,
 		DataDir: s.Data, HTTPAddr: s.HTTP, MQTTAddr: s.MQTT, DatabaseURL: s.Database, PublicURL: s.PublicURL,
 		AckLevel: level, LogMaxBytes: s.LogMaxBytes, MaxPacket: s.MaxPacket, AdminKey: s.AdminKey, Demo: s.Demo,
+		AdminEmail: s.AdminEmail, AdminPassword: s.AdminPass,
 		PresenceGrace: s.grace(), Version: version, Logger: log, Now: time.Now,
 		Progress: func(what string) { c.printf("%s\n", what) },
 	}

@@ -133,6 +133,8 @@ func homes() []Home {
 		{"github.com/pressly/goose/v3", []string{"store"}, "schemas belong to the store"},
 		{"github.com/gorilla/websocket", []string{"dashboard/live", "broker"}, "the live gateway, and MQTT over WebSocket"},
 		{"github.com/danielgtaylor/huma/v2", []string{"api"}, "the third-party API is one room's"},
+		{"github.com/pquerna/otp", []string{"accounts"}, "second factors are one room's"},
+		{"golang.org/x/crypto/argon2", []string{"accounts"}, "passwords are hashed in one place, so that how many at once is bounded"},
 		{"github.com/boombuler/barcode", []string{"api"}, "pictures are for those who ask over HTTP"},
 		{"github.com/alecthomas/kong", []string{"cmd"}, "flags are read in main only"},
 		{"github.com/evanw/esbuild", []string{"tools"}, "the page is built beforehand and committed"},
