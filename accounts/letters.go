@@ -61,7 +61,7 @@ func movingMail(to string) Mail {
 // nothing that mail programs make a link of.
 func plain(name string) string {
 	name = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || strings.ContainsRune("/:.<>@\\", r) {
+		if !unicode.IsPrint(r) || strings.ContainsRune("/:.<>@\\", r) {
 			return ' '
 		}
 		return r
