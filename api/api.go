@@ -60,6 +60,7 @@ func New(d Deps) (*API, error) {
 	a.telemetryRoutes()
 	a.trailRoutes()
 	a.clientRoutes()
+	a.auditRoutes()
 	a.systemRoutes()
 	spec, err := json.Marshal(a.huma.OpenAPI())
 	if err != nil {

@@ -72,7 +72,7 @@ func (a *API) recorded(ctx context.Context, op *huma.Operation) {
 	if !t.Pending() {
 		return
 	}
-	if err := a.Notes.WriteNotes(context.WithoutCancel(ctx)); err != nil {
+	if err := a.Audit.WriteNotes(context.WithoutCancel(ctx)); err != nil {
 		a.metrics.unaudited.Inc()
 		a.Log.Error("a change is not in the audit log", "request", requestOf(ctx).id, "operation", op.OperationID, "err", err)
 	}

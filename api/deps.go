@@ -141,7 +141,7 @@ type Deps struct {
 	Logins    FailedLogins
 	Joining   Joining
 	Commands  Commands
-	Notes     NoteWriter
+	Audit     AuditLog
 	// Ready returns what is not ready yet, nothing when all is.
 	Ready   func(ctx context.Context) []Reason
 	System  []Section

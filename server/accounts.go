@@ -9,19 +9,14 @@ import (
 )
 
 // buildAccounts makes the accounts, and has what they end cut where it is in use.
-func (s *Server) buildAccounts() error {
-	sealer, err := openSealer(s.cfg.DataDir)
-	if err != nil {
-		return err
-	}
+func (s *Server) buildAccounts() {
 	s.accounts = accounts.New(s.stores.control, s.cfg.Now, s.cfg.Logger, accounts.Config{
-		URL: s.URL, Sealer: sealer,
+		URL: s.URL, Sealer: s.vault,
 		CheckSelector: func(selector string) error { _, err := query.Parse(selector); return err },
 	})
 	s.accounts.OnEnded(func(principal string) { s.live.Revoke(principal) })
 	s.accounts.OnRights(s.recheckAccounts)
 	s.accounts.OnServiceDeleted(func(name string) { s.broker.Forget("", name) }) // wills take their own time
-	return nil
 }
 
 // ensureAdmins loads the accounts and makes those that the configuration names.

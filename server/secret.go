@@ -3,7 +3,9 @@ package server
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -25,15 +27,34 @@ const (
 // copy of the database alone cannot read them. It is safe for concurrent use.
 type sealer struct{ aead cipher.AEAD }
 
-// openSealer reads the data directory's key, or makes it at the first start.
-func openSealer(dir string) (*sealer, error) {
+// openSecret reads the data directory's key, or makes it at the first start. Each use
+// has a key of its own, derived from it.
+func openSecret(dir string) ([]byte, error) {
 	path := filepath.Join(dir, secretFile)
 	key, err := readSecret(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		key, err = makeSecret(dir, path)
+		key, err = makeSecret(path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the key of the data directory: %w", err)
+	}
+	return key, nil
+}
+
+// derive returns the key for one use (RFC 5869).
+func derive(secret []byte, use string) ([]byte, error) {
+	key, err := hkdf.Key(sha256.New, secret, nil, "muster "+use, secretBytes)
+	if err != nil {
+		return nil, fmt.Errorf("derive a key from the data directory's: %w", err)
+	}
+	return key, nil
+}
+
+// newSealer returns a sealer with a key derived from secret.
+func newSealer(secret []byte) (*sealer, error) {
+	key, err := derive(secret, "sealed secrets")
+	if err != nil {
+		return nil, err
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -47,7 +68,7 @@ func openSealer(dir string) (*sealer, error) {
 }
 
 func readSecret(path string) ([]byte, error) {
-	f, err := os.Open(path) //nolint:gosec // in the data directory
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the key: %w", err)
 	}
@@ -71,27 +92,33 @@ func readSecret(path string) ([]byte, error) {
 	return key, nil
 }
 
-// makeSecret writes a new key so that after a crash it is there whole or not at all.
-func makeSecret(dir, path string) ([]byte, error) {
+// makeSecret writes a new key.
+func makeSecret(path string) ([]byte, error) {
 	key := make([]byte, secretBytes)
 	rand.Read(key) // never fails
-	f, err := os.CreateTemp(dir, secretFile+"-*")
+	return key, replaceFile(path, key)
+}
+
+// replaceFile writes a file of mode 0600 so that it is there whole or as it was before,
+// also after a power cut.
+func replaceFile(path string, content []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+"-*") // its mode is 0600
 	if err != nil {
-		return nil, fmt.Errorf("make the key: %w", err)
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
 	}
-	_, err = f.Write(key)
+	_, err = f.Write(content)
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
-		err = os.Rename(f.Name(), path) // CreateTemp's mode is 0600
+		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("make the key: %w", err), os.Remove(f.Name()))
+		return errors.Join(fmt.Errorf("write %s: %w", filepath.Base(path), err), os.Remove(f.Name()))
 	}
-	return key, syncDir(dir)
+	return syncDir(filepath.Dir(path))
 }
 
 func syncDir(dir string) error {
-	d, err := os.Open(dir) //nolint:gosec // the data directory
+	d, err := os.Open(dir)
 	if err != nil {
 		return fmt.Errorf("sync the data directory: %w", err)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"muster"
 	"muster/accounts"
+	"muster/audit"
 	"muster/broker"
 	"muster/broker/listen"
 	"muster/bus"
@@ -36,6 +37,8 @@ type Server struct {
 	lock     *os.File
 	stores   *stores
 	feed     *feed.Feed
+	vault    *sealer // of secrets that must be read again
+	sealer   *audit.Sealer
 	bus      *bus.Bus
 	metrics  *prometheus.Registry
 	registry *devices.Registry
@@ -97,6 +100,9 @@ func (s *Server) build(ctx context.Context) (err error) {
 	}
 	s.feed = feed.New(s.stores.control, cfg.Logger)
 	s.stores.control.OnEvents(s.feed.Publish)
+	if err := s.buildSecrets(); err != nil {
+		return err
+	}
 	s.progress("opening the log")
 	s.bus, err = bus.Open(ctx, bus.Config{Dir: filepath.Join(cfg.DataDir, "log"), MaxBytes: cfg.LogMaxBytes, Logger: cfg.Logger})
 	if err != nil {
@@ -106,9 +112,7 @@ func (s *Server) build(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := s.buildAccounts(); err != nil {
-		return err
-	}
+	s.buildAccounts()
 	s.buildDevices()
 	if err := s.buildSaid(); err != nil { //nolint:contextcheck // what is refused waits for nobody
 		return err
@@ -167,6 +171,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 	s.loops.Go("memory", s.freeMemory)
 	s.startDevices()
 	s.loops.Go("feed", s.feed.Run)
+	s.loops.Go("audit-seals", s.sealer.Run)
 	s.loops.Go("accounts-sessions", s.accounts.Run)
 	s.loops.Go("accounts-expiry", s.accounts.RunExpiry)
 	s.loops.Go("accounts-mail", s.accounts.RunMail)

@@ -1,6 +1,8 @@
 package control
 
 import (
+	"database/sql"
+
 	"muster"
 	"muster/devices/query"
 )
@@ -9,3 +11,6 @@ import (
 func (c *Control) SelectSQL(e *query.Expr, now muster.Micros, limit int) (string, []any) {
 	return c.dialect.selectSQL(e, now, "", limit)
 }
+
+// Database is where the rows lie, to be tampered with.
+func (c *Control) Database() *sql.DB { return c.db.Write }

@@ -54,8 +54,7 @@ func writeAudit(ctx context.Context, tx *sql.Tx, records []audit.Record) error {
 			r.Action, r.Object, string(r.Before), string(r.After),
 		}
 	}
-	const columns = "seq, at, actor_kind, actor, actor_name, address, request, action, object, before, after"
-	return insertAll(ctx, tx, "audit", columns, 11, rows)
+	return insertAll(ctx, tx, "audit", auditColumns, 11, rows)
 }
 
 func writeFeed(ctx context.Context, tx *sql.Tx, events []feed.Event) ([]feed.Event, error) {

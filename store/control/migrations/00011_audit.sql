@@ -4,12 +4,12 @@ CREATE TABLE audit (
     seq        BIGINT NOT NULL PRIMARY KEY,
     at         BIGINT NOT NULL,
     actor_kind TEXT NOT NULL,
-    actor      TEXT NOT NULL,
+    actor      TEXT COLLATE "binary" NOT NULL,
     actor_name TEXT NOT NULL,
     address    TEXT NOT NULL,
     request    TEXT NOT NULL,
     action     TEXT NOT NULL,
-    object     TEXT NOT NULL,
+    object     TEXT COLLATE "binary" NOT NULL,
     before     TEXT NOT NULL, -- JSON as it was hashed: JSONB would spell it anew
     after      TEXT NOT NULL
 );
@@ -39,4 +39,4 @@ CREATE TABLE counter (
     name  TEXT NOT NULL PRIMARY KEY,
     value BIGINT NOT NULL
 );
-INSERT INTO counter (name, value) VALUES ('audit', 0), ('feed', 0);
+INSERT INTO counter (name, value) VALUES ('audit', 0), ('feed', 0), ('seal', 0);

@@ -1,0 +1,80 @@
+package server
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"muster"
+)
+
+func TestSecretsAreOpenedWithTheirKeyAndForWhatTheyWereSealed(t *testing.T) {
+	dir := t.TempDir()
+	secret, err := openSecret(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := openSecret(dir)
+	if err != nil || !bytes.Equal(secret, again) {
+		t.Fatalf("the key is another one the second time, %v", err)
+	}
+	if info, err := os.Stat(filepath.Join(dir, secretFile)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("its mode is %v, %v", info.Mode(), err)
+	}
+	s, err := newSealer(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := s.Seal([]byte("a secret"), "user usr_1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plain, err := s.Open(sealed, "user usr_1"); err != nil || string(plain) != "a secret" {
+		t.Errorf("it opens as %q, %v", plain, err)
+	}
+	if _, err := s.Open(sealed, "user usr_2"); muster.KindOf(err) != muster.Invalid {
+		t.Errorf("for another user it gives %v", err)
+	}
+	for i := range sealed {
+		changed := bytes.Clone(sealed)
+		changed[i] ^= 1
+		if _, err := s.Open(changed, "user usr_1"); err == nil {
+			t.Errorf("with byte %d changed it opens", i)
+		}
+	}
+	if other, err := derive(secret, auditUse); err != nil || bytes.Equal(other, secret) || len(other) != secretBytes {
+		t.Errorf("the key for the audit log is %d bytes, %v", len(other), err)
+	}
+}
+
+func TestAKeyFileThatIsDamagedIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, secretFile), []byte("short"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openSecret(dir); muster.KindOf(err) != muster.Invalid {
+		t.Errorf("it gives %v", err)
+	}
+}
+
+func TestTheHeadOfTheAuditLogIsKeptWhole(t *testing.T) {
+	head := auditHead(filepath.Join(t.TempDir(), auditHeadFile))
+	if s, err := head.Load(); err != nil || s.Last != 0 {
+		t.Fatalf("before the first it is %+v, %v", s, err)
+	}
+	want, _ := head.Load()
+	want.First, want.Last, want.At, want.Hash[3] = 3, 9, 77, 5
+	if err := head.Save(want); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := head.Load(); err != nil || got != want {
+		t.Errorf("it is %+v, %v", got, err)
+	}
+	if err := os.WriteFile(string(head), []byte(`{"last":9,"hash":"00"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := head.Load(); muster.KindOf(err) != muster.Invalid {
+		t.Errorf("a damaged one gives %v", err)
+	}
+}
