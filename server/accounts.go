@@ -16,7 +16,7 @@ func (s *Server) buildAccounts() {
 	})
 	s.accounts.OnEnded(func(principal string) { s.live.Revoke(principal) })
 	s.accounts.OnRights(s.recheckAccounts)
-	s.accounts.OnServiceDeleted(func(name string) { s.broker.Forget("", name) }) // wills take their own time
+	s.accounts.OnServiceDeleted(func(name string) { s.broker.Forget("", name) })
 }
 
 // ensureAdmins loads the accounts and makes those that the configuration names.

@@ -134,7 +134,7 @@ func (s *sealer) Seal(plain []byte, bind string) ([]byte, error) {
 	out[0] = sealVersion
 	nonce := out[1:]
 	rand.Read(nonce) // never fails
-	return s.aead.Seal(out, nonce, plain, []byte(bind)), nil
+	return s.aead.Seal(out, nonce, plain, []byte(bind)), nil //nolint:gosec // the nonce is random
 }
 
 // Open decrypts what Seal made for the same bind, or returns Invalid.

@@ -112,7 +112,7 @@ func (s *Server) build(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.buildAccounts()
+	s.buildAccounts() //nolint:contextcheck // wills take their own time
 	s.buildDevices()
 	if err := s.buildSaid(); err != nil { //nolint:contextcheck // what is refused waits for nobody
 		return err

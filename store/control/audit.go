@@ -68,7 +68,7 @@ func (c *Control) Audit(ctx context.Context, q audit.Query) ([]audit.Record, err
 func (c *Control) auditRows(ctx context.Context, rest string, args ...any) ([]audit.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	rows, err := c.db.Read.QueryContext(ctx, "SELECT "+auditColumns+" FROM audit "+rest, args...)
+	rows, err := c.db.Read.QueryContext(ctx, "SELECT "+auditColumns+" FROM audit "+rest, args...) //nolint:gosec // rest is ours, values are args
 	if err != nil {
 		return nil, failed("read the audit log", err)
 	}
@@ -105,7 +105,7 @@ func (c *Control) SealsAfter(ctx context.Context, seq int64, limit int) ([]audit
 func (c *Control) sealRows(ctx context.Context, rest string, args ...any) ([]audit.Seal, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	rows, err := c.db.Read.QueryContext(ctx, "SELECT first, last, at, hash FROM audit_seal "+rest, args...)
+	rows, err := c.db.Read.QueryContext(ctx, "SELECT first, last, at, hash FROM audit_seal "+rest, args...) //nolint:gosec // rest is ours, values are args
 	if err != nil {
 		return nil, failed("read the audit log's seals", err)
 	}

@@ -38,6 +38,12 @@ func (a *anchor) Save(s audit.Seal) error {
 	return nil
 }
 
+// fataler is a test, also one of rapid's.
+type fataler interface {
+	Helper()
+	Fatal(args ...any)
+}
+
 func record(t testing.TB, c *control.Control, n int, at time.Time) {
 	t.Helper()
 	ctx := audit.With(context.Background(), audit.Actor{Kind: audit.Key, ID: "key_1", Address: "127.0.0.1", Request: "r"}, func() time.Time { return at })
@@ -49,10 +55,7 @@ func record(t testing.TB, c *control.Control, n int, at time.Time) {
 	}
 }
 
-func findings(t interface {
-	Helper()
-	Fatal(args ...any)
-}, c *control.Control, a *anchor, now time.Time) (found []audit.Finding, seen audit.Verified) {
+func findings(t fataler, c *control.Control, a *anchor, now time.Time) (found []audit.Finding, seen audit.Verified) {
 	t.Helper()
 	seen, err := audit.Verify(context.Background(), c, a, auditKey, now, func(f audit.Finding) { found = append(found, f) })
 	if err != nil {
