@@ -133,7 +133,7 @@ func (s *sealer) Seal(plain []byte, bind string) ([]byte, error) {
 	out := make([]byte, 1+s.aead.NonceSize(), 1+s.aead.NonceSize()+len(plain)+s.aead.Overhead())
 	out[0] = sealVersion
 	nonce := out[1:]
-	rand.Read(nonce) // never fails
+	rand.Read(nonce)                                         // never fails
 	return s.aead.Seal(out, nonce, plain, []byte(bind)), nil //nolint:gosec // the nonce is random
 }
 
