@@ -168,7 +168,7 @@ func clientID(p *wire.ConnectPacket) (id string, assigned bool) {
 // CONNACK.
 func (c *conn) establish(sc *scratch, p *wire.ConnectPacket, fresh *session, who Identity, assigned bool) (present bool) {
 	b, id := c.b, fresh.clientID
-	r := newRights(who, b.auth.Parent)
+	r := b.rightsOf(who)
 	c.allowed.Store(r)
 	who = r.who
 	expiry, shortened := b.sessionExpiry(p, fresh.key)
@@ -259,7 +259,7 @@ func (c *conn) refresh() error {
 		_ = c.bye(wire.CodeNotAuthorized, "the credential is not valid any more", causeRights)
 		return err
 	}
-	now := newRights(who, c.b.auth.Parent)
+	now := c.b.rightsOf(who)
 	if now.who.Place != old.who.Place {
 		return c.bye(wire.CodeAdministrative, "what this client may do has changed: connect again", causeRights)
 	}

@@ -137,6 +137,8 @@ func (x *subscription) hears(name, canonical, rest string, own bool) bool {
 	switch {
 	case x.tb != nil:
 		return topic.Matches(x.tb.Filter, name)
+	case x.kids: // replies are for who asked
+		return false
 	case x.own:
 		return own && topic.Matches(x.filter, rest)
 	}

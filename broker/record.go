@@ -35,6 +35,7 @@ const (
 	subMe
 	subApart
 	subSpelled // by ThingsBoard's filter, which follows
+	subKids
 )
 
 func appendText[T ~string | ~[]byte](b []byte, s T) []byte {
@@ -74,6 +75,7 @@ func appendSubscription(b []byte, x *subscription) []byte {
 		{x.me, subMe},
 		{x.apart, subApart},
 		{x.tb != nil, subSpelled},
+		{x.kids, subKids},
 	} {
 		if f.on {
 			flags |= f.bit
@@ -220,7 +222,7 @@ func (r *recordReader) body() *message {
 
 func (r *recordReader) subscription() subscription {
 	flags := r.byte()
-	x := subscription{own: flags&subOwn != 0, me: flags&subMe != 0, apart: flags&subApart != 0}
+	x := subscription{own: flags&subOwn != 0, me: flags&subMe != 0, apart: flags&subApart != 0, kids: flags&subKids != 0}
 	x.Options = topic.Options{
 		QoS: r.byte(), RetainHandling: r.byte(),
 		NoLocal: flags&subNoLocal != 0, RetainAsPublished: flags&subAsPublished != 0,
@@ -228,6 +230,9 @@ func (r *recordReader) subscription() subscription {
 	x.Identifier = uint32(r.uint())
 	x.group = string(r.text())
 	x.filter = string(r.text())
+	if _, ok := behindFilter(x.filter); x.kids && !ok {
+		r.bad = true
+	}
 	if flags&subSpelled != 0 {
 		s, err := thingsboard.Subscribe(string(r.text()))
 		if err != nil {

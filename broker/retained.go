@@ -189,7 +189,8 @@ func (s *session) show(k *kicks, filter string, x *subscription) {
 	}
 	now := s.b.clock.Load()
 	for _, v := range found {
-		if _, rest, _ := splitDevice(v.m.topic); v.m.expired(now) || x.own && !isDown(rest) {
+		id, rest, _ := splitDevice(v.m.topic)
+		if v.m.expired(now) || x.own && !isDown(rest) || x.kids && s.b.auth.Parent(id) != s.device {
 			continue
 		}
 		if x.NoLocal && v.by == s.key {

@@ -136,6 +136,7 @@ type rights struct {
 	who    Identity
 	prefix string // devices/{id}/ for a device
 	parent func(muster.DeviceID) muster.DeviceID
+	speaks func(Identity) bool // whether a device is a gateway; nil: none is
 }
 
 func newRights(who Identity, parent func(muster.DeviceID) muster.DeviceID) *rights {
@@ -246,6 +247,9 @@ func (r *rights) isParentOf(id muster.DeviceID) bool {
 	return r.who.Device != "" && r.parent(id) == r.who.Device
 }
 
+// isGateway says whether the client is a device that has children, or may bring some.
+func (r *rights) isGateway() bool { return r.speaks != nil && r.speaks(r.who) }
+
 // own returns a topic or filter of the device itself in its canonical spelling,
 // and what stands behind devices/{id}/ in it.
 func (r *rights) own(name string) (canonical, rest string, ok bool) {
@@ -288,6 +292,11 @@ func (r *rights) subscribe(filter string) (x subscription, why string) {
 			return x, "there is nothing for a gateway to receive at this topic of its child"
 		}
 		return subscription{filter: filter}, ""
+	case r.isGateway():
+		if _, ok := behindFilter(filter); ok {
+			return subscription{filter: filter, apart: true, kids: true}, ""
+		}
+		fallthrough
 	case r.who.Device != "":
 		return x, "a device may subscribe under devices/{its own id}/, devices/me/ and its children's topics only"
 	}
@@ -306,8 +315,11 @@ func (r *rights) holds(x *subscription) bool {
 	if x.own {
 		return r.who.Device != "" && mayGet(x.filter)
 	}
-	_, why := r.subscribe(x.filter)
-	return why == ""
+	if x.kids { // it gives nothing to who has no child any more
+		return r.who.Device != ""
+	}
+	now, why := r.subscribe(x.filter)
+	return why == "" && !now.kids
 }
 
 // splitDevice splits devices/{id}/{rest}. ok is false for any other topic.

@@ -68,7 +68,8 @@ func (c *conn) match(name string) *topic.Result[*session] {
 	return c.lastHit
 }
 
-// toDevice delivers to the device whose topic it is, past the general index.
+// toDevice delivers to the device whose topic it is, and to its gateway, past the
+// general index.
 func (r *route) toDevice() {
 	id, rest, ok := splitDevice(r.m.topic)
 	if !ok || !isDown(rest) {
@@ -77,6 +78,7 @@ func (r *route) toDevice() {
 	for s := range r.b.sessions.of(ownerOf(id, "")) {
 		s.deliverOwn(r, rest)
 	}
+	r.toGateway(id, rest)
 }
 
 // deliverOwn delivers a message at a topic of the session's own device, once.

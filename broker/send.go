@@ -89,7 +89,7 @@ func (c *conn) tellReady(subs []subscription) {
 	}
 	for i := range subs {
 		x := &subs[i]
-		if x.meansChild(readyTopics) {
+		if rest, ok := x.childRest(); ok && topic.Overlaps(rest, readyTopics) {
 			ready(who, true)
 			continue
 		}

@@ -20,7 +20,8 @@ type subscription struct {
 	tb    *thingsboard.Subscription // as ThingsBoard spells it, else nil
 	own   bool                      // of the device's own topics: not in the general index
 	me    bool                      // spelled devices/me/...
-	apart bool                      // not in the general index either: it hears replies only
+	apart bool                      // not in the general index either: it hears replies, or what is for its children
+	kids  bool                      // devices/+/... of a gateway: of its children. It stands apart
 }
 
 // sessionState is what of a session is written down as one record. It is replaced,

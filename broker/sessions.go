@@ -3,7 +3,6 @@ package broker
 import (
 	"hash/maphash"
 	"iter"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -285,15 +284,22 @@ func (s *session) loseRights(r *rights, st *sessionState) {
 		}
 		s.leave(&st.subs[i])
 	}
-	if len(left) == len(st.subs) {
-		return
+	less := len(left) < len(st.subs)
+	if less {
+		st.subs = left
 	}
-	st.subs = left
 	if s.q == nil {
 		return
 	}
 	lost := s.q.takeIf(func(e *entry) bool {
-		return !slices.ContainsFunc(left, func(x subscription) bool { return topic.Matches(s.fullFilter(&x), e.m.topic) })
+		gone := less
+		for i := range left {
+			if s.gets(&left[i], e.m.topic) {
+				return false
+			}
+			gone = gone || left[i].kids && topic.Matches(left[i].filter, e.m.topic) // of who is no child any more
+		}
+		return gone
 	})
 	for _, e := range lost {
 		s.forget(e)

@@ -5,7 +5,6 @@ import (
 
 	"muster"
 	"muster/broker/thingsboard"
-	"muster/broker/topic"
 )
 
 // subscribeSpelled makes the subscription that a filter of ThingsBoard's means.
@@ -28,10 +27,12 @@ func (x *subscription) spelled() string {
 	return x.filter
 }
 
-// meansChild says whether the subscription, a gateway's, is for topics of its children
-// that stand behind devices/{id}/ as rest does.
-func (x *subscription) meansChild(rest string) bool {
-	return x.tb != nil && x.tb.Scope == thingsboard.Children && topic.Matches(x.tb.Rest, rest)
+// spelledRest is childRest of a subscription at ThingsBoard's topics.
+func spelledRest(tb *thingsboard.Subscription) (rest string, ok bool) {
+	if tb == nil || tb.Scope != thingsboard.Children {
+		return "", false
+	}
+	return tb.Rest, true
 }
 
 // deliverSpelled is deliverLive for a subscription at ThingsBoard's topics: one message
@@ -94,18 +95,6 @@ func (s *session) untell() {
 	}
 }
 
-// deliverChild delivers to a gateway what is for a child of it, as ThingsBoard spells
-// it.
-func (s *session) deliverChild(r *route, id muster.DeviceID, rest string, o copyOf) (took bool) {
-	subs := s.state.Load().subs
-	for i := range subs {
-		if x := &subs[i]; x.meansChild(rest) && !s.isAbsent(id) {
-			took = s.deliverSpelled(r, x, o) || took
-		}
-	}
-	return took
-}
-
 // setAbsent notes that a gateway's child has disconnected from it, or is back.
 func (s *session) setAbsent(id muster.DeviceID, absent bool) {
 	s.mu.Lock()
@@ -131,20 +120,4 @@ func (s *session) isAbsent(id muster.DeviceID) bool {
 	}
 	_, gone := s.showing.absent[id]
 	return gone
-}
-
-// eachState yields the state topics that a wild subscription is for.
-func (s *session) eachState(x *subscription, yield func(name string) bool) {
-	if x.tb == nil {
-		s.b.cfg.States.Each(s.fullFilter(x), yield)
-		return
-	}
-	if s.b.cfg.Children == nil {
-		return
-	}
-	for _, id := range s.b.cfg.Children.Behind(s.device) {
-		if !s.isAbsent(id) && !yield(x.tb.Canonical(id)) {
-			return
-		}
-	}
 }

@@ -94,40 +94,73 @@ type look struct {
 type show struct {
 	c     *conn
 	x     subscription
-	again bool // the client came back: all its subscriptions together give one copy
+	again bool              // the client came back: all its subscriptions together give one copy
+	only  []muster.DeviceID // of a gateway's children these, which have just become so; nil for all
 }
 
 // tellStates tells the client what the state topics are at that its subscription
 // matches: few at once, and many as it takes them, by a goroutine that ends with them
 // or with the connection.
 func (c *conn) tellStates(k *kicks, x *subscription, again bool) {
-	if c.b.cfg.States == nil || x.group != "" || x.apart && !x.meansChild(stateDesired) {
+	behind := x.meansChild(stateDesired) || x.meansChild(statePresence)
+	if c.b.cfg.States == nil || x.group != "" || x.apart && !behind {
 		return
 	}
 	s := c.sess
-	w := show{c, *x, again}
+	w := show{c: c, x: *x, again: again}
 	names, wild := stateTopics(s.fullFilter(x))
-	wild = wild || x.meansChild(stateDesired)
 	for _, name := range names {
 		s.showState(k, &w, name)
 	}
-	if !wild {
-		return
+	if wild || behind {
+		s.tellWild(w)
 	}
+}
+
+// tellWild has a goroutine tell what a wild subscription matches.
+func (s *session) tellWild(w show) {
 	s.mu.Lock()
-	if s.conn != c {
+	if s.conn != w.c {
 		s.mu.Unlock()
 		return
 	}
 	in := s.shows()
-	in.wild = slices.DeleteFunc(in.wild, func(y show) bool { return y.c != c || y.x.same(x) })
-	in.wild = append(in.wild, w)
+	in.wild = slices.DeleteFunc(in.wild, func(y show) bool { return y.c != w.c || y.x.same(&w.x) && w.only == nil })
+	in.want(w)
 	begin := !in.running
 	in.running = true
 	s.mu.Unlock()
 	if begin {
-		c.b.work.start(s.runShows) // else the broker stops
+		s.b.work.start(s.runShows) // else the broker stops
 	}
+}
+
+// want adds w to what is to be told: to what waits of the same subscription, if there
+// is any.
+func (in *showing) want(w show) {
+	i := slices.IndexFunc(in.wild, func(y show) bool { return y.x.same(&w.x) })
+	switch {
+	case i < 0:
+		in.wild = append(in.wild, w)
+	case in.wild[i].only == nil: // all are told, these too
+	case len(in.wild[i].only)+len(w.only) > maxOnly:
+		in.wild[i].only = nil
+	default:
+		in.wild[i].only = append(in.wild[i].only, w.only...)
+	}
+}
+
+// maxOnly is how many new children of one gateway wait to be told of by name; with
+// more, all its children are.
+const maxOnly = 1000
+
+// eachState yields the state topics that a wild subscription is for.
+func (s *session) eachState(w *show, yield func(name string) bool) {
+	if w.x.apart {
+		s.eachChildState(&w.x, w.only, yield)
+		return
+	}
+	s.b.cfg.States.Each(s.fullFilter(&w.x), yield)
 }
 
 // shows returns what is being told, which is there from now on. The session's lock
@@ -169,7 +202,7 @@ func (s *session) runShows() {
 func (s *session) runShow(w *show) {
 	var k kicks
 	defer k.flush(s.b)
-	s.eachState(&w.x, func(name string) bool {
+	s.eachState(w, func(name string) bool {
 		return s.awaitRoom(&k, w.c) && s.subscribes(&w.x) && s.showState(&k, w, name)
 	})
 }
@@ -251,7 +284,7 @@ func (s *session) showCopy(w *show, name string) (o copyOf, ok bool) {
 	} else {
 		first := true
 		for _, x := range s.state.Load().subs {
-			if x.group != "" || x.apart || x.tb != nil || !topic.Matches(s.fullFilter(&x), name) {
+			if x.group != "" || x.apart && !x.kids || x.tb != nil || !s.gets(&x, name) {
 				continue
 			}
 			if first && !x.equal(w.x) {

@@ -50,7 +50,7 @@ func (c *conn) subscribe(sc *scratch, p *wire.SubscribePacket) error {
 		if x.group != "" || x.RetainHandling == 2 || x.RetainHandling == 1 && !fresh[i] {
 			continue
 		}
-		if x.tb == nil && !x.apart {
+		if x.tb == nil && (!x.apart || x.kids) {
 			c.sess.show(&sc.kicks, c.sess.fullFilter(x), x)
 		}
 		c.tellStates(&sc.kicks, x, false)
@@ -81,6 +81,9 @@ func (c *conn) subscription(s *wire.Sub, identifier uint32, made int) (x subscri
 	}
 	if why == "" && x.tb != nil && group != "" {
 		return x, wire.CodeBadFilter, "ThingsBoard's topics are not shared"
+	}
+	if why == "" && x.kids && group != "" {
+		return x, wire.CodeNotAuthorized, "what is for a gateway's children is not shared"
 	}
 	if why != "" {
 		return x, wire.CodeNotAuthorized, why
@@ -145,6 +148,9 @@ func (s *session) addSubscriptions(c *conn, made []subscription, done func(error
 		if at < 0 {
 			st.subs = append(st.subs, *x)
 		} else {
+			if st.subs[at].kids != x.kids {
+				s.leave(&st.subs[at]) // what it may hear is another now
+			}
 			st.subs[at] = *x
 		}
 		s.enter(x)

@@ -206,7 +206,7 @@ func (c *conn) ask(sc *scratch, p *wire.PublishPacket, name string, q *thingsboa
 	if q.Kind == thingsboard.AskLimits {
 		rate := c.rateOf()
 		a := q.Limits(thingsboard.Limits{
-			MaxPayload: c.b.cfg.MaxPacket, MaxInflight: c.b.cfg.Window, Messages: fmt.Sprintf("%d:1", rate.Messages), Gateway: c.isGateway(),
+			MaxPayload: c.b.cfg.MaxPacket, MaxInflight: c.b.cfg.Window, Messages: fmt.Sprintf("%d:1", rate.Messages), Gateway: c.allowed.Load().isGateway(),
 		})
 		c.Reply(a.Topic, a.Payload)
 		return nil
@@ -221,12 +221,6 @@ func (c *conn) ask(sc *scratch, p *wire.PublishPacket, name string, q *thingsboa
 		c.b.metrics.dropped.WithLabelValues("sink").Inc()
 	}
 	return nil
-}
-
-// isGateway says whether the client is a device that speaks for others, or may.
-func (c *conn) isGateway() bool {
-	who, children := c.allowed.Load().who, c.b.cfg.Children
-	return who.Brings || children != nil && len(children.Behind(who.Device)) > 0
 }
 
 // childCame notes that a gateway has a child connected, and tells what is there for it.

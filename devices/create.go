@@ -102,6 +102,9 @@ func (r *Registry) CreateMany(ctx context.Context, specs []Spec) ([]Device, []Is
 	if err != nil {
 		return nil, nil, err
 	}
+	if kids := b.children(); len(kids) > 0 {
+		r.children(kids)
+	}
 	r.watch.changed(b.ids())
 	return b.devices, b.issued, nil
 }
@@ -118,6 +121,16 @@ func (b *batch) ids() []muster.DeviceID {
 	ids := make([]muster.DeviceID, len(b.devices))
 	for i, d := range b.devices {
 		ids[i] = d.ID
+	}
+	return ids
+}
+
+// children are those that have a parent.
+func (b *batch) children() (ids []muster.DeviceID) {
+	for _, d := range b.devices {
+		if d.Parent != "" {
+			ids = append(ids, d.ID)
+		}
 	}
 	return ids
 }

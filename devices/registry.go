@@ -31,6 +31,9 @@ type Options struct {
 	// OnDeleted is called after a device was deleted, before OnRights, so that what
 	// others keep in its name does not pass to the next device with its id.
 	OnDeleted func(muster.DeviceID)
+	// OnChildren is told of devices that have become the children of another device,
+	// made so or moved, after OnRights. It must not block and must not keep ids.
+	OnChildren func(ids []muster.DeviceID)
 	// OnGroupDeleted is called after a group was deleted, before another can be made under
 	// its name. It must be quick and must not change the registry.
 	OnGroupDeleted func(name string)
@@ -60,6 +63,7 @@ type Registry struct {
 	log       *slog.Logger
 	onRights  func(affects func(muster.DeviceID, string) bool)
 	deleted   func(muster.DeviceID)
+	children  func(ids []muster.DeviceID)
 	noGroup   func(name string) // after a group was deleted
 	noProfile func(name string) // after a profile was
 	lastSeen  func(muster.DeviceID) muster.Micros
@@ -97,7 +101,7 @@ type entry struct {
 func NewRegistry(store Store, now func() time.Time, log *slog.Logger, o Options) *Registry {
 	r := &Registry{
 		store: store, now: now, log: log, onRights: o.OnRights, deleted: o.OnDeleted, lastSeen: o.LastSeen,
-		noGroup: o.OnGroupDeleted, noProfile: o.OnProfileDeleted,
+		noGroup: o.OnGroupDeleted, noProfile: o.OnProfileDeleted, children: o.OnChildren,
 		turn:     make(chan struct{}, 1),
 		byID:     map[muster.DeviceID]*entry{},
 		profiles: map[string]*profile{DefaultProfile: {Profile: Profile{Name: DefaultProfile}}},
@@ -117,6 +121,9 @@ func NewRegistry(store Store, now func() time.Time, log *slog.Logger, o Options)
 	}
 	if r.deleted == nil {
 		r.deleted = func(muster.DeviceID) {}
+	}
+	if r.children == nil {
+		r.children = func([]muster.DeviceID) {}
 	}
 	if r.noGroup == nil {
 		r.noGroup = func(string) {}

@@ -481,3 +481,19 @@ func BenchmarkRefreshAmong100kDevices(b *testing.B) {
 		}
 	}
 }
+
+func TestWhoHasBecomeAChildIsToldOf(t *testing.T) {
+	var told [][]muster.DeviceID
+	r := open(t, newMemory(), devices.Options{OnChildren: func(ids []muster.DeviceID) { told = append(told, slices.Clone(ids)) }})
+	for _, id := range []muster.DeviceID{"g", "h", "c"} {
+		mustCreate(t, r, devices.Spec{ID: id})
+	}
+	mustCreate(t, r, devices.Spec{ID: "born", Parent: "g"})
+	must(t, r.SetParent(t.Context(), "c", "g"))
+	must(t, r.SetParent(t.Context(), "c", "g"))
+	must(t, r.SetParent(t.Context(), "c", "h"))
+	must(t, r.SetParent(t.Context(), "c", ""))
+	if d := cmp.Diff([][]muster.DeviceID{{"born"}, {"c"}, {"c"}}, told); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}

@@ -73,6 +73,9 @@ func (r *Registry) UpdateMany(ctx context.Context, cs []DeviceChange) ([]Device,
 			return ok
 		})
 	}
+	if len(u.moved) > 0 {
+		r.children(u.moved)
+	}
 	r.watch.changed(u.changed)
 	return u.devices, nil
 }
@@ -101,6 +104,7 @@ type update struct {
 	devices []Device
 	changed []muster.DeviceID
 	rights  map[muster.DeviceID]struct{} // whose rights are others now
+	moved   []muster.DeviceID            // to another parent
 }
 
 // update is called in turn.
@@ -142,6 +146,9 @@ func (r *Registry) update(ctx context.Context, cs []DeviceChange) (update, error
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, e := range entries {
+		if p := news[i].Parent; p != "" && p != e.Parent {
+			u.moved = append(u.moved, e.ID)
+		}
 		r.replace(e, news[i], u.rights)
 		u.changed = append(u.changed, e.ID)
 	}

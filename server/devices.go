@@ -15,6 +15,7 @@ func (s *Server) buildDevices() {
 	cfg, store := &s.cfg, s.stores.control
 	s.registry = devices.NewRegistry(store, cfg.Now, cfg.Logger, devices.Options{
 		OnRights:   s.recheckDevices,
+		OnChildren: func(ids []muster.DeviceID) { s.broker.ChildrenCame(ids) },
 		OnDeleted:  s.deviceDeleted,
 		LastSeen:   func(id muster.DeviceID) muster.Micros { return s.ingest.LastArrival(id) },
 		Values:     latestValues{s},
