@@ -55,11 +55,7 @@ type twinDesirer struct{ twins *twin.Twins }
 
 // Desire implements command.Desirer.
 func (d twinDesirer) Desire(ctx context.Context, ids []muster.DeviceID, patch []byte, _ string) []error {
-	errs := make([]error, len(ids))
-	for i, id := range ids {
-		_, errs[i] = d.twins.PatchDesired(ctx, twin.Device(id), patch, nil)
-	}
-	return errs
+	return d.twins.PatchDevices(ctx, ids, patch)
 }
 
 // commandRig is the rig's commands, and what stands for the broker.

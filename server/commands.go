@@ -37,11 +37,7 @@ type desirer struct{ twins *twin.Twins }
 
 // Desire implements command.Desirer.
 func (d desirer) Desire(ctx context.Context, ids []muster.DeviceID, patch []byte, _ string) []error {
-	errs := make([]error, len(ids))
-	for i, id := range ids {
-		_, errs[i] = d.twins.PatchDesired(ctx, twin.Device(id), patch, nil)
-	}
-	return errs
+	return d.twins.PatchDevices(ctx, ids, patch)
 }
 
 // resultOwner keeps what devices answer to commands. It is an intake.Owner.

@@ -62,8 +62,8 @@ type Selector interface {
 
 // Desirer changes what devices are wanted to be.
 type Desirer interface {
-	// Desire applies a merge patch to the desired document of each of ids and answers
-	// for each. It may be asked again for what it has done already.
+	// Desire applies a merge patch to the desired document of each of ids, at most 500
+	// together, and answers for each. It may be asked again for what it has done already.
 	Desire(ctx context.Context, ids []muster.DeviceID, patch []byte, by string) []error
 }
 

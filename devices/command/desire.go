@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	desireBatch   = 100
+	desireBatch   = maxBatch // targets that share a transaction
 	desireTimeout = 20 * time.Second
 	desireRetry   = time.Second
 )

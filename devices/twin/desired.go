@@ -112,25 +112,98 @@ func (t *Twins) writeOwn(ctx context.Context, d *devices.Device, match func(Vers
 	if err := (Versions{tw.own.vers(), tw.version, tw.reported.vers()}).check(match); err != nil {
 		return out, err
 	}
+	e, differs, err := t.ownEdit(d, tw, change)
+	if err != nil || !differs {
+		return out, err
+	}
+	edits := []edit{e}
+	if err := t.commit(ctx, edits); err != nil {
+		return out, err
+	}
+	if edits[0].gone {
+		return out, errGone(d.ID)
+	}
+	out.State, out.Version = []byte(e.next.own.body()), e.next.own.vers()
+	out.count(edits)
+	return out, nil
+}
+
+// ownEdit returns what a change of its own level makes of a device; differs is false
+// when it changes nothing. It is called in turn.
+func (t *Twins) ownEdit(d *devices.Device, tw twin, change func(string) (string, error)) (e edit, differs bool, err error) {
 	text, err := change(tw.own.body())
 	if err != nil || text == tw.own.body() {
-		return out, err
+		return e, false, err
 	}
 	next := tw
 	next.own = tw.own.next(text, t.bump(), muster.MicrosOf(t.now()))
-	e, err := t.derive(d, tw, next)
-	if err != nil {
-		return out, err
+	if e, err = t.derive(d, tw, next); err != nil {
+		return e, false, err
 	}
-	if err := e.fits(); err != nil {
-		return out, err
+	return e, true, e.fits()
+}
+
+// PatchDevices applies one merge patch to the own desired documents of many devices, at
+// most devices.MaxBatch, and commits them in one transaction for 2,000 each; who listens
+// is told after that. It answers for each device in the order of ids, as PatchDesired
+// does; those that the store did not take get its error. It changes nothing of a device
+// that has it already.
+func (t *Twins) PatchDevices(ctx context.Context, ids []muster.DeviceID, patch []byte) []error {
+	errs := make([]error, len(ids))
+	if len(ids) > devices.MaxBatch {
+		return fill(errs, muster.Errorf(muster.TooLarge, "%d devices at once, at most %d are allowed", len(ids), devices.MaxBatch))
 	}
-	if err := t.commit(ctx, []edit{e}); err != nil {
-		return out, err
+	err := t.change(ctx, func(ctx context.Context) error {
+		t.patchDevices(ctx, ids, patch, errs)
+		return nil
+	})
+	return fill(errs, err)
+}
+
+// fill answers err to all who have no error yet.
+func fill(errs []error, err error) []error {
+	for i := range errs {
+		if errs[i] == nil {
+			errs[i] = err
+		}
 	}
-	out.State, out.Version = []byte(text), next.own.version
-	out.count([]edit{e})
-	return out, nil
+	return errs
+}
+
+// patchDevices is called in turn.
+func (t *Twins) patchDevices(ctx context.Context, ids []muster.DeviceID, patch []byte, errs []error) {
+	edits := make([]edit, 0, len(ids))
+	by := make([]int, 0, len(ids)) // place among ids of each edit
+	first := make(map[muster.DeviceID]int, len(ids))
+	for i, id := range ids {
+		if _, twice := first[id]; twice {
+			continue // it is answered below
+		}
+		first[id] = i
+		d, err := t.registry.Get(id)
+		if err != nil {
+			errs[i] = err
+			continue
+		}
+		e, differs, err := t.ownEdit(&d, t.current(&d), func(old string) (string, error) { return patched(old, patch) })
+		if errs[i] = err; err == nil && differs {
+			edits, by = append(edits, e), append(by, i)
+		}
+	}
+	n, err := t.saveWhole(ctx, edits)
+	t.admit(edits[:n])
+	for i := range edits {
+		switch {
+		case i >= n:
+			t.todo.unsaved(edits[i].id) // whether the store has it is not sure
+			errs[by[i]] = err
+		case edits[i].gone:
+			errs[by[i]] = errGone(edits[i].id)
+		}
+	}
+	for i, id := range ids {
+		errs[i] = errs[first[id]]
+	}
 }
 
 // derive returns the edit from prev to next with the levels that apply to d. It is
@@ -155,7 +228,7 @@ func (e *edit) fits() error {
 // commit writes whole rows and makes them visible, all or none but for chunks. It is
 // called in turn.
 func (t *Twins) commit(ctx context.Context, edits []edit) error {
-	n, err := t.save(ctx, edits, t.store.SaveTwins)
+	n, err := t.saveWhole(ctx, edits)
 	t.admit(edits[:n])
 	if err != nil {
 		// Whether the store has them is not sure: memory is written over them later.
@@ -206,7 +279,7 @@ func (t *Twins) writeLevel(ctx context.Context, at Level, match func(Versions) b
 	}
 	t.setLevels(next)
 	t.admit(edits)
-	n, err := t.save(ctx, edits, t.store.SaveEffective)
+	n, err := t.saveEffective(ctx, edits)
 	if err != nil {
 		t.log.Warn("what follows from a desired document is not written yet", "level", at.String(), "devices", len(edits)-n, "err", err)
 		for i := range edits[n:] {

@@ -265,7 +265,7 @@ func (t *Twins) follow(ctx context.Context, ids []muster.DeviceID) error {
 		}
 	}
 	t.admit(quiet)
-	n, err := t.save(ctx, edits, t.store.SaveEffective)
+	n, err := t.saveEffective(ctx, edits)
 	t.admit(edits[:n])
 	return err
 }
@@ -289,7 +289,7 @@ func (t *Twins) saveAgain(ctx context.Context, ids []muster.DeviceID) error {
 		}
 		edits = append(edits, edit{id: id, prev: tw, next: next})
 	}
-	_, err := t.save(ctx, edits, t.store.SaveTwins)
+	_, err := t.saveWhole(ctx, edits)
 	return err
 }
 

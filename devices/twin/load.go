@@ -41,7 +41,7 @@ func (t *Twins) load(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	n, err := t.save(ctx, edits, t.store.SaveEffective)
+	n, err := t.saveEffective(ctx, edits)
 	t.show(edits[:n]) // nobody is connected yet who could be told
 	return err
 }

@@ -80,12 +80,20 @@ func (t *Twins) applyReported(ctx context.Context, batch []Report, errs []error)
 	if err != nil {
 		return err
 	}
-	n, err := t.save(ctx, edits, t.store.SaveTwins)
+	n, err := t.saveWhole(ctx, edits)
 	t.admit(edits[:n])
-	for i := n; i < len(edits); i++ {
-		t.todo.unsaved(edits[i].id)
+	for i := range edits {
+		why := err
+		switch {
+		case i >= n:
+			t.todo.unsaved(edits[i].id)
+		case edits[i].gone:
+			why = errGone(edits[i].id)
+		default:
+			continue
+		}
 		for _, at := range by[i] {
-			errs[at] = err
+			errs[at] = why
 		}
 	}
 	t.reportFirmware(ctx, edits[:n])

@@ -122,8 +122,12 @@ func (f *faulty) PutTwinLevel(ctx context.Context, row twin.LevelRow, last int64
 	return f.do(func() error { return f.Store.PutTwinLevel(ctx, row, last) })
 }
 
-func (f *faulty) SaveTwins(ctx context.Context, rows []twin.Row, last int64) error {
-	return f.do(func() error { return f.Store.SaveTwins(ctx, rows, last) })
+func (f *faulty) SaveTwins(ctx context.Context, rows []twin.Row, last int64) (gone []muster.DeviceID, err error) {
+	err = f.do(func() (err error) {
+		gone, err = f.Store.SaveTwins(ctx, rows, last)
+		return err
+	})
+	return gone, err
 }
 
 func (f *faulty) SaveEffective(ctx context.Context, rows []twin.Row, last int64) error {

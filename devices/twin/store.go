@@ -51,10 +51,10 @@ type Store interface {
 	// The level is deleted with it.
 	PutTwinLevel(ctx context.Context, row LevelRow, last int64) error
 	// SaveTwins writes whole rows. A row whose device is not there, or was created at
-	// another time, is left out.
-	SaveTwins(ctx context.Context, rows []Row, last int64) error
+	// another time, is left out: it returns those devices.
+	SaveTwins(ctx context.Context, rows []Row, last int64) (gone []muster.DeviceID, err error)
 	// SaveEffective is SaveTwins for what follows from the levels: all but Desired and
-	// Reported, which a new row has empty.
+	// Reported, which a new row has empty; it does not say what it leaves out.
 	SaveEffective(ctx context.Context, rows []Row, last int64) error
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -108,11 +109,23 @@ type edit struct {
 	id   muster.DeviceID
 	prev twin
 	next derived
+	gone bool // the store has no such device any more: nothing was written
 }
 
-// save writes edits in transactions of at most chunk rows, with whole rows or with what
-// follows from the levels, and returns how many were written. It is called in turn.
-func (t *Twins) save(ctx context.Context, edits []edit, write func(context.Context, []Row, int64) error) (int, error) {
+// saveWhole writes whole rows in transactions of at most chunk rows, returns how many
+// edits it got through, and marks those whose device is gone. It is called in turn.
+func (t *Twins) saveWhole(ctx context.Context, edits []edit) (int, error) {
+	return t.save(ctx, edits, t.store.SaveTwins)
+}
+
+// saveEffective is saveWhole for what follows from the levels, and marks none.
+func (t *Twins) saveEffective(ctx context.Context, edits []edit) (int, error) {
+	return t.save(ctx, edits, func(ctx context.Context, rows []Row, last int64) ([]muster.DeviceID, error) {
+		return nil, t.store.SaveEffective(ctx, rows, last)
+	})
+}
+
+func (t *Twins) save(ctx context.Context, edits []edit, write func(context.Context, []Row, int64) ([]muster.DeviceID, error)) (int, error) {
 	for done := 0; done < len(edits); done += chunk {
 		part := edits[done:min(done+chunk, len(edits))]
 		rows := make([]Row, len(part))
@@ -120,10 +133,13 @@ func (t *Twins) save(ctx context.Context, edits []edit, write func(context.Conte
 			rows[i] = part[i].next.row(part[i].id)
 		}
 		c, cancel := context.WithTimeout(ctx, writeTimeout)
-		err := write(c, rows, t.last)
+		gone, err := write(c, rows, t.last)
 		cancel()
 		if err != nil {
 			return done, fmt.Errorf("save %d twins: %w", len(rows), err)
+		}
+		for i := range part {
+			part[i].gone = slices.Contains(gone, part[i].id)
 		}
 	}
 	return len(edits), nil
@@ -143,7 +159,7 @@ func (t *Twins) show(edits []edit) (changes []Change) {
 	for i := range edits {
 		e := &edits[i]
 		// In the lock, which DevicesChanged takes after the registry let go of a device.
-		if d, err := t.registry.Get(e.id); err != nil || d.Created != e.next.created {
+		if d, err := t.registry.Get(e.id); e.gone || err != nil || d.Created != e.next.created {
 			continue
 		}
 		next := e.next.twin
@@ -153,4 +169,9 @@ func (t *Twins) show(edits []edit) (changes []Change) {
 		}
 	}
 	return changes
+}
+
+// errGone is what a change of the twin of a device is answered that was deleted meanwhile.
+func errGone(id muster.DeviceID) error {
+	return muster.Errorf(muster.NotFound, "there is no device %s any more", id)
 }

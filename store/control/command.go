@@ -30,7 +30,7 @@ func (c *Control) TakeCommandIDs(ctx context.Context, n int64) (first int64, err
 
 // WriteCommands implements command.Journal.
 func (c *Control) WriteCommands(ctx context.Context, b command.Batch) (missing []int64, err error) {
-	err = c.change(ctx, "write commands", func(ctx context.Context, tx *sql.Tx) error {
+	err = c.changeOfDevices(ctx, "write commands", func(ctx context.Context, tx *sql.Tx) error {
 		if _, err := exec(ctx, tx, `UPDATE command_counter SET token = $1 WHERE name = 'commands'`, b.Token); err != nil {
 			return err
 		}

@@ -82,7 +82,7 @@ func (c *Control) SaveCredentials(ctx context.Context, cs []devices.Credential) 
 			cr.Label, decimal(cr.LastUsed), cr.CA, decimal(cr.Revoked),
 		}
 	}
-	return c.change(ctx, "save credentials", func(ctx context.Context, tx *sql.Tx) error {
+	return c.changeOfDevices(ctx, "save credentials", func(ctx context.Context, tx *sql.Tx) error {
 		return inChunks(credentialWidth, rows, func(args []any, n int) error {
 			_, err := exec(ctx, tx, `INSERT INTO credential (`+credentialColumns+`)
 				SELECT v.column1, v.column2, v.column3, v.column4, CAST(v.column5 AS BIGINT), CAST(v.column6 AS BIGINT), v.column7,

@@ -14,7 +14,7 @@ func (c *Control) EraseDevices(ctx context.Context, ids []muster.DeviceID, since
 	for i, id := range ids {
 		rows[i] = []any{string(id), int64(since)}
 	}
-	return c.change(ctx, "delete devices and their data", func(ctx context.Context, tx *sql.Tx) error {
+	return c.changeOfDevices(ctx, "delete devices and their data", func(ctx context.Context, tx *sql.Tx) error {
 		if err := deleteDevices(ctx, tx, ids); err != nil {
 			return err
 		}

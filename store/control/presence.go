@@ -38,7 +38,7 @@ func (c *Control) SavePresence(ctx context.Context, rows []devices.PresenceRow) 
 			strconv.FormatInt(r.Rhythm, 10), r.Link,
 		}
 	})
-	return c.change(ctx, "save the presence", func(ctx context.Context, tx *sql.Tx) error {
+	return c.changeOfDevices(ctx, "save the presence", func(ctx context.Context, tx *sql.Tx) error {
 		return inChunks(7, list, func(args []any, n int) error {
 			_, err := exec(ctx, tx, `INSERT INTO presence (device, state, since, last_seen, reason, rhythm, link)
 				SELECT v.column1, v.column2, CAST(v.column3 AS BIGINT), CAST(v.column4 AS BIGINT), v.column5,
@@ -84,7 +84,7 @@ func (c *Control) SaveHistory(ctx context.Context, rows []devices.HistoryRow) er
 	list := lastOf(rows, func(r *devices.HistoryRow) muster.DeviceID { return r.Device }, func(r *devices.HistoryRow) []any {
 		return []any{string(r.Device), r.History}
 	})
-	return c.change(ctx, "save the presence histories", func(ctx context.Context, tx *sql.Tx) error {
+	return c.changeOfDevices(ctx, "save the presence histories", func(ctx context.Context, tx *sql.Tx) error {
 		return inChunks(2, list, func(args []any, n int) error {
 			_, err := exec(ctx, tx, `INSERT INTO presence_history (device, history)
 				SELECT v.column1, v.column2 FROM (VALUES `+tuples(n, 2)+`) AS v WHERE v.column1 IN (SELECT id FROM device)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/bits"
 	"strconv"
@@ -45,6 +46,44 @@ func (c *Control) change(ctx context.Context, doing string, do func(ctx context.
 		c.onEvents(events)
 	}
 	return nil
+}
+
+// Codes of PostgreSQL (its manual, appendix A) that end a transaction because of another
+// one that ran beside it.
+const (
+	foreignKey = "23503"
+	deadlock   = "40P01"
+)
+
+// maxTries is how often a change is tried that meets others that delete its devices.
+const maxTries = 20
+
+// changeOfDevices is change for rows of devices that leaves out those that are not
+// there: one that is deleted by another transaction after do has seen it breaks the
+// foreign key on PostgreSQL, and the next try sees that it is gone. SQLite has one
+// writer. do may run several times.
+func (c *Control) changeOfDevices(ctx context.Context, doing string, do func(ctx context.Context, tx *sql.Tx) error) error {
+	for try := 1; ; try++ {
+		err := c.change(ctx, doing, do)
+		if err == nil || try == maxTries || ctx.Err() != nil {
+			return err
+		}
+		if code := sqlState(err); code != foreignKey && code != deadlock {
+			return err
+		}
+	}
+}
+
+// sqlState is the code of a PostgreSQL error, else empty.
+func sqlState(err error) string {
+	type coded interface {
+		error
+		SQLState() string
+	}
+	if e, ok := errors.AsType[coded](err); ok {
+		return e.SQLState()
+	}
+	return ""
 }
 
 // exec runs one statement and returns how many rows it changed.

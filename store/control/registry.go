@@ -213,7 +213,7 @@ func (c *Control) UpdateDevices(ctx context.Context, ds []devices.Device) error 
 // DeleteDevices implements devices.Store. All that is kept in a device's name goes
 // with it.
 func (c *Control) DeleteDevices(ctx context.Context, ids []muster.DeviceID) error {
-	return c.change(ctx, "delete devices", func(ctx context.Context, tx *sql.Tx) error {
+	return c.changeOfDevices(ctx, "delete devices", func(ctx context.Context, tx *sql.Tx) error {
 		return deleteDevices(ctx, tx, ids)
 	})
 }

@@ -36,7 +36,8 @@ func (c *Control) AppendEvents(ctx context.Context, es []trail.Event) (fresh []b
 		}
 	}
 	added := make(map[eventKey]bool, len(es))
-	err = c.change(ctx, "store events", func(ctx context.Context, tx *sql.Tx) error {
+	err = c.changeOfDevices(ctx, "store events", func(ctx context.Context, tx *sql.Tx) error {
+		clear(added)
 		return inChunks(eventWidth, rows, func(args []any, n int) error {
 			return returned(ctx, tx, added, `INSERT INTO device_event (`+eventColumns+`)
 				SELECT v.column1, CAST(v.column2 AS BIGINT), CAST(v.column3 AS BIGINT), CAST(v.column4 AS BIGINT), v.column5, v.column6,
@@ -138,7 +139,7 @@ func (c *Control) AppendLogs(ctx context.Context, rs []trail.LogRow) error {
 			string(r.Device), decimal(r.Arrival), strconv.FormatInt(r.Mark, 10), strconv.Itoa(int(r.Top)), strconv.Itoa(r.Count), string(lines),
 		}
 	}
-	return c.change(ctx, "store log lines", func(ctx context.Context, tx *sql.Tx) error {
+	return c.changeOfDevices(ctx, "store log lines", func(ctx context.Context, tx *sql.Tx) error {
 		return inChunks(logWidth, rows, func(args []any, n int) error {
 			_, err := exec(ctx, tx, `INSERT INTO device_log (`+logColumns+`)
 				SELECT v.column1, CAST(v.column2 AS BIGINT), CAST(v.column3 AS BIGINT), CAST(v.column4 AS BIGINT), CAST(v.column5 AS BIGINT),

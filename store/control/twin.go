@@ -187,7 +187,7 @@ const (
 )
 
 // SaveTwins implements twin.Store.
-func (c *Control) SaveTwins(ctx context.Context, rows []twin.Row, last int64) error {
+func (c *Control) SaveTwins(ctx context.Context, rows []twin.Row, last int64) (gone []muster.DeviceID, err error) {
 	list := make([][]any, len(rows))
 	for i := range rows {
 		list[i] = twinRow(&rows[i])
@@ -197,12 +197,58 @@ func (c *Control) SaveTwins(ctx context.Context, rows []twin.Row, last int64) er
 	const conflict = twinConflict + `, desired = excluded.desired, desired_version = excluded.desired_version,
 		desired_at = excluded.desired_at, reported = excluded.reported, reported_version = excluded.reported_version,
 		reported_at = excluded.reported_at`
-	return c.change(ctx, "save twins", func(ctx context.Context, tx *sql.Tx) error {
-		if err := upsertTwins(ctx, tx, list, insert, conflict); err != nil {
+	err = c.changeOfDevices(ctx, "save twins", func(ctx context.Context, tx *sql.Tx) error {
+		written, err := upsertTwins(ctx, tx, list, insert, conflict)
+		if err != nil {
 			return err
+		}
+		if gone = nil; written < int64(len(rows)) {
+			if gone, err = goneOf(ctx, tx, rows); err != nil {
+				return err
+			}
 		}
 		return gaveOut(ctx, tx, last)
 	})
+	return gone, err
+}
+
+// goneOf returns the devices of rows that are not there, or are others now.
+func goneOf(ctx context.Context, tx *sql.Tx, rows []twin.Row) (gone []muster.DeviceID, err error) {
+	keys := make([][]any, len(rows))
+	for i := range rows {
+		keys[i] = []any{string(rows[i].Device)}
+	}
+	there := make(map[muster.DeviceID]muster.Micros, len(rows))
+	err = inChunks(1, keys, func(args []any, n int) error {
+		return births(ctx, tx, there, `SELECT id, created FROM device WHERE id IN (`+places(n)+`)`, args)
+	})
+	for i := range rows {
+		if at, ok := there[rows[i].Device]; !ok || at != rows[i].Created {
+			gone = append(gone, rows[i].Device)
+		}
+	}
+	return gone, err
+}
+
+// births puts the devices that query selects into there, with when they were created.
+func births(ctx context.Context, tx *sql.Tx, there map[muster.DeviceID]muster.Micros, query string, args []any) error {
+	rows, err := tx.QueryContext(ctx, query, args...)
+	if err != nil {
+		return fmt.Errorf("look for devices: %w", err)
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells of a failure
+	for rows.Next() {
+		var id muster.DeviceID
+		var at muster.Micros
+		if err := rows.Scan(&id, &at); err != nil {
+			return fmt.Errorf("read a device: %w", err)
+		}
+		there[id] = at
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("look for devices: %w", err)
+	}
+	return nil
 }
 
 // SaveEffective implements twin.Store. After a change of a level many rows get the
@@ -215,7 +261,7 @@ func (c *Control) SaveEffective(ctx context.Context, rows []twin.Row, last int64
 		same[shared(list[i])] = append(same[shared(list[i])], list[i][:2])
 	}
 	list = slices.DeleteFunc(list, func(row []any) bool { return len(same[shared(row)]) >= minShared })
-	return c.change(ctx, "save effective documents", func(ctx context.Context, tx *sql.Tx) error {
+	return c.changeOfDevices(ctx, "save effective documents", func(ctx context.Context, tx *sql.Tx) error {
 		for of, devices := range same {
 			if len(devices) < minShared {
 				continue
@@ -224,7 +270,7 @@ func (c *Control) SaveEffective(ctx context.Context, rows []twin.Row, last int64
 				return err
 			}
 		}
-		if err := upsertTwins(ctx, tx, list, insertEffective+twinDerived+noDocuments, twinConflict); err != nil {
+		if _, err := upsertTwins(ctx, tx, list, insertEffective+twinDerived+noDocuments, twinConflict); err != nil {
 			return err
 		}
 		return gaveOut(ctx, tx, last)
@@ -260,13 +306,16 @@ func saveShared(ctx context.Context, tx *sql.Tx, of [effectiveWidth - 2]string, 
 	})
 }
 
-func upsertTwins(ctx context.Context, tx *sql.Tx, list [][]any, insert, conflict string) error {
+// upsertTwins returns how many rows it has written.
+func upsertTwins(ctx context.Context, tx *sql.Tx, list [][]any, insert, conflict string) (written int64, err error) {
 	if len(list) == 0 {
-		return nil
+		return 0, nil
 	}
 	width := len(list[0])
-	return inChunks(width, list, func(args []any, n int) error {
-		_, err := exec(ctx, tx, insert+tuples(n, width)+`)`+twinSource+conflict, args...)
+	err = inChunks(width, list, func(args []any, n int) error {
+		done, err := exec(ctx, tx, insert+tuples(n, width)+`)`+twinSource+conflict, args...)
+		written += done
 		return err
 	})
+	return written, err
 }

@@ -40,6 +40,17 @@ func wantTwins(t *testing.T, c *control.Control, want heldTwins) {
 	}
 }
 
+func onlyErr(_ []muster.DeviceID, err error) error { return err }
+
+func wantGone(t *testing.T, c *control.Control, rows []twin.Row, last int64, want ...muster.DeviceID) {
+	t.Helper()
+	gone, err := c.SaveTwins(t.Context(), rows, last)
+	wantNil(t, err)
+	if d := cmp.Diff(want, gone, cmpopts.EquateEmpty()); d != "" {
+		t.Errorf("devices that are gone (-want +got):\n%s", d)
+	}
+}
+
 func document(text string, version int64, at ...muster.Micros) twin.Document {
 	return twin.Document{Text: text, Version: version, At: at}
 }
@@ -62,7 +73,7 @@ func TestTwinsAreKept(t *testing.T) {
 		alike := func(id int) twin.Row {
 			return twin.Row{Device: ds[id].ID, Created: ds[id].Created, Version: 5, Effective: `{"a":2}`, Diverged: []string{"a"}, DivergedCount: 1, Desired: none, Reported: none}
 		}
-		wantNil(t, c.SaveTwins(t.Context(), []twin.Row{own}, 10))
+		wantGone(t, c, []twin.Row{own}, 10)
 		want := heldTwins{Last: 10, Twins: []twin.Row{own}}
 		wantTwins(t, c, want)
 		// Many that come to the same, and one that does not; documents stay.
@@ -79,7 +90,7 @@ func TestTwinsAreKept(t *testing.T) {
 		// Rows of devices that are gone, or came anew, are left out.
 		gone, anew := alike(1), alike(2)
 		gone.Device, anew.Created, anew.Effective = "none", 77, `{"wrong":1}`
-		wantNil(t, c.SaveTwins(t.Context(), []twin.Row{gone, anew}, 11))
+		wantGone(t, c, []twin.Row{gone, alike(3), anew}, 11, "none", anew.Device)
 		wantNil(t, c.SaveEffective(t.Context(), []twin.Row{gone, anew}, 11))
 		want.Last = 11
 		wantTwins(t, c, want)
@@ -125,7 +136,7 @@ func TestNothingOfATwinIsKeptWhenAWriteFails(t *testing.T) {
 		cancel()
 		row := twin.Row{Device: "d", Version: 1, Effective: `{"a":"` + strings.Repeat("x", 100) + `"}`}
 		for what, err := range map[string]error{
-			"whole rows":         c.SaveTwins(ctx, []twin.Row{row}, 1),
+			"whole rows":         onlyErr(c.SaveTwins(ctx, []twin.Row{row}, 1)),
 			"effective ones":     c.SaveEffective(ctx, []twin.Row{row}, 1),
 			"a level's document": c.PutTwinLevel(ctx, twin.LevelRow{Level: twin.Fleet(), Document: document("{}", 1)}, 1),
 		} {
