@@ -20,6 +20,7 @@ type AuthorityKeeper interface {
 	Authorities() []join.Authority
 	Authority(id string) (join.Authority, error)
 	AddAuthority(ctx context.Context, s join.AuthoritySpec) (join.Authority, error)
+	VerifyAuthority(ctx context.Context, id, pem string) (join.Authority, error)
 	ChangeAuthority(ctx context.Context, id string, c join.AuthorityChange) (join.Authority, error)
 	DeleteAuthority(ctx context.Context, id string) error
 }
@@ -59,15 +60,26 @@ type authority struct {
 	JIT         bool   `json:"jit" doc:"A certificate whose common name is no device makes that device when it first connects"`
 	IDFrom      string `json:"id_from" enum:"cn" doc:"Where a certificate has the device's id"`
 	CreatedAt   string `json:"created_at" format:"date-time"`
+
+	Proof      string `json:"proof" enum:"certificate,none" doc:"How it is shown that whoever registered it has its key"`
+	Verified   bool   `json:"verified" doc:"It lets nobody in before"`
+	VerifiedAt string `json:"verified_at,omitempty" format:"date-time"`
+	Code       string `json:"verification_code,omitempty" doc:"Common name of the certificate that proves it, until it is verified"`
 }
 
 func authorityOf(a join.Authority) authority {
 	sum := join.Fingerprint(a.Cert)
-	return authority{
+	out := authority{
 		ID: a.ID, Name: a.Name, Subject: a.Cert.Subject.String(), NotBefore: stamp(muster.MicrosOf(a.Cert.NotBefore)),
 		NotAfter: stamp(muster.MicrosOf(a.Cert.NotAfter)), Fingerprint: hex.EncodeToString(sum[:]), Profile: a.Profile, JIT: a.JIT, IDFrom: "cn",
-		CreatedAt: stamp(a.Created),
+		CreatedAt: stamp(a.Created), Proof: string(a.Proof), Verified: a.Verified != 0,
 	}
+	if out.Verified {
+		out.VerifiedAt = stamp(a.Verified)
+	} else {
+		out.Code = a.Code
+	}
+	return out
 }
 
 type newAuthority struct {
@@ -76,6 +88,7 @@ type newAuthority struct {
 	Profile     string `json:"profile,omitempty" maxLength:"64" doc:"Of devices that it makes; default when absent"`
 	JIT         bool   `json:"jit,omitempty" doc:"Whether it makes devices"`
 	IDFrom      string `json:"id_from,omitempty" enum:"cn"`
+	Proof       string `json:"proof,omitempty" enum:"certificate,none" doc:"certificate when absent: it lets nobody in before verify; none: on your word that you have its key"`
 }
 
 type changedAuthority struct {
@@ -112,7 +125,7 @@ func (a *API) authorityRoutes() {
 		Tags: []string{"joining"}, Summary: "Let in the devices that an authority has given certificates", Errors: []int{409},
 	}, func(ctx context.Context, in *body[newAuthority]) (*created[authority], error) {
 		b := in.Body
-		x, err := a.Joining.AddAuthority(ctx, join.AuthoritySpec{Name: b.Name, PEM: b.Certificate, Profile: b.Profile, JIT: b.JIT})
+		x, err := a.Joining.AddAuthority(ctx, join.AuthoritySpec{Name: b.Name, PEM: b.Certificate, Profile: b.Profile, JIT: b.JIT, Proof: join.Proof(b.Proof)})
 		if err != nil {
 			return nil, err
 		}
@@ -128,6 +141,7 @@ func (a *API) authorityRoutes() {
 		}
 		return &body[authority]{authorityOf(x)}, nil
 	})
+	a.verifyRoute(path + "/{authority}/verify")
 	route(a, accounts.Admin, huma.Operation{
 		OperationID: "change-certificate-authority", Method: http.MethodPatch, Path: path + "/{authority}", Tags: []string{"joining"},
 		Summary: "Change an authority's name, profile, or whether it makes devices", Errors: []int{404},
@@ -147,6 +161,26 @@ func (a *API) authorityRoutes() {
 		Summary: "Take an authority away; the connections that came in by it are cut", Errors: []int{404},
 	}, func(ctx context.Context, in *AuthorityPath) (*struct{}, error) {
 		return nil, a.Joining.DeleteAuthority(ctx, in.Authority)
+	})
+}
+
+func (a *API) verifyRoute(path string) {
+	route(a, accounts.Admin, huma.Operation{
+		OperationID: "verify-certificate-authority", Method: http.MethodPost, Path: path, Tags: []string{"joining"},
+		Summary:     "Show that you have an authority's key",
+		Description: "By a certificate that it has signed, whose common name is its verification_code.", Errors: []int{404, 409},
+	}, func(ctx context.Context, in *struct {
+		AuthorityPath
+		Body struct {
+			Certificate string `json:"certificate" minLength:"1" maxLength:"16384" doc:"One certificate in PEM"`
+		}
+	},
+	) (*body[authority], error) {
+		x, err := a.Joining.VerifyAuthority(ctx, in.Authority, in.Body.Certificate)
+		if err != nil {
+			return nil, err
+		}
+		return &body[authority]{authorityOf(x)}, nil
 	})
 }
 

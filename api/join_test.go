@@ -152,12 +152,12 @@ func TestACertificateAuthorityIsRegisteredShownChangedAndDeleted(t *testing.T) {
 	const path = "/api/v1/certificate-authorities"
 	r.as("PUT", "/api/v1/profiles/meter", object{}).wantStatus(t, 200)
 	cert, text := certificate(t, "Plant CA", true)
-	a := r.as("POST", path, object{"name": "Plant", "certificate": text, "profile": "meter", "jit": true}).wantStatus(t, 201)
+	a := r.as("POST", path, object{"name": "Plant", "certificate": text, "profile": "meter", "jit": true, "proof": "none"}).wantStatus(t, 201)
 	made := a.decode(t)
 	want := object{
 		"id": made["id"], "name": "Plant", "subject": "CN=Plant CA", "fingerprint": fmt.Sprintf("%x", join.Fingerprint(cert)), "profile": "meter",
 		"jit": true, "id_from": "cn", "created_at": made["created_at"], "not_before": cert.NotBefore.UTC().Format("2006-01-02T15:04:05.000000Z"),
-		"not_after": cert.NotAfter.UTC().Format("2006-01-02T15:04:05.000000Z"),
+		"proof": "none", "verified": true, "verified_at": made["created_at"], "not_after": cert.NotAfter.UTC().Format("2006-01-02T15:04:05.000000Z"),
 	}
 	at := a.Header.Get("Location")
 	if d := cmp.Diff(want, made) + cmp.Diff(want, r.as("GET", at, nil).wantStatus(t, 200).decode(t)) + cmp.Diff([]any{want}, r.as("GET", path, nil).items(t)); d != "" {
@@ -173,7 +173,17 @@ func TestACertificateAuthorityIsRegisteredShownChangedAndDeleted(t *testing.T) {
 	r.as("POST", path, object{"name": "again", "certificate": text}).wantProblem(t, 409, "conflict")
 	_, leaf := certificate(t, "device", false)
 	r.as("POST", path, object{"name": "x", "certificate": leaf}).wantProblem(t, 422, "invalid")
+	r.as("POST", at+"/verify", object{"certificate": leaf}).wantProblem(t, 409, "conflict")
 	r.as("DELETE", at, nil).wantStatus(t, 204)
+	waits := r.as("POST", path, object{"name": "Plant", "certificate": text}).wantStatus(t, 201).decode(t)
+	if code, _ := waits["verification_code"].(string); len(code) < 26 || waits["verified"] != false || waits["proof"] != "certificate" || waits["verified_at"] != nil {
+		t.Errorf("it is shown as %v", waits)
+	}
+	at = path + "/" + waits["id"].(string)
+	r.as("POST", at+"/verify", object{"certificate": leaf}).wantProblem(t, 422, "invalid")
+	r.as("DELETE", at, nil).wantStatus(t, 204)
+	r.as("POST", at+"/verify", object{"certificate": leaf}).wantProblem(t, 404, "not_found")
+	r.as("POST", path, object{"name": "Plant", "certificate": text, "proof": "word"}).wantProblem(t, 422, "invalid")
 	r.as("DELETE", at, nil).wantProblem(t, 404, "not_found")
 	r.as("GET", at, nil).wantProblem(t, 404, "not_found")
 }
@@ -372,7 +382,7 @@ func TestAViewerReadsAndChangesNothingAboutJoining(t *testing.T) {
 	viewer := r.key(accounts.DevicesRead, accounts.TelemetryRead, accounts.FirmwareRead, accounts.TopicsRead, accounts.AlertsRead)
 	signed := r.do("POST", "/api/v1/session", object{"key": viewer}).wantStatus(t, 200)
 	cookie := signed.Cookies()[0]
-	admins := map[string]bool{"/logins": true, "/certificate-authorities": true, "/certificate-authorities/{authority}": true, "/adoption-keys": true, "/adoption-keys/{key}": true}
+	admins := map[string]bool{"/logins": true, "/certificate-authorities": true, "/certificate-authorities/{authority}": true, "/certificate-authorities/{authority}/verify": true, "/adoption-keys": true, "/adoption-keys/{key}": true}
 	tried := 0
 	for _, o := range operations(r) {
 		path := strings.TrimPrefix(o.path, "/api/v1")

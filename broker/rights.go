@@ -274,6 +274,9 @@ func (r *rights) subscribe(filter string) (x subscription, why string) {
 	if strings.HasPrefix(filter, ownTopics) && r.who.Device == "" {
 		return x, "devices/me stands for the connected device, and this connection is none"
 	}
+	if r.who.Device != "" && filter == provisionResponseTB {
+		return x, "only who connects to be provisioned may subscribe to /provision/response"
+	}
 	if r.who.Device != "" && thingsboard.Is(filter) {
 		return subscribeSpelled(filter)
 	}

@@ -76,7 +76,7 @@ func (c *conn) subscription(s *wire.Sub, identifier uint32, made int) (x subscri
 		return x, wire.CodeBadFilter, why
 	}
 	x, why = c.allowed.Load().subscribe(filter)
-	if why != "" && thingsboard.Is(filter) {
+	if why != "" && thingsboard.Is(filter) && filter != provisionResponseTB {
 		return x, wire.CodeBadFilter, why
 	}
 	if why == "" && x.tb != nil && group != "" {

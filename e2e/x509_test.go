@@ -101,7 +101,10 @@ func TestCertificatesLetDevicesIn(t *testing.T) {
 			soon := time.Now().Add(24 * time.Hour)
 			plant := issue(t, nil, "Plant", true, soon, nil)
 			m.ask(http.MethodPut, "/api/v1/profiles/pump", map[string]any{"message_rate": 100}, http.StatusOK, nil)
-			var authority struct{ ID string }
+			var authority struct {
+				ID   string
+				Code string `json:"verification_code"`
+			}
 			m.ask(http.MethodPost, "/api/v1/certificate-authorities",
 				map[string]any{"name": "Plant", "certificate": plant.pem(), "jit": true, "profile": "pump"}, http.StatusCreated, &authority)
 			m.device("pinned", "token")
@@ -109,6 +112,12 @@ func TestCertificatesLetDevicesIn(t *testing.T) {
 			m.ask(http.MethodPost, "/api/v1/devices/pinned/credentials", map[string]string{"certificate": self.pem()}, http.StatusCreated, nil)
 
 			made := issue(t, plant, "pump-1", false, soon, nil)
+			m.refuses(made, "", "the authority Plant is not verified yet")
+			verify := func(p *paper, want int) {
+				m.ask(http.MethodPost, "/api/v1/certificate-authorities/"+authority.ID+"/verify", map[string]string{"certificate": p.pem()}, want, nil)
+			}
+			verify(issue(t, nil, authority.Code, false, soon, nil), http.StatusUnprocessableEntity)
+			verify(issue(t, plant, authority.Code, false, soon, nil), http.StatusOK)
 			m.letsIn(made, "pump-1", "pump")
 			m.letsIn(self, "pinned", "default")
 			m.keepsOut(t, plant, made, self)

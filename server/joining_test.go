@@ -151,7 +151,7 @@ func TestACertificateLetsADeviceInUntilItsAuthorityOrPinIsRevoked(t *testing.T) 
 	s := startTLS(t)
 	ca := issue(t, pair{}, "Plant", true)
 	var authority struct{ ID string }
-	call(t, s, http.MethodPost, "/api/v1/certificate-authorities", map[string]any{"name": "Plant", "certificate": ca.pem(), "jit": true}, &authority)
+	call(t, s, http.MethodPost, "/api/v1/certificate-authorities", map[string]any{"name": "Plant", "certificate": ca.pem(), "jit": true, "proof": "none"}, &authority)
 	made := opened{id: "anything", cert: presents(issue(t, ca, "pump-1", false))}
 	byCA := in(t, s, made)
 	create(t, s, "pump-2")

@@ -107,7 +107,7 @@ func (j *Join) AdoptionKeys() []AdoptionKey {
 }
 
 // DeleteAdoptionKey revokes an adoption key, or returns NotFound. Who is in the inbox
-// by it is cut; devices that were adopted stay.
+// by it is cut and leaves the inbox; devices that were adopted stay.
 func (j *Join) DeleteAdoptionKey(ctx context.Context, id string) error {
 	err := j.change(ctx, func(ctx context.Context) error {
 		i := slices.IndexFunc(j.AdoptionKeys(), func(k AdoptionKey) bool { return k.ID == id })
@@ -123,13 +123,17 @@ func (j *Join) DeleteAdoptionKey(ctx context.Context, id string) error {
 		delete(j.keys, hash)
 		return nil
 	})
-	if err == nil {
-		j.cutGuestsOf(id)
+	if err != nil {
+		return err
 	}
-	return err
+	if gone := j.inbox.leaveBy(id); len(gone) > 0 {
+		j.onGuests(func(credential string) bool { return slices.Contains(gone, credential) })
+	}
+	return nil
 }
 
-// cutGuestsOf reports the guests of adoption keys that are no more.
+// cutGuestsOf reports the guests of adoption keys that have expired. They stay listed:
+// they came in time, and may still be adopted.
 func (j *Join) cutGuestsOf(keys ...string) {
 	j.onGuests(func(credential string) bool {
 		k, ok := j.inbox.keyOf(credential)
@@ -225,6 +229,13 @@ func (j *Join) quarantine(h Hello, key, username string) (Guest, error) {
 		who: who, clientID: h.ClientID, username: username, peer: h.Peer, listener: h.Listener, key: k.ID, keyName: k.Name,
 		grant: devices.AdoptionHash(h.ClientID, username, key), at: at, taken: j.taken,
 	})
+	j.mu.RLock()
+	_, still := j.keys[hash]
+	j.mu.RUnlock()
+	if !still { // deleted meanwhile: who was in the inbox then has left it
+		j.inbox.leaveBy(k.ID)
+		return Guest{}, devices.Deny("the adoption key is unknown")
+	}
 	return Guest{Credential: candidateGuest + c.ID, Name: "candidate " + c.ID, Quarantine: true}, nil
 }
 

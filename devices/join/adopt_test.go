@@ -191,7 +191,15 @@ func TestADeletedAdoptionKeyCutsItsGuestsAndKeepsTheAdopted(t *testing.T) {
 	must(t, err)
 	g, stays := r.quarantined(hello("plug", "", key)), r.quarantined(hello("stays", "", other))
 	r.guests = nil
+	r.Sample(g.Credential, "x", []byte("1"))
 	must(t, r.DeleteAdoptionKey(t.Context(), id))
+	if in := r.Inbox(); len(in) != 1 || in[0].ID != "stays" {
+		t.Errorf("in the inbox are %+v", in)
+	}
+	if _, _, err := r.Adopt(t.Context(), "plug", join.Adoption{}); muster.KindOf(err) != muster.NotFound {
+		t.Errorf("who left the inbox is adopted: %v", err)
+	}
+	r.Sample(g.Credential, "x", []byte("2")) // its connection may last a moment longer
 	if r.RefreshGuest(g.Credential) == nil || r.RefreshGuest(stays.Credential) != nil {
 		t.Error("it is not the deleted key's guest that may stay no more")
 	}

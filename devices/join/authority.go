@@ -56,6 +56,7 @@ type AuthoritySpec struct {
 	PEM     string // one certificate
 	Profile string // empty for the default one
 	JIT     bool
+	Proof   Proof // empty for ByCertificate
 }
 
 // AuthorityChange says what of an authority is to be another; nil leaves a part as it is.
@@ -80,7 +81,8 @@ func (j *Join) Authority(id string) (Authority, error) {
 	return list[i], nil
 }
 
-// AddAuthority registers an authority. Invalid unless its certificate is an authority's,
+// AddAuthority registers an authority. It lets nobody in before VerifyAuthority, unless
+// its proof is NoProof. Invalid unless its certificate is an authority's,
 // not expired, with a key that CheckKey allows, and for client authentication if it names
 // purposes; Conflict when it is registered already or there are MaxAuthorities.
 func (j *Join) AddAuthority(ctx context.Context, s AuthoritySpec) (Authority, error) {
@@ -97,7 +99,15 @@ func (j *Join) AddAuthority(ctx context.Context, s AuthoritySpec) (Authority, er
 	}
 	a := Authority{
 		ID: "ca_" + rand.Text(), Name: s.Name, Cert: cert, Profile: cmp.Or(s.Profile, devices.DefaultProfile), JIT: s.JIT,
-		Created: muster.MicrosOf(now),
+		Created: muster.MicrosOf(now), Proof: cmp.Or(s.Proof, ByCertificate),
+	}
+	switch a.Proof {
+	case ByCertificate:
+		a.Code = rand.Text()
+	case NoProof:
+		a.Verified = a.Created
+	default:
+		return Authority{}, muster.Errorf(muster.Invalid, "the proof is neither %q nor %q", ByCertificate, NoProof)
 	}
 	return a, j.change(ctx, func(ctx context.Context) error {
 		have := j.authorities.now.Load()
@@ -120,6 +130,50 @@ func (j *Join) putAuthority(ctx context.Context, a Authority, others []Authority
 		return fmt.Errorf("put certificate authority: %w", err)
 	}
 	j.authorities.set(append(slices.Clone(others), a))
+	return nil
+}
+
+// VerifyAuthority takes the proof that whoever registered an authority has its key: a
+// certificate that it has signed, valid now, whose one common name is the authority's
+// Code. The authority lets devices in from then on. Invalid for any other certificate,
+// Conflict when it is verified already.
+func (j *Join) VerifyAuthority(ctx context.Context, id, pem string) (a Authority, err error) {
+	cert, err := devices.ParseCertificate(pem)
+	if err != nil {
+		return Authority{}, err
+	}
+	now := j.now()
+	err = j.change(ctx, func(ctx context.Context) error {
+		if a, err = j.Authority(id); err != nil {
+			return err
+		}
+		if a.Verified != 0 {
+			return muster.Errorf(muster.Conflict, "the certificate authority is verified already")
+		}
+		if err := a.proved(cert, now); err != nil {
+			return err
+		}
+		a.Verified = muster.MicrosOf(now)
+		others := slices.DeleteFunc(j.Authorities(), func(x Authority) bool { return x.ID == id })
+		return j.putAuthority(ctx, a, others)
+	})
+	return a, err
+}
+
+// proved returns Invalid unless c could only be made with a's key, for this proof.
+func (a *Authority) proved(c *x509.Certificate, now time.Time) error {
+	if err := checkSigned(c); err != nil {
+		return err
+	}
+	if err := c.CheckSignatureFrom(a.Cert); err != nil {
+		return muster.Errorf(muster.Invalid, "the authority %s did not sign the certificate", a.Name)
+	}
+	switch {
+	case now.Before(c.NotBefore) || now.After(c.NotAfter):
+		return muster.Errorf(muster.Invalid, "the certificate is valid from %s to %s, and not now", c.NotBefore.UTC().Format(time.RFC3339), c.NotAfter.UTC().Format(time.RFC3339))
+	case commonNames(c) != 1 || c.Subject.CommonName != a.Code:
+		return muster.Errorf(muster.Invalid, "the certificate's common name is not the verification code %s", a.Code)
+	}
 	return nil
 }
 

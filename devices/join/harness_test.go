@@ -228,7 +228,7 @@ func pemOf(c *x509.Certificate) string {
 
 func (r *rig) register(ca pair, jit bool) join.Authority {
 	r.Helper()
-	a, err := r.AddAuthority(r.Context(), join.AuthoritySpec{Name: ca.cert.Subject.CommonName, PEM: pemOf(ca.cert), JIT: jit})
+	a, err := r.AddAuthority(r.Context(), join.AuthoritySpec{Name: ca.cert.Subject.CommonName, PEM: pemOf(ca.cert), JIT: jit, Proof: join.NoProof})
 	must(r, err)
 	return a
 }

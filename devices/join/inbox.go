@@ -167,6 +167,20 @@ func (in *inbox) leave(id string) {
 	}
 }
 
+// leaveBy takes out the candidates that came by an adoption key and returns their
+// guests' credentials.
+func (in *inbox) leaveBy(key string) (gone []string) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, c := range in.byID {
+		if c.key == key {
+			gone = append(gone, candidateGuest+c.ID)
+			in.remove(c)
+		}
+	}
+	return gone
+}
+
 // keyOf returns the adoption key by which the guest with this credential is here.
 func (in *inbox) keyOf(credential string) (string, bool) {
 	id, ok := strings.CutPrefix(credential, candidateGuest)

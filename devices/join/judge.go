@@ -103,6 +103,12 @@ func (a *anchors) path(chain []*x509.Certificate) (verdict, error) {
 	if v.ca, ok = a.of(chain[len(chain)-1]); !ok || len(chain) < 2 {
 		return verdict{}, muster.Errorf(muster.Invalid, "the path does not end at a registered authority")
 	}
+	if v.ca.Verified == 0 {
+		return verdict{}, muster.Errorf(muster.Invalid, "the authority %s is not verified yet: nobody has shown that they have its key", v.ca.Name)
+	}
+	if v.ca.Code != "" && chain[0].Subject.CommonName == v.ca.Code {
+		return verdict{}, muster.Errorf(muster.Invalid, "the certificate is the one that verified the authority %s, and not a device's", v.ca.Name)
+	}
 	return v, nil
 }
 
@@ -162,14 +168,7 @@ func cut(s string) string {
 
 // idOf returns the device that a certificate names: its one common name.
 func idOf(c *x509.Certificate) (muster.DeviceID, error) {
-	commonName := asn1.ObjectIdentifier{2, 5, 4, 3}
-	n := 0
-	for _, attr := range c.Subject.Names {
-		if attr.Type.Equal(commonName) {
-			n++
-		}
-	}
-	if n != 1 {
+	if n := commonNames(c); n != 1 {
 		return "", muster.Errorf(muster.Invalid, "the certificate has %d common names, and needs one: a device's id", n)
 	}
 	id, err := muster.ParseDeviceID(c.Subject.CommonName)
@@ -177,6 +176,17 @@ func idOf(c *x509.Certificate) (muster.DeviceID, error) {
 		return "", muster.Errorf(muster.Invalid, "the certificate's common name is no device id: %w", err)
 	}
 	return id, nil
+}
+
+// commonNames counts those of c.
+func commonNames(c *x509.Certificate) (n int) {
+	commonName := asn1.ObjectIdentifier{2, 5, 4, 3}
+	for _, attr := range c.Subject.Names {
+		if attr.Type.Equal(commonName) {
+			n++
+		}
+	}
+	return n
 }
 
 // Certificate returns the device that a client is which has shown in a TLS handshake

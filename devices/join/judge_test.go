@@ -179,7 +179,7 @@ func TestADeviceIsMadeJustInTimeWithTheAuthoritysProfile(t *testing.T) {
 	d := newDoor(r)
 	must(t, r.registry.PutProfile(t.Context(), devices.Profile{Name: "meter"}))
 	ca := r.root("Meters")
-	a, err := r.AddAuthority(t.Context(), join.AuthoritySpec{Name: "Meters", PEM: pemOf(ca.cert), Profile: "meter", JIT: true})
+	a, err := r.AddAuthority(t.Context(), join.AuthoritySpec{Name: "Meters", PEM: pemOf(ca.cert), Profile: "meter", JIT: true, Proof: join.NoProof})
 	must(t, err)
 	client := d.client(tls.VersionTLS13, r.issue(ca, "meter-1", nil))
 	id, credential, err := d.enter(client)
@@ -334,6 +334,7 @@ func TestAnAuthorityMustBeOne(t *testing.T) {
 		{"one for servers", pemOf(r.root("servers", forUse(x509.ExtKeyUsageServerAuth)).cert), join.AuthoritySpec{Name: "x"}, muster.Invalid},
 		{"one that may not sign", pemOf(r.root("mute", func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }).cert), join.AuthoritySpec{Name: "x"}, muster.Invalid},
 		{"one with a profile that is not there", pemOf(ca.cert), join.AuthoritySpec{Name: "x", Profile: "nothing"}, muster.Invalid},
+		{"one with a proof that there is not", pemOf(ca.cert), join.AuthoritySpec{Name: "x", Proof: "word"}, muster.Invalid},
 		{"one without a name", pemOf(ca.cert), join.AuthoritySpec{}, muster.Invalid},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -356,6 +357,82 @@ func TestAnAuthorityMustBeOne(t *testing.T) {
 	}
 	must(t, r.DeleteAuthority(t.Context(), a.ID))
 	wantKind(t, r.DeleteAuthority(t.Context(), a.ID), muster.NotFound)
+}
+
+func TestAnAuthorityLetsNobodyInBeforeItsKeyIsProved(t *testing.T) {
+	r := newRig(t)
+	d := newDoor(r)
+	ca, other := r.root("Plant"), r.root("Plant")
+	a, err := r.AddAuthority(t.Context(), join.AuthoritySpec{Name: "Plant", PEM: pemOf(ca.cert), JIT: true})
+	must(t, err)
+	b, err := r.AddAuthority(t.Context(), join.AuthoritySpec{Name: "Other", PEM: pemOf(other.cert)})
+	must(t, err)
+	if len(a.Code) < 26 || a.Code == b.Code || a.Verified != 0 || a.Proof != join.ByCertificate {
+		t.Fatalf("registered as %+v", a)
+	}
+	client := d.client(tls.VersionTLS13, r.issue(ca, "pump-1", nil))
+	_, _, err = d.enter(client)
+	wantDenied(t, err, "the authority Plant is not verified yet")
+	at := r.now()
+	proof := r.issue(ca, a.Code, nil)
+	for name, c := range map[string]pair{
+		"of another authority with its name": r.issue(other, a.Code, nil),
+		"self-signed":                        r.issue(pair{}, a.Code, nil),
+		"the authority's own":                ca,
+		"with the code of another":           r.issue(ca, b.Code, nil),
+		"with two names":                     r.issue(ca, "", nil, names(a.Code, a.Code)),
+		"that expired":                       r.issue(ca, a.Code, nil, between(at.Add(-2*time.Hour), at.Add(-time.Hour))),
+		"that is not valid yet":              r.issue(ca, a.Code, nil, between(at.Add(time.Hour), at.Add(2*time.Hour))),
+		"signed by a device":                 r.issue(r.issue(ca, "pump-1", nil), a.Code, nil),
+	} {
+		t.Run("a certificate "+name, func(t *testing.T) {
+			_, err := r.VerifyAuthority(t.Context(), a.ID, pemOf(c.cert))
+			wantKind(t, err, muster.Invalid)
+		})
+	}
+	_, err = r.VerifyAuthority(t.Context(), a.ID, "x")
+	wantKind(t, err, muster.Invalid)
+	_, err = r.VerifyAuthority(t.Context(), "ca_x", pemOf(proof.cert))
+	wantKind(t, err, muster.NotFound)
+	_, _, err = d.enter(client)
+	wantDenied(t, err, "is not verified yet")
+	_, err = r.ChangeAuthority(t.Context(), a.ID, join.AuthorityChange{})
+	must(t, err)
+	_, _, err = d.enter(client)
+	wantDenied(t, err, "is not verified yet")
+
+	got, err := r.VerifyAuthority(t.Context(), a.ID, pemOf(proof.cert))
+	must(t, err)
+	if got.Verified != muster.MicrosOf(at) {
+		t.Errorf("verified as %+v", got)
+	}
+	_, err = r.VerifyAuthority(t.Context(), a.ID, pemOf(proof.cert))
+	wantKind(t, err, muster.Conflict)
+	r.restart()
+	id, _, err := d.enter(client)
+	if must(t, err); id != "pump-1" {
+		t.Errorf("let in as %s", id)
+	}
+	_, _, err = d.enter(d.client(tls.VersionTLS13, proof))
+	wantDenied(t, err, "the one that verified the authority Plant")
+	_, _, err = d.enter(d.client(tls.VersionTLS13, r.issue(other, "pump-2", nil)))
+	wantDenied(t, err, "the authority Other is not verified yet")
+}
+
+func TestAnAuthorityThatIsNotVerifiedTakesNothingFromOneAboveIt(t *testing.T) {
+	r := newRig(t)
+	d := newDoor(r)
+	root := r.root("Root")
+	r.register(root, true)
+	inter := r.issue(root, "Inter", nil, isCA)
+	_, err := r.AddAuthority(t.Context(), join.AuthoritySpec{Name: "Inter", PEM: pemOf(inter.cert), JIT: true})
+	must(t, err)
+	leaf := r.issue(inter, "pump-1", nil)
+	_, _, err = d.enter(d.client(tls.VersionTLS13, leaf))
+	wantDenied(t, err, "the authority Inter is not verified yet")
+	if id, _, err := d.enter(d.client(tls.VersionTLS13, leaf, inter)); err != nil || id != "pump-1" {
+		t.Errorf("by the root it is %q, %v", id, err)
+	}
 }
 
 // FuzzCertificate holds the judgement to this: whatever is presented, only what a

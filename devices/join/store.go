@@ -16,7 +16,21 @@ type Authority struct {
 	Profile string // of devices made just in time
 	JIT     bool   // a certificate whose common name is no device makes it
 	Created muster.Micros
+
+	Proof    Proof
+	Code     string        // what the common name of the certificate must be that proves it; empty for NoProof
+	Verified muster.Micros // since when it lets devices in; 0 for not yet
 }
+
+// Proof says how whoever registers an authority shows that they have its key.
+type Proof string
+
+// Proofs: by a certificate that the authority has signed, whose common name is a code
+// made for it; or not at all, on the word of an admin.
+const (
+	ByCertificate Proof = "certificate"
+	NoProof       Proof = "none"
+)
 
 // Strategy says what a device that registers itself may do.
 type Strategy string
@@ -75,7 +89,7 @@ type Store interface {
 // AuthorityStore keeps certificate authorities.
 type AuthorityStore interface {
 	Authorities(ctx context.Context) ([]Authority, error)
-	// PutAuthority inserts a, or replaces name, profile and JIT of the one with its id. It
+	// PutAuthority inserts a, or replaces name, profile, JIT and Verified of the one with its id. It
 	// answers Invalid when there is no such profile.
 	PutAuthority(ctx context.Context, a Authority) error
 	// DeleteAuthority deletes it and the credentials that came by it and are not revoked.

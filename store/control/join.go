@@ -16,11 +16,11 @@ import (
 // Authorities implements join.AuthorityStore, in bytewise order of id.
 func (c *Control) Authorities(ctx context.Context) (out []join.Authority, err error) {
 	const doing = "load the certificate authorities"
-	const query = `SELECT id, name, certificate, profile, jit, created FROM certificate_authority ORDER BY id`
+	const query = `SELECT id, name, certificate, profile, jit, created, proof, code, verified FROM certificate_authority ORDER BY id`
 	err = c.load(ctx, doing, query, func(rows *sql.Rows) error {
 		var a join.Authority
 		var text string
-		err := rows.Scan(&a.ID, &a.Name, &text, &a.Profile, &a.JIT, &a.Created)
+		err := rows.Scan(&a.ID, &a.Name, &text, &a.Profile, &a.JIT, &a.Created, &a.Proof, &a.Code, &a.Verified)
 		if err != nil {
 			return fmt.Errorf("read a row: %w", err)
 		}
@@ -50,9 +50,10 @@ func (c *Control) PutAuthority(ctx context.Context, a join.Authority) error {
 		if err := lockProfile(ctx, tx, a.Profile); err != nil {
 			return err
 		}
-		_, err := exec(ctx, tx, `INSERT INTO certificate_authority (id, name, certificate, profile, jit, created) VALUES ($1, $2, $3, $4, $5, $6)
-			ON CONFLICT (id) DO UPDATE SET name = excluded.name, profile = excluded.profile, jit = excluded.jit`,
-			a.ID, a.Name, base64.StdEncoding.EncodeToString(a.Cert.Raw), a.Profile, a.JIT, int64(a.Created))
+		_, err := exec(ctx, tx, `INSERT INTO certificate_authority (id, name, certificate, profile, jit, created, proof, code, verified)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+			ON CONFLICT (id) DO UPDATE SET name = excluded.name, profile = excluded.profile, jit = excluded.jit, verified = excluded.verified`,
+			a.ID, a.Name, base64.StdEncoding.EncodeToString(a.Cert.Raw), a.Profile, a.JIT, int64(a.Created), string(a.Proof), a.Code, int64(a.Verified))
 		return err
 	})
 }

@@ -60,7 +60,7 @@ func authority(t *testing.T, id string) join.Authority {
 	wantNil(t, err)
 	cert, err := x509.ParseCertificate(der)
 	wantNil(t, err)
-	return join.Authority{ID: id, Name: `the "` + id, Cert: cert, Profile: devices.DefaultProfile, Created: 5}
+	return join.Authority{ID: id, Name: `the "` + id, Cert: cert, Profile: devices.DefaultProfile, Created: 5, Proof: join.ByCertificate, Code: "code " + id}
 }
 
 func hash(s string) [32]byte { return sha256.Sum256([]byte(s)) }
@@ -74,9 +74,9 @@ func TestAuthoritiesAreKeptAndGoWithWhatCameByThem(t *testing.T) {
 		wantNil(t, c.PutProfile(ctx, devices.Profile{Name: "p"}))
 		wantNil(t, c.PutAuthority(ctx, b))
 		wantNil(t, c.PutAuthority(ctx, a))
-		a.Name, a.Profile, a.JIT = "new", "p", true
+		a.Name, a.Profile, a.JIT, a.Verified = "new", "p", true, 7
 		changed := a
-		changed.Created = 99 // stays as it was
+		changed.Created, changed.Code, changed.Proof = 99, "x", join.NoProof // stay as they were
 		wantNil(t, c.PutAuthority(ctx, changed))
 		wantJoin(t, c, all{Authorities: []join.Authority{a, b}})
 		gone := a
