@@ -21,6 +21,7 @@ var version = "dev"
 type cli struct {
 	Serve   serveCmd   `cmd:"" default:"withargs" help:"Run the platform (the default)."`
 	Sim     simCmd     `cmd:"" help:"Run N virtual devices over real MQTT."`
+	Doctor  doctorCmd  `cmd:"" help:"Look at a server's data, stopped or running: the audit log, the database, the directory; exit code 0 means all is well."`
 	Health  healthCmd  `cmd:"" help:"Ask a running server whether it is ready; exit code 0 means yes."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }

@@ -117,25 +117,50 @@ func Open(ctx context.Context, db Handles, dialect Dialect) (*Control, error) {
 	return &Control{db: db, dialect: dialect, onEvents: func([]feed.Event) {}}, nil
 }
 
+// Look returns a store on db as it is, which it owns from then on, and the versions of
+// the schema that db has and that this muster knows. Nothing is changed; a store whose
+// versions differ must not be used.
+func Look(ctx context.Context, db Handles, dialect Dialect) (c *Control, have, know int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	p, err := provider(db.Write, dialect)
+	if err == nil {
+		have, know, err = p.GetVersions(ctx)
+	}
+	if err != nil {
+		_ = db.Close() // the first error is the one to report
+		return nil, 0, 0, failed("read the control schema's version", err)
+	}
+	return &Control{db: db, dialect: dialect, onEvents: func([]feed.Event) {}}, have, know, nil
+}
+
 // Close closes the database. Nothing may be under way.
 func (c *Control) Close() error { return failed("close the control database", c.db.Close()) }
 
-func migrate(ctx context.Context, db *sql.DB, d Dialect) error {
+func provider(db *sql.DB, d Dialect) (*goose.Provider, error) {
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
-		return fmt.Errorf("read the migrations: %w", err)
+		return nil, fmt.Errorf("read the migrations: %w", err)
 	}
 	opts := []goose.ProviderOption{goose.WithTableName(schemaTable), goose.WithDisableGlobalRegistry(true)}
 	if d.locked {
 		locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
 		if err != nil {
-			return fmt.Errorf("make the lock: %w", err)
+			return nil, fmt.Errorf("make the lock: %w", err)
 		}
 		opts = append(opts, goose.WithSessionLocker(locker))
 	}
 	p, err := goose.NewProvider(d.migrations, db, files, opts...)
 	if err != nil {
-		return fmt.Errorf("read the migrations: %w", err)
+		return nil, fmt.Errorf("read the migrations: %w", err)
+	}
+	return p, nil
+}
+
+func migrate(ctx context.Context, db *sql.DB, d Dialect) error {
+	p, err := provider(db, d)
+	if err != nil {
+		return err
 	}
 	have, know, err := p.GetVersions(ctx)
 	if err != nil {

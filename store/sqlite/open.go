@@ -130,6 +130,9 @@ func openFile(dir, name string, p pragmas) (write, read *sql.DB, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("find the data directory: %w", err)
 	}
+	if err := makeFile(path); err != nil {
+		return nil, nil, err
+	}
 	v := url.Values{
 		"_busy_timeout": {strconv.FormatInt(busyTimeout.Milliseconds(), 10)},
 		"_journal_mode": {"WAL"},
@@ -154,6 +157,19 @@ func openFile(dir, name string, p pragmas) (write, read *sql.DB, err error) {
 	read.SetMaxOpenConns(readers)
 	read.SetMaxIdleConns(readers)
 	return write, read, nil
+}
+
+// makeFile makes a file that nobody else may read: SQLite would ask the umask alone. The
+// files beside it take its mode.
+func makeFile(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("make the database file: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("make the database file: %w", err)
+	}
+	return nil
 }
 
 func fileURI(path string, v url.Values) string {
