@@ -1,0 +1,135 @@
+package ingest
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"muster"
+)
+
+// plainLatest is what latest should be: the newest value under each name.
+type plainLatest map[string]LatestValue
+
+func (p plainLatest) take(v LatestValue, again bool) {
+	have, ok := p[v.Key.Name]
+	now, then := min(v.Time, v.Arrival), min(have.Time, have.Arrival)
+	if v.Key.Kind != muster.JSON && math.IsNaN(v.Num) || ok && (now < then || again && now == then) {
+		return
+	}
+	p[v.Key.Name] = v
+}
+
+func (p plainLatest) list() []LatestValue {
+	out := make([]LatestValue, 0, len(p))
+	for _, v := range p {
+		out = append(out, v)
+	}
+	slices.SortFunc(out, func(a, b LatestValue) int { return cmp.Compare(a.Key.Name, b.Key.Name) })
+	return out
+}
+
+func drawFewKeys(t *rapid.T, layouts *Layouts) muster.Reading {
+	names := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "c", "d", "e"}), 1, 4, rapid.ID[string]).Draw(t, "keys")
+	keys := make([]muster.Key, len(names))
+	for i, n := range names {
+		keys[i] = muster.Key{Name: n, Kind: muster.ValueKind(rapid.IntRange(0, 2).Draw(t, "kind"))}
+	}
+	r := muster.Reading{
+		Layout:  layouts.Intern(muster.NewLayout(keys)),
+		Time:    muster.Micros(rapid.IntRange(1, 9).Draw(t, "time")),
+		Arrival: muster.Micros(rapid.IntRange(1, 9).Draw(t, "arrival")),
+	}
+	for _, k := range r.Layout.Keys {
+		if k.Kind == muster.JSON {
+			r.Texts = append(r.Texts, rapid.SampledFrom([]string{`"on"`, `[1]`}).Draw(t, "text"))
+		} else {
+			r.Numbers = append(r.Numbers, rapid.SampledFrom([]float64{0, 1, math.NaN()}).Draw(t, "number"))
+		}
+	}
+	return r
+}
+
+func TestLatestValuesAreTheNewestOfEachNameHoweverTheyCame(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		layouts := NewLayouts()
+		var l latest
+		want := plainLatest{}
+		for range rapid.IntRange(1, 20).Draw(t, "steps") {
+			r := drawFewKeys(t, layouts)
+			back := rapid.Bool().Draw(t, "read back from the store")
+			var row []LatestValue
+			for v := range r.Values {
+				v := LatestValue{Value: v, Time: r.Time, Arrival: r.Arrival}
+				want.take(v, back)
+				row = append(row, v)
+			}
+			if back {
+				l.merge(row)
+			} else {
+				l.observe(&r)
+			}
+			if d := gocmp.Diff(want.list(), l.all()); d != "" {
+				t.Fatal(d)
+			}
+		}
+		for _, name := range []string{"a", "b", "c", "d", "e", "f"} {
+			v, ok := l.find(name)
+			if have, is := want[name]; ok != is || v != have.Value {
+				t.Errorf("%s is %+v, %v, want %+v, %v", name, v, ok, have.Value, is)
+			}
+		}
+	})
+}
+
+func TestADeviceKeepsNoMoreValuesThanItMay(t *testing.T) {
+	var l latest
+	for i := range 3 {
+		keys, numbers := make([]muster.Key, 600), make([]float64, 600)
+		for k := range keys {
+			keys[k].Name, numbers[k] = fmt.Sprintf("key-%04d", i*500+k), float64(i)
+		}
+		at := muster.Micros(i + 1)
+		l.observe(&muster.Reading{Layout: muster.NewLayout(keys), Numbers: numbers, Time: at, Arrival: at})
+	}
+	if n := len(l.all()); n != maxDeviceValues {
+		t.Errorf("%d values are kept", n)
+	}
+	if v, ok := l.find("key-0000"); !ok || v.Num != 0 {
+		t.Errorf("the first is %+v, %v", v, ok)
+	}
+	if v, ok := l.find("key-1599"); ok {
+		t.Errorf("one beyond the bound is kept: %+v", v)
+	}
+}
+
+// BenchmarkMemoryOfLatest shows the bytes that ten numbers of a device take.
+func BenchmarkMemoryOfLatest(b *testing.B) {
+	const n = 20_000
+	heap := func() float64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc)
+	}
+	keys, numbers := make([]muster.Key, 10), make([]float64, 10)
+	for i := range keys {
+		keys[i].Name = fmt.Sprintf("key-%d", i)
+	}
+	r := muster.Reading{Layout: muster.NewLayout(keys), Numbers: numbers, Time: 1, Arrival: 1}
+	for b.Loop() {
+		before := heap()
+		all := make([]latest, n)
+		for i := range all {
+			all[i].observe(&r)
+		}
+		b.ReportMetric((heap()-before)/n, "B/device")
+		runtime.KeepAlive(all)
+	}
+}
