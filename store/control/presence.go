@@ -33,22 +33,16 @@ func decimal(m muster.Micros) string { return strconv.FormatInt(int64(m), 10) }
 // kept; a row of a device that is not there, deleted meanwhile, is left out.
 func (c *Control) SavePresence(ctx context.Context, rows []devices.PresenceRow) error {
 	list := lastOf(rows, func(r *devices.PresenceRow) muster.DeviceID { return r.Device }, func(r *devices.PresenceRow) []any {
-		return []any{
-			string(r.Device), string(r.State), decimal(r.Since), decimal(r.LastSeen), r.Reason,
-			strconv.FormatInt(r.Rhythm, 10), r.Link,
-		}
+		return []any{r.Device, r.State, r.Since, r.LastSeen, r.Reason, r.Rhythm, r.Link}
 	})
 	return c.changeOfDevices(ctx, "save the presence", func(ctx context.Context, tx *sql.Tx) error {
-		return inChunks(7, list, func(args []any, n int) error {
-			_, err := exec(ctx, tx, `INSERT INTO presence (device, state, since, last_seen, reason, rhythm, link)
-				SELECT v.column1, v.column2, CAST(v.column3 AS BIGINT), CAST(v.column4 AS BIGINT), v.column5,
-				CAST(v.column6 AS BIGINT), v.column7
-				FROM (VALUES `+tuples(n, 7)+`) AS v WHERE v.column1 IN (SELECT id FROM device)
-				ON CONFLICT (device) DO UPDATE SET state = excluded.state, since = excluded.since,
-				last_seen = excluded.last_seen, reason = excluded.reason, rhythm = excluded.rhythm,
-				link = excluded.link`, args...)
-			return err
-		})
+		_, err := c.bulk(ctx, tx, `INSERT INTO presence (device, state, since, last_seen, reason, rhythm, link)
+			SELECT v.value ->> 0, v.value ->> 1, CAST(v.value ->> 2 AS BIGINT), CAST(v.value ->> 3 AS BIGINT), v.value ->> 4,
+			CAST(v.value ->> 5 AS BIGINT), v.value ->> 6 FROM`,
+			`WHERE (v.value ->> 0) IN (SELECT id FROM device)
+			ON CONFLICT (device) DO UPDATE SET state = excluded.state, since = excluded.since,
+			last_seen = excluded.last_seen, reason = excluded.reason, rhythm = excluded.rhythm, link = excluded.link`, list)
+		return err
 	})
 }
 
