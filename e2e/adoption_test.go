@@ -28,8 +28,10 @@ type candidate struct {
 // did. One call adopts it; it comes back with what it has, as the device, now and after
 // the server was killed.
 func TestAnUnknownClientIsAdopted(t *testing.T) {
+	t.Parallel()
 	for _, e := range engines() {
 		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
 			args, _ := e.prepare(t)
 			m := serve(t, args...)
 			var key struct{ Secret string }
@@ -147,8 +149,10 @@ func (m *muster) comesBack(c *returning, value int) {
 
 // TestAClaimCodeGuessedTooOftenIs429 claims a device by its code, and then guesses.
 func TestAClaimCodeGuessedTooOftenIs429(t *testing.T) {
+	t.Parallel()
 	for _, e := range engines() {
 		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
 			args, _ := e.prepare(t)
 			m := serve(t, args...)
 			var right [2]struct{ Code, URL string }

@@ -197,8 +197,10 @@ func (m *muster) patched(path, doc string) (version int64) {
 // TestATwinConvergesAfterThreeDaysOffline changes what two devices are wanted to be at
 // every level while they are away: each is told once, the newest.
 func TestATwinConvergesAfterThreeDaysOffline(t *testing.T) {
+	t.Parallel()
 	for _, e := range engines() {
 		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
 			args, _ := e.prepare(t)
 			m, ahead := inside(t, args)
 			m.ask(http.MethodPut, "/api/v1/profiles/meter", map[string]any{}, http.StatusOK, nil)

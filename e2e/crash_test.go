@@ -62,24 +62,36 @@ func engines() []engine {
 // messages carry ts: every message that was acked is in the database once, and none
 // is there twice.
 func TestAckedMeansKept(t *testing.T) {
+	t.Parallel()
 	for _, e := range engines() {
-		t.Run(e.name, func(t *testing.T) { crash(t, e, true, kills(10)) })
+		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
+			crash(t, e, true, kills(10))
+		})
 	}
 }
 
 // TestAckedMeansStored is the same at the level stored, where an ack says more and
 // every one of them must still come.
 func TestAckedMeansStored(t *testing.T) {
+	t.Parallel()
 	for _, e := range engines() {
-		t.Run(e.name, func(t *testing.T) { crash(t, e, true, kills(3), "--ack", "stored") })
+		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
+			crash(t, e, true, kills(3), "--ack", "stored")
+		})
 	}
 }
 
 // TestAckedMeansKeptWithoutTimeStamps is the same with messages that carry no ts:
 // every acked one is there, and again only where the device sent it again.
 func TestAckedMeansKeptWithoutTimeStamps(t *testing.T) {
+	t.Parallel()
 	for _, e := range engines() {
-		t.Run(e.name, func(t *testing.T) { crash(t, e, false, kills(5)) })
+		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
+			crash(t, e, false, kills(5))
+		})
 	}
 }
 

@@ -62,8 +62,12 @@ func grounds() map[string]func(t *testing.T) ground {
 // publish, and kills the server around it: nothing is left of the former, all of the
 // latter and of their neighbours is there, and the ledger balances.
 func TestErasedMeansGone(t *testing.T) {
+	t.Parallel()
 	for name, prepare := range grounds() {
-		t.Run(name, func(t *testing.T) { eraseAndKill(t, prepare(t)) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			eraseAndKill(t, prepare(t))
+		})
 	}
 }
 

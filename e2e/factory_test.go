@@ -115,8 +115,10 @@ func (n *newcomer) start(m *muster, l line, value int) error {
 // TestAFactoryLineOf500DevicesRegistersItself has 500 devices come in by their
 // profile's key and secret, and tries what must be refused.
 func TestAFactoryLineOf500DevicesRegistersItself(t *testing.T) {
+	t.Parallel()
 	for _, e := range engines() {
 		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
 			args, read := e.prepare(t)
 			m := serve(t, args...)
 			m.ask(http.MethodPut, "/api/v1/profiles/meter", map[string]any{"message_rate": 100}, http.StatusOK, nil)

@@ -71,8 +71,12 @@ func (m *muster) presence(id string) (state, reason string, strip []string) {
 // within the grace, and then it is not. Another gateway that is cut with it and stays
 // away says when the first grace is over.
 func TestPresenceOfFiftyChildrenFollowsTheirGateway(t *testing.T) {
+	t.Parallel()
 	for _, e := range engines() {
-		t.Run(e.name, func(t *testing.T) { fiftyChildren(t, e) })
+		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
+			fiftyChildren(t, e)
+		})
 	}
 }
 

@@ -137,8 +137,10 @@ func (m *muster) targets(id, state string) (all []target) {
 // TestAJobOver10000DevicesInWavesIsPausedKilledResumedAndAnotherAborted has the devices
 // behind 20 gateways, which answer for as many as the test allows.
 func TestAJobOver10000DevicesInWavesIsPausedKilledResumedAndAnotherAborted(t *testing.T) {
+	t.Parallel()
 	for _, e := range engines() {
 		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
 			args, _ := e.prepare(t)
 			m := serve(t, args...)
 			h, stop := m.herd(t)

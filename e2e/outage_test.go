@@ -25,6 +25,7 @@ const (
 // TestADatabaseThatIsStoppedCostsNoMessage stops PostgreSQL for half a minute while
 // devices publish: they go on being acked, and afterwards everything is stored.
 func TestADatabaseThatIsStoppedCostsNoMessage(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	outage(t, c.dsn, outageLasts, func() { c.run("down") }, func() { c.run("up") })
 }
@@ -32,6 +33,7 @@ func TestADatabaseThatIsStoppedCostsNoMessage(t *testing.T) {
 // TestADatabaseThatHangsCostsNoMessage cuts the connection to the database in the
 // nastier way: it stays open and nothing comes through.
 func TestADatabaseThatHangsCostsNoMessage(t *testing.T) {
+	t.Parallel()
 	dsn := database(t, timescale(t))
 	p := newProxy(t, dsn)
 	outage(t, p.dsn, hangLasts, p.hang, p.heal)

@@ -13,8 +13,10 @@ import (
 // TestAckedReportsAndResultsAreKept kills the server right after the PUBACK of what a
 // device reports and of its answer to a command.
 func TestAckedReportsAndResultsAreKept(t *testing.T) {
+	t.Parallel()
 	for _, e := range engines() {
 		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
 			args, _ := e.prepare(t)
 			m := serve(t, args...)
 			token := m.device("d", "token").Token
@@ -49,8 +51,10 @@ func TestAckedReportsAndResultsAreKept(t *testing.T) {
 // TestCommandsOfAnAbsentDeviceComeInOrderWithoutTheExpiredAndTheCancelled restarts the
 // server between sending them and the device's coming.
 func TestCommandsOfAnAbsentDeviceComeInOrderWithoutTheExpiredAndTheCancelled(t *testing.T) {
+	t.Parallel()
 	for _, e := range engines() {
 		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
 			args, _ := e.prepare(t)
 			m := serve(t, args...)
 			token := m.device("d", "token").Token

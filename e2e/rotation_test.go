@@ -97,8 +97,10 @@ func (p *prober) run(ctx context.Context, m *muster, l login) {
 // TestACredentialIsRotatedWithoutAGap has a device of either library publish all the
 // time while its token is rotated with an overlap, and at the end revoked.
 func TestACredentialIsRotatedWithoutAGap(t *testing.T) {
+	t.Parallel()
 	for _, e := range engines() {
 		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
 			args, read := e.prepare(t)
 			m := serve(t, args...)
 			for i, open := range openers() {

@@ -13,8 +13,10 @@ import (
 // TestACommandGoesThereAndBack sends commands with ?wait=10s to devices that speak in
 // each of the ways there are.
 func TestACommandGoesThereAndBack(t *testing.T) {
+	t.Parallel()
 	for _, e := range engines() {
 		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
 			args, _ := e.prepare(t)
 			m := serve(t, args...)
 			for _, trip := range []struct {

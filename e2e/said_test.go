@@ -34,9 +34,11 @@ func (m *muster) said(id, what, field string) map[string]int {
 // TestAckedEventsAndLogsAreKept has mosquitto_pub publish an event or a log line with
 // QoS 1, which ends when it has its PUBACK, and kills the server that moment.
 func TestAckedEventsAndLogsAreKept(t *testing.T) {
+	t.Parallel()
 	needs(t, "mosquitto_pub")
 	for _, e := range engines() {
 		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
 			args, _ := e.prepare(t)
 			m := serve(t, args...)
 			c := m.device("d", "token")
@@ -68,8 +70,10 @@ func TestAckedEventsAndLogsAreKept(t *testing.T) {
 // TestAckedEventsSurviveAKillUnderLoad has 30 devices publish events as fast as they
 // may, and kills the server among them: what was acked is there, and once.
 func TestAckedEventsSurviveAKillUnderLoad(t *testing.T) {
+	t.Parallel()
 	for _, e := range engines() {
 		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
 			dice := seeded(t)
 			args, _ := e.prepare(t)
 			m := serve(t, args...)

@@ -22,6 +22,7 @@ const (
 // acknowledged to a publisher reaches everyone who was subscribed before it was
 // sent, in order; at QoS 2 once. Retained messages are there afterwards.
 func TestSessionsSurviveKills(t *testing.T) {
+	t.Parallel()
 	dice := seeded(t)
 	m := serve(t)
 	r := newRelay(m)

@@ -14,6 +14,7 @@ import (
 func TestAThingsBoardDeviceConnectsUnchanged(t *testing.T) {
 	for _, e := range engines() {
 		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
 			args, _ := e.prepare(t)
 			m := serve(t, args...)
 			for i, story := range []struct {

@@ -96,6 +96,7 @@ func TestCertificatesLetDevicesIn(t *testing.T) {
 	needs(t, "mosquitto_pub")
 	for _, e := range engines() {
 		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
 			args, _ := e.prepare(t)
 			m := serve(t, append(args, roadArgs(t)...)...)
 			soon := time.Now().Add(24 * time.Hour)
