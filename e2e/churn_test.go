@@ -45,6 +45,7 @@ func churnTime(t *testing.T) time.Duration {
 // TestChurnLeavesNothingBehind has clients come and go in every way there is. When
 // they are gone, so are their goroutines, descriptors and memory.
 func TestChurnLeavesNothingBehind(t *testing.T) {
+	t.Parallel() // it waits most of the time for ids that were fought over
 	m := serve(t, roadArgs(t)...)
 	var tlsRoad *road
 	for _, r := range roads(t, m) {

@@ -43,23 +43,69 @@ var mqttJS = sync.OnceValues(func() (driver string, why error) {
 	return driver, nil
 })
 
-// sessionJS is MQTT.js in a process of its own, which is told what to do in lines
-// of JSON and answers likewise.
-type sessionJS struct {
-	t       *testing.T
-	cmd     *exec.Cmd
-	in      io.WriteCloser
-	heard   chan message
-	answers chan jsLine
-	read    sync.WaitGroup
-	gone    bool
+// hostJS is one process in which MQTT.js's clients live, started with the first of
+// them. It is told what to do in lines of JSON and answers likewise.
+type hostJS struct {
+	t    *testing.T
+	once sync.Once
+	why  error // what was in the way of starting it
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	read sync.WaitGroup
+
+	mu      sync.Mutex
+	clients []*sessionJS // by number
+}
+
+// newHostJS ends the process with the test.
+func newHostJS(t *testing.T) *hostJS {
+	h := &hostJS{t: t}
+	t.Cleanup(h.end)
+	return h
+}
+
+// start says in why what was in the way.
+func (h *hostJS) start() {
+	driver, err := mqttJS()
+	if err != nil {
+		h.why = err
+		return
+	}
+	h.cmd = exec.Command("node", driver)
+	h.cmd.Stderr = os.Stderr
+	out, err := h.cmd.StdoutPipe()
+	if err == nil {
+		h.in, err = h.cmd.StdinPipe()
+	}
+	if err == nil {
+		err = h.cmd.Start()
+	}
+	if err != nil {
+		h.why = fmt.Errorf("start node: %w", err)
+		return
+	}
+	h.read.Go(func() { h.listen(out) })
+}
+
+func (h *hostJS) end() {
+	if h.in == nil || h.why != nil {
+		return
+	}
+	h.in.Close() // the driver then ends
+	timer := time.AfterFunc(clientLimit, func() { _ = h.cmd.Process.Kill() })
+	defer timer.Stop()
+	h.read.Wait()
+	if err := h.cmd.Wait(); err != nil {
+		h.t.Errorf("node: %v", err)
+	}
 }
 
 // jsLine is a line that the driver prints.
 type jsLine struct {
-	Done  bool
-	Error string
-	Heard *struct {
+	Client int
+	Done   bool
+	Error  string
+	Heard  *struct {
 		Topic, Payload string
 		QoS            byte
 		Retain         bool
@@ -67,23 +113,50 @@ type jsLine struct {
 	Granted byte
 }
 
-func openJS(version int) func(*testing.T, *muster, road, opening) session {
+// listen gives the driver's lines to its clients until it ends.
+func (h *hostJS) listen(out io.Reader) {
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var l jsLine
+		if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
+			h.t.Errorf("the driver printed %s", lines.Text())
+			continue
+		}
+		h.mu.Lock()
+		s := h.clients[l.Client]
+		h.mu.Unlock()
+		s.take(l)
+	}
+}
+
+// sessionJS is a client of MQTT.js.
+type sessionJS struct {
+	t       *testing.T
+	h       *hostJS
+	number  int
+	heard   chan message
+	answers chan jsLine
+	over    chan struct{} // closed when nobody listens any more
+}
+
+func (h *hostJS) open(version int) func(*testing.T, *muster, road, opening) session {
 	return func(t *testing.T, m *muster, r road, o opening) session {
 		t.Helper()
-		driver, err := mqttJS()
-		if err != nil {
-			missing(t, err.Error())
+		if h.once.Do(h.start); h.why != nil {
+			missing(t, h.why.Error())
 		}
 		options := map[string]any{"url": r.url, "id": o.id, "user": m.key, "keep": o.keep, "version": version, "ca": r.ca}
 		if o.will != nil {
 			options["will"] = jsMessage(*o.will)
 		}
-		text, err := json.Marshal(options)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := &sessionJS{t: t, cmd: exec.Command("node", driver), heard: make(chan message, 100), answers: make(chan jsLine, 10)}
-		s.start(string(text))
+		s := &sessionJS{t: t, h: h, heard: make(chan message, 100), answers: make(chan jsLine, 10), over: make(chan struct{})}
+		h.mu.Lock()
+		s.number = len(h.clients)
+		h.clients = append(h.clients, s)
+		h.mu.Unlock()
+		t.Cleanup(func() { s.leave(true) })
+		s.tell(map[string]any{"do": "connect", "options": options})
 		return s
 	}
 }
@@ -92,66 +165,41 @@ func jsMessage(m message) map[string]any {
 	return map[string]any{"topic": m.topic, "payload": m.payload, "qos": m.qos, "retain": m.retain}
 }
 
-func (s *sessionJS) start(options string) {
-	s.t.Helper()
-	s.cmd.Env = append(os.Environ(), "MQTTJS_OPTIONS="+options)
-	s.cmd.Stderr = os.Stderr
-	out, err := s.cmd.StdoutPipe()
-	if err == nil {
-		s.in, err = s.cmd.StdinPipe()
-	}
-	if err == nil {
-		err = s.cmd.Start()
-	}
-	if err != nil {
-		s.t.Fatalf("start node: %v", err)
-	}
-	s.read.Go(func() { s.listen(out) })
-	s.t.Cleanup(func() { s.end(true) })
-	s.answer("connect")
-}
-
-// listen sorts the driver's lines until it ends.
-func (s *sessionJS) listen(out io.Reader) {
-	lines := bufio.NewScanner(out)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var l jsLine
-		if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
-			l.Error = "the driver printed " + lines.Text()
+// take sorts a line; one that comes when the client is over is of no interest.
+func (s *sessionJS) take(l jsLine) {
+	if l.Heard != nil {
+		select {
+		case s.heard <- message{l.Heard.Topic, l.Heard.Payload, l.Heard.QoS, l.Heard.Retain}:
+		case <-s.over:
 		}
-		if l.Heard != nil {
-			s.heard <- message{l.Heard.Topic, l.Heard.Payload, l.Heard.QoS, l.Heard.Retain}
-			continue
-		}
-		s.answers <- l
+		return
 	}
-}
-
-func (s *sessionJS) answer(to string) jsLine {
-	s.t.Helper()
 	select {
-	case l := <-s.answers:
-		if l.Error != "" {
-			s.t.Fatalf("%s: %s", to, l.Error)
-		}
-		return l
-	case <-time.After(2 * clientLimit):
-		s.t.Fatalf("%s: no answer", to)
-		return jsLine{}
+	case s.answers <- l:
+	case <-s.over:
 	}
 }
 
 func (s *sessionJS) tell(what map[string]any) jsLine {
 	s.t.Helper()
+	what["client"] = s.number
 	text, err := json.Marshal(what)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if _, err := s.in.Write(append(text, '\n')); err != nil {
+	if _, err := s.h.in.Write(append(text, '\n')); err != nil {
 		s.t.Fatalf("tell the driver: %v", err)
 	}
-	return s.answer(fmt.Sprint(what["do"]))
+	select {
+	case l := <-s.answers:
+		if l.Error != "" {
+			s.t.Fatalf("%s: %s", what["do"], l.Error)
+		}
+		return l
+	case <-time.After(2 * clientLimit):
+		s.t.Fatalf("%s: no answer", what["do"])
+		return jsLine{}
+	}
 }
 
 func (s *sessionJS) publish(m message) {
@@ -170,29 +218,18 @@ func (s *sessionJS) subscribe(filter string, qos byte) {
 
 func (s *sessionJS) next() message { s.t.Helper(); return nextOf(s.t, s.heard) }
 
+// leave disconnects, or closes the connection without DISCONNECT. The client is over.
 func (s *sessionJS) leave(politely bool) {
 	s.t.Helper()
+	select {
+	case <-s.over:
+		return
+	default:
+	}
+	defer close(s.over)
 	if politely {
 		s.tell(map[string]any{"do": "leave"})
-	}
-	s.end(politely)
-}
-
-// end waits for the process, which it kills unless it goes politely.
-func (s *sessionJS) end(politely bool) {
-	if s.gone {
 		return
 	}
-	s.gone = true
-	if politely {
-		s.in.Close() // the driver then disconnects and ends
-	} else {
-		_ = s.cmd.Process.Kill() // it may have ended
-	}
-	timer := time.AfterFunc(clientLimit, func() { _ = s.cmd.Process.Kill() })
-	defer timer.Stop()
-	s.read.Wait()
-	if err := s.cmd.Wait(); err != nil && politely {
-		s.t.Errorf("node: %v", err)
-	}
+	s.tell(map[string]any{"do": "lose"})
 }

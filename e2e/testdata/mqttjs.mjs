@@ -1,38 +1,55 @@
-// Drives one MQTT.js client by lines of JSON on standard input, each of which is
-// answered by a line on standard output; what it hears are lines of their own.
+// Drives MQTT.js clients by lines of JSON on standard input, each of which says which
+// client and is answered by a line on standard output; what a client hears are lines of
+// their own.
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import mqtt from "mqtt";
 
 const say = (line) => process.stdout.write(JSON.stringify(line) + "\n");
-const o = JSON.parse(process.env.MQTTJS_OPTIONS);
-const client = mqtt.connect(o.url, {
-  clientId: o.id,
-  username: o.user,
-  clean: !o.keep,
-  protocolVersion: o.version,
-  reconnectPeriod: 0,
-  will: o.will,
-  ca: o.ca ? [readFileSync(o.ca)] : undefined,
-  properties: o.version === 5 && o.keep ? { sessionExpiryInterval: 3600 } : undefined,
-});
-client.once("connect", () => say({ done: true }));
-client.on("error", (err) => say({ error: String(err) }));
-client.on("message", (topic, payload, packet) =>
-  say({ heard: { topic, payload: payload.toString(), qos: packet.qos, retain: packet.retain } }),
-);
+const clients = new Map();
+
+// connect makes a client; it resolves when the client is connected. An error is said
+// whenever it comes.
+const connect = (n, o) =>
+  new Promise((resolve) => {
+    const client = mqtt.connect(o.url, {
+      clientId: o.id,
+      username: o.user,
+      clean: !o.keep,
+      protocolVersion: o.version,
+      reconnectPeriod: 0,
+      will: o.will,
+      ca: o.ca ? [readFileSync(o.ca)] : undefined,
+      properties: o.version === 5 && o.keep ? { sessionExpiryInterval: 3600 } : undefined,
+    });
+    clients.set(n, client);
+    client.once("connect", () => resolve());
+    client.on("error", (err) => say({ client: n, error: String(err) }));
+    client.on("message", (topic, payload, packet) =>
+      say({ client: n, heard: { topic, payload: payload.toString(), qos: packet.qos, retain: packet.retain } }),
+    );
+  });
+
+// lose closes the connection without DISCONNECT.
+const lose = (client) =>
+  new Promise((resolve) => {
+    client.once("close", () => resolve());
+    client.stream.destroy();
+  });
 
 const actions = {
-  publish: async (c) => void (await client.publishAsync(c.topic, c.payload, { qos: c.qos, retain: c.retain })),
-  subscribe: async (c) => (await client.subscribeAsync(c.topic, { qos: c.qos }))[0].qos,
-  leave: async () => void (await client.endAsync()),
+  connect: (client, c) => connect(c.client, c.options),
+  publish: async (client, c) => void (await client.publishAsync(c.topic, c.payload, { qos: c.qos, retain: c.retain })),
+  subscribe: async (client, c) => (await client.subscribeAsync(c.topic, { qos: c.qos }))[0].qos,
+  leave: async (client) => void (await client.endAsync()),
+  lose,
 };
-for await (const line of createInterface({ input: process.stdin })) {
-  const command = JSON.parse(line);
+const act = async (c) => {
   try {
-    say({ done: true, granted: (await actions[command.do](command)) ?? 0 });
+    say({ client: c.client, done: true, granted: (await actions[c.do](clients.get(c.client), c)) ?? 0 });
   } catch (err) {
-    say({ error: String(err) });
+    say({ client: c.client, error: String(err) });
   }
-}
-await client.endAsync();
+};
+for await (const line of createInterface({ input: process.stdin })) act(JSON.parse(line));
+process.exit(0);
