@@ -111,6 +111,9 @@ func TestAckedEventsSurviveAKillUnderLoad(t *testing.T) {
 	}
 }
 
+// goneLimit is how long a speaker whose server is killed waits to publish.
+const goneLimit = 5 * time.Second
+
 // speaker is a device that publishes some events at once; 100 it may.
 type speaker struct {
 	id, token string
@@ -119,7 +122,8 @@ type speaker struct {
 }
 
 func (s *speaker) speak(addr string) {
-	c := paho3.NewClient(paho3.NewClientOptions().AddBroker("tcp://" + addr).SetClientID(s.id).SetUsername(s.token).SetAutoReconnect(false))
+	c := paho3.NewClient(paho3.NewClientOptions().AddBroker("tcp://" + addr).SetClientID(s.id).SetUsername(s.token).SetAutoReconnect(false).
+		SetWriteTimeout(goneLimit)) // else Publish waits for 30 s when the connection is lost under it
 	if tok := c.Connect(); !tok.WaitTimeout(clientLimit) || tok.Error() != nil {
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/eclipse/paho.golang/packets"
 	paho5 "github.com/eclipse/paho.golang/paho"
 	paho3 "github.com/eclipse/paho.mqtt.golang"
 )
@@ -288,7 +289,7 @@ func openPaho5(t *testing.T, m *muster, r road, o opening) session {
 	}
 	s := &session5{t: t, conn: conn, heard: make(chan message, 100)}
 	s.c = paho5.NewClient(paho5.ClientConfig{
-		Conn: conn,
+		Conn: packets.NewThreadSafeConn(conn), // else its first PINGREQ lands in the middle of another packet over TLS and WebSocket
 		OnPublishReceived: []func(paho5.PublishReceived) (bool, error){func(p paho5.PublishReceived) (bool, error) {
 			s.heard <- message{p.Packet.Topic, string(p.Packet.Payload), p.Packet.QoS, p.Packet.Retain}
 			return true, nil
