@@ -32,7 +32,7 @@ bench: ## print the figures that matter, as ratios against peers in the same run
 soak: build ## run a simulated fleet for SOAK (10m) and balance its ledger, churn for as long, then kill the server 100 times a test
 	@scripts/soak.sh $(SOAK)
 	@MUSTER_CHURN=$(SOAK) go test ./e2e -run Churn -count 1 -timeout 3h -v
-	@env=$$(scripts/setup-test.sh) && eval "$$env" && MUSTER_SOAK=1 go test ./e2e -run 'Acked|Database|SurviveKills' -count 1 -timeout 3h -v
+	@env=$$(scripts/setup-test.sh) && eval "$$env" && MUSTER_SOAK=1 go test ./e2e -run 'Acked|Database|SurviveKills|Erased' -count 1 -timeout 3h -v
 
 conformance: ## run Eclipse Paho's suites against the binary; PAHO is a clone of github.com/eclipse/paho.mqtt.testing
 	@scripts/conformance.sh "$(PAHO)"

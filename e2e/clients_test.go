@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/eclipse/paho.golang/packets"
 	paho5 "github.com/eclipse/paho.golang/paho"
 	paho3 "github.com/eclipse/paho.mqtt.golang"
 )
@@ -230,7 +231,7 @@ type client5 struct {
 func newClient5(conn net.Conn) *client5 {
 	c := &client5{heard: make(chan *paho5.Publish, 100), bye: make(chan byte, 1)}
 	c.Client = paho5.NewClient(paho5.ClientConfig{
-		Conn: conn,
+		Conn: packets.NewThreadSafeConn(conn),
 		OnPublishReceived: []func(paho5.PublishReceived) (bool, error){func(r paho5.PublishReceived) (bool, error) {
 			c.heard <- r.Packet
 			return true, nil

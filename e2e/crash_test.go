@@ -15,9 +15,11 @@ const (
 )
 
 // kills is how often a crash test kills the server: usual times, in a soak 100.
-func kills(usual int) int {
+func kills(usual int) int { return inSoak(100, usual) }
+
+func inSoak(soak, usual int) int {
 	if os.Getenv("MUSTER_SOAK") == "1" {
-		return 100
+		return soak
 	}
 	return usual
 }
@@ -66,7 +68,7 @@ func TestAckedMeansKept(t *testing.T) {
 	for _, e := range engines() {
 		t.Run(e.name, func(t *testing.T) {
 			t.Parallel()
-			crash(t, e, true, kills(10))
+			crash(t, e, true, kills(6))
 		})
 	}
 }

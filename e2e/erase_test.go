@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	eraseRounds = 5 // of each a device is deleted with its data, one without, and the server killed
-	eraseLimit  = 2 * time.Minute
+	eraseLimit = 2 * time.Minute
+	eraseLoad  = 6000 // messages of a device that is deleted: more than is deleted at once
 )
 
 // ground is a database that can be looked into when the server has stopped.
@@ -74,7 +74,8 @@ func TestErasedMeansGone(t *testing.T) {
 func eraseAndKill(t *testing.T, g ground) {
 	dice := seeded(t)
 	m := serve(t, g.args...)
-	doomed, kept, near := m.devices("doomed", eraseRounds), m.devices("kept", eraseRounds), m.devices("near", 10)
+	rounds := inSoak(20, 3) // in each a device is deleted with its data, one without, and the server killed
+	doomed, kept, near := m.devices("doomed", rounds), m.devices("kept", rounds), m.devices("near", 10)
 	for _, ps := range [][]*publisher{doomed, kept, near} {
 		for _, p := range ps {
 			p.stamped = true
@@ -82,11 +83,11 @@ func eraseAndKill(t *testing.T, g ground) {
 		}
 	}
 	auditor := m.audit(t)
-	leaving, staying := launch(t.Context(), append(doomed[:eraseRounds:eraseRounds], kept...)), launch(t.Context(), near)
+	leaving, staying := launch(t.Context(), append(doomed[:rounds:rounds], kept...)), launch(t.Context(), near)
 	defer staying.cancel()
 	defer leaving.cancel()
-	m.progress(leaving, 40_000) // more than is deleted at once
-	for i := range eraseRounds {
+	m.progress(leaving, int64(2*rounds*eraseLoad))
+	for i := range rounds {
 		m.progress(staying, 500)
 		m.deleteAndKill(dice, kept[i].id, "keep", http.StatusOK)
 		m.deleteAndKill(dice, doomed[i].id, "delete", http.StatusAccepted)
@@ -104,7 +105,7 @@ func eraseAndKill(t *testing.T, g ground) {
 	m.awaitErased()
 	again := m.remade(doomed[0].id, kept[0].id)
 	m.drained(drainLimit)
-	auditor.verdict(t, eraseRounds)
+	auditor.verdict(t, rounds)
 	m.stop()
 
 	r := g.rows(m)

@@ -8,9 +8,9 @@ eval "$env"
 if [ $# = 0 ]; then set -- ./...; fi
 race=""
 if command -v "$(go env CC)" >/dev/null 2>&1; then
-	# SQLite itself is C made Go, run by one goroutine at a time under database/sql's
-	# locks: watching its every load and store trebles the time of what is tested on
-	# it and finds nothing of ours. Its driver is watched, and all else.
+	# SQLite itself is C made Go, and one goroutine at a time runs a connection: to watch
+	# its every load and store takes two thirds of the time of what is tested on it, and
+	# finds nothing of ours. Its driver is watched, and all else.
 	race="-race -gcflags=modernc.org/sqlite/lib=-race=false"
 	export CGO_ENABLED=1
 fi
