@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,6 +41,7 @@ func invite(t *testing.T, a *accounts.Accounts, email string) {
 func TestAMailThatFailsIsTriedAgainWithGrowingPausesAndTheSameKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutbox()
+		var mu sync.Mutex
 		var at []time.Duration
 		keys := map[string]bool{}
 		begun := time.Now()
@@ -47,6 +49,8 @@ func TestAMailThatFailsIsTriedAgainWithGrowingPausesAndTheSameKey(t *testing.T) 
 			if m.To != "slow@example.com" {
 				return nil
 			}
+			mu.Lock()
+			defer mu.Unlock()
 			at = append(at, time.Since(begun).Round(time.Second))
 			keys[m.Key] = true
 			if len(at) < 5 {
@@ -63,6 +67,8 @@ func TestAMailThatFailsIsTriedAgainWithGrowingPausesAndTheSameKey(t *testing.T) 
 			t.Errorf("the others wait: %d were sent", len(got))
 		}
 		<-time.After(time.Hour)
+		mu.Lock()
+		defer mu.Unlock()
 		want := []time.Duration{0, 5 * time.Second, 15 * time.Second, 35 * time.Second, 75 * time.Second}
 		if fmt.Sprint(at) != fmt.Sprint(want) || len(keys) != 1 {
 			t.Errorf("tried at %v with %d keys, want %v", at, len(keys), want)
@@ -89,10 +95,12 @@ func TestAMailIsGivenUpAfterAnHourOrWhenItIsRefusedForGood(t *testing.T) {
 		invite(t, a, "gone@example.com")
 		invite(t, a, "down@example.com")
 		<-time.After(59 * time.Minute)
+		synctest.Wait()
 		if s := a.Stats(); s.MailFailed != 1 || s.MailQueued != 1 || tries["gone@example.com"] != 1 {
 			t.Errorf("counted %+v, tried %v", s, tries)
 		}
 		<-time.After(12 * time.Minute)
+		synctest.Wait()
 		if s := a.Stats(); s.MailFailed != 2 || s.MailQueued != 0 || tries["down@example.com"] < 8 || tries["down@example.com"] > 16 {
 			t.Errorf("counted %+v, tried %v", s, tries)
 		}

@@ -43,6 +43,7 @@ type rig struct {
 	twins     *twin.Twins
 	accounts  *accounts.Accounts
 	telemetry *sqlite.Telemetry
+	control   *control.Control
 	live      *live
 	joining   *join.Join
 	logins    *devices.Logins
@@ -97,6 +98,7 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	r.must(err)
 	store, err := control.Open(t.Context(), control.Handles{Write: h.Write, Read: h.Read, Query: h.Query}, control.SQLite())
 	r.must(err)
+	r.control = store
 	r.telemetry, err = sqlite.Open(t.Context(), dir, log)
 	r.must(err)
 	r.registry = devices.NewRegistry(store, time.Now, log, devices.Options{OnDeleted: func(id muster.DeviceID) { r.joining.DeviceDeleted(id) }})

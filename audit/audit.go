@@ -144,6 +144,16 @@ func (t *Trail) Take() []Record {
 	return out
 }
 
+// Put has records wait again for a transaction, which is tried once more.
+func (t *Trail) Put(records []Record) {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.pending = append(t.pending, records...)
+}
+
 // view is v as JSON, bounded.
 func view(v any) json.RawMessage {
 	if v == nil {

@@ -93,6 +93,7 @@ func (r *Registry) CreateMany(ctx context.Context, specs []Spec) ([]Device, []Is
 		if err := r.checkPlaces(b); err != nil {
 			return err
 		}
+		noteCreated(ctx, b)
 		if err := r.store.InsertDevices(ctx, b.devices, b.creds); err != nil {
 			return fmt.Errorf("insert %d devices: %w", len(b.devices), err)
 		}

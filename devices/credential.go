@@ -238,6 +238,7 @@ func (r *Registry) addCredential(ctx context.Context, cred Credential, is Issued
 	if rotated != nil {
 		put = append(put, rotated.fresh.Credential)
 	}
+	r.noteAdded(ctx, &cred, drop, rotated)
 	if err := r.store.ReplaceCredentials(ctx, put, ids); err != nil {
 		return fmt.Errorf("insert credential: %w", err)
 	}
@@ -343,7 +344,9 @@ func (r *Registry) removeCredential(ctx context.Context, device muster.DeviceID,
 		return muster.Errorf(muster.Conflict, "the credential is revoked already")
 	}
 	at := muster.MicrosOf(r.now())
+	was := h.snapshot()
 	if h.CA == "" || h.over(at) != "" {
+		r.noteRemoved(ctx, &was, nil)
 		if err := r.store.ReplaceCredentials(ctx, nil, []string{id}); err != nil {
 			return fmt.Errorf("delete credential: %w", err)
 		}
@@ -352,6 +355,7 @@ func (r *Registry) removeCredential(ctx context.Context, device muster.DeviceID,
 	}
 	s := &swap{old: h, fresh: hold(h.snapshot())}
 	s.fresh.Revoked = at
+	r.noteRemoved(ctx, &was, &s.fresh.Credential)
 	if err := r.store.ReplaceCredentials(ctx, []Credential{s.fresh.Credential}, nil); err != nil {
 		return fmt.Errorf("revoke credential: %w", err)
 	}

@@ -60,6 +60,7 @@ func (r *Registry) delete(ctx context.Context, ids []muster.DeviceID, data Data)
 		gone[i] = e
 	}
 	at := muster.MicrosOf(r.now())
+	noteDeleted(ctx, at, gone, data)
 	if err := r.deleteStored(ctx, ids, data, at); err != nil {
 		return nil, nil, fmt.Errorf("delete %d devices: %w", len(ids), err)
 	}

@@ -82,6 +82,11 @@ func (r *Registry) putGroup(ctx context.Context, g Group) error {
 	if err != nil {
 		return err
 	}
+	var was *Group
+	if have != nil {
+		was = &have.Group
+	}
+	noteGroup(ctx, "group.put", was, &g)
 	if err := r.store.PutGroup(ctx, g); err != nil {
 		return fmt.Errorf("put group: %w", err)
 	}
@@ -121,6 +126,7 @@ func (r *Registry) deleteGroup(ctx context.Context, name string) ([]muster.Devic
 	case user != "":
 		return nil, muster.Errorf(muster.Conflict, "the saved query of group %s refers to it", user)
 	}
+	noteGroup(ctx, "group.delete", &g.Group, nil)
 	if err := r.store.DeleteGroup(ctx, name); err != nil {
 		return nil, fmt.Errorf("delete group: %w", err)
 	}

@@ -180,6 +180,11 @@ func (r *Registry) putProfile(ctx context.Context, p Profile) (used bool, err er
 	if have == nil && n >= MaxProfiles {
 		return false, muster.Errorf(muster.Conflict, "there are %d profiles already: delete some first", n)
 	}
+	var was *Profile
+	if have != nil {
+		was = &have.Profile
+	}
+	noteProfile(ctx, "profile.put", was, &p)
 	if err := r.store.PutProfile(ctx, p); err != nil {
 		return false, fmt.Errorf("put profile: %w", err)
 	}
@@ -219,6 +224,7 @@ func (r *Registry) DeleteProfile(ctx context.Context, name string) error {
 		case uses > 0:
 			return muster.Errorf(muster.Conflict, "%d devices have this profile: give them another first", uses)
 		}
+		noteProfile(ctx, "profile.delete", &p.Profile, nil)
 		if err := r.store.DeleteProfile(ctx, name); err != nil {
 			return fmt.Errorf("delete profile: %w", err)
 		}

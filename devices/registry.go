@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/feed"
 )
 
 const (
@@ -219,7 +220,7 @@ func (r *Registry) change(ctx context.Context, fn func(ctx context.Context) erro
 	}
 	c, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
-	return fn(c)
+	return fn(feed.With(c))
 }
 
 // Get returns the device id, or a NotFound error.

@@ -140,6 +140,7 @@ func (r *Registry) update(ctx context.Context, cs []DeviceChange) (update, error
 	if err := r.checkMoves(news); err != nil {
 		return u, err
 	}
+	noteUpdated(ctx, muster.MicrosOf(r.now()), entries, news)
 	if err := r.store.UpdateDevices(ctx, news); err != nil {
 		return u, fmt.Errorf("update %d devices: %w", len(news), err)
 	}

@@ -63,7 +63,10 @@ const maxTries = 20
 // foreign key on PostgreSQL, and the next try sees that it is gone. SQLite has one
 // writer. do may run several times.
 func (c *Control) changeOfDevices(ctx context.Context, doing string, do func(ctx context.Context, tx *sql.Tx) error) error {
+	records, events := audit.Of(ctx).Take(), feed.Of(ctx).Take()
 	for try := 1; ; try++ {
+		audit.Of(ctx).Put(records)
+		feed.Note(ctx, events...)
 		err := c.change(ctx, doing, do)
 		if err == nil || try == maxTries || ctx.Err() != nil {
 			return err
