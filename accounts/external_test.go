@@ -139,7 +139,7 @@ func TestAnExternalUserHasNoPasswordAndIsDisabledAsAnyOther(t *testing.T) {
 	if m := p.mails.next(t); m.To != "admin@example.com" {
 		t.Error("a password by mail gets around the provider")
 	}
-	_, err = p.UpdateUser(t.Context(), s.User, accounts.UserChange{Disabled: ptr(true)})
+	_, err = p.UpdateUser(t.Context(), s.User, accounts.UserChange{Disabled: new(true)})
 	must(t, err)
 	_, _, err = p.SignInExternal(t.Context(), ext("u@example.com"), accounts.Client{})
 	wantKind(t, err, muster.Forbidden)

@@ -140,7 +140,7 @@ func TestAForgottenPasswordIsResetByMailOnceWithinAnHour(t *testing.T) {
 func TestWhoForgotHisPasswordLearnsNothingAboutOthers(t *testing.T) {
 	p := newPeople(t)
 	off := p.user(t, "off@example.com", accounts.Viewer)
-	_, err := p.UpdateUser(t.Context(), off.ID, accounts.UserChange{Disabled: ptr(true)})
+	_, err := p.UpdateUser(t.Context(), off.ID, accounts.UserChange{Disabled: new(true)})
 	must(t, err)
 	p.user(t, "here@example.com", accounts.Viewer)
 	for _, email := range []string{"nobody@example.com", "off@example.com", "", "no e-mail", "here@example.com"} {
@@ -189,7 +189,7 @@ func TestAnEMailIsConfirmedByItsLink(t *testing.T) {
 	v := p.user(t, "v@example.com", accounts.Viewer)
 	must(t, p.RequestConfirm(t.Context(), v.ID))
 	token = linkIn(t, p.mails.next(t).Text, accounts.PathConfirm)
-	_, err := p.UpdateUser(t.Context(), v.ID, accounts.UserChange{Email: ptr("w@example.com")})
+	_, err := p.UpdateUser(t.Context(), v.ID, accounts.UserChange{Email: new("w@example.com")})
 	must(t, err)
 	wantKind(t, p.ConfirmEmail(t.Context(), token), muster.NotFound) // it was mailed elsewhere
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"maps"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,7 +41,6 @@ func invite(t *testing.T, a *accounts.Accounts, email string) {
 func TestAMailThatFailsIsTriedAgainWithGrowingPausesAndTheSameKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutbox()
-		var mu sync.Mutex
 		var at []time.Duration
 		keys := map[string]bool{}
 		begun := time.Now()
@@ -49,8 +48,6 @@ func TestAMailThatFailsIsTriedAgainWithGrowingPausesAndTheSameKey(t *testing.T) 
 			if m.To != "slow@example.com" {
 				return nil
 			}
-			mu.Lock()
-			defer mu.Unlock()
 			at = append(at, time.Since(begun).Round(time.Second))
 			keys[m.Key] = true
 			if len(at) < 5 {
@@ -59,7 +56,6 @@ func TestAMailThatFailsIsTriedAgainWithGrowingPausesAndTheSameKey(t *testing.T) 
 			return nil
 		}
 		a, stop := mailRoom(t, o)
-		defer stop()
 		invite(t, a, "slow@example.com")
 		invite(t, a, "other@example.com")
 		<-time.After(time.Second)
@@ -67,8 +63,7 @@ func TestAMailThatFailsIsTriedAgainWithGrowingPausesAndTheSameKey(t *testing.T) 
 			t.Errorf("the others wait: %d were sent", len(got))
 		}
 		<-time.After(time.Hour)
-		mu.Lock()
-		defer mu.Unlock()
+		stop()
 		want := []time.Duration{0, 5 * time.Second, 15 * time.Second, 35 * time.Second, 75 * time.Second}
 		if fmt.Sprint(at) != fmt.Sprint(want) || len(keys) != 1 {
 			t.Errorf("tried at %v with %d keys, want %v", at, len(keys), want)
@@ -95,14 +90,17 @@ func TestAMailIsGivenUpAfterAnHourOrWhenItIsRefusedForGood(t *testing.T) {
 		invite(t, a, "gone@example.com")
 		invite(t, a, "down@example.com")
 		<-time.After(59 * time.Minute)
-		synctest.Wait()
-		if s := a.Stats(); s.MailFailed != 1 || s.MailQueued != 1 || tries["gone@example.com"] != 1 {
-			t.Errorf("counted %+v, tried %v", s, tries)
+		tried := func() map[string]int {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			return maps.Clone(tries)
+		}
+		if s := a.Stats(); s.MailFailed != 1 || s.MailQueued != 1 || tried()["gone@example.com"] != 1 {
+			t.Errorf("counted %+v, tried %v", s, tried())
 		}
 		<-time.After(12 * time.Minute)
-		synctest.Wait()
-		if s := a.Stats(); s.MailFailed != 2 || s.MailQueued != 0 || tries["down@example.com"] < 8 || tries["down@example.com"] > 16 {
-			t.Errorf("counted %+v, tried %v", s, tries)
+		if s, n := a.Stats(), tried()["down@example.com"]; s.MailFailed != 2 || s.MailQueued != 0 || n < 8 || n > 16 {
+			t.Errorf("counted %+v, tried %d times", s, n)
 		}
 	})
 }

@@ -50,7 +50,6 @@ type modelKey struct {
 	secret string
 	scopes []string
 	owner  *modelUser
-	gone   bool
 }
 
 func modelPassword(n int) string { return fmt.Sprintf("a good password %d", n) }

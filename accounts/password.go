@@ -17,11 +17,13 @@ import (
 	"muster"
 )
 
+// The bounds of a password, in characters.
 const (
-	// MinPassword and MaxPassword bound a password, in characters.
 	MinPassword = 10
 	MaxPassword = 128
+)
 
+const (
 	hashWait   = 5 * time.Second // for a place among those that hash
 	maxHashers = 64              // waiting for one; the next is Busy at once
 	saltBytes  = 16
@@ -167,7 +169,7 @@ func (h *hasher) derive(ctx context.Context, password string, p *phc, size int) 
 	h.hashes.Add(1)
 	// No valid password is longer; a longer one costs no more.
 	password = password[:min(len(password), 4*MaxPassword+1)]
-	p.key = argon2.IDKey([]byte(password), p.salt, p.time, p.memory, p.lanes, uint32(size)) //nolint:gosec // at most maxField
+	p.key = argon2.IDKey([]byte(password), p.salt, p.time, p.memory, p.lanes, uint32(size))
 	return nil
 }
 

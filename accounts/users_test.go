@@ -12,8 +12,6 @@ import (
 	"muster/accounts"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 func TestWhatCreateUserRefuses(t *testing.T) {
 	p := newPeople(t)
 	p.user(t, "taken@example.com", accounts.Viewer)
@@ -69,7 +67,7 @@ func TestAChangeOfRoleCountsAtOnceAndCutsConnections(t *testing.T) {
 	cookie, s := p.signIn(t, "u@example.com")
 	k, secret, err := p.CreateKey(t.Context(), accounts.KeySpec{Name: "mine", Scopes: []string{accounts.DevicesRead, accounts.DevicesWrite, accounts.MQTT}, Owner: u.ID})
 	must(t, err)
-	got, err := p.UpdateUser(t.Context(), u.ID, accounts.UserChange{Role: ptr(accounts.Viewer)})
+	got, err := p.UpdateUser(t.Context(), u.ID, accounts.UserChange{Role: new(accounts.Viewer)})
 	must(t, err)
 	if got.Role != accounts.Viewer {
 		t.Errorf("the role is %s", got.Role)
@@ -89,7 +87,7 @@ func TestAChangeOfRoleCountsAtOnceAndCutsConnections(t *testing.T) {
 		p.restart(t)
 	}
 	p.takeEnded()
-	_, err = p.UpdateUser(t.Context(), u.ID, accounts.UserChange{Role: ptr(accounts.Operator)})
+	_, err = p.UpdateUser(t.Context(), u.ID, accounts.UserChange{Role: new(accounts.Operator)})
 	must(t, err)
 	if d := cmp.Diff(map[string]bool{s.ID: true, k.ID: true}, p.takeEnded()); d != "" {
 		t.Errorf("told to be cut: %s", d)
@@ -112,7 +110,7 @@ func TestADisabledUserIsOutInEveryWayAtOnce(t *testing.T) {
 	byKey, ks, err := p.SignIn(t.Context(), secret)
 	must(t, err)
 	free, freeSecret := mustKey(t, p.Accounts, accounts.Admin)
-	_, err = p.UpdateUser(t.Context(), u.ID, accounts.UserChange{Disabled: ptr(true)})
+	_, err = p.UpdateUser(t.Context(), u.ID, accounts.UserChange{Disabled: new(true)})
 	must(t, err)
 	ended := p.takeEnded()
 	for range 2 {
@@ -140,7 +138,7 @@ func TestADisabledUserIsOutInEveryWayAtOnce(t *testing.T) {
 	if ended[free.ID] || len(p.store.sessions) != 0 {
 		t.Errorf("the store has %d sessions", len(p.store.sessions))
 	}
-	_, err = p.UpdateUser(t.Context(), u.ID, accounts.UserChange{Disabled: ptr(false)})
+	_, err = p.UpdateUser(t.Context(), u.ID, accounts.UserChange{Disabled: new(false)})
 	must(t, err)
 	if _, err := p.Authenticate(secret); err != nil {
 		t.Errorf("the key of who is enabled again is refused: %v", err)
@@ -185,12 +183,12 @@ func TestTheLastAdminWhoCanComeInStays(t *testing.T) {
 	invited, _, err := p.Invite(t.Context(), accounts.Principal{Scopes: []string{accounts.Admin}}, "i@example.com", accounts.Admin)
 	must(t, err)
 	off := p.user(t, "off@example.com", accounts.Admin)
-	_, err = p.UpdateUser(t.Context(), off.ID, accounts.UserChange{Disabled: ptr(true)})
+	_, err = p.UpdateUser(t.Context(), off.ID, accounts.UserChange{Disabled: new(true)})
 	must(t, err)
 	refused := func() {
 		t.Helper()
 		wantKind(t, p.DeleteUser(t.Context(), a.ID), muster.Conflict)
-		for _, c := range []accounts.UserChange{{Disabled: ptr(true)}, {Role: ptr(accounts.Operator)}} {
+		for _, c := range []accounts.UserChange{{Disabled: new(true)}, {Role: new(accounts.Operator)}} {
 			_, err := p.UpdateUser(t.Context(), a.ID, c)
 			wantKind(t, err, muster.Conflict)
 		}
@@ -202,7 +200,7 @@ func TestTheLastAdminWhoCanComeInStays(t *testing.T) {
 		t.Errorf("the admin is %+v, %v", u, err)
 	}
 	must(t, p.DeleteUser(t.Context(), invited.ID))
-	_, err = p.UpdateUser(t.Context(), off.ID, accounts.UserChange{Disabled: ptr(false)})
+	_, err = p.UpdateUser(t.Context(), off.ID, accounts.UserChange{Disabled: new(false)})
 	must(t, err)
 	must(t, p.DeleteUser(t.Context(), a.ID))
 	a = off
@@ -214,11 +212,11 @@ func TestUpdateUserChangesAllPartsOrNone(t *testing.T) {
 	p.user(t, "admin@example.com", accounts.Admin)
 	u := p.user(t, "u@example.com", accounts.Viewer)
 	for name, c := range map[string]accounts.UserChange{
-		"a bad role":    {Name: ptr("New"), Role: ptr("root")},
-		"a bad name":    {Role: ptr(accounts.Operator), Name: ptr("\x00")},
-		"a bad e-mail":  {Name: ptr("New"), Email: ptr("x")},
-		"a taken one":   {Name: ptr("New"), Email: ptr("Admin@example.com")},
-		"what If meant": {Name: ptr("New"), If: func(now accounts.User) error { return muster.Errorf(muster.Stale, "it is %s", now.Name) }},
+		"a bad role":    {Name: new("New"), Role: new("root")},
+		"a bad name":    {Role: new(accounts.Operator), Name: new("\x00")},
+		"a bad e-mail":  {Name: new("New"), Email: new("x")},
+		"a taken one":   {Name: new("New"), Email: new("Admin@example.com")},
+		"what If meant": {Name: new("New"), If: func(now accounts.User) error { return muster.Errorf(muster.Stale, "it is %s", now.Name) }},
 	} {
 		_, err := p.UpdateUser(t.Context(), u.ID, c)
 		if err == nil {
@@ -230,7 +228,7 @@ func TestUpdateUserChangesAllPartsOrNone(t *testing.T) {
 	if d := cmp.Diff(u, now); d != "" {
 		t.Error(d)
 	}
-	now, err = p.UpdateUser(t.Context(), u.ID, accounts.UserChange{Name: ptr("New"), Email: ptr("New@example.com"), If: func(accounts.User) error { return nil }})
+	now, err = p.UpdateUser(t.Context(), u.ID, accounts.UserChange{Name: new("New"), Email: new("New@example.com"), If: func(accounts.User) error { return nil }})
 	must(t, err)
 	u.Name, u.Email = "New", "new@example.com"
 	if d := cmp.Diff(u, now); d != "" {
@@ -377,7 +375,7 @@ func TestAStoreThatIsDownChangesNobody(t *testing.T) {
 	u := p.user(t, "u@example.com", accounts.Viewer)
 	cookie, _ := p.signIn(t, "u@example.com")
 	p.store.down = true
-	if _, err := p.UpdateUser(t.Context(), u.ID, accounts.UserChange{Role: ptr(accounts.Admin)}); err == nil {
+	if _, err := p.UpdateUser(t.Context(), u.ID, accounts.UserChange{Role: new(accounts.Admin)}); err == nil {
 		t.Error("a role was changed without a store")
 	}
 	if err := p.DeleteUser(t.Context(), u.ID); err == nil {
