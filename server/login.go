@@ -142,6 +142,9 @@ func accountIdentity(c accounts.MQTTClient, err error) (broker.Identity, error) 
 	if err != nil {
 		return broker.Identity{}, err
 	}
+	if c.Selector != "" { // its topics would be those of all devices
+		return broker.Identity{}, muster.Errorf(muster.Forbidden, "an API key that is bound to some devices cannot use MQTT")
+	}
 	return broker.Identity{
 		Name: c.Name, Credential: c.ID, Admin: c.Admin, Publish: c.Publish, Subscribe: c.Subscribe,
 		ReadFree: c.ReadFree, WriteFree: c.WriteFree,

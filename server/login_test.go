@@ -25,7 +25,7 @@ func door(t *testing.T) login {
 	must(t, err)
 	t.Cleanup(func() { must(t, store.Close()) })
 	log := slog.New(slog.DiscardHandler)
-	l := login{registry: devices.NewRegistry(store, time.Now, log, devices.Options{}), accounts: accounts.New(store, time.Now, log, accounts.Config{})}
+	l := login{registry: devices.NewRegistry(store, time.Now, log, devices.Options{}), accounts: accounts.New(store, time.Now, log, accounts.Config{CheckSelector: func(string) error { return nil }})}
 	l.join = join.New(l.registry, store, time.Now, log, join.Options{})
 	l.logins = devices.NewLogins(time.Now, func(id muster.DeviceID) bool { _, err := l.registry.Get(id); return err == nil })
 	must(t, l.registry.Load(t.Context()))
@@ -59,6 +59,8 @@ func TestWhoAnMQTTClientIs(t *testing.T) {
 	must(t, err)
 	_, plainKey, err := l.accounts.CreateKey(ctx, accounts.KeySpec{Name: "k", Scopes: []string{accounts.DevicesRead}})
 	must(t, err)
+	_, boundKey, err := l.accounts.CreateKey(ctx, accounts.KeySpec{Name: "k", Scopes: []string{accounts.MQTT, accounts.TelemetryRead}, Selector: "group:cold"})
+	must(t, err)
 	device := func(credential string) broker.Identity {
 		return broker.Identity{Device: "d", Credential: credential, Publish: []string{"x/d"}, Subscribe: []string{"y/#"}, Rate: broker.Rate{Messages: 3, Bytes: 4}}
 	}
@@ -75,6 +77,7 @@ func TestWhoAnMQTTClientIs(t *testing.T) {
 		{"a service account by its secret alone", word, "", account, 0},
 		{"an admin key", adminKey, "", broker.Identity{Name: "k " + admin.ID, Credential: admin.ID, Admin: true}, 0},
 		{"a key with the scope mqtt", topicsKey, "", broker.Identity{Name: "k " + topics.ID, Credential: topics.ID, ReadFree: true, WriteFree: true}, 0},
+		{"a key that is bound to some devices", boundKey, "", broker.Identity{}, muster.Forbidden},
 		{"a key without it", plainKey, "", broker.Identity{}, muster.Forbidden},
 		{"a service account's secret with a device's id", "d", word, broker.Identity{}, muster.Unauthorized},
 		{"a device's secret with a service account's name that is no device", "grafana", secret.Password, broker.Identity{}, muster.Unauthorized},

@@ -78,3 +78,36 @@ func TestTheHeadOfTheAuditLogIsKeptWhole(t *testing.T) {
 		t.Errorf("a damaged one gives %v", err)
 	}
 }
+
+func TestAKeyFileThatOthersCouldReadIsClosedAndABadOneIsNotReplaced(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, secretFile)
+	key, err := openSecret(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o644); err != nil { // what a careless restore leaves
+		t.Fatal(err)
+	}
+	again, err := openSecret(dir)
+	if err != nil || !bytes.Equal(key, again) {
+		t.Errorf("a restored key gives another one, %v", err)
+	}
+	if i, err := os.Stat(path); err != nil || i.Mode().Perm() != 0o600 {
+		t.Errorf("its mode is %v, %v", i.Mode(), err)
+	}
+	for _, n := range []int{0, 31, 33, 1 << 20} {
+		if err := os.WriteFile(path, make([]byte, n), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := openSecret(dir); err == nil || muster.KindOf(err) != muster.Invalid {
+			t.Errorf("a key of %d bytes gives %v", n, err)
+		}
+		if i, err := os.Stat(path); err != nil || i.Size() != int64(n) {
+			t.Error("a bad key was replaced: what it sealed would be lost for good")
+		}
+	}
+	if left, err := filepath.Glob(path + "-*"); err != nil || len(left) != 0 {
+		t.Errorf("left over: %v, %v", left, err)
+	}
+}
