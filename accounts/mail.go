@@ -145,9 +145,10 @@ func (p *post) done(l letter, again bool) {
 }
 
 // RunMail sends the mails that wait, one at a time, until ctx ends. One that fails is
-// tried again, at growing intervals for an hour; the others go on meanwhile.
+// tried again, at growing intervals for an hour; the others go on meanwhile. Mails that
+// wait at the end are lost.
 func (a *Accounts) RunMail(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		l, ok, wait := a.post.take(a.now())
 		if ok {
 			a.deliver(ctx, l)
@@ -158,11 +159,10 @@ func (a *Accounts) RunMail(ctx context.Context) error {
 		case <-timer.C:
 		case <-a.post.wake:
 		case <-ctx.Done():
-			timer.Stop()
-			return nil
 		}
 		timer.Stop()
 	}
+	return nil
 }
 
 // deliver tries l once.

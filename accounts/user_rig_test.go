@@ -168,6 +168,8 @@ func (p *people) restart(t testing.TB) {
 	p.OnRights(func(affects func(string) bool) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
+		p.store.mu.Lock()
+		defer p.store.mu.Unlock()
 		for id := range p.store.keys {
 			if affects(id) {
 				p.cut = append(p.cut, id)
