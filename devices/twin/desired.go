@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"muster"
+	"muster/audit"
 	"muster/devices"
 )
 
@@ -117,6 +118,7 @@ func (t *Twins) writeOwn(ctx context.Context, d *devices.Device, match func(Vers
 		return out, err
 	}
 	edits := []edit{e}
+	audit.Note(ctx, "desired.put", out.Level.object(), audited(tw.own.body()), audited(e.next.own.body()))
 	if err := t.commit(ctx, edits); err != nil {
 		return out, err
 	}
@@ -271,6 +273,7 @@ func (t *Twins) writeLevel(ctx context.Context, at Level, match func(Versions) b
 	if err != nil {
 		return out, err
 	}
+	audit.Note(ctx, "desired.put", at.object(), audited(was.body()), audited(text))
 	c, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	if err := t.store.PutTwinLevel(c, LevelRow{at, doc.row()}, t.last); err != nil {

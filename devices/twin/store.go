@@ -2,6 +2,7 @@ package twin
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 
 	"muster"
@@ -118,6 +119,28 @@ func (l Level) String() string {
 	default:
 		return "fleet"
 	}
+}
+
+// object is the level's document in the audit log: its path in the API.
+func (l Level) object() string {
+	switch l.kind {
+	case profileLevel:
+		return "profiles/" + l.name + "/desired"
+	case groupLevel:
+		return "groups/" + l.name + "/desired"
+	case deviceLevel:
+		return "devices/" + l.name + "/desired"
+	default:
+		return "fleet/desired"
+	}
+}
+
+// audited is a document in the audit log, nil for none.
+func audited(text string) any {
+	if text == "" {
+		return nil
+	}
+	return json.RawMessage(text)
 }
 
 // ParseLevel reads what String returns of a level above the device.

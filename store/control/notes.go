@@ -29,6 +29,12 @@ func notes(ctx context.Context, tx *sql.Tx) ([]feed.Event, error) {
 	return writeFeed(ctx, tx, feed.Of(ctx).Take())
 }
 
+// forgetNotes drops what was noted under ctx: nothing was changed.
+func forgetNotes(ctx context.Context) {
+	audit.Of(ctx).Take()
+	feed.Of(ctx).Take()
+}
+
 // numbers returns the first of n new numbers of a counter.
 func numbers(ctx context.Context, tx *sql.Tx, counter string, n int) (int64, error) {
 	var last int64

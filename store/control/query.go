@@ -26,6 +26,7 @@ func (c *Control) change(ctx context.Context, doing string, do func(ctx context.
 	defer cancel()
 	tx, err := c.db.Write.BeginTx(ctx, nil)
 	if err != nil {
+		forgetNotes(ctx)
 		return failed(doing, err)
 	}
 	err = do(ctx, tx)
@@ -34,8 +35,7 @@ func (c *Control) change(ctx context.Context, doing string, do func(ctx context.
 		events, err = notes(ctx, tx)
 	}
 	if err != nil {
-		audit.Of(ctx).Take() // nothing was changed
-		feed.Of(ctx).Take()
+		forgetNotes(ctx)
 		_ = tx.Rollback() // a failed rollback ends the connection, and the transaction with it
 		return failed(doing, err)
 	}
