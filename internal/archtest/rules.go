@@ -136,6 +136,7 @@ func homes() []Home {
 		{"github.com/pquerna/otp", []string{"accounts"}, "second factors are one room's"},
 		{"golang.org/x/crypto/argon2", []string{"accounts"}, "passwords are hashed in one place, so that how many at once is bounded"},
 		{"github.com/boombuler/barcode", []string{"api"}, "pictures are for those who ask over HTTP"},
+		{"github.com/wneessen/go-mail", []string{"notify/email"}, "one channel sends mail"},
 		{"github.com/alecthomas/kong", []string{"cmd"}, "flags are read in main only"},
 		{"github.com/evanw/esbuild", []string{"tools"}, "the page is built beforehand and committed"},
 	}
@@ -158,5 +159,6 @@ func testKit() []string {
 		"github.com/chromedp",
 		"github.com/eclipse/paho.golang",
 		"github.com/eclipse/paho.mqtt.golang",
+		"github.com/emersion",
 	}
 }
