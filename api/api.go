@@ -61,6 +61,7 @@ func New(d Deps) (*API, error) {
 	a.trailRoutes()
 	a.clientRoutes()
 	a.auditRoutes()
+	a.webhookRoutes()
 	a.systemRoutes()
 	spec, err := json.Marshal(a.huma.OpenAPI())
 	if err != nil {

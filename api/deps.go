@@ -142,6 +142,7 @@ type Deps struct {
 	Joining   Joining
 	Commands  Commands
 	Audit     AuditLog
+	Webhooks  Webhooks
 	// Ready returns what is not ready yet, nothing when all is.
 	Ready   func(ctx context.Context) []Reason
 	System  []Section

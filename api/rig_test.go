@@ -118,7 +118,7 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	r.logins = devices.NewLogins(time.Now, func(id muster.DeviceID) bool { _, err := r.registry.Get(id); return err == nil })
 	r.startCommands(store, log)
 	d := api.Deps{
-		Commands: r.commands, Audit: store,
+		Commands: r.commands, Audit: store, Webhooks: r.newWebhooks(store),
 		Registry: r.registry, Accounts: r.accounts, Telemetry: r.telemetry, Live: r.live, Clients: r.mqtt,
 		Trail: r.trail, Twins: r.twins, Presence: r.registry, Logins: r.logins, Joining: r.joining,
 		Ready:   func(context.Context) []api.Reason { return r.reasons },
