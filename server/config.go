@@ -34,11 +34,15 @@ type Config struct {
 	// PresenceGrace is how long a device that lost its connection may take to come back
 	// before it is offline; 10 s when zero, none when negative.
 	PresenceGrace time.Duration
-	Demo          bool
-	Version       string
-	Logger        *slog.Logger
-	Now           func() time.Time
-	Progress      func(what string) // told what a slow start is doing; may be nil
+	// SMTP is the URL of the mail server (email.Config), empty for none.
+	SMTP string
+	// WebhookAllow are the inner networks that webhooks may reach, as CIDR.
+	WebhookAllow []string
+	Demo         bool
+	Version      string
+	Logger       *slog.Logger
+	Now          func() time.Time
+	Progress     func(what string) // told what a slow start is doing; may be nil
 }
 
 // The smallest log and packet that make sense, and the largest packet of MQTT.
@@ -57,6 +61,9 @@ func (c *Config) check() error {
 		return muster.Errorf(muster.Invalid, "max-packet %d is not between %d and %d", c.MaxPacket, minPacket, maxPacket)
 	}
 	if _, err := c.publicURL(); err != nil {
+		return err
+	}
+	if err := c.checkOutward(); err != nil {
 		return err
 	}
 	if c.DatabaseURL != "" {

@@ -35,7 +35,7 @@ func (s *Server) buildHTTP() error {
 	})
 	deps := api.Deps{
 		Registry: s.registry, Accounts: s.accounts, Telemetry: s.stores.telemetry, Live: s.ingest, Clients: clients{s.broker},
-		Trail: s.said.api(), Logins: s.logins, Joining: s.join, Twins: s.twins, Presence: s.registry, Commands: s.commands, Audit: s.stores.control,
+		Trail: s.said.api(), Logins: s.logins, Joining: s.join, Twins: s.twins, Presence: s.registry, Commands: s.commands, Audit: s.stores.control, Webhooks: s.webhooks,
 		Ready: func(context.Context) []api.Reason { return s.ready() }, System: s.sections(), Version: s.cfg.Version, PublicURL: public, LiveSocket: s.live, Page: ui.Handler(s.cfg.Version),
 		Gatherer: s.metrics, Registerer: s.metrics, Now: s.cfg.Now, Log: s.cfg.Logger,
 	}

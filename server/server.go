@@ -29,6 +29,8 @@ import (
 	"muster/feed"
 	"muster/ingest"
 	"muster/internal/lifecycle"
+	"muster/notify"
+	"muster/notify/webhook"
 )
 
 // Server is every room, wired.
@@ -45,6 +47,8 @@ type Server struct {
 	twins    *twin.Twins
 	commands *command.Commands
 	accounts *accounts.Accounts
+	webhooks *notify.Webhooks
+	hooks    *webhook.Sender
 	join     *join.Join
 	logins   *devices.Logins
 	ingest   *ingest.Ingest
@@ -114,6 +118,9 @@ func (s *Server) build(ctx context.Context) (err error) {
 	}
 	s.buildAccounts() //nolint:contextcheck // wills take their own time
 	s.buildDevices()
+	if err := s.buildOutward(); err != nil {
+		return err
+	}
 	if err := s.buildSaid(); err != nil { //nolint:contextcheck // what is refused waits for nobody
 		return err
 	}
@@ -225,6 +232,9 @@ func (s *Server) Stop(ctx context.Context) error {
 // close closes what New opened.
 func (s *Server) close(context.Context) error {
 	var err error
+	if s.hooks != nil {
+		s.hooks.Close()
+	}
 	if s.bus != nil {
 		s.bus.Close()
 	}

@@ -42,6 +42,8 @@ type serveCmd struct {
 	AdminEmail  string          `name:"admin-email" env:"MUSTER_ADMIN_EMAIL" help:"E-mail of the admin user that the first start makes." placeholder:"EMAIL"`
 	AdminPass   string          `name:"admin-password" env:"MUSTER_ADMIN_PASSWORD" help:"His password, 10 to 128 characters. Better given by environment." placeholder:"PASSWORD"`
 	Grace       time.Duration   `name:"presence-grace" default:"10s" help:"How long a device that lost its connection may take to come back before it is offline; 0 for none."`
+	SMTP        string          `name:"smtp" help:"Mail server: smtp[s]://user:password@host:port?from=address&starttls=required|opportunistic|off; no mail when empty. Better given by environment." placeholder:"URL"`
+	HookAllow   []string        `name:"webhook-allow" help:"Inner networks that webhooks may reach; none when empty." placeholder:"CIDR"`
 	Demo        bool            `help:"Add a small, labelled, simulated fleet."`
 	LogLevel    string          `name:"log-level" default:"info" enum:"debug,info,warn,error" help:"Least level of log lines."`
 }
@@ -70,7 +72,7 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 		DataDir: s.Data, HTTPAddr: s.HTTP, MQTTAddr: s.MQTT, DatabaseURL: s.Database, PublicURL: s.PublicURL,
 		AckLevel: level, LogMaxBytes: s.LogMaxBytes, MaxPacket: s.MaxPacket, AdminKey: s.AdminKey, Demo: s.Demo,
 		AdminEmail: s.AdminEmail, AdminPassword: s.AdminPass,
-		PresenceGrace: s.grace(), Version: version, Logger: log, Now: time.Now,
+		PresenceGrace: s.grace(), SMTP: s.SMTP, WebhookAllow: s.HookAllow, Version: version, Logger: log, Now: time.Now,
 		Progress: func(what string) { c.printf("%s\n", what) },
 	}
 	srv, err := server.New(ctx, cfg)
