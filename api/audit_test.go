@@ -110,3 +110,62 @@ func TestWhatADeviceWasAndIsStandsInTheAuditLogAndTheFeed(t *testing.T) {
 		t.Errorf("the change is told as %s", events[1].Data)
 	}
 }
+
+func TestJoiningTwinsAndCommandsAreInTheAuditLogWithoutSecrets(t *testing.T) {
+	r := newRig(t)
+	r.device("d1")
+	last, err := r.control.AuditLast(t.Context())
+	r.must(err)
+	var secrets []string
+	say := func(method, path string, body any) {
+		r.Helper()
+		a := r.do(method, "/api/v1"+path, body, bearer(r.admin))
+		if a.StatusCode/100 != 2 {
+			r.Fatalf("%s %s gives %d: %s", method, path, a.StatusCode, a.body)
+		}
+		var issued struct{ Key, Secret, Code string }
+		r.must(json.Unmarshal(orObject(a.body), &issued))
+		for _, s := range []string{issued.Secret, issued.Code} {
+			if s != "" {
+				secrets = append(secrets, s)
+			}
+		}
+	}
+	say("PUT", "/profiles/p", map[string]any{})
+	say("PUT", "/profiles/p/provisioning", map[string]any{"strategy": "create"})
+	say("DELETE", "/profiles/p/provisioning", nil)
+	say("POST", "/adoption-keys", map[string]any{"name": "line 1"})
+	say("POST", "/devices/d1/claim-code", map[string]any{})
+	say("PUT", "/fleet/desired", map[string]any{"rate": 5})
+	say("PATCH", "/devices/d1/desired", map[string]any{"rate": 7})
+	say("POST", "/devices/d1/commands", map[string]any{"method": "reboot", "params": map[string]any{"pin": "the-secret-pin"}})
+	records, err := r.control.AuditAfter(t.Context(), last, 100)
+	r.must(err)
+	var got []string
+	for _, rec := range records {
+		got = append(got, rec.Action)
+		for _, secret := range append(secrets, "the-secret-pin") {
+			if strings.Contains(string(rec.Before)+string(rec.After), secret) {
+				t.Errorf("%s holds a secret", rec.Action)
+			}
+		}
+		if rec.Actor.Kind != "key" || rec.Actor.Request == "" {
+			t.Errorf("%s was done by %+v", rec.Action, rec.Actor)
+		}
+	}
+	want := []string{"profile.put", "provisioning.put", "provisioning.delete", "adoption_key.create", "claim_code.create", "desired.put", "desired.put", "command.send"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	if len(secrets) < 2 {
+		t.Errorf("%d secrets were issued", len(secrets))
+	}
+}
+
+// orObject is an answer's body, or an empty object for none.
+func orObject(body []byte) []byte {
+	if len(body) == 0 {
+		return []byte("{}")
+	}
+	return body
+}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/audit"
 	"muster/broker"
 	"muster/broker/thingsboard"
 	"muster/devices"
@@ -20,11 +21,13 @@ const maxBrought = 10_000
 type children struct {
 	registry *devices.Registry
 	join     *join.Join
+	now      func() time.Time
 }
 
 // Adopt implements broker.Children. A device that can sign in by itself, or is about to
 // register itself, is not taken.
 func (c children) Adopt(ctx context.Context, gateway muster.DeviceID, child thingsboard.Child) error {
+	ctx = audit.With(ctx, audit.Actor{Kind: audit.Device, ID: string(gateway)}, c.now)
 	d, err := c.registry.Get(child.Device)
 	switch {
 	case err == nil && d.Parent == gateway:

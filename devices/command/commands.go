@@ -3,11 +3,13 @@ package command
 import (
 	"context"
 	"log/slog"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"muster"
+	"muster/audit"
 	"muster/devices"
 	"muster/devices/query"
 )
@@ -179,6 +181,7 @@ func (c *Commands) Send(ctx context.Context, s Spec, wait time.Duration) (Comman
 	if err != nil {
 		return Command{}, err
 	}
+	audit.Note(ctx, "command.send", "devices/"+string(s.Device)+"/commands/"+strconv.FormatInt(id, 10), nil, map[string]string{"method": s.Method})
 	if wait > 0 {
 		c.await(ctx, id, min(wait, MaxWait))
 	}
@@ -232,6 +235,7 @@ func (c *Commands) Cancel(ctx context.Context, device muster.DeviceID, id int64)
 	if err != nil {
 		return Command{}, err
 	}
+	audit.Note(ctx, "command.cancel", "devices/"+string(device)+"/commands/"+strconv.FormatInt(id, 10), nil, nil)
 	return c.store.Command(ctx, device, id)
 }
 

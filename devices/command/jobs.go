@@ -3,8 +3,10 @@ package command
 import (
 	"context"
 	"math/rand/v2"
+	"strconv"
 
 	"muster"
+	"muster/audit"
 )
 
 // Counts are how many targets of a job are in which state.
@@ -99,6 +101,7 @@ func (c *Commands) createJob(ctx context.Context, s JobSpec, key, hash string) (
 		c.inbox.adopt(id) // it may be there all the same
 		return Job{}, err
 	}
+	audit.Note(ctx, "job.create", jobObject(id), nil, map[string]any{"query": s.Query, "kind": s.Kind, "method": s.Method, "targets": total})
 	o := &adoptOp{reply: newReply(), job: j}
 	if err := c.do(ctx, o, o.reply); err != nil {
 		c.inbox.adopt(id)
@@ -106,6 +109,8 @@ func (c *Commands) createJob(ctx context.Context, s JobSpec, key, hash string) (
 	}
 	return c.store.Job(ctx, id)
 }
+
+func jobObject(id int64) string { return "jobs/" + strconv.FormatInt(id, 10) }
 
 // targets returns every device that matches now.
 func (c *Commands) targets(q string) ([]muster.DeviceID, error) {
@@ -150,6 +155,7 @@ func (c *Commands) ControlJob(ctx context.Context, id int64, a Action) (Job, err
 	if err := c.do(ctx, o, o.reply); err != nil {
 		return Job{}, err
 	}
+	audit.Note(ctx, "job."+string(a), jobObject(id), map[string]any{"phase": j.Phase}, nil)
 	return c.store.Job(ctx, id)
 }
 

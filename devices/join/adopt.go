@@ -77,6 +77,7 @@ func (j *Join) CreateAdoptionKey(ctx context.Context, name string, expires time.
 		if len(j.AdoptionKeys()) >= MaxAdoptionKeys {
 			return muster.Errorf(muster.Conflict, "there are %d adoption keys already: delete some first", MaxAdoptionKeys)
 		}
+		noteAdoptionKey(ctx, "adoption_key.create", k.ID, nil, keyView{k.ID, k.Name, k.Expires})
 		if err := j.store.InsertAdoptionKey(ctx, k); err != nil {
 			return fmt.Errorf("insert adoption key: %w", err)
 		}
@@ -114,13 +115,14 @@ func (j *Join) DeleteAdoptionKey(ctx context.Context, id string) error {
 		if i < 0 {
 			return muster.Errorf(muster.NotFound, "there is no such adoption key")
 		}
-		hash := j.AdoptionKeys()[i].Hash
+		k := j.AdoptionKeys()[i]
+		noteAdoptionKey(ctx, "adoption_key.delete", id, keyView{k.ID, k.Name, k.Expires}, nil)
 		if err := j.store.DeleteAdoptionKey(ctx, id); err != nil {
 			return fmt.Errorf("delete adoption key: %w", err)
 		}
 		j.mu.Lock()
 		defer j.mu.Unlock()
-		delete(j.keys, hash)
+		delete(j.keys, k.Hash)
 		return nil
 	})
 	if err != nil {
@@ -320,6 +322,7 @@ func (j *Join) Refuse(ctx context.Context, candidate string) error {
 		if n >= MaxBlocks {
 			return muster.Errorf(muster.Conflict, "%d clients are blocked already: delete their adoption key instead", MaxBlocks)
 		}
+		noteBlock(ctx, "inbox.refuse", b.Hash, blockView{b.Label})
 		if err := j.store.InsertBlock(ctx, b); err != nil {
 			return fmt.Errorf("block a client: %w", err)
 		}
@@ -349,6 +352,7 @@ func (j *Join) Blocks() []Block {
 // Unblock lets a client into the inbox again, or returns NotFound.
 func (j *Join) Unblock(ctx context.Context, hash [32]byte) error {
 	return j.change(ctx, func(ctx context.Context) error {
+		noteBlock(ctx, "inbox.unblock", hash, nil)
 		if err := j.store.DeleteBlock(ctx, hash); err != nil {
 			return err
 		}

@@ -126,6 +126,11 @@ func (j *Join) putAuthority(ctx context.Context, a Authority, others []Authority
 	if _, err := j.registry.Profile(a.Profile); err != nil {
 		return muster.Errorf(muster.Invalid, "there is no profile of that name")
 	}
+	var was *Authority
+	if before, err := j.Authority(a.ID); err == nil {
+		was = &before
+	}
+	noteAuthority(ctx, "certificate_authority.put", a.ID, was, &a)
 	if err := j.store.PutAuthority(ctx, a); err != nil {
 		return fmt.Errorf("put certificate authority: %w", err)
 	}
@@ -206,10 +211,12 @@ func (j *Join) ChangeAuthority(ctx context.Context, id string, c AuthorityChange
 // by it are cut; its devices stay, with their other credentials.
 func (j *Join) DeleteAuthority(ctx context.Context, id string) error {
 	return j.change(ctx, func(ctx context.Context) error {
-		if _, err := j.Authority(id); err != nil {
+		a, err := j.Authority(id)
+		if err != nil {
 			return err
 		}
 		return j.registry.ForgetAuthority(ctx, id, func(ctx context.Context) error {
+			noteAuthority(ctx, "certificate_authority.delete", id, &a, nil)
 			if err := j.store.DeleteAuthority(ctx, id); err != nil {
 				return fmt.Errorf("delete certificate authority: %w", err)
 			}

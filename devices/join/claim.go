@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/audit"
 	"muster/devices"
 )
 
@@ -79,6 +80,7 @@ func (j *Join) offer(ctx context.Context, device muster.DeviceID, code string, w
 		if n >= MaxClaimCodes && !had || clash != "" && clash != device {
 			return muster.Errorf(muster.Conflict, "there are too many claim codes: try again when some have expired")
 		}
+		audit.Note(ctx, "claim_code.create", "devices/"+string(device)+"/claim-code", nil, claimView{c.Device, c.Expires})
 		if err := j.store.PutClaimCode(ctx, c); err != nil {
 			return fmt.Errorf("put claim code: %w", err)
 		}
@@ -128,6 +130,7 @@ func (j *Join) Claim(ctx context.Context, who Claimer, device muster.DeviceID, c
 		if d, err = j.registry.Update(ctx, id, devices.Change{AddTags: map[string]string{OwnerTag: who.Name}}); err != nil {
 			return err
 		}
+		audit.Note(ctx, "claim_code.use", "devices/"+string(id)+"/claim-code", nil, nil)
 		if err := j.store.DeleteClaimCodes(ctx, []muster.DeviceID{id}); err != nil {
 			return fmt.Errorf("delete claim code: %w", err)
 		}

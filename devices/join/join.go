@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"muster"
+	"muster/audit"
 	"muster/devices"
 )
 
@@ -127,6 +128,9 @@ func (j *Join) change(ctx context.Context, fn func(ctx context.Context) error) e
 	}
 	c, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*writeTimeout) // the registry may need as long
 	defer cancel()
+	if audit.Of(c) == nil { // a client that becomes a device by itself
+		c = audit.With(c, audit.Actor{Kind: audit.System, Name: "join"}, j.now)
+	}
 	return fn(c)
 }
 

@@ -69,6 +69,7 @@ func (j *Join) PutProvisioning(ctx context.Context, profile string, s Provisioni
 		if err != nil {
 			return err
 		}
+		noteProvisioning(ctx, "provisioning.put", profile, provisioningView{p.Profile, p.Strategy, p.Key})
 		if err := j.store.PutProvisioning(ctx, p); err != nil {
 			return fmt.Errorf("put provisioning: %w", err)
 		}
@@ -130,6 +131,7 @@ func (j *Join) DeleteProvisioning(ctx context.Context, profile string) error {
 		if err != nil {
 			return err
 		}
+		noteProvisioning(ctx, "provisioning.delete", profile, nil)
 		if err := j.store.DeleteProvisioning(ctx, profile); err != nil {
 			return fmt.Errorf("delete provisioning: %w", err)
 		}
