@@ -13,6 +13,7 @@ import (
 	"muster"
 	"muster/audit"
 	"muster/feed"
+	"muster/tasks"
 )
 
 // maxParams is how many placeholders one statement uses at most. SQLite's driver
@@ -20,7 +21,8 @@ import (
 // PostgreSQL the difference is small.
 const maxParams = 300
 
-// change runs do in one write transaction, and writes there what was noted under ctx.
+// change runs do in one write transaction, and writes there what was noted under ctx, and the
+// step of a task that it does.
 func (c *Control) change(ctx context.Context, doing string, do func(ctx context.Context, tx *sql.Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -29,8 +31,12 @@ func (c *Control) change(ctx context.Context, doing string, do func(ctx context.
 		forgetNotes(ctx)
 		return failed(doing, err)
 	}
+	step := tasks.StepOf(ctx)
 	err = do(ctx, tx)
 	var events []feed.Event
+	if err == nil {
+		err = keepStep(ctx, tx, step)
+	}
 	if err == nil {
 		events, err = notes(ctx, tx)
 	}
@@ -42,6 +48,7 @@ func (c *Control) change(ctx context.Context, doing string, do func(ctx context.
 	if err := tx.Commit(); err != nil {
 		return failed(doing, err)
 	}
+	step.Taken()
 	if len(events) > 0 {
 		c.onEvents(events)
 	}
