@@ -111,7 +111,7 @@ func (g *Grant) check(now time.Time) error {
 func (g *Grant) token(c *Credential, is *Issued) error {
 	text := g.Given
 	if text == "" {
-		text = "mdt_" + rand.Text()
+		text = tokenPrefix + rand.Text()
 	} else if err := checkToken(text); err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (g *Grant) token(c *Credential, is *Issued) error {
 func (g *Grant) secret(c *Credential, is *Issued) error {
 	text := g.Given
 	if text == "" {
-		text = "mds_" + rand.Text()
+		text = secretPrefix + rand.Text()
 	} else if err := checkSecret(text); err != nil {
 		return err
 	}

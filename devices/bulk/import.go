@@ -22,6 +22,8 @@ type Registry interface {
 	Get(id muster.DeviceID) (devices.Device, error)
 	CreateMany(ctx context.Context, specs []devices.Spec) ([]devices.Device, []devices.Issued, error)
 	UpdateMany(ctx context.Context, cs []devices.DeviceChange) ([]devices.Device, error)
+	// Preview returns the device id as c would make it.
+	Preview(id muster.DeviceID, c devices.Change) (devices.Device, error)
 }
 
 // Checker says what the registry would refuse, without changing it.
@@ -48,6 +50,9 @@ type Options struct {
 	// Made is told of each device that was made, once its batch is kept, and its
 	// credential: this is the only time it can be had. It may be nil.
 	Made func(line int, d devices.Device, is devices.Issued) error
+	// Keeper makes the import one that goes on after the process died: see Keeper. Made is
+	// not called then.
+	Keeper Keeper
 }
 
 // Report says what an import did or, in a dry run, would do.
@@ -81,26 +86,39 @@ func (r *Report) refuse(line int, id muster.DeviceID, err error) {
 // be read, or that the store failed; the report says what was done until then.
 func Import(ctx context.Context, reg Registry, in io.Reader, o Options) (Report, error) {
 	im := importer{reg: reg, o: o, seen: map[muster.DeviceID]int{}, report: Report{DryRun: o.DryRun, Refusals: []Refusal{}}}
-	err := Read(in, o.Format, func(r Row, line int, refused error) error {
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("read the list: %w", err)
-		}
-		im.take(r, line, refused)
-		return nil
-	})
-	if err != nil {
+	if o.Keeper != nil {
+		return ImportFrom(ctx, reg, in, o, Mark{})
+	}
+	if err := im.read(ctx, in, im.take); err != nil {
 		return im.report, err
 	}
 	im.order()
 	im.check()
-	if o.DryRun || im.report.Refused > 0 && !o.Partial {
-		if !o.DryRun {
-			im.report.Created, im.report.Updated = 0, 0
-		}
+	if im.ends() {
 		return im.report, nil
 	}
-	im.report.Created, im.report.Updated = 0, 0
 	return im.report, im.run(ctx)
+}
+
+// read calls take for each line.
+func (im *importer) read(ctx context.Context, in io.Reader, take func(r Row, line int, refused error)) error {
+	return Read(in, im.o.Format, func(r Row, line int, refused error) error {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("read the list: %w", err)
+		}
+		take(r, line, refused)
+		return nil
+	})
+}
+
+// ends says whether nothing is to be done after the check, and makes the report say what
+// was done.
+func (im *importer) ends() bool {
+	if im.o.DryRun {
+		return true
+	}
+	im.report.Created, im.report.Updated = 0, 0
+	return im.report.Refused > 0 && !im.o.Partial
 }
 
 type importer struct {
@@ -110,11 +128,13 @@ type importer struct {
 	news   []item
 	olds   []item
 	report Report
+	done   int // items that are done, with a Keeper
 }
 
 // item is a line that can be done.
 type item struct {
 	line   int
+	nth    int // among the lines with a device, from 0
 	spec   devices.Spec
 	change devices.Change
 	depth  int
@@ -134,7 +154,7 @@ func (im *importer) take(r Row, line int, refused error) {
 	im.seen[r.ID] = line
 	_, err := im.reg.Get(r.ID)
 	exists := err == nil
-	it := item{line: line}
+	it := item{line: line, nth: im.report.Lines - 1}
 	switch {
 	case exists && !im.o.Update:
 		err = muster.Errorf(muster.Conflict, "a device with this id exists")

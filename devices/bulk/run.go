@@ -57,7 +57,7 @@ func (im *importer) checkNew(it item, f *devices.Families, tokens map[string]int
 
 // run makes and changes what was checked.
 func (im *importer) run(ctx context.Context) error {
-	done, all := 0, len(im.news)+len(im.olds)
+	done, all := im.done, im.done+len(im.news)+len(im.olds)
 	step := func(n int) {
 		if done += n; im.o.Progress != nil {
 			im.o.Progress(done, all)
@@ -87,6 +87,9 @@ func (im *importer) make(ctx context.Context, part []item) error {
 	for i := range part {
 		specs[i] = part[i].spec
 	}
+	if im.o.Keeper != nil {
+		return im.makeKept(ctx, part, specs)
+	}
 	ds, issued, err := im.reg.CreateMany(ctx, specs)
 	if err != nil {
 		return im.halve(part, err, func(half []item) error { return im.make(ctx, half) })
@@ -110,6 +113,9 @@ func (im *importer) alter(ctx context.Context, part []item) error {
 		changes[i] = devices.DeviceChange{ID: part[i].spec.ID, Change: part[i].change}
 		before[i], _ = im.reg.Get(part[i].spec.ID) // one that is gone is refused below
 	}
+	if im.o.Keeper != nil {
+		return im.alterKept(ctx, part, changes, before)
+	}
 	after, err := im.reg.UpdateMany(ctx, changes)
 	if err != nil {
 		return im.halve(part, err, func(half []item) error { return im.alter(ctx, half) })
@@ -132,6 +138,7 @@ func (im *importer) halve(part []item, err error, again func([]item) error) erro
 	}
 	if len(part) == 1 {
 		im.report.refuse(part[0].line, part[0].spec.ID, err)
+		im.done++
 		return nil
 	}
 	if err := again(part[:len(part)/2]); err != nil {
