@@ -49,6 +49,7 @@ func New(d Deps) (*API, error) {
 	a.profileRoutes()
 	a.groupRoutes()
 	a.bulkRoutes()
+	a.taskRoutes()
 	a.deviceRoutes()
 	a.twinRoutes()
 	a.presenceRoutes()

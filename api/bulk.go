@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"mime"
 	"net/http"
 	"slices"
@@ -32,6 +33,7 @@ type BulkKeeper interface {
 }
 
 type importInput struct {
+	Async
 	ContentType string `header:"Content-Type" doc:"text/csv, or application/x-ndjson"`
 	DryRun      bool   `query:"dry_run" doc:"Check everything and change nothing"`
 	Update      bool   `query:"update" doc:"Change devices that exist; without it their lines are refused"`
@@ -39,6 +41,7 @@ type importInput struct {
 }
 
 type exportInput struct {
+	Async
 	Q      string `query:"q" maxLength:"2048" doc:"Which devices, in the query language; all when absent"`
 	Format string `query:"format" default:"csv" enum:"csv,ndjson"`
 }
@@ -57,16 +60,44 @@ type counted struct {
 	DryRun  bool `json:"dry_run"`
 	Matched int  `json:"matched" doc:"How many devices the action is about"`
 	Changed int  `json:"changed" doc:"How many it changed; 0 in a dry run"`
+	// Task is there instead of the changes when Prefer asked for it.
+	Task *TaskBody `json:"task,omitempty" doc:"The task that does it, when Prefer asked for one"`
 }
 
-type bulkUpdate struct {
-	Chosen
+// countedAnswer is 200 with what was done, or 202 with the task that does it.
+type countedAnswer struct {
+	Status   int
+	Location string `header:"Location"`
+	Applied  string `header:"Preference-Applied"`
+	Body     counted
+}
+
+// BulkChange says what of many devices is to be another. It is exported because huma
+// looks into exported embedded fields only, and is the input of the task that does it.
+type BulkChange struct {
 	Profile    *string            `json:"profile,omitempty" maxLength:"64" nullable:"false" doc:"Name of a profile that exists; empty for default"`
 	Parent     *string            `json:"parent,omitempty" maxLength:"128" nullable:"false" doc:"Id of the gateway, empty for none"`
 	Tags       map[string]*string `json:"tags,omitempty" nullable:"false" doc:"Tags to set; null takes one away, others stay"`
 	AddGroups  []string           `json:"add_groups,omitempty" maxItems:"32" nullable:"false" doc:"Static groups to put them into"`
 	DropGroups []string           `json:"drop_groups,omitempty" maxItems:"32" nullable:"false" doc:"Static groups to take them out of"`
 	CheckInS   *int64             `json:"check_in_s,omitempty" minimum:"0" maximum:"31622400" nullable:"false"`
+}
+
+// Change returns what b changes of a device.
+func (b *BulkChange) Change() (devices.Change, error) {
+	c := devices.Change{Profile: b.Profile, AddGroups: b.AddGroups, DropGroups: b.DropGroups}
+	if b.Parent != nil {
+		parent := muster.DeviceID(*b.Parent)
+		c.Parent = &parent
+	}
+	labels := ChangedLabels{Tags: b.Tags, CheckInS: b.CheckInS}
+	err := labels.write(&c)
+	return c, err
+}
+
+type bulkUpdate struct {
+	Chosen
+	BulkChange
 }
 
 type bulkDelete struct {
@@ -84,6 +115,7 @@ func (a *API) bulkRoutes() {
 		Description: "Count first, with dry_run; then send the count as expect. Batches of 5,000 devices are each changed whole or not at all.",
 		Errors:      []int{404, 409},
 	}
+	a.documentCountedTask(&update)
 	routeSlow(a, accounts.DevicesWrite, update, a.updateDevices)
 	remove := huma.Operation{
 		OperationID: "delete-devices", Method: http.MethodPost, Path: "/devices:delete", Tags: tags,
@@ -92,6 +124,7 @@ func (a *API) bulkRoutes() {
 			"Batches of 5,000 devices are each deleted whole or not at all.",
 		Errors: []int{404, 409},
 	}
+	a.documentCountedTask(&remove)
 	routeSlow(a, accounts.DevicesWrite, remove, a.deleteDevices)
 }
 
@@ -150,19 +183,18 @@ func (a *API) choose(c *Chosen) ([]muster.DeviceID, error) {
 	return ids, nil
 }
 
-func (a *API) updateDevices(ctx context.Context, in *body[bulkUpdate]) (*body[counted], error) {
+func (a *API) updateDevices(ctx context.Context, in *struct {
+	Async
+	Body bulkUpdate
+},
+) (*countedAnswer, error) {
 	b := &in.Body
 	ids, err := a.choose(&b.Chosen)
 	if err != nil {
 		return nil, err
 	}
-	c := devices.Change{Profile: b.Profile, CheckIn: b.CheckInS, AddGroups: b.AddGroups, DropGroups: b.DropGroups}
-	if b.Parent != nil {
-		parent := muster.DeviceID(*b.Parent)
-		c.Parent = &parent
-	}
-	labels := ChangedLabels{Tags: b.Tags, CheckInS: b.CheckInS}
-	if err := labels.write(&c); err != nil {
+	c, err := b.Change()
+	if err != nil {
 		return nil, err
 	}
 	out := counted{DryRun: b.DryRun, Matched: len(ids)}
@@ -173,7 +205,10 @@ func (a *API) updateDevices(ctx context.Context, in *body[bulkUpdate]) (*body[co
 	}
 	if b.DryRun {
 		audit.Nothing(ctx)
-		return &body[counted]{out}, nil
+		return &countedAnswer{Status: http.StatusOK, Body: out}, nil
+	}
+	if a.async(ctx) {
+		return a.countedTask(ctx, UpdateKind, b.BulkChange, ids, out)
 	}
 	for part := range slices.Chunk(ids, bulkBatch) {
 		changes := make([]devices.DeviceChange, len(part))
@@ -192,10 +227,14 @@ func (a *API) updateDevices(ctx context.Context, in *body[bulkUpdate]) (*body[co
 			}
 		}
 	}
-	return &body[counted]{out}, nil
+	return &countedAnswer{Status: http.StatusOK, Body: out}, nil
 }
 
-func (a *API) deleteDevices(ctx context.Context, in *body[bulkDelete]) (*body[counted], error) {
+func (a *API) deleteDevices(ctx context.Context, in *struct {
+	Async
+	Body bulkDelete
+},
+) (*countedAnswer, error) {
 	data, err := devices.ParseData(in.Body.Data)
 	if err != nil && (in.Body.Data != "" || !in.Body.DryRun) {
 		return nil, err
@@ -207,7 +246,10 @@ func (a *API) deleteDevices(ctx context.Context, in *body[bulkDelete]) (*body[co
 	out := counted{DryRun: in.Body.DryRun, Matched: len(ids)}
 	if in.Body.DryRun {
 		audit.Nothing(ctx)
-		return &body[counted]{out}, nil
+		return &countedAnswer{Status: http.StatusOK, Body: out}, nil
+	}
+	if a.async(ctx) {
+		return a.countedTask(ctx, DeleteKind, BulkDelete{Data: data}, ids, out)
 	}
 	for part := range slices.Chunk(ids, bulkBatch) {
 		if err := a.Registry.DeleteMany(ctx, part, data); err != nil {
@@ -215,7 +257,7 @@ func (a *API) deleteDevices(ctx context.Context, in *body[bulkDelete]) (*body[co
 		}
 		out.Changed += len(part)
 	}
-	return &body[counted]{out}, nil
+	return &countedAnswer{Status: http.StatusOK, Body: out}, nil
 }
 
 func (a *API) importRoute() {
@@ -233,6 +275,7 @@ func (a *API) importRoute() {
 			"application/x-ndjson": {Schema: &huma.Schema{Type: "string", Description: "made, progress, and report or error"}},
 		}}},
 	}
+	a.documentAccepted(&op)
 	a.routeFor(exportTime, accounts.DevicesWrite, &op)
 	huma.Register(a.huma, op, func(ctx context.Context, in *importInput) (*huma.StreamResponse, error) {
 		format, err := formatOf(in.ContentType)
@@ -240,6 +283,9 @@ func (a *API) importRoute() {
 			return nil, err
 		}
 		o := bulk.Options{Format: format, DryRun: in.DryRun, Update: in.Update, Partial: in.Partial}
+		if !in.DryRun && a.async(ctx) {
+			return &huma.StreamResponse{Body: func(hc huma.Context) { a.importTask(hc, &op, o) }}, nil //nolint:contextcheck // hc has it
+		}
 		return &huma.StreamResponse{Body: func(hc huma.Context) { a.importStream(hc, o, &op) }}, nil //nolint:contextcheck // hc has it
 	})
 }
@@ -291,8 +337,7 @@ func (a *API) importStream(hc huma.Context, o bulk.Options, op *huma.Operation) 
 		_ = out.Encode(importEvent{Progress: &importProgress{done, lines}}) // Made, or the end, tells that the client is gone
 		_ = control.Flush()
 	}
-	// A list that stops coming holds no one: each read has its own time.
-	in := http.MaxBytesReader(w, &patientBody{r.Body, control}, maxImport)
+	in := listOf(w, r)
 	report, err := bulk.Import(hc.Context(), a.Registry, in, o)
 	event := importEvent{Report: &report}
 	if err != nil {
@@ -303,6 +348,12 @@ func (a *API) importStream(hc huma.Context, o bulk.Options, op *huma.Operation) 
 	}
 	a.recorded(hc.Context(), op) // also when it broke off: some devices may be made
 	_ = out.Encode(event)        // the client is gone: nobody is left to tell
+}
+
+// listOf is the body of an import: one that stops coming holds no one, since each read
+// has its own time.
+func listOf(w http.ResponseWriter, r *http.Request) io.Reader {
+	return http.MaxBytesReader(w, &patientBody{r.Body, http.NewResponseController(w)}, maxImport)
 }
 
 func (a *API) importProblem(hc huma.Context, err error) *Problem {
@@ -350,8 +401,12 @@ func (a *API) exportRoute() {
 			"application/x-ndjson": {Schema: &huma.Schema{Type: "string", Description: "A device on each line"}},
 		}}},
 	}
+	a.documentAccepted(&op)
 	a.routeFor(exportTime, accounts.DevicesRead, &op)
 	huma.Register(a.huma, op, func(ctx context.Context, in *exportInput) (*huma.StreamResponse, error) {
+		if a.async(ctx) {
+			return &huma.StreamResponse{Body: func(hc huma.Context) { a.exportTask(hc, &op, in) }}, nil //nolint:contextcheck // hc has it
+		}
 		ids, err := a.matching(in.Q)
 		if err != nil {
 			return nil, a.problem(requestOf(ctx), err)
@@ -376,7 +431,7 @@ func (a *API) exportDevices(hc huma.Context, ids []muster.DeviceID, f bulk.Forma
 	}
 }
 
-func (a *API) writeDevices(ctx context.Context, out *patient, ids []muster.DeviceID, f bulk.Format) error {
+func (a *API) writeDevices(ctx context.Context, out io.Writer, ids []muster.DeviceID, f bulk.Format) error {
 	w, err := bulk.NewWriter(out, f)
 	if err != nil {
 		return err

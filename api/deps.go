@@ -141,6 +141,7 @@ type Deps struct {
 	Logins    FailedLogins
 	Joining   Joining
 	Commands  Commands
+	Tasks     Tasks
 	Audit     AuditLog
 	Webhooks  Webhooks
 	// Ready returns what is not ready yet, nothing when all is.

@@ -36,6 +36,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type rig struct {
 	*testing.T
 	commandRig
+	taskRig
 	url       string
 	server    *httptest.Server
 	log       *logBuffer
@@ -117,8 +118,9 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	r.must(r.joining.Load(t.Context()))
 	r.logins = devices.NewLogins(time.Now, func(id muster.DeviceID) bool { _, err := r.registry.Get(id); return err == nil })
 	r.startCommands(store, log)
+	r.startTasks(store, dir, log)
 	d := api.Deps{
-		Commands: r.commands, Audit: store, Webhooks: r.newWebhooks(store),
+		Commands: r.commands, Tasks: r.tasks, Audit: store, Webhooks: r.newWebhooks(store),
 		Registry: r.registry, Accounts: r.accounts, Telemetry: r.telemetry, Live: r.live, Clients: r.mqtt,
 		Trail: r.trail, Twins: r.twins, Presence: r.registry, Logins: r.logins, Joining: r.joining,
 		Ready:   func(context.Context) []api.Reason { return r.reasons },
@@ -136,6 +138,7 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	t.Cleanup(func() {
 		s.Close()
 		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+		r.stopTasks()
 		r.stopCommands()
 		r.must(r.telemetry.Close())
 		r.must(store.Close())

@@ -35,7 +35,7 @@ func (s *Server) buildHTTP() error {
 	})
 	deps := api.Deps{
 		Registry: s.registry, Accounts: s.accounts, Telemetry: s.stores.telemetry, Live: s.ingest, Clients: clients{s.broker},
-		Trail: s.said.api(), Logins: s.logins, Joining: s.join, Twins: s.twins, Presence: s.registry, Commands: s.commands, Audit: s.stores.control, Webhooks: s.webhooks,
+		Trail: s.said.api(), Logins: s.logins, Joining: s.join, Twins: s.twins, Presence: s.registry, Commands: s.commands, Tasks: s.tasks, Audit: s.stores.control, Webhooks: s.webhooks,
 		Ready: func(context.Context) []api.Reason { return s.ready() }, System: s.sections(), Version: s.cfg.Version, PublicURL: public, LiveSocket: s.live, Page: ui.Handler(s.cfg.Version),
 		Gatherer: s.metrics, Registerer: s.metrics, Now: s.cfg.Now, Log: s.cfg.Logger,
 	}
@@ -95,6 +95,7 @@ func (s *Server) sections() []api.Section {
 		func() (string, any) { return "broker", s.broker.Stats() },
 		func() (string, any) { return "twins", s.twins.Stats() },
 		func() (string, any) { return "commands", s.commands.Stats() },
+		func() (string, any) { return "tasks", s.tasks.Stats() },
 		func() (string, any) { return "live", s.live.Stats() },
 		func() (string, any) {
 			return "services", slices.Concat(s.loops.Status(), s.ingest.Loops(), s.said.intake.Loops())

@@ -31,6 +31,7 @@ import (
 	"muster/internal/lifecycle"
 	"muster/notify"
 	"muster/notify/webhook"
+	"muster/tasks"
 )
 
 // Server is every room, wired.
@@ -46,6 +47,7 @@ type Server struct {
 	registry *devices.Registry
 	twins    *twin.Twins
 	commands *command.Commands
+	tasks    *tasks.Tasks
 	accounts *accounts.Accounts
 	webhooks *notify.Webhooks
 	hooks    *webhook.Sender
@@ -119,6 +121,9 @@ func (s *Server) build(ctx context.Context) (err error) {
 	s.buildAccounts() //nolint:contextcheck // wills take their own time
 	s.buildDevices()
 	if err := s.buildOutward(); err != nil {
+		return err
+	}
+	if err := s.buildTasks(); err != nil {
 		return err
 	}
 	if err := s.buildSaid(); err != nil { //nolint:contextcheck // what is refused waits for nobody
@@ -196,6 +201,10 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if s.certs != nil {
 		s.loops.Go("certificates", s.certs.Watch)
 	}
+	if err := s.tasks.Load(ctx); err != nil { // what goes on needs all the rooms
+		return err
+	}
+	s.loops.Go("tasks", s.tasks.Run)
 	s.loops.Go("http", s.serveHTTP)
 	if s.cfg.Demo {
 		return s.startDemo(ctx)
@@ -211,6 +220,7 @@ func (s *Server) Failed() <-chan error { return s.failed }
 func (s *Server) Stop(ctx context.Context) error {
 	s.stopping.Store(true)
 	var errs []error
+	s.tasks.EndWaits()
 	s.commands.EndWaits() // or the API's listener would wait for them
 	if s.http != nil {
 		errs = append(errs, s.http.Shutdown(ctx)) // closes the listener at once
@@ -218,6 +228,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	if s.listener != nil {
 		_ = s.listener.Close() // when Serve had not begun
 	}
+	errs = append(errs, s.tasks.Stop(ctx)) // before those that they tell of what they do
 	errs = append(errs, s.live.Stop(ctx), s.broker.Stop(ctx), s.said.intake.Stop(ctx), s.ingest.Stop(ctx))
 	if s.unwatch != nil {
 		s.unwatch()
