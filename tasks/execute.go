@@ -153,6 +153,9 @@ func (t *Tasks) recall(j *job, r *Run) bool {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), saveTime)
 		defer cancel()
 		r.kept, err = t.loader.KeptOf(ctx, j.ID)
+		if err != nil && muster.KindOf(err) == muster.NotFound { // somebody took it out of the store
+			return nil
+		}
 		return err
 	})
 	if err != nil {
