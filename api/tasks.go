@@ -240,8 +240,9 @@ func (a *API) cancelTask(ctx context.Context, in *TaskPath) (*body[TaskBody], er
 }
 
 func (a *API) listTaskKinds(context.Context, *struct{}) (*body[page[taskKind]], error) {
-	var items []taskKind
-	for _, k := range a.Tasks.Kinds() {
+	kinds := a.Tasks.Kinds()
+	items := make([]taskKind, 0, len(kinds))
+	for _, k := range kinds {
 		items = append(items, taskKind{
 			Kind: k.Name, Summary: k.Summary, Door: k.Door, Scope: k.Scope, Durable: k.Durable, TimeoutS: int64(k.Timeout / time.Second),
 			Concurrency: k.Concurrency, Queue: k.Queue, KeepResultS: int64(k.KeepResult / time.Second),

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"image/png"
 	"io"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -308,7 +308,7 @@ func TestADevicesPictureIsDrawnOnceAndKnownByItsTag(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			if a := r.as("GET", at, nil); a.StatusCode != 200 {
+			if a := r.as("GET", at, nil); a.StatusCode != http.StatusOK {
 				t.Errorf("it gives %d %s", a.StatusCode, a.body)
 			}
 		})
@@ -327,7 +327,7 @@ func TestADevicesPictureIsDrawnOnceAndKnownByItsTag(t *testing.T) {
 		r.as("GET", "/api/v1/devices/d1/identicon.png?"+q, nil).wantStatus(t, 422)
 	}
 	r.do("GET", at, nil, bearer(r.key(accounts.TelemetryRead))).wantProblem(t, 403, "forbidden")
-	busy := fmt.Sprint("/api/v1/devices/d1/identicon.png?size=1000&oversample=1&wait=1ms")
+	busy := "/api/v1/devices/d1/identicon.png?size=1000&oversample=1&wait=1ms"
 	r.as("GET", busy, nil).wantProblem(t, 408, "timeout")
 	r.as("GET", "/api/v1/devices/d1/identicon.png?size=65", nil).wantProblem(t, 429, "busy")
 	close(r.gate)

@@ -69,7 +69,7 @@ func (m *muster) result(path string) []byte {
 	return text
 }
 
-const manyLines = 60_000
+const manyLines = 30_000
 
 func TestAnImportThatIsKilledGoesOnAndMakesEachDeviceOnce(t *testing.T) {
 	for _, engine := range []string{"sqlite", "postgres"} {
@@ -87,7 +87,7 @@ func TestAnImportThatIsKilledGoesOnAndMakesEachDeviceOnce(t *testing.T) {
 			at := m.async(http.MethodPost, "/api/v1/devices:import", "text/csv", list.String())
 			next := m.async(http.MethodGet, "/api/v1/devices:export?format=ndjson&q=id:d00*", "", "")
 			for kill := range int64(3) { // each after some steps more
-				before := (kill + 1) * 10_000
+				before := (kill + 1) * 5_000
 				m.await("the import to be under way", workLimit, func() bool { return m.task(at).Done >= before })
 				m.kill()
 				m.start()
@@ -132,7 +132,7 @@ func TestAnImportThatIsKilledGoesOnAndMakesEachDeviceOnce(t *testing.T) {
 				t.Errorf("the export that was there at the kills is %+v", got)
 			}
 			at = m.async(http.MethodPost, "/api/v1/devices:delete", "application/json", fmt.Sprintf(`{"q":"id:d*","expect":%d,"data":"keep"}`, manyLines))
-			m.await("the deletion to be under way", workLimit, func() bool { return m.task(at).Done >= 10_000 })
+			m.await("the deletion to be under way", workLimit, func() bool { return m.task(at).Done >= 5_000 })
 			m.kill()
 			m.start()
 			m.ready()

@@ -228,8 +228,8 @@ func (s *Server) Stop(ctx context.Context) error {
 	if s.listener != nil {
 		_ = s.listener.Close() // when Serve had not begun
 	}
-	errs = append(errs, s.tasks.Stop(ctx)) // before those that they tell of what they do
-	errs = append(errs, s.live.Stop(ctx), s.broker.Stop(ctx), s.said.intake.Stop(ctx), s.ingest.Stop(ctx))
+	// Tasks first: they tell the others of what they do.
+	errs = append(errs, s.tasks.Stop(ctx), s.live.Stop(ctx), s.broker.Stop(ctx), s.said.intake.Stop(ctx), s.ingest.Stop(ctx))
 	if s.unwatch != nil {
 		s.unwatch()
 	}

@@ -51,13 +51,13 @@ func (w web) async(method, path, contentType, body string) (task map[string]any,
 		w.Fatalf("%s %s gives %d %s", method, path, res.StatusCode, text)
 	}
 	at := res.Header.Get("Location")
-	if res, text = w.do("GET", at+"?wait=60s", "", "", ""); res.StatusCode != 200 {
+	if res, text = w.do("GET", at+"?wait=60s", "", "", ""); res.StatusCode != http.StatusOK {
 		w.Fatalf("the task gives %d %s", res.StatusCode, text)
 	}
 	if err := json.Unmarshal(text, &task); err != nil {
 		w.Fatal(err)
 	}
-	if res, result = w.do("GET", at+"/result", "", "", ""); res.StatusCode != 200 {
+	if res, result = w.do("GET", at+"/result", "", "", ""); res.StatusCode != http.StatusOK {
 		w.Fatalf("the result of %v gives %d %s", task, res.StatusCode, result)
 	}
 	return task, result

@@ -28,7 +28,7 @@ var (
 // execute runs j from the beginning or its last step to its end, or until the room is
 // stopped, and lets the next of its kind run.
 func (t *Tasks) execute(ctx context.Context, j *job) {
-	defer t.release(j)
+	defer t.release(j) //nolint:contextcheck // tasks outlive whoever started or ended one
 	ctx, cancel := context.WithTimeoutCause(ctx, j.kind.Timeout, errTimeout)
 	defer cancel()
 	r := t.newRun(j)
@@ -124,7 +124,7 @@ func (t *Tasks) end(ctx context.Context, j *job, r *Run, err error) {
 	if out.Code == muster.Internal.String() {
 		t.log.Error("a task failed", "task", j.ID, "kind", j.Kind, "err", err)
 	}
-	if j.Durable && out.State != Succeeded && !t.recall(j, r) {
+	if j.Durable && out.State != Succeeded && !t.recall(j, r) { //nolint:contextcheck // the task's own has ended
 		return // it goes on at the next start
 	}
 	memory, sealErr := r.seal(&out)
@@ -136,7 +136,7 @@ func (t *Tasks) end(ctx context.Context, j *job, r *Run, err error) {
 	if out.Result != nil {
 		out.Expires = out.Ended + micros(j.kind.KeepResult)
 	}
-	if j.Durable && !t.keepEnd(out) {
+	if j.Durable && !t.keepEnd(out) { //nolint:contextcheck // likewise
 		return // it goes on at the next start, from its last step
 	}
 	if j.Durable {
@@ -144,7 +144,7 @@ func (t *Tasks) end(ctx context.Context, j *job, r *Run, err error) {
 			t.log.Warn("files of a task stay until the next start", "task", j.ID, "err", err)
 		}
 	}
-	t.show(j, out, memory)
+	t.show(j, out, memory) //nolint:contextcheck // tasks outlive whoever started or ended one
 }
 
 // recall asks the store for the last step: one whose answer was lost counts.

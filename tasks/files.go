@@ -55,15 +55,15 @@ func (w roomWriter) Write(b []byte) (int, error) {
 }
 
 // put writes a whole file, durable when it returns.
-func (f *files) put(task, end string, in io.Reader) (n int64, err error) {
+func (f *files) put(task, end string, in io.Reader) error {
 	if err := os.MkdirAll(f.dir, 0o700); err != nil {
-		return 0, fmt.Errorf("make the directory of tasks: %w", err)
+		return fmt.Errorf("make the directory of tasks: %w", err)
 	}
 	tmp, err := os.CreateTemp(f.dir, tmpPrefix)
 	if err != nil {
-		return 0, fmt.Errorf("make a file of a task: %w", err)
+		return fmt.Errorf("make a file of a task: %w", err)
 	}
-	n, err = io.Copy(roomWriter{f, tmp}, in)
+	n, err := io.Copy(roomWriter{f, tmp}, in)
 	if err == nil {
 		err = tmp.Sync()
 	}
@@ -74,9 +74,9 @@ func (f *files) put(task, end string, in io.Reader) (n int64, err error) {
 	if err != nil {
 		f.used.Add(-n)
 		_ = os.Remove(tmp.Name()) // swept otherwise
-		return 0, fmt.Errorf("write a file of a task: %w", err)
+		return fmt.Errorf("write a file of a task: %w", err)
 	}
-	return n, f.syncDir()
+	return f.syncDir()
 }
 
 func (f *files) syncDir() error {

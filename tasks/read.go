@@ -220,7 +220,7 @@ func (t *Tasks) Cancel(ctx context.Context, id string, by Viewer) (Task, error) 
 			return out, err
 		}
 	}
-	t.cancelNow(j)
+	t.cancelNow(j) //nolint:contextcheck // tasks outlive whoever started or ended one
 	t.watch.tell(id)
 	return t.snapshot(j), nil
 }

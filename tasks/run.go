@@ -46,8 +46,7 @@ func (r *Run) File() (io.ReadCloser, error) { return r.tasks.files.open(r.Task, 
 // Keep keeps b under a name (lower-case letters) beside the task until it ends, also
 // over a restart; it is durable when Keep returns.
 func (r *Run) Keep(name string, b []byte) error {
-	_, err := r.tasks.files.put(r.Task, "."+name+keptFile, bytes.NewReader(b))
-	return err
+	return r.tasks.files.put(r.Task, "."+name+keptFile, bytes.NewReader(b))
 }
 
 // Recall returns what was kept under name, nil for nothing.

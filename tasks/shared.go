@@ -121,18 +121,20 @@ func (s *Shared) end() {
 }
 
 // supervise is the worker's one goroutine, from the first viewer until nobody wants it.
-func (s *Shared) supervise(ctx context.Context) {
+func (s *Shared) supervise(first context.Context) {
+	for life, ok := first, true; ok; life, ok = s.another() {
+		s.live(life)
+	}
+}
+
+// live has the work done until ctx ends.
+func (s *Shared) live(ctx context.Context) {
 	backoff := firstRestart
 	for {
 		began := time.Now()
 		err := lifecycle.Guard(func() error { return s.work(ctx) })
 		if ctx.Err() != nil {
-			next, ok := s.another()
-			if !ok {
-				return
-			}
-			ctx, backoff = next, firstRestart
-			continue
+			return
 		}
 		s.failed(err)
 		if time.Since(began) > lastRestart {
@@ -144,11 +146,7 @@ func (s *Shared) supervise(ctx context.Context) {
 			backoff = min(2*backoff, lastRestart)
 		case <-ctx.Done():
 			wait.Stop()
-			next, ok := s.another()
-			if !ok {
-				return
-			}
-			ctx, backoff = next, firstRestart
+			return
 		}
 	}
 }

@@ -45,10 +45,10 @@ func (t *Tasks) Load(ctx context.Context) error {
 	for _, k := range t.kinds {
 		for _, j := range slices.Clone(k.queue) {
 			if j.Cancelled {
-				t.cancelLocked(j)
+				t.cancelLocked(j) //nolint:contextcheck // tasks outlive whoever started or ended one
 			}
 		}
-		t.dispatch(k)
+		t.dispatch(k) //nolint:contextcheck // tasks outlive whoever started or ended one
 	}
 	return nil
 }

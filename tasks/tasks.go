@@ -154,7 +154,7 @@ func (t *Tasks) start(ctx context.Context, kind string, input json.RawMessage, o
 		err = t.keepNew(ctx, j, file)
 	}
 	if err == nil {
-		t.admit(j)
+		t.admit(j) //nolint:contextcheck // tasks outlive whoever started or ended one
 		return j, nil
 	}
 	t.mu.Lock()
@@ -209,7 +209,7 @@ func (t *Tasks) begin(name string, input json.RawMessage, owner Owner) (j *job, 
 
 func (t *Tasks) keepNew(ctx context.Context, j *job, file io.Reader) error {
 	if file != nil {
-		if _, err := t.files.put(j.ID, inputFile, file); err != nil {
+		if err := t.files.put(j.ID, inputFile, file); err != nil {
 			return err
 		}
 	}

@@ -95,7 +95,10 @@ func TestWhatCannotBeStartedIsRefused(t *testing.T) {
 		})
 	}
 	for _, k := range []tasks.Kind{
-		{Name: "x"}, kindOf("", says("")), kindOf("x", nil), kindOf("late", says("")),
+		{Name: "x"},
+		kindOf("", says("")),
+		kindOf("x", nil),
+		kindOf("late", says("")),
 		kindOf("x", says(""), func(k *tasks.Kind) { k.Durable, k.Key = true, func(json.RawMessage) string { return "" } }),
 	} {
 		r.wantKind(r.Register(k), muster.Invalid)
