@@ -122,7 +122,7 @@ func (s *Shared) end() {
 
 // supervise is the worker's one goroutine, from the first viewer until nobody wants it.
 func (s *Shared) supervise(first context.Context) {
-	for life, ok := first, true; ok; life, ok = s.another() {
+	for life, ok := first, true; ok; life, ok = s.another() { //nolint:contextcheck // each life has its own
 		s.live(life)
 	}
 }
