@@ -202,7 +202,8 @@ func (t *Tasks) keepEnd(out Task) bool {
 // show makes the end visible.
 func (t *Tasks) show(j *job, out Task, memory []byte) {
 	t.mu.Lock()
-	j.Task, j.memory = out, memory
+	j.State, j.Ended, j.Expires, j.Done, j.Total = out.State, out.Ended, out.Expires, out.Done, out.Total
+	j.Code, j.Error, j.Result, j.memory = out.Code, out.Error, out.Result, memory
 	t.memory += int64(len(memory))
 	if j.key != "" && out.State != Succeeded {
 		delete(t.memo, j.key) // the next who asks begins anew

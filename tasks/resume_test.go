@@ -17,6 +17,7 @@ import (
 
 	"muster"
 	"muster/devices"
+	"muster/store/control"
 	"muster/tasks"
 )
 
@@ -41,6 +42,7 @@ type makers struct {
 		InsertDevices(ctx context.Context, ds []devices.Device, cs []devices.Credential) error
 	}
 	plan []trouble // used up, one for each try of a step
+	name string    // of the devices
 
 	mu    sync.Mutex
 	crash chan struct{} // closed when the process is to end
@@ -107,7 +109,7 @@ func (m *makers) do(ctx context.Context, how trouble, i int) error {
 		return muster.Errorf(muster.Conflict, "not like this")
 	default:
 	}
-	d := devices.Device{ID: muster.DeviceID(fmt.Sprintf("d%03d", i)), Profile: "default", Created: 1}
+	d := devices.Device{ID: muster.DeviceID(fmt.Sprintf("%s-%03d", m.name, i)), Profile: "default", Created: 1}
 	if err := m.store.InsertDevices(ctx, []devices.Device{d}, nil); err != nil {
 		return &muster.Error{Kind: muster.Internal, Msg: "a device was made twice", Err: err}
 	}
@@ -122,17 +124,18 @@ func (m *makers) do(ctx context.Context, how trouble, i int) error {
 }
 
 func TestADurableTaskDoesEachStepOnceWhateverHappens(t *testing.T) {
+	dir, cases := t.TempDir(), 0
+	store := openStore(t, dir)
 	rapid.Check(t, func(rt *rapid.T) {
+		cases++
 		plan := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) trouble { return trouble(rapid.IntRange(0, troubles-1).Draw(rt, "trouble")) }), 0, 8).Draw(rt, "plan")
 		at := rapid.IntRange(0, madeDevices-1).Draw(rt, "at")
-		stepThrough(t, rt, append(make([]trouble, at), plan...))
+		m := &makers{store: store, plan: append(make([]trouble, at), plan...), name: fmt.Sprint("d", cases)}
+		stepThrough(t, rt, store, dir, m)
 	})
 }
 
-func stepThrough(t *testing.T, rt tb, plan []trouble) {
-	dir := t.TempDir()
-	store := openStore(t, dir)
-	m := &makers{store: store, plan: plan}
+func stepThrough(t *testing.T, rt tb, store *control.Control, dir string, m *makers) {
 	var id string
 	var room *tasks.Tasks
 	for {
@@ -171,11 +174,12 @@ func stepThrough(t *testing.T, rt tb, plan []trouble) {
 	if d := cmp.Diff(want.String(), string(text)); d != "" {
 		rt.Errorf("the result differs: %s", d)
 	}
-	made := 0
-	must(rt, store.LoadTasks(t.Context(), func(tasks.Task, tasks.Kept) error { made++; return nil }))
-	if made != 1 {
-		rt.Errorf("%d tasks are stored", made)
-	}
+	must(rt, store.LoadTasks(t.Context(), func(stored tasks.Task, _ tasks.Kept) error {
+		if !stored.State.Final() {
+			rt.Errorf("the store has %s as %s", stored.ID, stored.State)
+		}
+		return nil
+	}))
 }
 
 // crashes waits until the task has ended, or the process is to end.

@@ -72,7 +72,8 @@ type kind struct {
 	queue    []*job
 }
 
-// job is a task with what it takes to run it. What Task holds is guarded by Tasks.mu.
+// job is a task with what it takes to run it. What of Task changes is guarded by
+// Tasks.mu; its id, kind, owner, input and time of creation never do.
 type job struct {
 	Task
 	kind   *kind

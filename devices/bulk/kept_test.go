@@ -109,6 +109,7 @@ func TestAnImportInManyLivesDoesEachLineOnce(t *testing.T) {
 }
 
 func TestAnImportInManyLivesSaysWhatOneLifeWouldSay(t *testing.T) {
+	whole, parts := registry(t), registry(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		lines := rapid.SliceOfN(rapid.IntRange(0, 12), 1, 12).Draw(rt, "lines")
 		var text strings.Builder
@@ -117,8 +118,8 @@ func TestAnImportInManyLivesSaysWhatOneLifeWouldSay(t *testing.T) {
 			fmt.Fprintf(&text, "d%d,%s,%s\n", n, []string{"", "d1", "d2", "nobody"}[n%4], []string{"", "name"}[n%2])
 		}
 		o := bulk.Options{Format: bulk.CSV, Update: rapid.Bool().Draw(rt, "update"), Partial: true}
-		whole, parts := registry(t), registry(t)
 		for _, r := range []*devices.Registry{whole, parts} {
+			wipe(t, r)
 			_, _, err := r.CreateMany(t.Context(), []devices.Spec{{ID: "d3"}, {ID: "d5", Name: "name"}})
 			must(t, err)
 		}
@@ -132,6 +133,18 @@ func TestAnImportInManyLivesSaysWhatOneLifeWouldSay(t *testing.T) {
 			rt.Error(d)
 		}
 	})
+}
+
+// wipe deletes every device.
+func wipe(t *testing.T, r *devices.Registry) {
+	t.Helper()
+	page, err := r.Select(devices.Selection{Limit: 100})
+	must(t, err)
+	var ids []muster.DeviceID
+	for _, d := range page.Devices {
+		ids = append(ids, d.ID)
+	}
+	must(t, r.DeleteMany(t.Context(), ids, devices.KeepData))
 }
 
 func TestDevicesAreChangedAndDeletedInManyLives(t *testing.T) {
