@@ -107,7 +107,9 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	r.twins = twin.New(store, r.registry, time.Now, log, twin.Options{})
 	r.must(r.twins.Load(t.Context()))
 	t.Cleanup(r.registry.Watch(r.twins.DevicesChanged))
-	r.accounts = accounts.New(store, time.Now, log, accounts.Config{})
+	r.accounts = accounts.New(store, time.Now, log, accounts.Config{
+		CheckSelector: func(q string) error { _, err := r.registry.Compile(q); return err },
+	})
 	r.must(r.accounts.Load(t.Context()))
 	r.must(r.accounts.EnsureAdminKey(t.Context(), adminKey))
 	r.events = trail.NewEvents(trail.EventsConfig{Store: store, Now: time.Now, Logger: log})

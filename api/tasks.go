@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -163,7 +164,7 @@ func (a *API) taskRoutes() {
 // ownerOf returns who owns what the request starts.
 func ownerOf(r *request) tasks.Owner {
 	who := actorOf(r)
-	return tasks.Owner{Kind: who.Kind, ID: who.ID, Name: who.Name}
+	return tasks.Owner{Kind: who.Kind, ID: cmp.Or(r.who.User, who.ID), Name: who.Name} // a user's outlives the session
 }
 
 // viewerOf returns who looks at tasks.
@@ -189,6 +190,9 @@ func (a *API) listTasks(ctx context.Context, in *struct {
 
 func (a *API) startTask(ctx context.Context, in *body[newTask]) (*startedTask, error) {
 	r := requestOf(ctx)
+	if r.who.Selector != "" {
+		return nil, muster.Errorf(muster.Forbidden, "a key for some devices only may start no tasks")
+	}
 	for _, k := range a.Tasks.Kinds() {
 		switch {
 		case k.Name != in.Body.Kind:
@@ -340,10 +344,11 @@ type Async struct {
 const applied = "respond-async"
 
 // async says whether the request prefers a task, and may have one: a preference is no
-// demand (RFC 7240, section 2), so that who may not start tasks is answered as ever.
+// demand (RFC 7240, section 2), so that who may not start tasks is answered as ever, and
+// so is a key for some devices only, which tasks do not know of.
 func (a *API) async(ctx context.Context) bool {
 	r := requestOf(ctx)
-	if !r.who.Allows(accounts.DevicesWrite) {
+	if !r.who.Allows(accounts.DevicesWrite) || r.who.Selector != "" {
 		return false
 	}
 	for _, line := range r.Header.Values("Prefer") {

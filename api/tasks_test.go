@@ -301,6 +301,25 @@ func TestBulkRequestsBecomeTasksWhenThatIsPreferred(t *testing.T) {
 	r.do("POST", "/api/v1/devices:import", "id\n", bearer(reader), csv, prefers).wantProblem(t, 403, "forbidden")
 }
 
+func TestAKeyForSomeDevicesStartsNoTasks(t *testing.T) {
+	r := newRig(t)
+	r.device("d1")
+	_, key, err := r.accounts.CreateKey(t.Context(), accounts.KeySpec{Name: "some", Scopes: []string{accounts.DevicesRead, accounts.DevicesWrite}, Selector: "id:d1"})
+	r.must(err)
+	for _, kind := range []string{"gate", "devices.export", "identicon"} {
+		r.do("POST", "/api/v1/tasks", object{"kind": kind}, bearer(key)).wantProblem(t, 403, "forbidden")
+	}
+	for _, path := range []string{"/api/v1/devices:update", "/api/v1/devices:delete"} {
+		a := r.do("POST", path, object{"q": "id:d1", "expect": 1, "data": "keep"}, bearer(key), prefers)
+		if a.StatusCode == http.StatusAccepted {
+			t.Errorf("%s becomes a task", path)
+		}
+	}
+	if page, _ := r.tasks.List(tasks.Query{By: tasks.Viewer{Admin: true}, Limit: 10}); len(page) != 0 {
+		t.Errorf("there are %v", page)
+	}
+}
+
 func TestADevicesPictureIsDrawnOnceAndKnownByItsTag(t *testing.T) {
 	r := newRig(t)
 	r.device("d1")
