@@ -14,6 +14,7 @@ import (
 
 	"muster"
 	"muster/devices"
+	"muster/feed"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -31,7 +32,8 @@ type memory struct {
 	history  map[muster.DeviceID]devices.HistoryRow
 	alive    muster.Micros
 	erasures map[muster.DeviceID]muster.Micros
-	batches  []int // sizes of SavePresence
+	batches  []int        // sizes of SavePresence
+	feed     []feed.Event // that came with presence
 	down     bool
 }
 
@@ -244,6 +246,7 @@ func (m *memory) SaveCredentials(ctx context.Context, cs []devices.Credential) e
 func (m *memory) SavePresence(ctx context.Context, rows []devices.PresenceRow) error {
 	return m.do(ctx, func() error {
 		m.batches = append(m.batches, len(rows))
+		m.feed = append(m.feed, feed.Of(ctx).Take()...)
 		for _, r := range rows {
 			m.presence[r.Device] = r
 		}

@@ -80,6 +80,7 @@ func (t *tracker) load(row PresenceRow, alive, now muster.Micros) {
 	p.savedRhythm = int32(p.rhythm.seconds())
 	p.link = linkOf(row.Link)
 	kept := stateOf(row.State)
+	p.spoken = kept
 	if kept == never {
 		return
 	}

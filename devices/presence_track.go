@@ -99,6 +99,7 @@ type track struct {
 	told   bool          // in events.touched
 	await  bool          // in tracker.awaited
 	gone   bool          // removed
+	spoken state         // that the feed was told last, or that was kept over a restart
 	check  int32         // expected seconds between messages, 0 for its rhythm
 	timer  int32         // in tracker.timers, -1 for none
 	heard  muster.Micros // the last message

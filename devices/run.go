@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/feed"
 )
 
 const (
@@ -147,11 +148,13 @@ func (r *Registry) saveRows(ctx context.Context, ps []*track) error {
 	for i := range rows {
 		rows[i].LastSeen = max(rows[i].LastSeen, r.lastSeen(rows[i].Device))
 	}
-	c, cancel := context.WithTimeout(ctx, flushTimeout)
+	c, cancel := context.WithTimeout(feed.With(ctx), flushTimeout)
 	defer cancel()
+	feed.Note(c, r.presence.newsOf(rows)...)
 	if err := r.store.SavePresence(c, rows); err != nil {
 		return fmt.Errorf("save %d presence rows: %w", len(rows), err)
 	}
+	r.presence.spoke(rows)
 	return nil
 }
 

@@ -71,11 +71,12 @@ func Catalogue() []Kind {
 }
 
 func commandSample(state string) string {
-	return `{"device":"d1","command":"cmd_x","method":"reboot","state":"` + state + `"}`
+	return `{"device":"d1","command":"42","method":"reboot","state":"` + state + `","job":"7"}`
 }
 
 func jobSample(state string) string {
-	return `{"job":"job_x","name":"Reboot all","state":"` + state + `"}`
+	return `{"job":"7","kind":"command","method":"reboot","query":"group:hall-3","state":"` + state +
+		`","total":20,"succeeded":12,"failed":1,"expired":0,"cancelled":0}`
 }
 
 // Reserved returns the families of types that are not sent yet, but may be asked for.

@@ -90,7 +90,9 @@ func (s *Server) sections() []api.Section {
 		},
 		func() (string, any) { return "ingest", s.ingest.Status() },
 		func() (string, any) { return "intake", s.said.intake.Status() },
-		func() (string, any) { return "events", map[string]any{"notes_dropped": s.said.events.NotesDropped()} },
+		func() (string, any) {
+			return "events", map[string]any{"notes_dropped": s.said.events.NotesDropped(), "rejections_untold": s.rejected.dropped.Load()}
+		},
 		func() (string, any) { return "erasures", s.erasures() },
 		func() (string, any) { return "broker", s.broker.Stats() },
 		func() (string, any) { return "twins", s.twins.Stats() },

@@ -40,7 +40,8 @@ type Server struct {
 	lock     *os.File
 	stores   *stores
 	feed     *feed.Feed
-	vault    *sealer // of secrets that must be read again
+	rejected *rejections // told by the feed
+	vault    *sealer     // of secrets that must be read again
 	sealer   *audit.Sealer
 	bus      *bus.Bus
 	metrics  *prometheus.Registry
@@ -106,6 +107,7 @@ func (s *Server) build(ctx context.Context) (err error) {
 	}
 	s.feed = feed.New(s.stores.control, cfg.Logger)
 	s.stores.control.OnEvents(s.feed.Publish)
+	s.rejected = newRejections(s.stores.control, cfg.Now, cfg.Logger)
 	if err := s.buildSecrets(); err != nil {
 		return err
 	}
@@ -140,6 +142,9 @@ func (s *Server) build(ctx context.Context) (err error) {
 		OnRejected: func(r muster.Rejected) {
 			s.registry.Heard(r.Device, r.Arrival)
 			s.broker.TellRejected(r)
+			if s.registry.Has(r.Device) {
+				s.rejected.add(&r)
+			}
 		},
 	})
 	s.measureErasures()
@@ -183,6 +188,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 	s.loops.Go("memory", s.freeMemory)
 	s.startDevices()
 	s.loops.Go("feed", s.feed.Run)
+	s.loops.Go("feed-rejected", s.rejected.Run)
 	s.loops.Go("audit-seals", s.sealer.Run)
 	s.loops.Go("accounts-sessions", s.accounts.Run)
 	s.loops.Go("accounts-expiry", s.accounts.RunExpiry)

@@ -7,6 +7,7 @@ import (
 
 	"muster"
 	"muster/audit"
+	"muster/feed"
 )
 
 // Counts are how many targets of a job are in which state.
@@ -97,6 +98,8 @@ func (c *Commands) createJob(ctx context.Context, s JobSpec, key, hash string) (
 		Ends: ends(s.Waves, total), Rate: s.Rate, MaxInFlight: s.MaxInFlight, Abort: s.Abort, CreatedBy: s.By,
 		Created: c.micros(), Total: total, Key: key, Hash: hash, JobState: JobState{ID: id, Phase: Running, Wave: 1},
 	}
+	ctx = feed.With(ctx)
+	feed.Note(ctx, jobEvent(feed.JobStarted, &j, &j.JobState, j.Created))
 	if err := c.store.InsertJob(ctx, j, targets); err != nil {
 		c.inbox.adopt(id) // it may be there all the same
 		return Job{}, err

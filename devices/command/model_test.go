@@ -2,6 +2,7 @@ package command_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"testing"
@@ -25,6 +26,7 @@ type model struct {
 	order    []*known
 	seen     int // messages of the wire that were checked
 	told     int // events that were checked
+	feedFrom int64
 	states   map[int64]command.State
 	down     bool
 }
@@ -111,6 +113,9 @@ func (m *model) begin(run int) {
 	m.r.eventsMu.Lock()
 	m.r.events = nil
 	m.r.eventsMu.Unlock()
+	if es := m.r.feed(0); len(es) > 0 {
+		m.feedFrom = es[len(es)-1].Seq
+	}
 }
 
 func (m *model) anyDevice(t *rapid.T) muster.DeviceID {
@@ -349,6 +354,33 @@ func (m *model) end() {
 	settle()
 	for _, k := range m.order {
 		m.judge(k)
+	}
+	m.readFeed()
+}
+
+// readFeed checks that the feed tells of each command each state once, from queued to
+// what is stored, whatever failed and restarted meanwhile.
+func (m *model) readFeed() {
+	last := map[string]command.State{}
+	for _, e := range m.r.feed(m.feedFrom) {
+		var n struct{ Command, State string }
+		must(m.r, json.Unmarshal(e.Data, &n))
+		s, err := command.ParseState(n.State)
+		must(m.r, err)
+		before, ok := last[n.Command]
+		if ok != (s != command.Queued || before == command.Sent) || ok && !follows(before, s) {
+			m.Fatalf("the feed has %s of command %s after %s (%v)", s, n.Command, before, ok)
+		}
+		last[n.Command] = s
+	}
+	for id, s := range last {
+		k := m.commands[id]
+		if k == nil {
+			continue // nobody was told of it
+		}
+		if got := m.r.get(k.device, k.id); got.State != s && got.State != command.Progress {
+			m.Fatalf("the feed's last word of command %s is %s, and it is %s", id, s, got.State)
+		}
 	}
 }
 

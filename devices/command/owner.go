@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/feed"
 )
 
 const (
@@ -298,8 +299,9 @@ func (c *Commands) write(ctx context.Context, b *batch) bool {
 		c.apply(b, nil)
 		return true
 	}
-	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+	call, cancel := context.WithTimeout(feed.With(context.WithoutCancel(ctx)), writeTimeout)
 	defer cancel()
+	feed.Note(call, c.newsOf(b)...)
 	missing, err := c.store.WriteCommands(call, b.Batch)
 	if err != nil {
 		c.desk.doubt = b

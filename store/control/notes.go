@@ -22,11 +22,11 @@ func (c *Control) OnEvents(fn func([]feed.Event)) { c.onEvents = fn }
 
 // notes writes what was noted under ctx, as the last thing in tx: the counters are
 // locked from here to the commit.
-func notes(ctx context.Context, tx *sql.Tx) ([]feed.Event, error) {
+func (c *Control) notes(ctx context.Context, tx *sql.Tx) ([]feed.Event, error) {
 	if err := writeAudit(ctx, tx, audit.Of(ctx).Take()); err != nil {
 		return nil, err
 	}
-	return writeFeed(ctx, tx, feed.Of(ctx).Take())
+	return c.writeFeed(ctx, tx, feed.Of(ctx).Take())
 }
 
 // forgetNotes drops what was noted under ctx: nothing was changed.
@@ -63,7 +63,7 @@ func writeAudit(ctx context.Context, tx *sql.Tx, records []audit.Record) error {
 	return insertAll(ctx, tx, "audit", auditColumns, 11, rows)
 }
 
-func writeFeed(ctx context.Context, tx *sql.Tx, events []feed.Event) ([]feed.Event, error) {
+func (c *Control) writeFeed(ctx context.Context, tx *sql.Tx, events []feed.Event) ([]feed.Event, error) {
 	if len(events) == 0 {
 		return nil, nil
 	}
@@ -77,7 +77,9 @@ func writeFeed(ctx context.Context, tx *sql.Tx, events []feed.Event) ([]feed.Eve
 		e.Seq = seq + int64(i)
 		rows[i] = []any{e.Seq, int64(e.At), e.Type, string(e.Device), string(e.Data)}
 	}
-	return events, insertAll(ctx, tx, "feed", "seq, at, type, device, data", 5, rows)
+	_, err = c.bulk(ctx, tx, `INSERT INTO feed (seq, at, type, device, data)
+		SELECT CAST(v.value ->> 0 AS BIGINT), CAST(v.value ->> 1 AS BIGINT), v.value ->> 2, v.value ->> 3, v.value ->> 4 FROM`, "", rows)
+	return events, err
 }
 
 // WriteNotes writes what was noted under ctx in a transaction of its own: for what was

@@ -11,6 +11,7 @@ import (
 
 	"muster"
 	"muster/devices"
+	"muster/feed"
 	"muster/store/control"
 	"muster/store/postgres"
 )
@@ -89,19 +90,25 @@ func BenchmarkPresenceOf100kDevices(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			b.Run("presence", func(b *testing.B) {
-				for i := 0; b.Loop(); i++ {
-					for part := range slices.Chunk(ps, 1000) {
-						for j := range part {
-							part[j].Presence = muster.Presence{State: muster.PresenceOnline, Since: muster.Micros(i), LastSeen: muster.Micros(i)}
-						}
-						if err := c.SavePresence(b.Context(), part); err != nil {
-							b.Fatal(err)
+			for _, told := range []bool{false, true} {
+				b.Run(map[bool]string{false: "presence", true: "presence with an event each"}[told], func(b *testing.B) {
+					for i := 0; b.Loop(); i++ {
+						for part := range slices.Chunk(ps, 1000) {
+							ctx := feed.With(b.Context())
+							for j := range part {
+								part[j].Presence = muster.Presence{State: muster.PresenceOnline, Since: muster.Micros(i), LastSeen: muster.Micros(i)}
+								if told {
+									feed.Note(ctx, feed.NewEvent(feed.PresenceOnline, part[j].Device, muster.Micros(i), part[j]))
+								}
+							}
+							if err := c.SavePresence(ctx, part); err != nil {
+								b.Fatal(err)
+							}
 						}
 					}
-				}
-				b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "rows/s")
-			})
+					b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "rows/s")
+				})
+			}
 			b.Run("history", func(b *testing.B) {
 				for b.Loop() {
 					for part := range slices.Chunk(hs, 500) {

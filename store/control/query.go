@@ -38,7 +38,7 @@ func (c *Control) change(ctx context.Context, doing string, do func(ctx context.
 		err = keepStep(ctx, tx, step)
 	}
 	if err == nil {
-		events, err = notes(ctx, tx)
+		events, err = c.notes(ctx, tx)
 	}
 	if err != nil {
 		forgetNotes(ctx)
