@@ -52,6 +52,11 @@ func noteCreated(ctx context.Context, b *batch) {
 			"device": d.ID, "name": d.Name, "profile": d.Profile,
 		}))
 	}
+	for i := range b.creds {
+		if c := &b.creds[i]; c.Kind == Adoption { // only a candidate of the adoption inbox brings one
+			feed.Note(ctx, feed.NewEvent(feed.DeviceAdopted, c.Device, c.Created, map[string]any{"device": c.Device}))
+		}
+	}
 	if n := len(b.devices); n > maxSingly {
 		audit.Note(ctx, "device.create_many", "devices", nil, batchView{Devices: n, First: b.devices[0].ID, Last: b.devices[n-1].ID})
 		return

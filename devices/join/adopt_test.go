@@ -15,6 +15,7 @@ import (
 	"muster"
 	"muster/devices"
 	"muster/devices/join"
+	"muster/feed"
 )
 
 func (r *rig) adoptionKey() (id, text string) {
@@ -95,6 +96,11 @@ func TestNoOneElseComesInAsAnAdoptedDevice(t *testing.T) {
 	r.quarantined(hello("plug", "esp", key))
 	_, _, err := r.Adopt(t.Context(), "plug", join.Adoption{})
 	must(t, err)
+	events, err := r.store.FeedAfter(t.Context(), 0, 10)
+	must(t, err)
+	if len(events) != 2 || events[0].Type != feed.DeviceCreated || events[1].Type != feed.DeviceAdopted || events[1].Device != "plug" {
+		t.Errorf("the feed is told %v", events)
+	}
 	for _, h := range []join.Hello{
 		hello("plug", "esp2", key), hello("plug", "esp", other), hello("plug", key, ""), hello("plug", "esp", "mak_nobody"), hello("x", "plug", key),
 	} {
