@@ -29,6 +29,7 @@ type API struct {
 	plain   *http.ServeMux // of the other paths that are ours
 	origin  *http.CrossOriginProtection
 	metrics metrics
+	streams streams
 }
 
 // New returns the API over d.
@@ -62,6 +63,7 @@ func New(d Deps) (*API, error) {
 	a.trailRoutes()
 	a.clientRoutes()
 	a.auditRoutes()
+	a.streamRoutes()
 	a.webhookRoutes()
 	a.systemRoutes()
 	spec, err := json.Marshal(a.huma.OpenAPI())

@@ -66,6 +66,7 @@ type Registry interface {
 	GroupKeeper
 	BulkKeeper
 	DeviceDeleter
+	DeviceMatcher
 	PresenceReader
 }
 
@@ -143,6 +144,7 @@ type Deps struct {
 	Commands  Commands
 	Tasks     Tasks
 	Audit     AuditLog
+	Feed      EventFeed
 	Webhooks  Webhooks
 	// Ready returns what is not ready yet, nothing when all is.
 	Ready   func(ctx context.Context) []Reason

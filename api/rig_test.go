@@ -23,6 +23,7 @@ import (
 	"muster/api"
 	"muster/devices"
 	"muster/devices/join"
+	devquery "muster/devices/query"
 	"muster/devices/trail"
 	"muster/devices/twin"
 	"muster/ingest"
@@ -39,6 +40,7 @@ type rig struct {
 	taskRig
 	url       string
 	server    *httptest.Server
+	api       *api.API
 	log       *logBuffer
 	registry  *devices.Registry
 	twins     *twin.Twins
@@ -110,6 +112,8 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	r.accounts = accounts.New(store, time.Now, log, accounts.Config{
 		CheckSelector: func(q string) error { _, err := r.registry.Compile(q); return err },
 	})
+		CheckSelector: func(selector string) error { _, err := devquery.Parse(selector); return err },
+	r.accounts.OnEnded(func(principal string) { r.api.Revoke(principal) })
 	r.must(r.accounts.Load(t.Context()))
 	r.must(r.accounts.EnsureAdminKey(t.Context(), adminKey))
 	r.events = trail.NewEvents(trail.EventsConfig{Store: store, Now: time.Now, Logger: log})
@@ -123,6 +127,7 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	r.startTasks(store, dir, log)
 	d := api.Deps{
 		Commands: r.commands, Tasks: r.tasks, Audit: store, Webhooks: r.newWebhooks(store),
+		Commands: r.commands, Audit: store, Feed: r.newFeed(store, log), Webhooks: r.newWebhooks(store),
 		Registry: r.registry, Accounts: r.accounts, Telemetry: r.telemetry, Live: r.live, Clients: r.mqtt,
 		Trail: r.trail, Twins: r.twins, Presence: r.registry, Logins: r.logins, Joining: r.joining,
 		Ready:   func(context.Context) []api.Reason { return r.reasons },
@@ -135,6 +140,7 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	}
 	a, err := api.New(d)
 	r.must(err)
+	r.api = a
 	s := httptest.NewServer(a)
 	r.url, r.server = s.URL, s
 	t.Cleanup(func() {

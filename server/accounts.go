@@ -14,7 +14,10 @@ func (s *Server) buildAccounts() {
 		URL: s.URL, Sealer: s.vault,
 		CheckSelector: func(selector string) error { _, err := query.Parse(selector); return err },
 	})
-	s.accounts.OnEnded(func(principal string) { s.live.Revoke(principal) })
+	s.accounts.OnEnded(func(principal string) {
+		s.live.Revoke(principal)
+		s.web.Revoke(principal)
+	})
 	s.accounts.OnRights(s.recheckAccounts)
 	s.accounts.OnServiceDeleted(func(name string) { s.broker.Forget("", name) })
 }

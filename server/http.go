@@ -36,12 +36,14 @@ func (s *Server) buildHTTP() error {
 	deps := api.Deps{
 		Registry: s.registry, Accounts: s.accounts, Telemetry: s.stores.telemetry, Live: s.ingest, Clients: clients{s.broker},
 		Trail: s.said.api(), Logins: s.logins, Joining: s.join, Twins: s.twins, Presence: s.registry, Commands: s.commands, Tasks: s.tasks, Audit: s.stores.control, Webhooks: s.webhooks,
+		Trail: s.said.api(), Logins: s.logins, Joining: s.join, Twins: s.twins, Presence: s.registry, Commands: s.commands, Audit: s.stores.control, Feed: s.feed, Webhooks: s.webhooks,
 		Ready: func(context.Context) []api.Reason { return s.ready() }, System: s.sections(), Version: s.cfg.Version, PublicURL: public, LiveSocket: s.live, Page: ui.Handler(s.cfg.Version),
 		Gatherer: s.metrics, Registerer: s.metrics, Now: s.cfg.Now, Log: s.cfg.Logger,
 	}
 	if web, err = api.New(deps); err != nil {
 		return fmt.Errorf("build the API: %w", err)
 	}
+	s.web = web
 	root := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == mqttPath {
 			s.broker.ServeWebSocket(w, r)

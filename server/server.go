@@ -17,6 +17,7 @@ import (
 
 	"muster"
 	"muster/accounts"
+	"muster/api"
 	"muster/audit"
 	"muster/broker"
 	"muster/broker/listen"
@@ -61,6 +62,7 @@ type Server struct {
 	live     *live.Gateway
 	fleet    *fleet
 	listener net.Listener
+	web      *api.API
 	http     *http.Server
 	loops    *lifecycle.Group
 	unwatch  func()
@@ -229,6 +231,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	s.tasks.EndWaits()
 	s.commands.EndWaits() // or the API's listener would wait for them
 	if s.http != nil {
+		s.web.EndStreams()                        // likewise
 		errs = append(errs, s.http.Shutdown(ctx)) // closes the listener at once
 	}
 	if s.listener != nil {
