@@ -142,7 +142,7 @@ func (a *Accounts) externalUser(e External, email string) (UserRecord, error) {
 	if e.Role != "" {
 		r.Role = e.Role
 	}
-	if checkUserName(e.Name) == nil {
+	if CheckUserName(e.Name) == nil {
 		r.Name = e.Name
 	}
 	return r, nil

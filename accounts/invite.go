@@ -73,7 +73,7 @@ func (a *Accounts) AcceptInvite(ctx context.Context, token, name, password strin
 	if err != nil {
 		return "", Session{}, err
 	}
-	if err := checkUserName(name); err != nil {
+	if err := CheckUserName(name); err != nil {
 		return "", Session{}, err
 	}
 	hash, err := a.checkedHash(ctx, password, r.Email, name)

@@ -60,8 +60,11 @@ func newPost() *post { return &post{wake: make(chan struct{}, 1)} }
 // and forgotten passwords cannot be reset. Call it once, before anything else.
 func (a *Accounts) SetMailer(m Mailer) { a.post.mailer = m }
 
+// SendsMail says whether there is a mailer.
+func (a *Accounts) SendsMail() bool { return a.post.mailer != nil }
+
 func (a *Accounts) needMailer() error {
-	if a.post.mailer == nil {
+	if !a.SendsMail() {
 		return muster.Errorf(muster.Unavailable, "no mail can be sent: the server has no --smtp")
 	}
 	return nil

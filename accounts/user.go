@@ -93,7 +93,8 @@ func CheckEmail(email string) (string, error) {
 	return s, nil
 }
 
-func checkUserName(name string) error {
+// CheckUserName returns Invalid unless name is plain text of at most 200 bytes.
+func CheckUserName(name string) error {
 	switch {
 	case len(name) > maxUserName:
 		return muster.Errorf(muster.Invalid, "the name has %d bytes, at most %d are allowed", len(name), maxUserName)

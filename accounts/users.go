@@ -31,7 +31,7 @@ func (a *Accounts) newRecord(ctx context.Context, n NewUser) (r UserRecord, err 
 	if r.Email, err = CheckEmail(n.Email); err != nil {
 		return r, err
 	}
-	if err := checkUserName(n.Name); err != nil {
+	if err := CheckUserName(n.Name); err != nil {
 		return r, err
 	}
 	if err := checkRole(n.Role); err != nil {
@@ -192,7 +192,7 @@ func (a *Accounts) changed(r UserRecord, c UserChange) (UserRecord, error) {
 	if c.Disabled != nil {
 		r.Disabled = *c.Disabled
 	}
-	if err := checkUserName(r.Name); err != nil {
+	if err := CheckUserName(r.Name); err != nil {
 		return r, err
 	}
 	if err := checkRole(r.Role); err != nil {

@@ -34,6 +34,10 @@ func TestAnAPIKeyIsMadeShownOnceAndRevoked(t *testing.T) {
 	r.do("GET", "/api/v1/rejected", nil, bearer(secret)).wantStatus(t, 200)
 	l := r.as("GET", "/api/v1/api-keys", nil).wantStatus(t, 200)
 	items := l.decode(t)["items"].([]any)
+	if used := items[1].(map[string]any)["last_used"]; used == nil || key["last_used"] != nil {
+		t.Errorf("it was last used at %v, when it was made at %v", used, key["last_used"])
+	}
+	key["last_used"] = items[1].(map[string]any)["last_used"]
 	if len(items) != 2 || !cmp.Equal(items[1], any(key)) || items[0].(map[string]any)["expires_at"] != nil {
 		t.Errorf("the list is %v", items)
 	}

@@ -46,6 +46,11 @@ func New(d Deps) (*API, error) {
 	}
 	a.huma = humago.New(a.mux, humaConfig(d.Version))
 	a.accountRoutes()
+	a.sessionRoutes()
+	a.userRoutes()
+	a.meRoutes()
+	a.passwordRoutes()
+	a.oidcRoutes()
 	a.serviceRoutes()
 	a.profileRoutes()
 	a.groupRoutes()

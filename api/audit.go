@@ -50,6 +50,8 @@ func actorOf(r *request) audit.Actor {
 	who := audit.Actor{Kind: audit.Anonymous, ID: r.who.ID, Name: r.who.Name, Address: host, Request: r.id}
 	switch {
 	case r.who.ID == "":
+	case r.who.User != "": // sessions come and go
+		who.Kind, who.ID = audit.User, r.who.User
 	case r.who.Role != "":
 		who.Kind = audit.User
 	default:

@@ -78,9 +78,9 @@ type Authenticator interface {
 
 // SessionMaker signs browsers in and out.
 type SessionMaker interface {
-	SignIn(ctx context.Context, key string) (cookie string, s accounts.Session, err error)
+	SignInFrom(ctx context.Context, key string, from accounts.Client) (cookie string, s accounts.Session, err error)
 	SignOut(ctx context.Context, cookie string) error
-	RedeemSetup(ctx context.Context, token string) (cookie string, s accounts.Session, err error)
+	RedeemSetupFrom(ctx context.Context, token string, from accounts.Client) (cookie string, s accounts.Session, err error)
 }
 
 // KeyKeeper keeps API keys.
@@ -110,6 +110,7 @@ type Accounts interface {
 	KeyKeeper
 	ServiceReader
 	ServiceWriter
+	People
 }
 
 // Live gives what ingest knows without asking the store.
@@ -128,7 +129,7 @@ type Reason struct {
 // as JSON. It must be quick.
 type Section func() (name string, data any)
 
-// Deps are the parts an API works with. Page and LiveSocket may be nil, and so
+// Deps are the parts an API works with. Page, LiveSocket and OIDC may be nil, and so
 // may PublicURL; all else is needed.
 type Deps struct {
 	Registry  Registry
@@ -154,6 +155,8 @@ type Deps struct {
 	// Secure even though the request came without TLS.
 	PublicURL *url.URL
 
+	// OIDC signs people in by an OpenID provider.
+	OIDC Provider
 	// LiveSocket serves /api/v1/live. It checks Origin itself.
 	LiveSocket http.Handler
 	// Page serves every path that is not the API's own.

@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"muster"
+	"muster/accounts"
 )
 
 // Problem is an error as RFC 9457 has it. It never repeats a value that was sent.
@@ -114,8 +115,15 @@ func problemOf(err error) *Problem {
 	if !ours && errors.Is(err, context.DeadlineExceeded) {
 		return newProblem(http.StatusServiceUnavailable, "this took too long")
 	}
-	return newProblem(statusOf(muster.KindOf(err)), muster.Public(err))
+	p := newProblem(statusOf(muster.KindOf(err)), muster.Public(err))
+	if _, ok := errors.AsType[*accounts.NeedCodeError](err); ok {
+		p.Code = codeSecondFactor
+	}
+	return p
 }
+
+// codeSecondFactor says that the password is right and a code is asked for.
+const codeSecondFactor = "second_factor_needed"
 
 // useOwnProblems makes huma answer with Problem. NewError is huma's one hook for
 // that, a package variable; it is set once and to a pure function.

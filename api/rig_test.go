@@ -114,6 +114,7 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	})
 		CheckSelector: func(selector string) error { _, err := devquery.Parse(selector); return err },
 	r.accounts.OnEnded(func(principal string) { r.api.Revoke(principal) })
+	r.accounts = accounts.New(store, time.Now, log, accountsConfig())
 	r.must(r.accounts.Load(t.Context()))
 	r.must(r.accounts.EnsureAdminKey(t.Context(), adminKey))
 	r.events = trail.NewEvents(trail.EventsConfig{Store: store, Now: time.Now, Logger: log})

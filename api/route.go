@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"muster"
+	"muster/accounts"
 	"muster/devices/join"
 )
 
@@ -78,6 +79,9 @@ func (a *API) problem(r *request, err error) error {
 	}
 	s := retryAfter(p.Status)
 	if l, ok := errors.AsType[*join.WaitError](err); ok {
+		s = int(math.Ceil(l.Wait.Seconds()))
+	}
+	if l, ok := errors.AsType[*accounts.WaitError](err); ok {
 		s = int(math.Ceil(l.Wait.Seconds()))
 	}
 	if s > 0 {
