@@ -1,9 +1,11 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 
+	"muster"
 	"muster/accounts"
 )
 
@@ -50,6 +52,9 @@ func (a *API) finishOIDC(w http.ResponseWriter, r *http.Request) {
 	req := requestOf(r.Context())
 	who, next, err := a.OIDC.Finish(w, r)
 	if err != nil {
+		if cause := errors.Unwrap(err); cause != nil && muster.KindOf(err) == muster.Forbidden { // what is wrong with the provider
+			a.Log.Warn("a sign-in by the OpenID provider was refused", "request", req.id, "why", muster.Public(err), "err", cause)
+		}
 		a.refusePage(w, req, err)
 		return
 	}

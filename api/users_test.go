@@ -170,9 +170,9 @@ func TestAnAPIKeyHasASelectorAndAnOwner(t *testing.T) {
 	r := newRig(t)
 	r.person("root@example.com", accounts.Admin)
 	ada := r.person("ada@example.com", accounts.Viewer)
-	made := r.as("POST", "/api/v1/api-keys", object{"name": "k", "scopes": []string{"devices:read"}, "selector": "tag.site=n", "owner": ada})
+	made := r.as("POST", "/api/v1/api-keys", object{"name": "k", "scopes": []string{"devices:read"}, "selector": "profile=default", "owner": ada})
 	k := made.wantStatus(t, 201).decode(t)
-	if key := k["api_key"].(object); key["selector"] != "tag.site=n" || key["owner"] != ada || key["last_used"] != nil {
+	if key := k["api_key"].(object); key["selector"] != "profile=default" || key["owner"] != ada || key["last_used"] != nil {
 		t.Errorf("made %v", key)
 	}
 	for _, tt := range []struct {
@@ -183,8 +183,8 @@ func TestAnAPIKeyHasASelectorAndAnOwner(t *testing.T) {
 		{object{"scopes": []string{"devices:write"}, "owner": ada}, 403, "forbidden"},
 		{object{"scopes": []string{"devices:read"}, "owner": "usr_nobody"}, 422, "invalid"},
 		{object{"scopes": []string{"devices:read"}, "owner": "me"}, 422, "invalid"},
-		{object{"scopes": []string{"devices:read"}, "selector": "tag.site=("}, 422, "invalid"},
-		{object{"scopes": []string{"admin"}, "selector": "tag.site=n"}, 422, "invalid"},
+		{object{"scopes": []string{"devices:read"}, "selector": "profile=("}, 422, "invalid"},
+		{object{"scopes": []string{"admin"}, "selector": "profile=default"}, 422, "invalid"},
 	} {
 		tt.body["name"] = "n"
 		r.as("POST", "/api/v1/api-keys", tt.body).wantProblem(t, tt.status, tt.code)

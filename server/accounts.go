@@ -13,6 +13,7 @@ func (s *Server) buildAccounts() {
 	s.accounts = accounts.New(s.stores.control, s.cfg.Now, s.cfg.Logger, accounts.Config{
 		URL: s.URL, Sealer: s.vault,
 		CheckSelector: func(selector string) error { _, err := query.Parse(selector); return err },
+		CreateUsers:   s.cfg.OIDC.Create, LinkByEmail: s.cfg.OIDC.LinkEmail,
 	})
 	s.accounts.OnEnded(func(principal string) {
 		s.live.Revoke(principal)

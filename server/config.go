@@ -31,6 +31,7 @@ type Config struct {
 	AdminKey    string
 	// AdminEmail and AdminPassword make the first admin user; both or none.
 	AdminEmail, AdminPassword string
+	OIDC                      OIDCConfig
 	// PresenceGrace is how long a device that lost its connection may take to come back
 	// before it is offline; 10 s when zero, none when negative.
 	PresenceGrace time.Duration
@@ -87,6 +88,9 @@ func (c *Config) check() error {
 		}
 	}
 	if err := c.checkAdmin(); err != nil {
+		return err
+	}
+	if err := c.OIDC.check(); err != nil {
 		return err
 	}
 	for _, addr := range []string{c.HTTPAddr, c.MQTTAddr} {

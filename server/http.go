@@ -40,6 +40,9 @@ func (s *Server) buildHTTP() error {
 		Ready: func(context.Context) []api.Reason { return s.ready() }, System: s.sections(), Version: s.cfg.Version, PublicURL: public, LiveSocket: s.live, Page: ui.Handler(s.cfg.Version),
 		Gatherer: s.metrics, Registerer: s.metrics, Now: s.cfg.Now, Log: s.cfg.Logger,
 	}
+	if deps.OIDC, err = s.buildOIDC(); err != nil {
+		return err
+	}
 	if web, err = api.New(deps); err != nil {
 		return fmt.Errorf("build the API: %w", err)
 	}

@@ -33,6 +33,7 @@ import (
 	"muster/notify"
 	"muster/notify/webhook"
 	"muster/tasks"
+	"muster/oidc"
 )
 
 // Server is every room, wired.
@@ -53,6 +54,7 @@ type Server struct {
 	accounts *accounts.Accounts
 	webhooks *notify.Webhooks
 	hooks    *webhook.Sender
+	openID   *oidc.OpenID // nil without a provider
 	join     *join.Join
 	logins   *devices.Logins
 	ingest   *ingest.Ingest
@@ -254,6 +256,9 @@ func (s *Server) close(context.Context) error {
 	var err error
 	if s.hooks != nil {
 		s.hooks.Close()
+	}
+	if s.openID != nil {
+		s.openID.Close()
 	}
 	if s.bus != nil {
 		s.bus.Close()

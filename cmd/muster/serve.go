@@ -41,11 +41,25 @@ type serveCmd struct {
 	AdminKey    string          `name:"admin-key" env:"MUSTER_ADMIN_KEY" help:"An admin API key, mst_ and at least 20 characters. Better given by environment." placeholder:"KEY"`
 	AdminEmail  string          `name:"admin-email" env:"MUSTER_ADMIN_EMAIL" help:"E-mail of the admin user that the first start makes." placeholder:"EMAIL"`
 	AdminPass   string          `name:"admin-password" env:"MUSTER_ADMIN_PASSWORD" help:"His password, 10 to 128 characters. Better given by environment." placeholder:"PASSWORD"`
+	OIDC        oidcFlags       `embed:"" prefix:"oidc-"`
 	Grace       time.Duration   `name:"presence-grace" default:"10s" help:"How long a device that lost its connection may take to come back before it is offline; 0 for none."`
 	SMTP        string          `name:"smtp" help:"Mail server: smtp[s]://user:password@host:port?from=address&starttls=required|opportunistic|off; no mail when empty. Better given by environment." placeholder:"URL"`
 	HookAllow   []string        `name:"webhook-allow" help:"Inner networks that webhooks may reach; none when empty." placeholder:"CIDR"`
 	Demo        bool            `help:"Add a small, labelled, simulated fleet."`
 	LogLevel    string          `name:"log-level" default:"info" enum:"debug,info,warn,error" help:"Least level of log lines."`
+}
+
+// oidcFlags are those of the OpenID provider, in the order of server.OIDCConfig.
+type oidcFlags struct {
+	Issuer       string   `help:"OpenID provider by which people may sign in, as it spells itself: https://id.example.com. Its callback is PUBLIC-URL/api/v1/oidc/callback." placeholder:"URL"`
+	ClientID     string   `help:"The client's id there." placeholder:"ID"`
+	ClientSecret string   `env:"MUSTER_OIDC_CLIENT_SECRET" help:"The client's secret there. Better given by environment." placeholder:"SECRET"`
+	Name         string   `help:"What the button says; the provider's host when empty." placeholder:"TEXT"`
+	RoleClaim    string   `help:"Claim with the user's groups, such as groups or realm_access.roles: the provider decides about roles. They are given here when empty." placeholder:"CLAIM"`
+	Admin        []string `help:"Groups whose members are admins." placeholder:"GROUP"`
+	Operator     []string `help:"Groups whose members are operators; all others are viewers." placeholder:"GROUP"`
+	Create       bool     `help:"Make a user of whoever signs in there and is not known here."`
+	LinkEmail    bool     `help:"Take who has a verified e-mail there for the user who has it here."`
 }
 
 // stopGrace is how long a stop may take before it is cut short: long enough to
@@ -71,7 +85,7 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 		MQTT:    mqtt,
 		DataDir: s.Data, HTTPAddr: s.HTTP, MQTTAddr: s.MQTT, DatabaseURL: s.Database, PublicURL: s.PublicURL,
 		AckLevel: level, LogMaxBytes: s.LogMaxBytes, MaxPacket: s.MaxPacket, AdminKey: s.AdminKey, Demo: s.Demo,
-		AdminEmail: s.AdminEmail, AdminPassword: s.AdminPass,
+		AdminEmail: s.AdminEmail, AdminPassword: s.AdminPass, OIDC: server.OIDCConfig(s.OIDC),
 		PresenceGrace: s.grace(), SMTP: s.SMTP, WebhookAllow: s.HookAllow, Version: version, Logger: log, Now: time.Now,
 		Progress: func(what string) { c.printf("%s\n", what) },
 	}

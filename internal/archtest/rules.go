@@ -135,6 +135,8 @@ func homes() []Home {
 		{"github.com/danielgtaylor/huma/v2", []string{"api"}, "the third-party API is one room's"},
 		{"github.com/pquerna/otp", []string{"accounts"}, "second factors are one room's"},
 		{"golang.org/x/crypto/argon2", []string{"accounts"}, "passwords are hashed in one place, so that how many at once is bounded"},
+		{"github.com/coreos/go-oidc", []string{"oidc"}, "what an OpenID provider says is checked in one place"},
+		{"golang.org/x/oauth2", []string{"oidc"}, "likewise"},
 		{"github.com/boombuler/barcode", []string{"api"}, "pictures are for those who ask over HTTP"},
 		{"github.com/wneessen/go-mail", []string{"notify/email"}, "one channel sends mail"},
 		{"github.com/alecthomas/kong", []string{"cmd"}, "flags are read in main only"},
