@@ -60,6 +60,9 @@ func (f *fakeServer) handler() http.Handler {
 		writeJSON(w, 200, object{"name": "Ada Kern", "role": f.role, "scopes": []string{}})
 	}))
 	mux.HandleFunc("POST /api/v1/session", f.signIn)
+	mux.HandleFunc("GET /api/v1/session/methods", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, 200, object{"mail": true, "provider": nil})
+	})
 	mux.HandleFunc("POST /api/v1/devices", f.guarded(f.create))
 	mux.HandleFunc("GET /api/v1/devices/{id}", f.guarded(f.device))
 	mux.HandleFunc("POST /api/v1/devices/{id}/credentials", f.guarded(func(w http.ResponseWriter, _ *http.Request) {

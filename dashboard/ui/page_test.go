@@ -346,9 +346,10 @@ func TestWhoIsNotSignedInIsAskedTo(t *testing.T) {
 	b.waitText(".signin h1", "Sign in")
 	b.waitText(".signin p", "set-up link printed on the server's console")
 	b.shoot("signin")
-	b.do(chromedp.SendKeys(chromedp.CSS("#key"), "mst_wrong\r"))
-	b.waitText("#key-error", "this key is not known")
-	b.retype("#key", "mst_right\r")
+	b.click(".ways button")
+	b.do(chromedp.SendKeys(chromedp.CSS("[name=key]"), "mst_wrong\r"))
+	b.waitText(".signin .error", "this key is not known")
+	b.retype("[name=key]", "mst_right\r")
 	b.waitText(".roll h1", "24 of 25")
 }
 

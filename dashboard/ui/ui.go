@@ -47,8 +47,7 @@ type file struct {
 }
 
 // Handler serves the dashboard's page: index.html at / and at the page's own
-// routes (/devices, /devices/{id}, /claim/{code}), and its assets by name, gzipped for whoever
-// takes that. Any other path is 404, any method but GET and HEAD 405. The page
+// routes, and its assets by name, gzipped for whoever takes that. Any other path is 404, any method but GET and HEAD 405. The page
 // shows version and offers to reload when the live gateway's differs.
 //
 // It panics when the embedded files cannot be read, which no input can cause.
@@ -59,8 +58,16 @@ func Handler(version string) http.Handler {
 	}
 	mux := http.NewServeMux()
 	index := servePage(files[indexName])
-	for _, route := range []string{"/{$}", "/devices", "/devices/{id}", "/claim/{code}"} {
+	for _, route := range []string{
+		"/{$}", "/devices", "/devices/{id}", "/claim/{code}", "/account", "/users", "/keys", "/forgot", "/invite", "/reset", "/confirm",
+	} {
 		mux.HandleFunc("GET "+route, index)
+	}
+	for _, route := range []string{"/invite/{token}", "/reset/{token}", "/confirm/{token}"} {
+		mux.HandleFunc("GET "+route, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Referrer-Policy", "no-referrer") // the address is a secret until the page has taken it out
+			index(w, r)
+		})
 	}
 	for name, f := range files {
 		if name != indexName {

@@ -46,6 +46,9 @@ func TestEveryPathGetsItsOwnAnswer(t *testing.T) {
 		{"GET", "/devices", "text/html; charset=utf-8", "no-store", 200},
 		{"GET", "/devices/pump-1", "text/html; charset=utf-8", "no-store", 200},
 		{"GET", "/devices/a%3Ab", "text/html; charset=utf-8", "no-store", 200},
+		{"GET", "/users", "text/html; charset=utf-8", "no-store", 200},
+		{"GET", "/invite", "text/html; charset=utf-8", "no-store", 200},
+		{"GET", "/reset/TOKEN", "text/html; charset=utf-8", "no-store", 200},
 		{"GET", "/app.js", "text/javascript; charset=utf-8", "no-cache", 200},
 		{"GET", "/app.css", "text/css; charset=utf-8", "no-cache", 200},
 		{"GET", "/icon.svg", "image/svg+xml", "no-cache", 200},
@@ -76,6 +79,17 @@ func TestEveryPathGetsItsOwnAnswer(t *testing.T) {
 				t.Errorf("X-Content-Type-Options is %q", got)
 			}
 		})
+	}
+}
+
+func TestThePagesOfLinksTellNobodyTheirAddress(t *testing.T) {
+	h := Handler("1")
+	for path, want := range map[string]string{
+		"/invite/X": "no-referrer", "/reset/X": "no-referrer", "/confirm/X": "no-referrer", "/devices": "same-origin",
+	} {
+		if got := get(t, h, "GET", path).Header.Get("Referrer-Policy"); got != want {
+			t.Errorf("%s has the Referrer-Policy %q, want %q", path, got, want)
+		}
 	}
 }
 

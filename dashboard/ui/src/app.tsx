@@ -4,22 +4,40 @@ import { useEffect } from "preact/hooks";
 import { isLive, link } from "./lib/live";
 import { route } from "./lib/route";
 import { session } from "./lib/session";
+import { AccountPage } from "./pages/account";
 import { ClaimPage } from "./pages/claim";
 import { DevicePage } from "./pages/device";
 import { DevicesPage } from "./pages/devices";
+import { KeysPage } from "./pages/keys";
+import { ConfirmPage, ForgotPage, InvitePage, ResetPage } from "./pages/links";
+import { SetupPanel } from "./pages/setup";
 import { SignInPage } from "./pages/signin";
+import { UsersPage } from "./pages/users";
 import { Rail } from "./parts/rail";
 import { TopBar } from "./parts/topbar";
 
 export function App() {
+  switch (route.value.page) {
+    case "forgot":
+      return <ForgotPage />;
+    case "invite":
+      return <InvitePage />;
+    case "reset":
+      return <ResetPage />;
+    case "confirm":
+      return <ConfirmPage />;
+  }
   if (session.value === "checking") return null;
   if (session.value === "out") return <SignInPage />;
   return <Shell />;
 }
 
+/** What pages are called. */
+const TITLES: Partial<Record<string, string>> = { claim: "Claim a device", account: "My account", users: "Users", keys: "API keys" };
+
 function Shell() {
   const r = route.value;
-  const title = r.page === "device" ? r.id : r.page === "claim" ? "Claim a device" : "Devices";
+  const title = r.page === "device" ? r.id : TITLES[r.page] ?? "Devices";
   useEffect(() => {
     document.title = `${title} · Muster`;
   }, [title]);
@@ -31,6 +49,10 @@ function Shell() {
       <div class="body">
         <TopBar />
         <main id="main" tabIndex={-1}>
+          <SetupPanel />
+          {r.page === "account" && <AccountPage />}
+          {r.page === "users" && <UsersPage />}
+          {r.page === "keys" && <KeysPage />}
           {r.page === "device" && <DevicePage key={r.id} id={r.id} />}
           {r.page === "claim" && <ClaimPage code={r.code} />}
           {r.page === "devices" && <DevicesPage />}

@@ -111,3 +111,8 @@ export function seconds(t: number): string {
 export function absolute(t: number): string {
   return full.format(t);
 }
+
+/** A time in RFC 3339 as day and minute, here. */
+export function day(at: string): string {
+  return new Date(at).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+}

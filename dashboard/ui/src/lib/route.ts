@@ -5,18 +5,43 @@ import { signal } from "@preact/signals";
 export type Route =
   | { page: "devices"; q: string; sort: Sort; after: string }
   | { page: "device"; id: string }
-  | { page: "claim"; code: string };
+  | { page: "claim"; code: string }
+  | { page: Plain };
 
-export type Sort = "id" | "-seen";
+/** The pages that have nothing but their name in the address. */
+export type Plain = "account" | "users" | "keys" | "forgot" | LinkPage;
+
+/** The pages that links in mails lead to. */
+export type LinkPage = "invite" | "reset" | "confirm";
+
+let token = "";
+
+/** The token of the link that led here. It is in no address, history entry or Referer. */
+export function linkToken(): string {
+  return token;
+}
+
+/** Takes the token out of the address bar. */
+function takeToken(): void {
+  const m = /^\/(invite|reset|confirm)\/([^/]+)$/.exec(location.pathname);
+  if (!m?.[2]) return;
+  token = decode(m[2]);
+  history.replaceState(null, "", "/" + m[1]);
+}
+takeToken();
 
 /** The page shown now. */
 export const route = signal<Route>(parse(location));
+
+export type Sort = "id" | "-seen";
 
 function parse(at: { pathname: string; search: string }): Route {
   const m = /^\/devices\/([^/]+)$/.exec(at.pathname);
   if (m?.[1]) return { page: "device", id: decode(m[1]) };
   const claim = /^\/claim\/([^/]+)$/.exec(at.pathname);
   if (claim?.[1]) return { page: "claim", code: decode(claim[1]) };
+  const plain = /^\/(account|users|keys|forgot|invite|reset|confirm)$/.exec(at.pathname);
+  if (plain?.[1]) return { page: plain[1] as Plain };
   const p = new URLSearchParams(at.search);
   const sort = p.get("sort") === "-seen" ? "-seen" : "id";
   return { page: "devices", q: p.get("q") ?? "", sort, after: p.get("after") ?? "" };
@@ -64,7 +89,7 @@ export function startRouter(): void {
     if (e.defaultPrevented || e.button !== 0 || e.metaKey || e.ctrlKey || e.shiftKey || e.altKey) return;
     const a = (e.target as Element | null)?.closest?.("a[href]");
     if (!(a instanceof HTMLAnchorElement) || a.target || a.hasAttribute("download")) return;
-    if (a.origin !== location.origin || !/^\/(devices(\/|$)|$)/.test(a.pathname) || a.hash) return;
+    if (a.origin !== location.origin || !/^\/((devices|account|users|keys|forgot)(\/|$)|$)/.test(a.pathname) || a.hash) return;
     e.preventDefault();
     go(a.pathname + a.search);
   });

@@ -13,3 +13,8 @@ export function mayWriteDevices(): boolean {
   if (m.role === "admin" || m.role === "operator") return true;
   return (m.scopes ?? []).some((s) => s === "admin" || s === "devices:write");
 }
+
+/** Whether the signed-in user may do everything. */
+export function isAdmin(): boolean {
+  return me.value?.role === "admin";
+}

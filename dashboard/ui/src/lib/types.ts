@@ -75,6 +75,53 @@ export interface Me {
   name?: string;
   role?: string; // of a session; an API key has none
   scopes?: string[];
+  user?: User;
+  setup?: boolean; // the session of the set-up link, nobody's yet
+}
+
+export type Role = "viewer" | "operator" | "admin";
+
+/** A user; who is no admin sees of others id, name and role only. */
+export interface User {
+  id: string;
+  name: string;
+  role: Role;
+  email?: string;
+  confirmed?: boolean;
+  disabled?: boolean;
+  has_password?: boolean;
+  second_factor?: boolean;
+  external?: boolean;
+  created_at?: string;
+  last_login_at?: string;
+}
+
+export interface Session {
+  id: string;
+  user?: string;
+  role: Role;
+  address: string;
+  agent: string;
+  current: boolean;
+  created_at: string;
+  last_seen_at: string;
+}
+
+export interface APIKey {
+  id: string;
+  name: string;
+  scopes: string[];
+  selector?: string;
+  owner?: string;
+  created_at: string;
+  expires_at: string | null;
+  last_used: string | null;
+}
+
+/** How one can sign in besides e-mail and password. */
+export interface Methods {
+  mail: boolean;
+  provider: { name: string; start: string } | null;
 }
 
 export interface Credential {

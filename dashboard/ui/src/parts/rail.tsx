@@ -3,11 +3,16 @@
 import { fleet } from "../lib/fleet";
 import { count } from "../lib/format";
 import { welcome } from "../lib/live";
+import { route } from "../lib/route";
+import { isAdmin, me } from "../lib/session";
 import { choice, choose, type Choice } from "../lib/theme";
 import { Logo } from "./logo";
 
 const T = {
   devices: "Devices",
+  users: "Users",
+  keys: "API keys",
+  account: "My account",
   theme: "Theme",
   updated: (v: string) => `The server now runs ${v}.`,
   reload: "Reload the page",
@@ -22,16 +27,20 @@ function pageVersion(): string {
 
 export function Rail() {
   const total = fleet.value?.total;
+  const here = route.value.page;
   return (
     <nav class="rail" aria-label="Main">
       <div class="brand">
         <Logo />
         <span>Muster<small title={location.host}>{location.host}</small></span>
       </div>
-      <a href="/devices" aria-current="page">
+      <a href="/devices" aria-current={here === "devices" || here === "device" ? "page" : undefined}>
         {T.devices}
         {total !== undefined && <b class="val">{count(total)}</b>}
       </a>
+      {isAdmin() && <a href="/users" aria-current={here === "users" ? "page" : undefined}>{T.users}</a>}
+      {isAdmin() && <a href="/keys" aria-current={here === "keys" ? "page" : undefined}>{T.keys}</a>}
+      {me.value?.role && <a href="/account" aria-current={here === "account" ? "page" : undefined}>{T.account}</a>}
       <div class="foot">
         <ThemeSwitch />
         <Version />

@@ -8,6 +8,7 @@ import { me } from "../lib/session";
 
 const T = {
   devices: "Devices",
+  pages: { account: "My account", users: "Users", keys: "API keys" } as Partial<Record<string, string>>,
   live: "Live",
   ms: (n: number) => `${n} ms`,
   slowed: (hz: number) => `Slowed to ${hz} Hz`,
@@ -30,7 +31,7 @@ export function TopBar() {
             <a href="/devices">{T.devices}</a> / <b aria-current="page">{r.id}</b>
           </>
         ) : (
-          <b aria-current="page">{T.devices}</b>
+          <b aria-current="page">{T.pages[r.page] ?? T.devices}</b>
         )}
       </nav>
       <LivePill />

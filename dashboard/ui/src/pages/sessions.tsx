@@ -1,0 +1,53 @@
+// The sessions of who is signed in, and how to end them.
+
+import { call } from "../lib/api";
+import { day } from "../lib/format";
+import { useList } from "../lib/list";
+import type { Session } from "../lib/types";
+
+const T = {
+  title: "Sessions",
+  how: "Where you are signed in.",
+  others: "End all others",
+  browser: "Browser",
+  address: "Address",
+  seen: "Last used",
+  began: "Signed in",
+  current: "this one",
+  unknown: "unknown",
+  end: "End",
+  endOf: (agent: string) => `End the session of ${agent}`,
+  more: "More",
+};
+
+export function Sessions() {
+  const list = useList<Session>("/sessions?user=me");
+  return (
+    <section class="sec sessions" aria-labelledby="sessions-title">
+      <header>
+        <h2 id="sessions-title">{T.title}</h2><p>{T.how}</p>
+        <div class="r"><button type="button" class="btn" onClick={() => list.run(() => call("DELETE", "/sessions"))}>{T.others}</button></div>
+      </header>
+      <p class="error" role="alert">{list.fault}</p>
+      <div class="scroll">
+        <table class="plain">
+          <thead><tr><th>{T.browser}</th><th>{T.address}</th><th>{T.seen}</th><th>{T.began}</th><th /></tr></thead>
+          <tbody>
+            {list.items?.map((s) => (
+              <tr key={s.id}>
+                <th scope="row">{s.agent || T.unknown} {s.current && <span class="tag">{T.current}</span>}</th>
+                <td class="mono">{s.address}</td><td>{day(s.last_seen_at)}</td><td>{day(s.created_at)}</td>
+                <td class="n">
+                  {!s.current && (
+                    <button type="button" class="btn txt" aria-label={T.endOf(s.agent)} onClick={() => list.run(() => call("DELETE", "/sessions/" + s.id))}>{T.end}</button>
+                  )}
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+      {list.more && <button type="button" class="btn" onClick={list.more}>{T.more}</button>}
+    </section>
+  );
+}
