@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"bytes"
 	"encoding/base64"
 	"strings"
 	"testing"
@@ -76,7 +77,7 @@ func TestAPersonChangesNamePasswordAndAddress(t *testing.T) {
 	as("POST", "/confirmation", nil).wantProblem(t, 409, "conflict")
 	taken := as("POST", "/email", object{"password": nextPassword, "email": "bob@example.com"}).wantStatus(t, 202)
 	moved := as("POST", "/email", object{"password": nextPassword, "email": "new@example.com"}).wantStatus(t, 202)
-	if string(taken.body) != string(moved.body) {
+	if !bytes.Equal(taken.body, moved.body) {
 		t.Errorf("a taken address answers %q, a free one %q", taken.body, moved.body)
 	}
 	token := mails.token(t, "new@example.com", "/confirm/")
@@ -118,7 +119,7 @@ func TestAForgottenPasswordIsResetByMailAndNobodyLearnsWhoIsHere(t *testing.T) {
 	known := r.do("POST", "/api/v1/password/forgot", object{"email": "ada@example.com"}).wantStatus(t, 202)
 	for _, email := range []string{"nobody@example.com", "no address", "x@example.com\r\nBcc: y@example.com", strings.Repeat("x", 300)} {
 		a := r.do("POST", "/api/v1/password/forgot", object{"email": email}).wantStatus(t, 202)
-		if string(a.body) != string(known.body) {
+		if !bytes.Equal(a.body, known.body) {
 			t.Errorf("an unknown address answers %q, a known one %q", a.body, known.body)
 		}
 	}

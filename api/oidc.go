@@ -66,7 +66,7 @@ func (a *API) finishOIDC(w http.ResponseWriter, r *http.Request) {
 	}
 	a.endBefore(ctx, req)
 	http.SetCookie(w, a.cookie(r, cookie))
-	http.Redirect(w, r, localPath(next), http.StatusSeeOther)
+	http.Redirect(w, r, localPath(next), http.StatusSeeOther) //nolint:gosec // localPath lets no other site through
 }
 
 // maxNext is the longest path to come back to.

@@ -35,7 +35,7 @@ type attempt struct {
 func (p *OpenID) sealBind() string { return "oidc:" + p.cfg.Issuer + " " + p.cfg.ClientID }
 
 func (p *OpenID) cookie(value string) *http.Cookie {
-	c := &http.Cookie{ //nolint:gosec // Secure follows how browsers come in: plain http on one machine must work
+	c := &http.Cookie{
 		Name: cookieName, Value: value, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, // it comes back from another site
 		MaxAge: int(attemptTime / time.Second),
 	}

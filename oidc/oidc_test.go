@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -120,7 +121,7 @@ func (r *rig) start() (*http.Cookie, string) {
 // visit goes to the provider and returns where it sends the browser back to.
 func (r *rig) visit(to string) string {
 	r.Helper()
-	req, err := http.NewRequestWithContext(r.Context(), "GET", to, nil)
+	req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, to, nil)
 	must(r, err)
 	res, err := http.DefaultTransport.RoundTrip(req)
 	must(r, err)
@@ -337,9 +338,7 @@ func TestGroupsOfTheProviderBecomeTheHighestRole(t *testing.T) {
 			})
 			r.provider.SetUser(oidctest.User{Subject: "ada", Email: "a@example.com", Groups: tt.groups})
 			r.provider.Lie(oidctest.Lies{Claims: func(c map[string]any) {
-				for k, v := range tt.more {
-					c[k] = v
-				}
+				maps.Copy(c, tt.more)
 			}})
 			who, err := r.whole()
 			if err != nil || who.Role != tt.want || who.EmailVerified {
@@ -418,7 +417,7 @@ func TestErrorsSayNothingOfCodesTokensAndTheClientsSecret(t *testing.T) {
 }
 
 func unwrap(err error) error {
-	u, ok := err.(interface{ Unwrap() error }) //nolint:errorlint // each link of the chain is looked at
+	u, ok := err.(interface{ Unwrap() error })
 	if !ok {
 		return nil
 	}

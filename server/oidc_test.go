@@ -48,7 +48,7 @@ func visitor(t *testing.T) *http.Client {
 // fetch gets a page, following redirects.
 func fetch(t *testing.T, c *http.Client, to string) (*http.Response, string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), "GET", to, nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, to, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestAPersonSignsInByTheProviderAndHasTheRoleOfHisGroups(t *testing.T) {
 	}
 	who := func(want string) {
 		t.Helper()
-		req, err := http.NewRequestWithContext(t.Context(), "GET", s.URL()+"/api/v1/me", nil)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL()+"/api/v1/me", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -106,7 +106,7 @@ func TestAPersonSignsInByTheProviderAndHasTheRoleOfHisGroups(t *testing.T) {
 		}
 	}
 	res, _ := fetch(t, c, s.URL()+"/api/v1/oidc/start?next="+url.QueryEscape("/devices?q=x"))
-	if res.StatusCode != 200 || res.Request.URL.RequestURI() != "/devices?q=x" || !strings.HasPrefix(res.Request.URL.String(), s.URL()) {
+	if res.StatusCode != http.StatusOK || res.Request.URL.RequestURI() != "/devices?q=x" || !strings.HasPrefix(res.Request.URL.String(), s.URL()) {
 		t.Errorf("the browser is at %s: %s", res.Request.URL, res.Status)
 	}
 	who(accounts.Operator)

@@ -15,6 +15,9 @@ const SCOPES = [
   "topics:read", "topics:write", "notify:send", "alerts:read", "alerts:write", "mqtt", "admin",
 ] as const;
 
+/** How many days a key may live, and what that is called. */
+const LIVES = [["0", "never"], ["30", "in 30 days"], ["90", "in 90 days"], ["365", "in a year"]] as const;
+
 const T = {
   title: "API keys",
   forbidden: "Only admins look after API keys.",
@@ -24,7 +27,6 @@ const T = {
   selector: "Only devices",
   selectorHint: "A device query; empty for all. Not beside admin.",
   expires: "Expires",
-  expiresHint: "Empty for never.",
   mine: "Ends with my account",
   submit: "Make the key",
   noScope: "Choose at least one scope.",
@@ -62,7 +64,7 @@ function Keys() {
 }
 
 function MakeForm({ list }: { list: List<APIKey> }) {
-  const form = useForm({ name: "", selector: "", expires_at: "", scopes: "" });
+  const form = useForm({ name: "", selector: "", days: "0", scopes: "" });
   const [scopes, setScopes] = useState<readonly string[]>([]);
   const [mine, setMine] = useState(false);
   const [secret, setSecret] = useState("");
@@ -71,7 +73,7 @@ function MakeForm({ list }: { list: List<APIKey> }) {
     if (scopes.length === 0) return form.refuse("scopes", T.noScope);
     const made = await call<{ secret: string }>("POST", "/api-keys", {
       name: v.name.trim(), scopes, ...(v.selector.trim() && { selector: v.selector.trim() }), ...(mine && { owner: "me" }),
-      ...(v.expires_at && { expires_at: new Date(v.expires_at).toISOString() }),
+      ...(v.days !== "0" && { expires_at: new Date(Date.now() + Number(v.days) * 86_400_000).toISOString() }),
     });
     setSecret(made.secret);
     form.clear();
@@ -86,7 +88,12 @@ function MakeForm({ list }: { list: List<APIKey> }) {
         <div class="row">
           <Field form={form} name="name" label={T.name} />
           <Field form={form} name="selector" label={T.selector} hint={T.selectorHint} mono optional />
-          <Field form={form} name="expires_at" label={T.expires} type="datetime-local" hint={T.expiresHint} optional />
+          <div class="field">
+            <label for="key-life">{T.expires}</label>
+            <select id="key-life" value={form.values.days} onChange={(e) => form.set("days", e.currentTarget.value)}>
+              {LIVES.map(([days, word]) => <option key={days} value={days}>{word}</option>)}
+            </select>
+          </div>
         </div>
         <fieldset>
           <legend>{T.scopes}</legend>

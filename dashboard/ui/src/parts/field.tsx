@@ -7,7 +7,7 @@ interface Props<K extends string> {
   form: Form<K>;
   name: K;
   label: string;
-  type?: "text" | "email" | "password" | "datetime-local";
+  type?: "text" | "email" | "password";
   autocomplete?: string;
   hint?: string;
   mono?: boolean;
