@@ -40,6 +40,19 @@ func (a *API) identiconRoutes() {
 		id, err := a.commanded(in.DevicePath)
 		return "devices/" + string(id), in.IdenticonQuery, err
 	})
+	type userInput struct {
+		UserPath
+		IdenticonQuery
+	}
+	op = huma.Operation{OperationID: "get-user-identicon", Path: "/users/{user}/identicon.png", Tags: []string{"accounts"}, Summary: "Get a picture that stands for a user"}
+	identiconRoute(a, anyone, op, func(ctx context.Context, in *userInput) (string, IdenticonQuery, error) {
+		who := requestOf(ctx).who
+		if err := mayLook(who); err != nil {
+			return "", in.IdenticonQuery, err
+		}
+		u, err := a.Accounts.User(in.id(who))
+		return "users/" + u.ID, in.IdenticonQuery, err
+	})
 }
 
 // identiconRoute registers a door to identicons. subject says of what the picture is,

@@ -23,7 +23,6 @@ import (
 	"muster/api"
 	"muster/devices"
 	"muster/devices/join"
-	devquery "muster/devices/query"
 	"muster/devices/trail"
 	"muster/devices/twin"
 	"muster/ingest"
@@ -109,12 +108,8 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	r.twins = twin.New(store, r.registry, time.Now, log, twin.Options{})
 	r.must(r.twins.Load(t.Context()))
 	t.Cleanup(r.registry.Watch(r.twins.DevicesChanged))
-	r.accounts = accounts.New(store, time.Now, log, accounts.Config{
-		CheckSelector: func(q string) error { _, err := r.registry.Compile(q); return err },
-	})
-		CheckSelector: func(selector string) error { _, err := devquery.Parse(selector); return err },
-	r.accounts.OnEnded(func(principal string) { r.api.Revoke(principal) })
 	r.accounts = accounts.New(store, time.Now, log, accountsConfig())
+	r.accounts.OnEnded(func(principal string) { r.api.Revoke(principal) })
 	r.must(r.accounts.Load(t.Context()))
 	r.must(r.accounts.EnsureAdminKey(t.Context(), adminKey))
 	r.events = trail.NewEvents(trail.EventsConfig{Store: store, Now: time.Now, Logger: log})
@@ -127,8 +122,11 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	r.startCommands(store, log)
 	r.startTasks(store, dir, log)
 	d := api.Deps{
-		Commands: r.commands, Tasks: r.tasks, Audit: store, Webhooks: r.newWebhooks(store),
-		Commands: r.commands, Audit: store, Feed: r.newFeed(store, log), Webhooks: r.newWebhooks(store),
+		Commands: r.commands,
+		Tasks:    r.tasks,
+		Audit:    store,
+		Feed:     r.newFeed(store, log),
+		Webhooks: r.newWebhooks(store),
 		Registry: r.registry, Accounts: r.accounts, Telemetry: r.telemetry, Live: r.live, Clients: r.mqtt,
 		Trail: r.trail, Twins: r.twins, Presence: r.registry, Logins: r.logins, Joining: r.joining,
 		Ready:   func(context.Context) []api.Reason { return r.reasons },

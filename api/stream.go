@@ -80,12 +80,13 @@ var (
 	errStopping = errors.New("the server is stopping")
 )
 
-func ownerOf(p accounts.Principal) string { return cmp.Or(p.User, p.ID) }
+// streamOwner is whose streams are counted together: a user's over all sessions.
+func streamOwner(p accounts.Principal) string { return cmp.Or(p.User, p.ID) }
 
 func (s *streams) enter(st *stream) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	owner := ownerOf(st.who)
+	owner := streamOwner(st.who)
 	switch {
 	case s.closed:
 		return muster.Errorf(muster.Unavailable, "the server is stopping")
@@ -106,7 +107,7 @@ func (s *streams) leave(st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.open, st)
-	owner := ownerOf(st.who)
+	owner := streamOwner(st.who)
 	if s.owners[owner]--; s.owners[owner] == 0 {
 		delete(s.owners, owner)
 	}

@@ -174,13 +174,13 @@ func viewerOf(ctx context.Context) tasks.Viewer {
 }
 
 func (a *API) listTasks(ctx context.Context, in *struct {
-	State string `query:"state" enum:"queued,running,succeeded,failed,cancelled,timed_out" doc:"Only those in this state"`
-	Kind  string `query:"kind" maxLength:"64" doc:"Only those of this kind"`
-	Limit int    `query:"limit" default:"100" minimum:"1" maximum:"1000"`
-	After string `query:"after" maxLength:"64" doc:"The cursor of the page before"`
+	State  string `query:"state" enum:"queued,running,succeeded,failed,cancelled,timed_out" doc:"Only those in this state"`
+	Kind   string `query:"kind" maxLength:"64" doc:"Only those of this kind"`
+	Limit  int    `query:"limit" default:"100" minimum:"1" maximum:"1000"`
+	Cursor string `query:"cursor" maxLength:"64" doc:"Of the page before"`
 },
 ) (*body[page[TaskBody]], error) {
-	found, next := a.Tasks.List(tasks.Query{By: viewerOf(ctx), State: tasks.State(in.State), Kind: in.Kind, After: in.After, Limit: in.Limit})
+	found, next := a.Tasks.List(tasks.Query{By: viewerOf(ctx), State: tasks.State(in.State), Kind: in.Kind, After: in.Cursor, Limit: in.Limit})
 	items := make([]TaskBody, len(found))
 	for i := range found {
 		items[i] = TaskOf(&found[i])

@@ -239,7 +239,7 @@ func TestTasksAreListedInPages(t *testing.T) {
 	slices.Reverse(want)
 	var got []string
 	for next := ""; ; {
-		page := r.as("GET", "/api/v1/tasks?limit=2&after="+next, nil).wantStatus(t, 200).decode(t)
+		page := r.as("GET", "/api/v1/tasks?limit=2&cursor="+next, nil).wantStatus(t, 200).decode(t)
 		for _, item := range page["items"].([]any) {
 			got = append(got, item.(map[string]any)["id"].(string))
 		}

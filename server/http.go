@@ -34,11 +34,32 @@ func (s *Server) buildHTTP() error {
 		Fleet: s.fleet, Devices: s.fleet, Log: s.cfg.Logger, Now: s.cfg.Now,
 	})
 	deps := api.Deps{
-		Registry: s.registry, Accounts: s.accounts, Telemetry: s.stores.telemetry, Live: s.ingest, Clients: clients{s.broker},
-		Trail: s.said.api(), Logins: s.logins, Joining: s.join, Twins: s.twins, Presence: s.registry, Commands: s.commands, Tasks: s.tasks, Audit: s.stores.control, Webhooks: s.webhooks,
-		Trail: s.said.api(), Logins: s.logins, Joining: s.join, Twins: s.twins, Presence: s.registry, Commands: s.commands, Audit: s.stores.control, Feed: s.feed, Webhooks: s.webhooks,
-		Ready: func(context.Context) []api.Reason { return s.ready() }, System: s.sections(), Version: s.cfg.Version, PublicURL: public, LiveSocket: s.live, Page: ui.Handler(s.cfg.Version),
-		Gatherer: s.metrics, Registerer: s.metrics, Now: s.cfg.Now, Log: s.cfg.Logger,
+		Registry:  s.registry,
+		Accounts:  s.accounts,
+		Telemetry: s.stores.telemetry,
+		Live:      s.ingest,
+		Clients:   clients{s.broker},
+		Trail:     s.said.api(),
+		Logins:    s.logins,
+		Joining:   s.join,
+		Twins:     s.twins,
+		Presence:  s.registry,
+		Commands:  s.commands,
+		Tasks:     s.tasks,
+		Audit:     s.stores.control,
+		Feed:      s.feed,
+		Webhooks:  s.webhooks,
+
+		Ready:      func(context.Context) []api.Reason { return s.ready() },
+		System:     s.sections(),
+		Version:    s.cfg.Version,
+		PublicURL:  public,
+		LiveSocket: s.live,
+		Page:       ui.Handler(s.cfg.Version),
+		Gatherer:   s.metrics,
+		Registerer: s.metrics,
+		Now:        s.cfg.Now,
+		Log:        s.cfg.Logger,
 	}
 	if deps.OIDC, err = s.buildOIDC(); err != nil {
 		return err

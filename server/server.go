@@ -32,8 +32,8 @@ import (
 	"muster/internal/lifecycle"
 	"muster/notify"
 	"muster/notify/webhook"
-	"muster/tasks"
 	"muster/oidc"
+	"muster/tasks"
 )
 
 // Server is every room, wired.
