@@ -127,6 +127,8 @@ func viewer(p accounts.Principal, err error) (live.Principal, error) {
 		return live.Principal{}, err
 	case !p.Allows(accounts.DevicesRead) || !p.Allows(accounts.TelemetryRead):
 		return live.Principal{}, muster.Errorf(muster.Forbidden, "the scopes devices:read and telemetry:read are needed")
+	case p.Selector != "": // the channels show the whole fleet
+		return live.Principal{}, muster.Errorf(muster.Forbidden, "a key that is bound to some devices reads them by the API and its stream")
 	}
 	role := p.Role
 	if role == "" {
@@ -135,5 +137,9 @@ func viewer(p accounts.Principal, err error) (live.Principal, error) {
 			role = accounts.Admin
 		}
 	}
-	return live.Principal{ID: p.ID, Name: p.Name, Role: role}, nil
+	out := live.Principal{ID: p.ID, Name: p.Name, Role: role}
+	if p.Expires != 0 {
+		out.Expires = p.Expires.Time()
+	}
+	return out, nil
 }
