@@ -36,7 +36,7 @@ type API struct {
 func New(d Deps) (*API, error) {
 	useOwnProblems()
 	a := &API{Deps: d, mux: http.NewServeMux(), plain: http.NewServeMux(), origin: http.NewCrossOriginProtection()}
-	if err := a.metrics.register(d.Registerer); err != nil {
+	if err := a.metrics.register(d.Registerer, a.streams.size); err != nil {
 		return nil, err
 	}
 	if d.PublicURL != nil {

@@ -106,7 +106,7 @@ type metrics struct {
 	unaudited prometheus.Counter
 }
 
-func (m *metrics) register(r prometheus.Registerer) error {
+func (m *metrics) register(r prometheus.Registerer, streams func() int) error {
 	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "muster_http_requests_total", Help: "HTTP requests answered, by route and status.",
 	}, []string{"route", "code"})
@@ -116,7 +116,10 @@ func (m *metrics) register(r prometheus.Registerer) error {
 	m.unaudited = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "muster_audit_failed_total", Help: "Changes whose record could not be written to the audit log.",
 	})
-	for _, c := range []prometheus.Collector{m.requests, m.panics, m.unaudited} {
+	open := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "muster_http_streams", Help: "Streams of server-sent events that are open.",
+	}, func() float64 { return float64(streams()) })
+	for _, c := range []prometheus.Collector{m.requests, m.panics, m.unaudited, open} {
 		if err := r.Register(c); err != nil {
 			return fmt.Errorf("register HTTP metrics: %w", err)
 		}

@@ -40,22 +40,6 @@ type DeviceMatcher interface {
 	Matches(id muster.DeviceID, e *query.Expr) bool
 }
 
-// Channel is a state channel of the live gateway, as somebody asks for it.
-type Channel struct {
-	Name           string // fleet, devices, device:{id}, system
-	Q, Sort, After string
-	Limit          int // 0 for the default
-	Cols           []string
-}
-
-// Channels are the live gateway's state channels.
-type Channels interface {
-	// Watch calls write with each frame of the channel, one JSON object, until ctx ends
-	// or write fails. It fails before the first frame when there is no such channel, or
-	// it cannot be shown.
-	Watch(ctx context.Context, who accounts.Principal, c Channel, write func(frame []byte) error) error
-}
-
 // streams are those that are open.
 type streams struct {
 	mu     sync.Mutex
@@ -144,20 +128,17 @@ func (a *API) EndStreams() {
 }
 
 type streamInput struct {
-	Channel string   `query:"channel" default:"events" maxLength:"140" doc:"events, fleet, devices, device:{id} or system" example:"events"`
-	Types   string   `query:"types" maxLength:"1024" doc:"Of events: types, or families with .*, separated by commas; all when empty" example:"presence.*,device.created"`
-	Q       string   `query:"q" maxLength:"4096" doc:"Of events: only those of devices that match now; of devices: which ones" example:"group:hall-3"`
-	After   string   `query:"after" maxLength:"4096" doc:"Of events: the id of the last event that was read, as Last-Event-ID; of devices: cursor of the page"`
-	Sort    string   `query:"sort" maxLength:"256" doc:"Of devices: the order" example:"-seen"`
-	Limit   int      `query:"limit" minimum:"0" maximum:"200" doc:"Of devices: how many; 50 when 0"`
-	Cols    []string `query:"cols" maxItems:"32" doc:"Of devices: the telemetry keys wanted"`
-	LastID  string   `header:"Last-Event-ID" maxLength:"128" doc:"The id of the last event that was read: what came after it is sent, over a restart of the server too"`
+	Channel string `query:"channel" default:"events" maxLength:"140" enum:"events" doc:"What to follow"`
+	Types   string `query:"types" maxLength:"1024" doc:"Types, or families with .*, separated by commas; all when empty" example:"presence.*,device.created"`
+	Q       string `query:"q" maxLength:"4096" doc:"Only events of devices that match now" example:"group:hall-3"`
+	After   string `query:"after" maxLength:"128" doc:"The id of the last event that was read, where Last-Event-ID cannot be sent"`
+	LastID  string `header:"Last-Event-ID" maxLength:"128" doc:"The id of the last event that was read: what came after it is sent, over a restart of the server too"`
 }
 
 func (a *API) streamRoutes() {
 	op := huma.Operation{
-		OperationID: "stream", Method: http.MethodGet, Path: "/stream", Tags: []string{"events"}, Errors: []int{404},
-		Summary: "Follow events, or a channel of the dashboard, as server-sent events",
+		OperationID: "stream", Method: http.MethodGet, Path: "/stream", Tags: []string{"events"},
+		Summary: "Follow events as server-sent events",
 		Description: "Every event is `{type,timestamp,data}` with the id `<epoch>-<number>`. A client that comes again with Last-Event-ID gets exactly what it missed. " +
 			"When that is not kept any more an event named `reset` says so, and the stream goes on from now. A comment is sent every 15 s.",
 		Responses: map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{
@@ -178,7 +159,7 @@ func (a *API) streamRoutes() {
 func (a *API) stream(ctx context.Context, in *streamInput) (func(huma.Context), error) {
 	req := requestOf(ctx)
 	st := &stream{api: a, who: req.who, req: req.Request}
-	run, err := st.channel(in)
+	events, err := a.followEvents(st, in)
 	if err != nil {
 		return nil, err
 	}
@@ -191,20 +172,8 @@ func (a *API) stream(ctx context.Context, in *streamInput) (func(huma.Context), 
 		defer a.streams.leave(st)
 		defer st.end(nil)
 		_, st.w = humago.Unwrap(hc)
-		st.serve(ctx, run)
+		st.serve(ctx, events.run)
 	}, nil
-}
-
-// channel returns what writes the channel that in names until its context ends.
-func (st *stream) channel(in *streamInput) (func(ctx context.Context) error, error) {
-	if in.Channel == eventsChannel {
-		e, err := st.api.followEvents(st, in)
-		if err != nil {
-			return nil, err
-		}
-		return e.run, nil
-	}
-	return nil, muster.Errorf(muster.NotFound, "there is no such channel")
 }
 
 func (st *stream) serve(ctx context.Context, run func(ctx context.Context) error) {

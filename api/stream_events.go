@@ -58,7 +58,8 @@ func (a *API) followEvents(st *stream, in *streamInput) (*eventStream, error) {
 	if place == "" {
 		place = in.After
 	}
-	return e, e.find(place)
+	err := e.find(place)
+	return e, err
 }
 
 func (e *eventStream) compile() error {
