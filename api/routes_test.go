@@ -62,9 +62,7 @@ func operations(r *rig) []operation {
 }
 
 func (o operation) at() string {
-	return strings.NewReplacer("{device}", "d1", "{credential}", "cred_x", "{key}", "key_x", "{profile}", "p", "{account}", "svc_x", "{group}", "g", "{authority}", "ca_x", "{candidate}", "c", "{block}", "b", "{command}", "1", "{job}", "1", "{seq}", "1", "{webhook}", "whk_x", "{task}", "tsk_1").Replace(o.path)
-	return strings.NewReplacer("{device}", "d1", "{credential}", "cred_x", "{key}", "key_x", "{profile}", "p", "{account}", "svc_x", "{group}", "g", "{authority}", "ca_x", "{candidate}", "c", "{block}", "b", "{command}", "1", "{job}", "1", "{seq}", "1", "{webhook}", "whk_x", "/stream", "/stream?channel=none").Replace(o.path)
-	return strings.NewReplacer("{device}", "d1", "{credential}", "cred_x", "{key}", "key_x", "{profile}", "p", "{account}", "svc_x", "{group}", "g", "{authority}", "ca_x", "{candidate}", "c", "{block}", "b", "{command}", "1", "{job}", "1", "{seq}", "1", "{webhook}", "whk_x", "{user}", "usr_x", "{session}", "ses_x").Replace(o.path)
+	return strings.NewReplacer("{device}", "d1", "{credential}", "cred_x", "{key}", "key_x", "{profile}", "p", "{account}", "svc_x", "{group}", "g", "{authority}", "ca_x", "{candidate}", "c", "{block}", "b", "{command}", "1", "{job}", "1", "{seq}", "1", "{webhook}", "whk_x", "{task}", "tsk_1", "{user}", "usr_x", "{session}", "ses_x", "/stream", "/stream?channel=none").Replace(o.path)
 }
 
 func TestTheOpenAPIDocumentListsEveryRoute(t *testing.T) {
