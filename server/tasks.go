@@ -254,8 +254,8 @@ func (j bulkJobs) updates(ctx context.Context, r *tasks.Run) error {
 	if err != nil {
 		return err
 	}
-	return act(r, func(ids []muster.DeviceID, from bulk.ActMark, step bulk.StepFunc) (bulk.Acted, error) {
-		return bulk.Update(ctx, j.registry, ids, change, from, step)
+	return act(r, func(ids []muster.DeviceID, from bulk.ActMark, steps bulk.Steps) (bulk.Acted, error) {
+		return bulk.Update(ctx, j.registry, ids, change, from, steps)
 	})
 }
 
@@ -264,13 +264,13 @@ func (j bulkJobs) deletes(ctx context.Context, r *tasks.Run) error {
 	if err := json.Unmarshal(r.Input, &in); err != nil {
 		return fmt.Errorf("read the input of a deletion: %w", err)
 	}
-	return act(r, func(ids []muster.DeviceID, from bulk.ActMark, step bulk.StepFunc) (bulk.Acted, error) {
-		return bulk.Delete(ctx, j.registry, ids, in.Data, from, step)
+	return act(r, func(ids []muster.DeviceID, from bulk.ActMark, steps bulk.Steps) (bulk.Acted, error) {
+		return bulk.Delete(ctx, j.registry, ids, in.Data, from, steps)
 	})
 }
 
 // act does a bulk action on the ids that came with the task.
-func act(r *tasks.Run, do func(ids []muster.DeviceID, from bulk.ActMark, step bulk.StepFunc) (bulk.Acted, error)) error {
+func act(r *tasks.Run, do func(ids []muster.DeviceID, from bulk.ActMark, steps bulk.Steps) (bulk.Acted, error)) error {
 	ids, err := idsOf(r)
 	if err != nil {
 		return err
@@ -279,9 +279,9 @@ func act(r *tasks.Run, do func(ids []muster.DeviceID, from bulk.ActMark, step bu
 	if err != nil {
 		return err
 	}
-	report, err := do(ids, from, func(ctx context.Context, m bulk.ActMark, do func(ctx context.Context) error) error {
+	report, err := do(ids, from, bulk.Steps{Do: func(ctx context.Context, m bulk.ActMark, do func(ctx context.Context) error) error {
 		return r.Step(ctx, int64(m.Done), int64(len(ids)), m, do)
-	})
+	}})
 	if err != nil {
 		return err
 	}

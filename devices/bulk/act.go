@@ -1,6 +1,7 @@
 package bulk
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -33,6 +34,12 @@ type ActMark struct {
 // together with m, or neither. It returns what do fails with.
 type StepFunc func(ctx context.Context, m ActMark, do func(ctx context.Context) error) error
 
+// Steps are how an action is cut into parts.
+type Steps struct {
+	Batch int // devices in one; 5,000 when zero
+	Do    StepFunc
+}
+
 // Deleter deletes devices.
 type Deleter interface {
 	DeleteMany(ctx context.Context, ids []muster.DeviceID, data devices.Data) error
@@ -51,11 +58,11 @@ func ResumeAct(text []byte, ids []muster.DeviceID) (ActMark, error) {
 	return m, nil
 }
 
-// Update changes the devices ids after the mark from, in batches of 5,000. One that
+// Update changes the devices ids after the mark from. One that
 // cannot be changed, because it is gone or somebody changed it or what c is about
 // meanwhile, is refused; the others are changed.
-func Update(ctx context.Context, reg Registry, ids []muster.DeviceID, c devices.Change, from ActMark, step StepFunc) (Acted, error) {
-	a := action{step: step, at: from, batch: func(part []muster.DeviceID) (int, func(ctx context.Context) error) {
+func Update(ctx context.Context, reg Registry, ids []muster.DeviceID, c devices.Change, from ActMark, steps Steps) (Acted, error) {
+	a := action{steps: steps, at: from, batch: func(part []muster.DeviceID) (int, func(ctx context.Context) error) {
 		changes := make([]devices.DeviceChange, len(part))
 		changed := 0
 		for i, id := range part {
@@ -74,22 +81,23 @@ func Update(ctx context.Context, reg Registry, ids []muster.DeviceID, c devices.
 }
 
 // Delete deletes the devices ids after the mark from, likewise.
-func Delete(ctx context.Context, reg Deleter, ids []muster.DeviceID, data devices.Data, from ActMark, step StepFunc) (Acted, error) {
-	a := action{step: step, at: from, batch: func(part []muster.DeviceID) (int, func(ctx context.Context) error) {
+func Delete(ctx context.Context, reg Deleter, ids []muster.DeviceID, data devices.Data, from ActMark, steps Steps) (Acted, error) {
+	a := action{steps: steps, at: from, batch: func(part []muster.DeviceID) (int, func(ctx context.Context) error) {
 		return len(part), func(ctx context.Context) error { return reg.DeleteMany(ctx, part, data) }
 	}}
 	return a.run(ctx, ids)
 }
 
 type action struct {
-	step  StepFunc
+	steps Steps
 	at    ActMark
 	batch func(part []muster.DeviceID) (changed int, do func(ctx context.Context) error)
 }
 
 func (a *action) run(ctx context.Context, ids []muster.DeviceID) (Acted, error) {
+	batch := cmp.Or(a.steps.Batch, batchSize)
 	for a.at.Done < len(ids) {
-		if err := a.part(ctx, ids[a.at.Done:min(a.at.Done+batchSize, len(ids))]); err != nil {
+		if err := a.part(ctx, ids[a.at.Done:min(a.at.Done+batch, len(ids))]); err != nil {
 			return a.at.Report, err
 		}
 	}
@@ -103,7 +111,7 @@ func (a *action) part(ctx context.Context, part []muster.DeviceID) error {
 	after := a.at
 	after.Done += len(part)
 	after.Report.Changed += changed
-	err := a.step(ctx, after, do)
+	err := a.steps.Do(ctx, after, do)
 	if err == nil {
 		a.at = after
 		return nil

@@ -10,7 +10,8 @@ import (
 	"muster/devices"
 )
 
-// batchSize is how many devices are made or changed in one transaction.
+// batchSize is how many devices are made or changed in one transaction unless Batch
+// says another number.
 const batchSize = 5000
 
 // MaxRefusals is the most refused lines a Report names; the rest are counted.
@@ -50,6 +51,8 @@ type Options struct {
 	// Made is told of each device that was made, once its batch is kept, and its
 	// credential: this is the only time it can be had. It may be nil.
 	Made func(line int, d devices.Device, is devices.Issued) error
+	// Batch is how many devices are made or changed in one transaction; 5,000 when zero.
+	Batch int
 	// Keeper makes the import one that goes on after the process died: see Keeper. Made is
 	// not called then.
 	Keeper Keeper

@@ -1,8 +1,10 @@
 package bulk
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"muster"
 	"muster/devices"
@@ -63,15 +65,14 @@ func (im *importer) run(ctx context.Context) error {
 			im.o.Progress(done, all)
 		}
 	}
-	for from := 0; from < len(im.news); from += batchSize {
-		part := im.news[from:min(from+batchSize, len(im.news))]
+	batch := cmp.Or(im.o.Batch, batchSize)
+	for part := range slices.Chunk(im.news, batch) {
 		if err := im.make(ctx, part); err != nil {
 			return err
 		}
 		step(len(part))
 	}
-	for from := 0; from < len(im.olds); from += batchSize {
-		part := im.olds[from:min(from+batchSize, len(im.olds))]
+	for part := range slices.Chunk(im.olds, batch) {
 		if err := im.alter(ctx, part); err != nil {
 			return err
 		}
