@@ -122,7 +122,7 @@ func publicOperations() []string {
 // ownOperations need no scope: they are about who is asking, or look themselves who it is.
 func ownOperations() []string {
 	return []string{
-		"get-me", "sign-out", "list-users", "get-user", "list-sessions", "end-session", "end-sessions", "change-me", "change-my-password",
+		"get-me", "sign-out", "list-users", "get-user", "get-user-identicon", "list-sessions", "end-session", "end-sessions", "change-me", "change-my-password",
 		"change-my-email", "request-confirmation", "begin-totp", "confirm-totp", "delete-totp", "set-up",
 	}
 }

@@ -12,11 +12,11 @@ import (
 // children at once. They look like wildcards, and mean its own children only.
 const childTopics = deviceTopics + "+/"
 
-// behindFilter returns what stands behind devices/+/ in a filter that a gateway may
-// subscribe to; ok is false for every other filter.
-func behindFilter(filter string) (rest string, ok bool) {
-	rest, ok = strings.CutPrefix(filter, childTopics)
-	return rest, ok && coveredBy(downTopics[:], rest)
+// behind says whether filter is one by which a gateway may subscribe to topics of all its
+// children.
+func behind(filter string) bool {
+	rest, ok := strings.CutPrefix(filter, childTopics)
+	return ok && coveredBy(downTopics[:], rest)
 }
 
 // childRest is what of its children's topics the subscription is for, behind

@@ -230,7 +230,7 @@ func (r *recordReader) subscription() subscription {
 	x.Identifier = uint32(r.uint())
 	x.group = string(r.text())
 	x.filter = string(r.text())
-	if _, ok := behindFilter(x.filter); x.kids && !ok {
+	if x.kids && !behind(x.filter) {
 		r.bad = true
 	}
 	if flags&subSpelled != 0 {

@@ -296,7 +296,7 @@ func (r *rights) subscribe(filter string) (x subscription, why string) {
 		}
 		return subscription{filter: filter}, ""
 	case r.isGateway():
-		if _, ok := behindFilter(filter); ok {
+		if behind(filter) {
 			return subscription{filter: filter, apart: true, kids: true}, ""
 		}
 		fallthrough

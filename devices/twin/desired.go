@@ -142,7 +142,8 @@ func (t *Twins) ownEdit(d *devices.Device, tw twin, change func(string) (string,
 	if e, err = t.derive(d, tw, next); err != nil {
 		return e, false, err
 	}
-	return e, true, e.fits()
+	err = e.fits()
+	return e, true, err
 }
 
 // PatchDevices applies one merge patch to the own desired documents of many devices, at
