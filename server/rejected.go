@@ -115,7 +115,11 @@ func (j *rejections) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return j.last(context.WithoutCancel(ctx))
 		}
-		for events := j.take(); len(events) > 0; events = j.take() {
+		for ctx.Err() == nil {
+			events := j.take()
+			if len(events) == 0 {
+				break
+			}
 			j.persist(ctx, events)
 		}
 	}

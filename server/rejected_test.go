@@ -104,3 +104,21 @@ func TestRejectionsWaitInABoundedQueueAndNobodyWaitsForIt(t *testing.T) {
 		}
 	})
 }
+
+func TestRejectedMessagesThatWaitWhenTheServerStopsAreToldOnceAndTheLoopEnds(t *testing.T) {
+	for range 50 { // whether the wake or the end is seen first is chance
+		n := &notebook{}
+		j := newRejections(n, time.Now, slog.New(slog.DiscardHandler))
+		for i := range 3 {
+			j.add(&muster.Rejected{Device: muster.DeviceID(fmt.Sprint("d", i)), Arrival: 1, Code: "time", Reason: "why"})
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := j.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if got := n.got(); len(got) != 3 {
+			t.Fatalf("told %v", got)
+		}
+	}
+}
