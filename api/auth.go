@@ -109,8 +109,23 @@ func (a *API) admit(scope string) func(huma.Context, func(huma.Context)) {
 			a.refuse(ctx, muster.Errorf(muster.Forbidden, "this needs the scope %s", scope))
 			return
 		}
+		if who.Selector != "" && !narrows(ctx.Operation().OperationID) {
+			a.refuse(ctx, muster.Errorf(muster.Forbidden, "a key that is bound to some devices may not do this"))
+			return
+		}
 		req.who = who
 		next(ctx)
+	}
+}
+
+// narrows says whether an operation keeps to the devices that a key is bound to, or is
+// about none.
+func narrows(operation string) bool {
+	switch operation {
+	case "get-me", "sign-out", "stream", "list-event-types", "list-tasks", "get-task", "list-task-kinds", "cancel-task", "get-task-result", "start-task":
+		return true
+	default:
+		return false
 	}
 }
 
