@@ -103,7 +103,7 @@ func onPostgres(t *testing.T, env string) engine {
 		must(t, err)
 		c, err := control.Open(context.Background(), h, control.Postgres())
 		must(t, err)
-		_, err = h.Write.ExecContext(context.Background(), "TRUNCATE device, job CASCADE")
+		_, err = h.Write.ExecContext(context.Background(), "TRUNCATE device, job, feed CASCADE")
 		must(t, err)
 		return c
 	}}
