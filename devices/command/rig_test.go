@@ -101,6 +101,7 @@ func onPostgres(t *testing.T, env string) engine {
 		t.Helper()
 		h, err := postgres.OpenControl(context.Background(), dsn)
 		must(t, err)
+		h.Write.SetConnMaxIdleTime(0) // its goroutine would be one of the bubble
 		c, err := control.Open(context.Background(), h, control.Postgres())
 		must(t, err)
 		_, err = h.Write.ExecContext(context.Background(), "TRUNCATE device, job, feed CASCADE")
