@@ -1,6 +1,7 @@
 package devices
 
 import (
+	"cmp"
 	"context"
 
 	"muster"
@@ -41,9 +42,10 @@ func object(id muster.DeviceID) string { return "devices/" + string(id) }
 
 // batchView is many devices in the audit log.
 type batchView struct {
-	Devices     int             `json:"devices"`
-	First, Last muster.DeviceID `json:",omitempty"`
-	Data        Data            `json:"data,omitempty"`
+	Devices int             `json:"devices"`
+	First   muster.DeviceID `json:"first"`
+	Last    muster.DeviceID `json:"last"`
+	Data    Data            `json:"data,omitempty"`
 }
 
 func noteCreated(ctx context.Context, b *batch) {
@@ -187,14 +189,8 @@ type profileView struct {
 
 // noteProfile notes a profile that is put or gone; nil for none.
 func noteProfile(ctx context.Context, action string, before, after *Profile) {
-	var views [2]any
-	var name string
-	for i, p := range []*Profile{before, after} {
-		if p != nil {
-			views[i], name = profileView(*p), p.Name
-		}
-	}
-	audit.Note(ctx, action, "profiles/"+name, views[0], views[1])
+	view := func(p Profile) any { return profileView(p) }
+	audit.Note(ctx, action, "profiles/"+cmp.Or(after, before).Name, viewOrNil(before, view), viewOrNil(after, view))
 }
 
 // groupView is a group in the audit log.
@@ -206,12 +202,14 @@ type groupView struct {
 
 // noteGroup notes a group that is put or gone; nil for none.
 func noteGroup(ctx context.Context, action string, before, after *Group) {
-	var views [2]any
-	var name string
-	for i, g := range []*Group{before, after} {
-		if g != nil {
-			views[i], name = groupView(*g), g.Name
-		}
+	view := func(g Group) any { return groupView(g) }
+	audit.Note(ctx, action, "groups/"+cmp.Or(after, before).Name, viewOrNil(before, view), viewOrNil(after, view))
+}
+
+// viewOrNil is the view of a thing, nil when there is none.
+func viewOrNil[T any](thing *T, view func(T) any) any {
+	if thing == nil {
+		return nil
 	}
-	audit.Note(ctx, action, "groups/"+name, views[0], views[1])
+	return view(*thing)
 }

@@ -178,7 +178,7 @@ func TestWhatIsForgottenIsSaidToBe(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- f.Run(ctx) }()
-		time.Sleep(2 * time.Minute) //nolint:forbidigo // the bubble's clock
+		<-time.After(2 * time.Minute) // by the bubble's clock
 		cancel()
 		<-done
 		if s.first != 50_001 {
