@@ -236,7 +236,7 @@ func (c *conn) consume(sc *scratch, data []byte) ([]byte, error) {
 	for len(data) > 0 {
 		head, body, n, need, err := wire.Split(data, c.limit())
 		if err != nil {
-			return nil, c.flawed(sc, data, need, err)
+			return data, c.flawed(sc, data, need, err)
 		}
 		if n == 0 {
 			break

@@ -41,6 +41,24 @@ func TestAPacketOverTheMaximumIsRefusedUnread(t *testing.T) {
 	})
 }
 
+func TestATooLargePacketThatComesInPiecesIsShownWithItsTopic(t *testing.T) {
+	r := start(t, func(c *Config) { c.MaxPacket = 2048 })
+	head := encode(t, 5, publishPacket("devices/me/telemetry/big", strings.Repeat("x", 5000), 1, 2))
+	for _, cut := range []int{3, 4, 5, 20} { // after the fixed header, in and after the topic's size, in the topic
+		c := r.client(5, "c", "token-a")
+		before := r.metric("received_bytes_total")
+		c.write(head[:cut])
+		eventually(t, "the first piece is read", func() bool { return r.metric("received_bytes_total") == before+float64(cut) })
+		c.write(head[cut:100])
+		if bye := c.next(packets.Disconnect); bye.ReasonCode != 0x95 {
+			t.Errorf("cut at %d: DISCONNECT %#x, want 0x95", cut, bye.ReasonCode)
+		}
+		if got := get(t, r.sink.refusals, "refusal"); got.Topic != "devices/a/telemetry/big" || got.Size != len(head) {
+			t.Errorf("cut at %d: kept %+v", cut, got)
+		}
+	}
+}
+
 func TestDisconnectReachesAClientThatStillSends(t *testing.T) {
 	r := start(t, func(c *Config) { c.MaxPacket = 2048 })
 	c := r.client(5, "c", "token-a")

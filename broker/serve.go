@@ -16,7 +16,7 @@ import (
 // Times that end a connection.
 const (
 	flushTime  = 2 * time.Second        // for the last packets to leave
-	lingerTime = 500 * time.Millisecond // for the client to see them before the socket closes
+	lingerTime = 2 * time.Second // for the client to see them before the socket closes
 )
 
 // serve takes a connection in. It returns at once where sockets can be parked, else

@@ -141,8 +141,9 @@ func TestWhateverIsTamperedWithIsFound(t *testing.T) {
 				do, undo = fmt.Sprintf("UPDATE audit_seal SET last = -last WHERE last = %d", 3*((seq+2)/3)),
 					fmt.Sprintf("UPDATE audit_seal SET last = -last WHERE last = -%d", 3*((seq+2)/3))
 			case 4:
-				do, undo = fmt.Sprintf("UPDATE audit_seal SET hash = '00' || substr(hash, 3) || substr(hash, 1, 2) WHERE last = %d", 3*((seq+2)/3)),
-					fmt.Sprintf("UPDATE audit_seal SET hash = substr(hash, 65, 2) || substr(hash, 3, 62) WHERE last = %d", 3*((seq+2)/3))
+				// Moved round by a digit: another hash, whatever it is.
+				do, undo = fmt.Sprintf("UPDATE audit_seal SET hash = substr(hash, 2) || substr(hash, 1, 1) WHERE last = %d", 3*((seq+2)/3)),
+					fmt.Sprintf("UPDATE audit_seal SET hash = substr(hash, 64, 1) || substr(hash, 1, 63) WHERE last = %d", 3*((seq+2)/3))
 			}
 			run := func(statement string) {
 				if _, err := db.ExecContext(context.Background(), statement); err != nil {
