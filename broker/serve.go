@@ -15,7 +15,7 @@ import (
 
 // Times that end a connection.
 const (
-	flushTime  = 2 * time.Second        // for the last packets to leave
+	flushTime  = 2 * time.Second // for the last packets to leave
 	lingerTime = 2 * time.Second // for the client to see them before the socket closes
 )
 
