@@ -120,11 +120,11 @@ func (r *Registry) groupUser(name string) string {
 
 // Matches says whether the device id matches e, which Compile made, now.
 func (r *Registry) Matches(id muster.DeviceID, e *query.Expr) bool {
-	s := subject{r: r}
+	var s subject
 	r.mu.RLock()
 	entry, ok := r.byID[id]
 	if ok {
-		s.fill(entry)
+		s.fill(r, entry)
 	}
 	r.mu.RUnlock()
 	return ok && query.Eval(e, &s, muster.MicrosOf(r.now()))

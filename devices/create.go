@@ -230,8 +230,7 @@ func (r *Registry) admit(b *batch) {
 	entries := make(map[muster.DeviceID]*entry, len(b.devices))
 	added := make([]*entry, len(b.devices))
 	for i, d := range b.devices {
-		r.presence.add(&d)
-		added[i] = &entry{Device: d}
+		added[i] = &entry{Device: d, track: r.presence.add(&d)}
 		entries[d.ID] = added[i]
 	}
 	creds := make([]*held, len(b.creds))

@@ -2,6 +2,7 @@ package devices
 
 import (
 	"slices"
+	"strings"
 
 	"muster"
 )
@@ -29,12 +30,22 @@ func (r *Registry) Each(yield func(Device) bool) {
 func (r *Registry) chunkAfter(id muster.DeviceID, into []Device) []Device {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	i, found := slices.BinarySearchFunc(r.order, &entry{Device: Device{ID: id}}, compareEntries)
+	for _, e := range r.after(id) {
+		if len(into) == cap(into) {
+			break
+		}
+		into = append(into, e.Device)
+	}
+	return into
+}
+
+// after returns all entries behind id, with the lock held.
+func (r *Registry) after(id muster.DeviceID) []*entry {
+	i, found := slices.BinarySearchFunc(r.order, id, func(e *entry, id muster.DeviceID) int {
+		return strings.Compare(string(e.ID), string(id))
+	})
 	if found {
 		i++
 	}
-	for ; i < len(r.order) && len(into) < cap(into); i++ {
-		into = append(into, r.order[i].Device)
-	}
-	return into
+	return r.order[i:]
 }

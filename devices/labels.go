@@ -87,10 +87,14 @@ func (t Tags) All() iter.Seq2[string, string] {
 
 // Get returns the value of the tag key, false when there is none.
 func (t Tags) Get(key string) (string, bool) {
-	for k, v := range t.All() {
-		if k == key {
-			return v, true
+	for rest := t.text; rest != ""; {
+		end := strings.IndexByte(rest, 0)
+		value := rest[end+1:]
+		length := strings.IndexByte(value, 0)
+		if rest[:end] == key {
+			return value[:length], true
 		}
+		rest = value[length+1:]
 	}
 	return "", false
 }

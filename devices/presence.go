@@ -1,8 +1,6 @@
 package devices
 
 import (
-	"slices"
-	"strings"
 	"time"
 
 	"muster"
@@ -64,6 +62,16 @@ func (r *Registry) Heard(id muster.DeviceID, at muster.Micros) {
 	}
 }
 
+// Seen records when a message of a device arrived before the server started: it moves
+// the time it was last seen, and is no sign of life.
+func (r *Registry) Seen(id muster.DeviceID, at muster.Micros) {
+	r.presence.mu.Lock()
+	defer r.presence.mu.Unlock()
+	if p, ok := r.presence.rows[id]; ok {
+		p.seen = max(p.seen, at)
+	}
+}
+
 // observeChunk is how many readings Observe takes with the lock held once.
 const observeChunk = 128
 
@@ -80,31 +88,13 @@ func (r *Registry) Observe(rs []muster.Reading) {
 
 // Presence returns the presence of id, false when there is no such device.
 func (r *Registry) Presence(id muster.DeviceID) (muster.Presence, bool) {
-	seen := r.lastSeen(id)
 	r.presence.mu.Lock()
 	defer r.presence.mu.Unlock()
 	p, ok := r.presence.rows[id]
 	if !ok {
 		return muster.Presence{}, false
 	}
-	out := p.presence()
-	out.LastSeen = max(out.LastSeen, seen)
-	return out, true
-}
-
-// standing is Presence and CheckIn in one, of a device that was deleted the zero
-// presence.
-func (r *Registry) standing(id muster.DeviceID) (muster.Presence, int64) {
-	seen := r.lastSeen(id)
-	r.presence.mu.Lock()
-	defer r.presence.mu.Unlock()
-	p, ok := r.presence.rows[id]
-	if !ok {
-		return muster.Presence{}, query.DefaultCheckIn
-	}
-	out := p.presence()
-	out.LastSeen = max(out.LastSeen, seen)
-	return out, p.checkIn()
+	return p.presence(), true
 }
 
 // CheckIn returns how many seconds apart messages of id are expected: what is set on
@@ -176,19 +166,16 @@ func (u Uptime) Percent() (float64, bool) {
 // device. The strip covers the last 24 hours, oldest first, without gaps.
 func (r *Registry) PresenceDetail(id muster.DeviceID) (PresenceDetail, bool) {
 	now := muster.MicrosOf(r.now())
-	seen := r.lastSeen(id)
 	r.presence.mu.Lock()
 	defer r.presence.mu.Unlock()
 	p, ok := r.presence.rows[id]
 	if !ok {
 		return PresenceDetail{}, false
 	}
-	d := PresenceDetail{
+	return PresenceDetail{
 		Presence: p.presence(), Rhythm: p.rhythm.seconds(), CheckIn: p.checkIn(), Flaps: p.flapsAt(now),
 		Strip: p.strip(now), Uptime: p.uptime(now),
-	}
-	d.LastSeen = max(d.LastSeen, seen)
-	return d, true
+	}, true
 }
 
 // eachChunk is how many devices Each and EachID copy with the lock held once.
@@ -217,14 +204,11 @@ func (r *Registry) EachID(yield func(muster.DeviceID) bool) {
 func (r *Registry) idsAfter(last muster.DeviceID, into []muster.DeviceID) []muster.DeviceID {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	i, found := slices.BinarySearchFunc(r.order, last, func(e *entry, id muster.DeviceID) int {
-		return strings.Compare(string(e.ID), string(id))
-	})
-	if found {
-		i++
-	}
-	for ; i < len(r.order) && len(into) < cap(into); i++ {
-		into = append(into, r.order[i].ID)
+	for _, e := range r.after(last) {
+		if len(into) == cap(into) {
+			break
+		}
+		into = append(into, e.ID)
 	}
 	return into
 }

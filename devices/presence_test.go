@@ -439,7 +439,7 @@ func TestPresenceIsSavedInBoundedBatchesAndAgainAfterAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		seen := muster.MicrosOf(time.Now().Add(time.Hour))
-		r := open(t, m, devices.Options{LastSeen: func(muster.DeviceID) muster.Micros { return seen }})
+		r := open(t, m, devices.Options{})
 		specs := make([]devices.Spec, 2500)
 		for i := range specs {
 			specs[i].ID = muster.DeviceID(fmt.Sprintf("d%04d", i))
@@ -456,6 +456,7 @@ func TestPresenceIsSavedInBoundedBatchesAndAgainAfterAnError(t *testing.T) {
 			r.Connected(devices.Connection{Device: s.ID, Session: uint64(i), At: time.Now()})
 		}
 		m.setDown(true)
+		r.Seen("d2499", seen)
 		pass(4 * time.Second)
 		m.setDown(false)
 		if err := r.Delete(t.Context(), "d0000", devices.KeepData); err != nil {

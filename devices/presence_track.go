@@ -137,13 +137,14 @@ func (t *tracker) init(grace muster.Micros) {
 	t.events.wake = make(chan struct{}, 1)
 }
 
-func (t *tracker) add(d *Device) {
+func (t *tracker) add(d *Device) *track {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p := &track{id: d.ID, since: d.Created, check: int32(d.CheckIn), slot: -1, timer: -1, place: int32(len(t.list))}
 	t.rows[d.ID] = p
 	t.list = append(t.list, p)
 	t.counts[never]++
+	return p
 }
 
 func (t *tracker) remove(id muster.DeviceID, at muster.Micros) {

@@ -40,9 +40,6 @@ type Options struct {
 	OnGroupDeleted func(name string)
 	// OnProfileDeleted is OnGroupDeleted for profiles.
 	OnProfileDeleted func(name string)
-	// LastSeen returns when a device's last packet arrived, 0 if it is not known.
-	// It is asked at every flush and read of presence and must be quick.
-	LastSeen func(muster.DeviceID) muster.Micros
 	// Values and Twins are asked by queries.
 	Values Values
 	Twins  Twins
@@ -67,7 +64,6 @@ type Registry struct {
 	children  func(ids []muster.DeviceID)
 	noGroup   func(name string) // after a group was deleted
 	noProfile func(name string) // after a profile was
-	lastSeen  func(muster.DeviceID) muster.Micros
 	values    Values
 	twins     Twins
 
@@ -93,6 +89,7 @@ type Registry struct {
 // by the holder of the turn; creds is replaced, never changed in place.
 type entry struct {
 	Device
+	track    *track // its presence, which the tracker's lock guards
 	creds    []*held
 	children []muster.DeviceID // sorted
 }
@@ -101,7 +98,7 @@ type entry struct {
 // all that is recorded.
 func NewRegistry(store Store, now func() time.Time, log *slog.Logger, o Options) *Registry {
 	r := &Registry{
-		store: store, now: now, log: log, onRights: o.OnRights, deleted: o.OnDeleted, lastSeen: o.LastSeen,
+		store: store, now: now, log: log, onRights: o.OnRights, deleted: o.OnDeleted,
 		noGroup: o.OnGroupDeleted, noProfile: o.OnProfileDeleted, children: o.OnChildren,
 		turn:     make(chan struct{}, 1),
 		byID:     map[muster.DeviceID]*entry{},
@@ -131,9 +128,6 @@ func NewRegistry(store Store, now func() time.Time, log *slog.Logger, o Options)
 	}
 	if r.noProfile == nil {
 		r.noProfile = func(string) {}
-	}
-	if r.lastSeen == nil {
-		r.lastSeen = func(muster.DeviceID) muster.Micros { return 0 }
 	}
 	if o.Grace == 0 {
 		o.Grace = defaultGrace
@@ -181,13 +175,12 @@ func (r *Registry) loadDevice(d Device, lost *int) error {
 		d.Profile = DefaultProfile
 		*lost++
 	}
-	e := &entry{Device: d}
+	e := &entry{Device: d, track: r.presence.add(&d)}
 	r.useProfile(e)
 	r.joinGroups(e)
 	r.byID[d.ID] = e
 	r.order = append(r.order, e)
 	r.mu.Unlock()
-	r.presence.add(&d)
 	return nil
 }
 

@@ -145,9 +145,6 @@ func (r *Registry) saveAlive(ctx context.Context, now muster.Micros) error {
 
 func (r *Registry) saveRows(ctx context.Context, ps []*track) error {
 	rows := r.presence.rowsOf(ps)
-	for i := range rows {
-		rows[i].LastSeen = max(rows[i].LastSeen, r.lastSeen(rows[i].Device))
-	}
 	c, cancel := context.WithTimeout(feed.With(ctx), flushTimeout)
 	defer cancel()
 	feed.Note(c, r.presence.newsOf(rows)...)

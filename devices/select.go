@@ -1,13 +1,8 @@
 package devices
 
 import (
-	"cmp"
-	"container/heap"
-	"encoding/base64"
-	"encoding/json"
 	"math"
 	"slices"
-	"strings"
 
 	"muster"
 	"muster/devices/query"
@@ -54,19 +49,20 @@ func (r *Registry) Select(s Selection) (Selected, error) {
 	if err != nil {
 		return Selected{}, err
 	}
-	candidates, plan := r.candidates(s.Query, by.plain)
 	f := finder{
 		r: r, by: by, after: after, limit: s.Limit, query: s.Query, now: muster.MicrosOf(r.now()), total: s.Total,
-		top: topDevices{by: by}, sub: subject{r: r}, ordered: plan.Index == "order",
+		top:      topDevices{by: by},
+		presence: by.field == "seen" || by.field == "status" || query.UsesOf(s.Query)&query.UsesPresence != 0,
 	}
 	if s.Query != nil && s.Query.Root == nil {
 		f.query = nil
 	}
-	f.run(candidates)
+	plan := f.prepare()
+	f.run()
 	plan.Scanned = f.scanned
 	out := Selected{Devices: f.page(), Total: f.matched, Plan: plan}
 	if f.more {
-		out.Next = by.next(f.last)
+		out.Next = by.next(f.final)
 	}
 	return out, nil
 }
@@ -84,28 +80,32 @@ func (r *Registry) MatchAll(e *query.Expr) []muster.DeviceID {
 	return ids
 }
 
-// candidates returns the entries that may match, by id: by the best index there is, or
-// all of them.
-func (r *Registry) candidates(e *query.Expr, byID bool) ([]*entry, Plan) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	var best []*entry
+// prepare finds the devices that may match: by the best index there is, or all of them.
+func (f *finder) prepare() Plan {
+	f.r.mu.RLock()
+	defer f.r.mu.RUnlock()
 	index := ""
-	for _, t := range query.Necessary(e) {
-		found, name, ok := r.indexed(t)
-		if ok && (index == "" || len(found) < len(best)) {
-			best, index = found, name
+	for _, t := range query.Necessary(f.query) {
+		found, name, ok := f.r.indexed(t)
+		if ok && (index == "" || len(found) < len(f.listed)) {
+			f.listed, index = found, name
 		}
 	}
-	switch {
-	case index != "":
-		slices.SortFunc(best, compareEntries)
-		return best, Plan{Index: index}
-	case byID && (e == nil || e.Root == nil):
-		return slices.Clone(r.order), Plan{Index: "order"}
-	default:
-		return slices.Clone(r.order), Plan{Index: "scan"}
+	if index != "" {
+		slices.SortFunc(f.listed, compareEntries)
+		return Plan{Index: index}
 	}
+	f.all, index = true, "scan"
+	if f.by.plain && f.query == nil {
+		index = "order"
+		if f.total {
+			f.matched, f.total = len(f.r.order), false
+		}
+	}
+	if f.by.plain && f.after != nil && !f.total {
+		f.last = f.after.id
+	}
+	return Plan{Index: index}
 }
 
 // indexed returns the entries that a term allows, with the lock held.
@@ -144,78 +144,91 @@ func (r *Registry) indexed(t *query.Term) ([]*entry, string, bool) {
 
 // finder looks at candidates one after the other and keeps the first of a page.
 type finder struct {
-	r       *Registry
-	by      order
-	after   *sortKey
-	limit   int
-	query   *query.Expr
-	now     muster.Micros
-	total   bool
-	ordered bool // candidates come in the order of the page
+	r        *Registry
+	by       order
+	after    *sortKey
+	limit    int
+	query    *query.Expr
+	now      muster.Micros
+	total    bool
+	presence bool // is asked of each
 
-	sub     subject
+	listed []*entry        // the candidates that are left, by id
+	all    bool            // there is no list, but all devices
+	last   muster.DeviceID // of them, the one that was copied last
+
 	top     topDevices
 	scanned int
 	matched int
 	more    bool
-	last    sortKey
+	final   sortKey // of the page
 }
 
 // selectChunk is how many devices are copied before writers are let in.
 const selectChunk = 512
 
-func (f *finder) run(candidates []*entry) {
-	if f.ordered && f.after != nil {
-		at, found := slices.BinarySearchFunc(candidates, f.after.id, func(e *entry, id muster.DeviceID) int {
-			return cmp.Compare(e.ID, id)
-		})
-		if found {
-			at++
-		}
-		if f.total {
-			f.matched = at
-		}
-		candidates = candidates[at:]
-	}
-	if f.ordered && f.total {
-		f.matched += len(candidates)
-		f.total = false
-	}
-	subs := make([]subject, 0, selectChunk)
-	for part := range slices.Chunk(candidates, selectChunk) {
-		subs = f.copy(part, subs[:0])
+func (f *finder) run() {
+	buf := make([]subject, selectChunk)
+	for {
+		subs, left := f.copy(buf[:0])
 		for i := range subs {
-			f.sub = subs[i]
-			f.look()
+			f.look(&subs[i])
 		}
-		if f.by.plain && f.more && !f.total {
+		if !left || f.by.plain && f.more && !f.total {
 			return
 		}
 	}
 }
 
-// copy takes what is asked of entries over, of those that are still there.
-func (f *finder) copy(part []*entry, into []subject) []subject {
-	f.r.mu.RLock()
-	defer f.r.mu.RUnlock()
+// copy takes what is asked of the next candidates over, of those that are still there,
+// and says whether any are left.
+func (f *finder) copy(into []subject) (subs []subject, left bool) {
+	r := f.r
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	part, left := f.next()
+	if f.presence {
+		r.presence.mu.Lock()
+		defer r.presence.mu.Unlock()
+	}
 	for _, e := range part {
-		if f.r.byID[e.ID] == e {
-			into = append(into, subject{r: f.r})
-			into[len(into)-1].fill(e)
+		if !f.all && r.byID[e.ID] != e {
+			continue
+		}
+		into = into[:len(into)+1]
+		s := &into[len(into)-1]
+		s.fill(r, e)
+		if f.presence {
+			s.attend(e.track)
 		}
 	}
-	return into
+	return into, left
 }
 
-func (f *finder) look() {
+// next takes the next candidates, with the lock held.
+func (f *finder) next() (part []*entry, left bool) {
+	list := f.listed
+	if f.all {
+		list = f.r.after(f.last)
+	}
+	part = list[:min(selectChunk, len(list))]
+	if !f.all {
+		f.listed = list[len(part):]
+	} else if len(part) > 0 {
+		f.last = part[len(part)-1].ID
+	}
+	return part, len(part) < len(list)
+}
+
+func (f *finder) look(s *subject) {
 	f.scanned++
-	if f.query != nil && !query.Eval(f.query, &f.sub, f.now) {
+	if f.query != nil && !query.Eval(f.query, s, f.now) {
 		return
 	}
 	if f.total {
 		f.matched++
 	}
-	key := f.by.of(&f.sub)
+	key := f.by.of(s)
 	if f.after != nil && f.by.compare(&key, f.after) <= 0 {
 		return
 	}
@@ -224,13 +237,12 @@ func (f *finder) look() {
 		return
 	}
 	if len(f.top.items) < f.limit {
-		f.top.add(found{key, f.sub.d})
+		f.top.add(key, &s.d)
 		return
 	}
 	f.more = true
 	if f.by.compare(&key, &f.top.items[0].key) < 0 {
-		f.top.items[0] = found{key, f.sub.d}
-		heap.Fix(&f.top, 0)
+		f.top.replace(key, &s.d)
 	}
 }
 
@@ -240,184 +252,70 @@ func (f *finder) page() []Device {
 	slices.SortFunc(items, func(a, b found) int { return f.by.compare(&a.key, &b.key) })
 	out := make([]Device, len(items))
 	for i := range items {
-		out[i] = items[i].device
+		out[i] = f.top.devices[items[i].at]
 	}
 	if len(items) > 0 {
-		f.last = items[len(items)-1].key
+		f.final = items[len(items)-1].key
 	}
 	return out
 }
 
 type found struct {
-	key    sortKey
-	device Device
+	key sortKey
+	at  int // in topDevices.devices, which are too large to be moved about
 }
 
 // topDevices is a heap with the last of the page at its top.
 type topDevices struct {
-	by    order
-	items []found
+	by      order
+	items   []found
+	devices []Device
 }
 
-func (t *topDevices) add(f found) {
-	if t.by.plain { // they come in order: no heap is needed until the page is full
-		t.items = append(t.items, f)
-		return
+func (t *topDevices) add(key sortKey, d *Device) {
+	t.devices = append(t.devices, *d)
+	t.items = append(t.items, found{key, len(t.devices) - 1})
+	if !t.by.plain { // else they come in order, and no heap is needed
+		t.up(len(t.items) - 1)
 	}
-	heap.Push(t, f)
 }
 
-func (t *topDevices) Len() int           { return len(t.items) }
-func (t *topDevices) Less(i, j int) bool { return t.by.compare(&t.items[i].key, &t.items[j].key) > 0 }
-func (t *topDevices) Swap(i, j int)      { t.items[i], t.items[j] = t.items[j], t.items[i] }
-
-// Push implements heap.Interface.
-func (t *topDevices) Push(x any) {
-	f, _ := x.(found)
-	t.items = append(t.items, f)
+// replace puts d in the place of the last of the page.
+func (t *topDevices) replace(key sortKey, d *Device) {
+	t.devices[t.items[0].at] = *d
+	t.items[0].key = key
+	t.down(0)
 }
 
-// Pop implements heap.Interface.
-func (t *topDevices) Pop() any {
-	last := t.items[len(t.items)-1]
-	t.items = t.items[:len(t.items)-1]
-	return last
+// behind says whether item i comes later on the page than item j.
+func (t *topDevices) behind(i, j int) bool {
+	return t.by.compare(&t.items[i].key, &t.items[j].key) > 0
 }
 
-// maxSortText is how much of a text value counts when a list is sorted by it, in bytes.
-const maxSortText = 128
-
-// order is how a list is sorted.
-type order struct {
-	field string // id, name, ... or v
-	key   string // of v
-	down  bool
-	plain bool // by id upwards, as candidates come
-}
-
-// sortKey is what a device is sorted by. None is for what it does not have.
-type sortKey struct {
-	none bool
-	num  float64
-	text string
-	id   muster.DeviceID
-}
-
-func parseSort(s string) (order, error) {
-	o := order{field: cmp.Or(s, "id")}
-	if rest, ok := strings.CutPrefix(o.field, "-"); ok {
-		o.field, o.down = rest, true
-	}
-	if key, ok := strings.CutPrefix(o.field, "v."); ok && key != "" {
-		o.field, o.key = "v", key
-	}
-	switch o.field {
-	case "id":
-		o.plain = !o.down
-	case "name", "profile", "firmware", "status", "seen", "created", "v":
-	default:
-		return o, muster.Errorf(muster.Invalid, "sort is none of id, name, profile, firmware, status, seen, created and v.KEY, with a - for the largest first")
-	}
-	return o, nil
-}
-
-// of returns what s is sorted by.
-func (o *order) of(s *subject) sortKey {
-	k := sortKey{id: s.d.ID}
-	switch o.field {
-	case "id":
-	case "name":
-		k.text = s.d.Name
-	case "profile":
-		k.text = s.d.Profile
-	case "firmware":
-		k.text = s.d.Firmware
-	case "status":
-		k.text = string(s.state())
-		return k
-	case "created":
-		k.num = float64(s.d.Created)
-		return k
-	case "seen":
-		k.num = float64(s.now().LastSeen)
-		k.none = k.num == 0
-		return k
-	default:
-		v, ok := s.Value(o.key)
-		k.none, k.num, k.text = !ok || math.IsNaN(v.Num), v.Num, v.Text[:min(len(v.Text), maxSortText)]
-		return k
-	}
-	k.none = k.text == "" && o.field != "id"
-	return k
-}
-
-func (o *order) compare(a, b *sortKey) int {
-	if a.none != b.none {
-		if a.none {
-			return 1
+func (t *topDevices) up(i int) {
+	for i > 0 {
+		parent := (i - 1) / 2
+		if !t.behind(i, parent) {
+			return
 		}
-		return -1
+		t.items[i], t.items[parent] = t.items[parent], t.items[i]
+		i = parent
 	}
-	c := cmp.Or(cmp.Compare(a.num, b.num), cmp.Compare(a.text, b.text))
-	if o.field == "id" {
-		c = cmp.Compare(a.id, b.id)
-	}
-	if o.down {
-		c = -c
-	}
-	return cmp.Or(c, cmp.Compare(a.id, b.id))
 }
 
-// mark is a cursor as it is written.
-type mark struct {
-	Field string  `json:"f"`
-	None  bool    `json:"x,omitempty"`
-	Num   float64 `json:"n,omitempty"`
-	Text  []byte  `json:"t,omitempty"` // may end within a character, which a JSON string cannot
-	ID    string  `json:"i"`
-}
-
-func (o *order) name() string {
-	name := o.field
-	if o.key != "" {
-		name += "." + o.key
+func (t *topDevices) down(i int) {
+	for {
+		child := 2*i + 1
+		if child >= len(t.items) {
+			return
+		}
+		if child+1 < len(t.items) && t.behind(child+1, child) {
+			child++
+		}
+		if !t.behind(child, i) {
+			return
+		}
+		t.items[i], t.items[child] = t.items[child], t.items[i]
+		i = child
 	}
-	if o.down {
-		name = "-" + name
-	}
-	return name
-}
-
-func (o *order) next(k sortKey) string {
-	m := mark{Field: o.name(), None: k.none, Text: []byte(k.text), ID: string(k.id)}
-	if !k.none {
-		m.Num = k.num
-	}
-	b, err := json.Marshal(m)
-	if err != nil {
-		return "" // numbers that JSON cannot have are none
-	}
-	return base64.RawURLEncoding.EncodeToString(b)
-}
-
-// maxCursor is the longest cursor that is read, in bytes.
-const maxCursor = 4 << 10
-
-func (o *order) cursor(s string) (*sortKey, error) {
-	if s == "" {
-		return nil, nil
-	}
-	bad := muster.Errorf(muster.Invalid, "the cursor is not one of this list and sort")
-	if len(s) > maxCursor {
-		return nil, bad
-	}
-	text, err := base64.RawURLEncoding.DecodeString(s)
-	var m mark
-	if err == nil {
-		err = json.Unmarshal(text, &m)
-	}
-	if err != nil || m.Field != o.name() {
-		return nil, bad
-	}
-	return &sortKey{none: m.None, num: m.Num, text: string(m.Text), id: muster.DeviceID(m.ID)}, nil
 }

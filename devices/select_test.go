@@ -25,7 +25,7 @@ func (n numbers) Value(id muster.DeviceID, key string) (muster.Value, bool) {
 
 func TestSelectPagesInEveryOrderLikeASortedList(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		values := numbers{}
+		values, seen := numbers{}, numbers{}
 		r := open(t, newMemory(), devices.Options{Values: values})
 		var all []devices.Device
 		for i := range rapid.IntRange(0, 60).Draw(rt, "devices") {
@@ -35,19 +35,23 @@ func TestSelectPagesInEveryOrderLikeASortedList(t *testing.T) {
 			if err != nil {
 				rt.Fatal(err)
 			}
+			if rapid.Bool().Draw(rt, "was seen") {
+				seen[d.ID] = float64(rapid.IntRange(1, 3).Draw(rt, "seen"))
+				r.Seen(d.ID, muster.Micros(seen[d.ID]))
+			}
 			if rapid.Bool().Draw(rt, "has a value") {
 				values[d.ID] = float64(rapid.IntRange(-2, 2).Draw(rt, "value"))
 			}
 			all = append(all, d)
 		}
-		sort := rapid.SampledFrom([]string{"", "id", "-id", "name", "-name", "v.temp", "-v.temp", "created"}).Draw(rt, "sort")
-		q := rapid.SampledFrom([]string{"", "d1", "v.temp>=0", "name:a or id:d2*"}).Draw(rt, "query")
+		sort := rapid.SampledFrom([]string{"", "id", "-id", "name", "-name", "v.temp", "-v.temp", "created", "seen", "-seen", "status"}).Draw(rt, "sort")
+		q := rapid.SampledFrom([]string{"", "d1", "v.temp>=0", "name:a or id:d2*", "not seen<1970-01-01T00:00:00.000002Z"}).Draw(rt, "query")
 		e, err := r.Compile(q)
 		if err != nil {
 			rt.Fatal(err)
 		}
 		want := make([]muster.DeviceID, 0, len(all))
-		slices.SortFunc(all, func(a, b devices.Device) int { return naive(sort, values, a, b) })
+		slices.SortFunc(all, func(a, b devices.Device) int { return naive(sort, values, seen, a, b) })
 		for _, d := range all {
 			if r.Matches(d.ID, e) {
 				want = append(want, d.ID)
@@ -77,7 +81,7 @@ func TestSelectPagesInEveryOrderLikeASortedList(t *testing.T) {
 }
 
 // naive compares as the documentation of Sort says.
-func naive(sort string, values numbers, a, b devices.Device) int {
+func naive(sort string, values, seen numbers, a, b devices.Device) int {
 	missing := func(x, y bool) int {
 		switch {
 		case x == y:
@@ -89,6 +93,9 @@ func naive(sort string, values numbers, a, b devices.Device) int {
 		}
 	}
 	c := 0
+	if sort == "seen" || sort == "-seen" {
+		sort, values = strings.Replace(sort, "seen", "v.temp", 1), seen
+	}
 	va, oka := values[a.ID]
 	vb, okb := values[b.ID]
 	switch sort {
@@ -195,7 +202,9 @@ func TestASavedQueryIsAGroup(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
-func BenchmarkFirstPageOf100kDevices(b *testing.B) {
+// BenchmarkSelect is the first page of 100,000 devices, half of them online, with the
+// number of all that match.
+func BenchmarkSelect(b *testing.B) {
 	values := numbers{}
 	r := open(b, newMemory(), devices.Options{Values: values})
 	for from := 0; from < 100_000; from += 10_000 {

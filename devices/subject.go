@@ -31,14 +31,20 @@ type subject struct {
 
 	children, credentials bool
 
-	asked    bool // presence and checkIn are there
-	presence muster.Presence
-	checkIn  int64
+	asked   bool // what follows is there
+	state   muster.PresenceState
+	seen    muster.Micros
+	checkIn int64
 }
 
 // fill takes e's part over, with the lock held.
-func (s *subject) fill(e *entry) {
-	s.d, s.children, s.credentials, s.asked = e.Device, len(e.children) > 0, len(e.creds) > 0, false
+func (s *subject) fill(r *Registry, e *entry) {
+	s.r, s.d, s.children, s.credentials, s.asked = r, e.Device, len(e.children) > 0, len(e.creds) > 0, false
+}
+
+// attend takes p's presence over, with the tracker's lock held.
+func (s *subject) attend(p *track) {
+	s.asked, s.state, s.seen, s.checkIn = true, stateNames[p.state], max(p.seen, p.heard), p.checkIn()
 }
 
 func (s *subject) ID() muster.DeviceID           { return s.d.ID }
@@ -56,21 +62,19 @@ func (s *subject) Diverged(path string) bool {
 	_, yes := s.r.twins.Difference(s.d.ID, path)
 	return yes
 }
-func (s *subject) now() muster.Presence                  { s.ask(); return s.presence }
-func (s *subject) state() muster.PresenceState           { return s.now().State }
 func (s *subject) Value(key string) (muster.Value, bool) { return s.r.values.Value(s.d.ID, key) }
 
-func (s *subject) ask() {
-	if !s.asked {
-		s.presence, s.checkIn = s.r.standing(s.d.ID)
-		s.asked = true
-	}
-}
-
-// Presence implements query.Subject.
+// Presence implements query.Subject. Of a device that was deleted it is none.
 func (s *subject) Presence() (state muster.PresenceState, lastSeen muster.Micros, checkIn int64) {
-	p := s.now()
-	return p.State, p.LastSeen, s.checkIn
+	if !s.asked {
+		s.asked, s.checkIn = true, query.DefaultCheckIn
+		s.r.presence.mu.Lock()
+		if p, ok := s.r.presence.rows[s.d.ID]; ok {
+			s.attend(p)
+		}
+		s.r.presence.mu.Unlock()
+	}
+	return s.state, s.seen, s.checkIn
 }
 
 // Twin implements query.Subject.

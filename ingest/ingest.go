@@ -74,6 +74,9 @@ type Config struct {
 	// goroutine; it must not block. OnRejected is called for each rejected message.
 	Observe    func([]muster.Reading)
 	OnRejected func(muster.Rejected)
+	// Seen is called at the start with when messages of devices arrived that are read
+	// back, more than once for a device and in no order; it must not block.
+	Seen func(device muster.DeviceID, at muster.Micros)
 }
 
 // Ingest is the pipeline from Accept to the store.
@@ -255,17 +258,6 @@ func (in *Ingest) Latest(id muster.DeviceID) (LatestRow, bool) {
 	}
 	row := d.snapshot()
 	return row, len(row.Values) > 0
-}
-
-// LastArrival returns when a device's newest message arrived, 0 for never.
-func (in *Ingest) LastArrival(id muster.DeviceID) muster.Micros {
-	d := in.fleet.find(id)
-	if d == nil {
-		return 0
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.arrival
 }
 
 // Value returns the newest value of a device's key, of any kind, false when there is

@@ -45,7 +45,7 @@ func (in *Ingest) warmLatest(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		in.fleet.get(row.Device).merge(row)
+		in.seen(row.Device, in.fleet.get(row.Device).merge(row))
 	}
 	in.cursorMu.Lock()
 	from := in.latestCursor.Seq
@@ -81,9 +81,16 @@ func (in *Ingest) warmFrame(ctx context.Context, seq uint64) error {
 			dirty = append(dirty, d)
 		}
 		d.mu.Unlock()
+		in.seen(d.id, readings[i].Arrival)
 	}
 	in.fleet.markDirty(dirty)
 	return nil
+}
+
+func (in *Ingest) seen(id muster.DeviceID, at muster.Micros) {
+	if in.cfg.Seen != nil {
+		in.cfg.Seen(id, at)
+	}
 }
 
 // flushLatest saves the rows that changed. The cursor moves with the last of them;

@@ -421,11 +421,38 @@ func TestLatestValuesThatWereNeverSavedAreReadBackFromTheLog(t *testing.T) {
 	awaitQueueEmpty(t, r)
 	r.stop(t, 0)
 	st.set(func(s *store) { s.unsaved = false })
-	r = start(t, dir, st, nil)
+	seen := seenDevices{}
+	r = start(t, dir, st, seen.listen)
 	st.await(t, "the saved latest values", func(s *store) bool { return len(s.saved["d"].Values) == 1 })
-	if row, _ := r.in.Latest("d"); len(row.Values) != 1 || row.Values[0].Num != 7 {
-		t.Errorf("latest %+v", row)
+	row, _ := r.in.Latest("d")
+	if len(row.Values) != 1 || row.Values[0].Num != 7 {
+		t.Fatalf("latest %+v", row)
 	}
+	r.stop(t, 10*time.Second)
+	if at := seen["d"]; at != row.Values[0].Arrival {
+		t.Errorf("the registry is told %d from the log, want %d", at, row.Values[0].Arrival)
+	}
+	again := seenDevices{}
+	r = start(t, dir, st, again.listen)
+	deadline := time.After(20 * time.Second)
+	for _, ok := r.in.Latest("d"); !ok; _, ok = r.in.Latest("d") {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-deadline:
+			t.Fatal("the latest values are not read back")
+		}
+	}
+	r.stop(t, 10*time.Second)
+	if at := again["d"]; at != row.Values[0].Arrival {
+		t.Errorf("the registry is told %d from the store, want %d", at, row.Values[0].Arrival)
+	}
+}
+
+// seenDevices is when devices were seen before the start. It may be read after the stop.
+type seenDevices map[muster.DeviceID]muster.Micros
+
+func (s seenDevices) listen(c *ingest.Config) {
+	c.Seen = func(id muster.DeviceID, at muster.Micros) { s[id] = max(s[id], at) }
 }
 
 func TestLevelsAckWhenTheyPromise(t *testing.T) {

@@ -17,7 +17,6 @@ func (s *Server) buildDevices() {
 		OnRights:   s.recheckDevices,
 		OnChildren: func(ids []muster.DeviceID) { s.broker.ChildrenCame(ids) },
 		OnDeleted:  s.deviceDeleted,
-		LastSeen:   func(id muster.DeviceID) muster.Micros { return s.ingest.LastArrival(id) },
 		Values:     latestValues{s},
 		Twins:      twinAnswers{s},
 		Grace:      cfg.PresenceGrace,

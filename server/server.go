@@ -150,6 +150,7 @@ func (s *Server) build(ctx context.Context) (err error) {
 				s.rejected.add(&r)
 			}
 		},
+		Seen: s.registry.Seen,
 	})
 	s.measureErasures()
 	s.fleet = &fleet{registry: s.registry, in: s.ingest, now: cfg.Now}
