@@ -200,7 +200,7 @@ func (in *Ingest) observe(f *frame) {
 		d := f.devices[i]
 		d.mu.Lock()
 		d.ledger.receive(1)
-		if d.observe(&f.readings[i]) {
+		if d.observe(&f.readings[i], in.fleet.sets) {
 			dirty = append(dirty, d)
 		}
 		d.mu.Unlock()

@@ -45,7 +45,7 @@ func (in *Ingest) warmLatest(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		in.seen(row.Device, in.fleet.get(row.Device).merge(row))
+		in.seen(row.Device, in.fleet.get(row.Device).merge(row, in.fleet.sets))
 	}
 	in.cursorMu.Lock()
 	from := in.latestCursor.Seq
@@ -77,7 +77,7 @@ func (in *Ingest) warmFrame(ctx context.Context, seq uint64) error {
 		d := in.fleet.get(readings[i].Device)
 		d.mu.Lock()
 		d.arrival = max(d.arrival, readings[i].Arrival)
-		if d.observe(&readings[i]) {
+		if d.observe(&readings[i], in.fleet.sets) {
 			dirty = append(dirty, d)
 		}
 		d.mu.Unlock()

@@ -77,9 +77,15 @@ func (ls *Layouts) Intern(l *muster.Layout) *muster.Layout {
 	if l.Loose {
 		return l
 	}
+	return ls.share(l, func() bool { return true })
+}
+
+// share is Intern for a new layout, which mint, asked when there is none like it, may
+// have marked Loose.
+func (ls *Layouts) share(l *muster.Layout, mint func() bool) *muster.Layout {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	return ls.intern(l, func() bool { return true })
+	return ls.intern(l, mint)
 }
 
 func (ls *Layouts) intern(l *muster.Layout, mint func() bool) *muster.Layout {

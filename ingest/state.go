@@ -15,15 +15,14 @@ const shards = 64
 type device struct {
 	id muster.DeviceID
 
-	mu      sync.Mutex
-	ledger  Ledger
-	arrival muster.Micros // newest given out
-	layouts int           // minted by this device since the start
-	latest  latest
-	dirty   bool // latest changed since the latest saver looked
-
-	known     atomic.Bool // in the registry; changes under builder.mu
+	mu        sync.Mutex
+	ledger    Ledger
+	arrival   muster.Micros // newest given out
+	latest    latest
+	layouts   uint8       // minted by this device since the start
+	dirty     bool        // latest changed since the latest saver looked
 	forgotten bool        // all data of the device is deleted; nothing is saved any more
+	known     atomic.Bool // in the registry; changes under builder.mu
 
 	traceAll, traceRefused allowance
 }
@@ -36,12 +35,13 @@ type fleet struct {
 		mu sync.RWMutex
 		m  map[muster.DeviceID]*device
 	}
+	sets    *Layouts // of latest values
 	dirtyMu sync.Mutex
 	dirty   []*device
 }
 
 func newFleet() *fleet {
-	f := &fleet{seed: maphash.MakeSeed()}
+	f := &fleet{seed: maphash.MakeSeed(), sets: NewLayouts()}
 	for i := range f.shards {
 		f.shards[i].m = map[muster.DeviceID]*device{}
 	}
@@ -105,8 +105,8 @@ func (d *device) mayMint() bool {
 
 // observe takes r into the latest values, and returns whether the device became
 // dirty by it. The caller holds d.mu.
-func (d *device) observe(r *muster.Reading) bool {
-	d.latest.observe(r)
+func (d *device) observe(r *muster.Reading, sets *Layouts) bool {
+	d.latest.observe(r, sets)
 	was := d.dirty
 	d.dirty = true
 	return !was
@@ -125,10 +125,10 @@ func (d *device) copyValues() LatestRow {
 
 // merge takes a row read back from the store; what is as new in memory stays. It
 // returns the newest arrival that is known of the device then.
-func (d *device) merge(row LatestRow) muster.Micros {
+func (d *device) merge(row LatestRow, sets *Layouts) muster.Micros {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.latest.merge(row.Values)
+	d.latest.merge(row.Values, sets)
 	for i := range row.Values {
 		d.arrival = max(d.arrival, row.Values[i].Arrival)
 	}

@@ -4,7 +4,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"unique"
 
 	"muster"
 )
@@ -12,22 +11,27 @@ import (
 const (
 	// maxDeviceValues is the most latest values kept of one device.
 	maxDeviceValues = 1000
+	// maxDeviceSets is how many sets of keys a device may add to those that devices share.
+	// Beyond it has its own.
+	maxDeviceSets = 4
 	// noRoom is the place of a key beyond them.
 	noRoom = math.MaxUint16
 )
 
-// latest is the newest value of each key of one device. There are as many as devices:
-// a number takes 32 bytes, and what is the same for many devices is kept once.
+// latest is the newest value of each key of one device. There are as many as devices,
+// and most send the same keys in every message: those are the keys of all that do, and
+// a number takes 24 bytes.
 type latest struct {
+	keys   *muster.Layout // of values: each name once; never changed, for others have it too
 	values []kept         // by the key's name
 	texts  []string       // of values, at the same places; nil until one is JSON
 	from   *muster.Layout // of the reading before
-	slots  []uint16       // where from's keys are in values, or noRoom
+	slots  []uint16       // where from's keys are in values, or noRoom; unused when from is keys
+	sets   uint8          // added
 }
 
 // kept is one key's newest value.
 type kept struct {
-	key     unique.Handle[muster.Key]
 	num     float64 // of Number and Bool
 	time    muster.Micros
 	arrival muster.Micros // 0 before the first value
@@ -36,21 +40,30 @@ type kept struct {
 // newest is what of two values the newer has more of.
 func (v *kept) newest() muster.Micros { return min(v.time, v.arrival) }
 
+// names are the keys of values.
+func (l *latest) names() []muster.Key {
+	if l.keys == nil {
+		return nil
+	}
+	return l.keys.Keys
+}
+
 // value returns what is kept at slot.
 func (l *latest) value(slot int) LatestValue {
 	v := &l.values[slot]
-	out := LatestValue{Value: muster.Value{Key: v.key.Value(), Num: v.num}, Time: v.time, Arrival: v.arrival}
+	out := LatestValue{Value: muster.Value{Key: l.keys.Keys[slot], Num: v.num}, Time: v.time, Arrival: v.arrival}
 	if l.texts != nil {
 		out.Text = l.texts[slot]
 	}
 	return out
 }
 
-// observe takes r in.
-func (l *latest) observe(r *muster.Reading) {
+// observe takes r in. sets has the sets of keys that no single message has.
+func (l *latest) observe(r *muster.Reading, sets *Layouts) {
 	if l.from != r.Layout {
-		l.place(r.Layout)
+		l.place(r.Layout, sets)
 	}
+	var other []muster.Key // the names, when kinds have changed
 	n, t := 0, 0
 	v := LatestValue{Time: r.Time, Arrival: r.Arrival}
 	for i := range r.Layout.Keys {
@@ -62,95 +75,153 @@ func (l *latest) observe(r *muster.Reading) {
 			v.Num = r.Numbers[n]
 			n++
 		}
-		if slot := l.slots[i]; slot != noRoom {
-			l.put(int(slot), &v)
+		slot := i
+		if l.from != l.keys {
+			slot = int(l.slots[i])
 		}
+		if slot != noRoom && l.put(slot, &v) {
+			other = l.retype(other, slot, v.Key.Kind)
+		}
+	}
+	if other != nil {
+		l.share(other, r.Layout, sets)
 	}
 }
 
-// put takes v in at slot, unless what is there is newer. A hole hides no value.
-func (l *latest) put(slot int, v *LatestValue) {
+// put takes v in at slot, unless what is there is newer, and says whether it did. A
+// hole hides no value.
+func (l *latest) put(slot int, v *LatestValue) bool {
 	have := &l.values[slot]
 	text := v.Key.Kind == muster.JSON
 	if have.arrival != 0 && min(v.Time, v.Arrival) < have.newest() || !text && math.IsNaN(v.Num) {
-		return
-	}
-	if have.key.Value().Kind != v.Key.Kind {
-		have.key = unique.Make(v.Key)
+		return false
 	}
 	have.num, have.time, have.arrival = v.Num, v.Time, v.Arrival
 	if text && l.texts == nil {
-		l.texts = make([]string, len(l.values), cap(l.values))
+		l.texts = make([]string, len(l.values))
 	}
 	if l.texts != nil {
 		l.texts[slot] = v.Text
 	}
+	return true
+}
+
+// retype sets the kind at slot in other, which is made of the names when it is needed.
+func (l *latest) retype(other []muster.Key, slot int, kind muster.ValueKind) []muster.Key {
+	if other == nil {
+		if l.keys.Keys[slot].Kind == kind {
+			return nil
+		}
+		other = slices.Clone(l.keys.Keys)
+	}
+	other[slot].Kind = kind
+	return other
+}
+
+// share makes keys the names: as lay, which may be nil, when it has the same, else as one of sets.
+func (l *latest) share(keys []muster.Key, lay *muster.Layout, sets *Layouts) {
+	switch {
+	case lay != nil && lay.Loose: // too many of them are made
+		l.keys = muster.NewLayout(keys)
+	case lay != nil && equalKeys(keys, lay.Keys):
+		l.keys = lay
+	default:
+		l.keys = sets.share(muster.NewLayout(keys), l.mayAdd)
+	}
+}
+
+func (l *latest) mayAdd() bool {
+	if l.sets >= maxDeviceSets {
+		return false
+	}
+	l.sets++
+	return true
 }
 
 // place finds or makes room for lay's keys.
-func (l *latest) place(lay *muster.Layout) {
-	l.reserve(lay.Keys)
+func (l *latest) place(lay *muster.Layout, sets *Layouts) {
+	l.reserve(lay.Keys, lay, sets)
+	l.from = lay
+	if l.from == l.keys {
+		l.slots = nil
+		return
+	}
 	if cap(l.slots) < len(lay.Keys) {
 		l.slots = make([]uint16, 0, len(lay.Keys))
 	}
 	l.slots = l.slots[:0]
 	for i := range lay.Keys {
-		slot, ok := l.search(lay.Keys[i].Name)
+		slot, ok := search(l.names(), lay.Keys[i].Name)
 		if !ok {
 			slot = noRoom
 		}
 		l.slots = append(l.slots, uint16(slot))
 	}
-	l.from = lay
 }
 
-// reserve makes room for keys, as far as there is any, and none to spare: most
-// devices always send the same.
-func (l *latest) reserve(keys []muster.Key) {
-	more := 0
-	for i := range keys {
-		if _, ok := l.search(keys[i].Name); !ok {
-			more++
-		}
-	}
-	if more = min(more, maxDeviceValues-len(l.values)); more == 0 {
-		return
-	}
-	l.values = append(make([]kept, 0, len(l.values)+more), l.values...)
+// reserve makes room for keys, as far as there is any, and none to spare.
+func (l *latest) reserve(keys []muster.Key, lay *muster.Layout, sets *Layouts) {
+	before := l.names()
+	all := before
 	for _, k := range keys {
-		slot, ok := l.search(k.Name)
-		if ok || len(l.values) == maxDeviceValues {
+		slot, ok := search(all, k.Name)
+		if ok || len(all) == maxDeviceValues {
 			continue
 		}
-		l.values = slices.Insert(l.values, slot, kept{key: unique.Make(k)})
-		if l.texts != nil {
-			l.texts = slices.Insert(l.texts, slot, "")
+		if len(all) == len(before) {
+			all = append(make([]muster.Key, 0, len(before)+len(keys)), before...)
 		}
+		all = slices.Insert(all, slot, k)
+	}
+	if len(all) > len(before) {
+		l.move(before, all)
+		l.share(all, lay, sets)
+	} else if lay != nil && !lay.Loose && equalKeys(all, lay.Keys) {
+		l.keys = lay
 	}
 }
 
-func (l *latest) search(name string) (int, bool) {
-	return slices.BinarySearchFunc(l.values, name, func(v kept, name string) int {
-		return strings.Compare(v.key.Value().Name, name)
-	})
+// move puts the values of the keys before where they belong among the keys after.
+func (l *latest) move(before, after []muster.Key) {
+	values, texts := make([]kept, len(after)), []string(nil)
+	if l.texts != nil {
+		texts = make([]string, len(after))
+	}
+	for i := range before {
+		slot, _ := search(after, before[i].Name)
+		values[slot] = l.values[i]
+		if texts != nil {
+			texts[slot] = l.texts[i]
+		}
+	}
+	l.values, l.texts = values, texts
+}
+
+func search(keys []muster.Key, name string) (int, bool) {
+	return slices.BinarySearchFunc(keys, name, func(k muster.Key, name string) int { return strings.Compare(k.Name, name) })
 }
 
 // merge takes what was read back from the store; what is as new in memory stays.
-func (l *latest) merge(vs []LatestValue) {
+func (l *latest) merge(vs []LatestValue, sets *Layouts) {
 	keys := make([]muster.Key, len(vs))
 	for i := range vs {
 		keys[i] = vs[i].Key
 	}
-	l.reserve(keys)
+	l.reserve(keys, nil, sets)
 	l.from = nil // places may have changed
+	var other []muster.Key
 	for i := range vs {
-		slot, ok := l.search(vs[i].Key.Name)
-		if !ok {
+		v := &vs[i]
+		slot, ok := search(l.names(), v.Key.Name)
+		if !ok || l.values[slot].arrival != 0 && l.values[slot].newest() >= min(v.Time, v.Arrival) {
 			continue
 		}
-		if have := &l.values[slot]; have.arrival == 0 || have.newest() < min(vs[i].Time, vs[i].Arrival) {
-			l.put(slot, &vs[i])
+		if l.put(slot, v) {
+			other = l.retype(other, slot, v.Key.Kind)
 		}
+	}
+	if other != nil {
+		l.share(other, nil, sets)
 	}
 }
 
@@ -167,7 +238,7 @@ func (l *latest) all() []LatestValue {
 
 // find returns the newest value under a name, of whatever kind.
 func (l *latest) find(name string) (muster.Value, bool) {
-	slot, ok := l.search(name)
+	slot, ok := search(l.names(), name)
 	if !ok || l.values[slot].arrival == 0 {
 		return muster.Value{}, false
 	}

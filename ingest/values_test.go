@@ -42,9 +42,12 @@ func drawFewKeys(t *rapid.T, layouts *Layouts) muster.Reading {
 		keys[i] = muster.Key{Name: n, Kind: muster.ValueKind(rapid.IntRange(0, 2).Draw(t, "kind"))}
 	}
 	r := muster.Reading{
-		Layout:  layouts.Intern(muster.NewLayout(keys)),
+		Layout:  muster.NewLayout(keys),
 		Time:    muster.Micros(rapid.IntRange(1, 9).Draw(t, "time")),
 		Arrival: muster.Micros(rapid.IntRange(1, 9).Draw(t, "arrival")),
+	}
+	if r.Layout.Loose = rapid.IntRange(0, 3).Draw(t, "loose") == 0; !r.Layout.Loose {
+		r.Layout = layouts.Intern(r.Layout)
 	}
 	for _, k := range r.Layout.Keys {
 		if k.Kind == muster.JSON {
@@ -58,8 +61,8 @@ func drawFewKeys(t *rapid.T, layouts *Layouts) muster.Reading {
 
 func TestLatestValuesAreTheNewestOfEachNameHoweverTheyCame(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		layouts := NewLayouts()
-		var l latest
+		layouts, sets := NewLayouts(), NewLayouts()
+		var l, neighbour latest // which share their keys
 		want := plainLatest{}
 		for range rapid.IntRange(1, 20).Draw(t, "steps") {
 			r := drawFewKeys(t, layouts)
@@ -71,9 +74,16 @@ func TestLatestValuesAreTheNewestOfEachNameHoweverTheyCame(t *testing.T) {
 				row = append(row, v)
 			}
 			if back {
-				l.merge(row)
+				l.merge(row, sets)
 			} else {
-				l.observe(&r)
+				l.observe(&r, sets)
+			}
+			if rapid.Bool().Draw(t, "the neighbour sends the same") {
+				before := l.all()
+				neighbour.observe(&r, sets)
+				if d := gocmp.Diff(before, l.all()); d != "" {
+					t.Fatal("changed by the neighbour's values:", d)
+				}
 			}
 			if d := gocmp.Diff(want.list(), l.all()); d != "" {
 				t.Fatal(d)
@@ -90,13 +100,14 @@ func TestLatestValuesAreTheNewestOfEachNameHoweverTheyCame(t *testing.T) {
 
 func TestADeviceKeepsNoMoreValuesThanItMay(t *testing.T) {
 	var l latest
+	sets := NewLayouts()
 	for i := range 3 {
 		keys, numbers := make([]muster.Key, 600), make([]float64, 600)
 		for k := range keys {
 			keys[k].Name, numbers[k] = fmt.Sprintf("key-%04d", i*500+k), float64(i)
 		}
 		at := muster.Micros(i + 1)
-		l.observe(&muster.Reading{Layout: muster.NewLayout(keys), Numbers: numbers, Time: at, Arrival: at})
+		l.observe(&muster.Reading{Layout: muster.NewLayout(keys), Numbers: numbers, Time: at, Arrival: at}, sets)
 	}
 	if n := len(l.all()); n != maxDeviceValues {
 		t.Errorf("%d values are kept", n)
@@ -106,6 +117,25 @@ func TestADeviceKeepsNoMoreValuesThanItMay(t *testing.T) {
 	}
 	if v, ok := l.find("key-1599"); ok {
 		t.Errorf("one beyond the bound is kept: %+v", v)
+	}
+}
+
+func TestDevicesThatSendTheSameKeysHaveThemOnceAndNobodyFillsTheTable(t *testing.T) {
+	sets, shared := NewLayouts(), muster.NewLayout([]muster.Key{{Name: "a"}, {Name: "b"}})
+	one := muster.Reading{Layout: shared, Numbers: []float64{1, 2}, Time: 1, Arrival: 1}
+	var l, m latest
+	l.observe(&one, sets)
+	m.merge(l.all(), sets) // as after a restart
+	m.observe(&one, sets)
+	if l.keys != shared || m.keys != shared || l.slots != nil || cap(l.values) != 2 {
+		t.Errorf("the keys are %p and %p, want %p, with %d places and room for %d", l.keys, m.keys, shared, len(l.slots), cap(l.values))
+	}
+	for i := range 100 { // each with another key
+		r := muster.Reading{Layout: muster.NewLayout([]muster.Key{{Name: fmt.Sprint("k", i)}}), Numbers: []float64{1}, Time: 2, Arrival: 2}
+		l.observe(&r, sets)
+	}
+	if len(l.all()) != 102 || sets.count > 1+maxDeviceSets {
+		t.Errorf("there are %d values and %d sets of keys", len(l.all()), sets.count)
 	}
 }
 
@@ -127,7 +157,7 @@ func BenchmarkMemoryOfLatest(b *testing.B) {
 		before := heap()
 		all := make([]latest, n)
 		for i := range all {
-			all[i].observe(&r)
+			all[i].observe(&r, nil)
 		}
 		b.ReportMetric((heap()-before)/n, "B/device")
 		runtime.KeepAlive(all)
