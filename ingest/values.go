@@ -19,15 +19,27 @@ const (
 )
 
 // latest is the newest value of each key of one device. There are as many as devices,
-// and most send the same keys in every message: those are the keys of all that do, and
-// a number takes 24 bytes.
+// and most send the same numbers in every message: those share the names, have nothing
+// but values, and a number takes 24 bytes.
 type latest struct {
 	keys   *muster.Layout // of values: each name once; never changed, for others have it too
 	values []kept         // by the key's name
-	texts  []string       // of values, at the same places; nil until one is JSON
-	from   *muster.Layout // of the reading before
-	slots  []uint16       // where from's keys are in values, or noRoom; unused when from is keys
-	sets   uint8          // added
+	more   *various       // nil until it is needed
+}
+
+// various is what a device needs that sends texts, or not always the same keys.
+type various struct {
+	texts []string       // of values, at the same places; nil until one is JSON
+	from  *muster.Layout // of the newest reading that had not the same keys as latest
+	slots []uint16       // where from's keys are in values, or noRoom
+	sets  uint8          // of keys, that were added for it
+}
+
+func (l *latest) need() *various {
+	if l.more == nil {
+		l.more = &various{}
+	}
+	return l.more
 }
 
 // kept is one key's newest value.
@@ -52,17 +64,18 @@ func (l *latest) names() []muster.Key {
 func (l *latest) value(slot int) LatestValue {
 	v := &l.values[slot]
 	out := LatestValue{Value: muster.Value{Key: l.keys.Keys[slot], Num: v.num}, Time: v.time, Arrival: v.arrival}
-	if l.texts != nil {
-		out.Text = l.texts[slot]
+	if l.more != nil && l.more.texts != nil {
+		out.Text = l.more.texts[slot]
 	}
 	return out
 }
 
 // observe takes r in. sets has the sets of keys that no single message has.
 func (l *latest) observe(r *muster.Reading, sets *Layouts) {
-	if l.from != r.Layout {
+	if r.Layout != l.keys && (l.more == nil || r.Layout != l.more.from) {
 		l.place(r.Layout, sets)
 	}
+	same := r.Layout == l.keys
 	var other []muster.Key // the names, when kinds have changed
 	n, t := 0, 0
 	v := LatestValue{Time: r.Time, Arrival: r.Arrival}
@@ -76,8 +89,8 @@ func (l *latest) observe(r *muster.Reading, sets *Layouts) {
 			n++
 		}
 		slot := i
-		if l.from != l.keys {
-			slot = int(l.slots[i])
+		if !same {
+			slot = int(l.more.slots[i])
 		}
 		if slot != noRoom && l.put(slot, &v) {
 			other = l.retype(other, slot, v.Key.Kind)
@@ -97,11 +110,11 @@ func (l *latest) put(slot int, v *LatestValue) bool {
 		return false
 	}
 	have.num, have.time, have.arrival = v.Num, v.Time, v.Arrival
-	if text && l.texts == nil {
-		l.texts = make([]string, len(l.values))
+	if text && l.need().texts == nil {
+		l.more.texts = make([]string, len(l.values))
 	}
-	if l.texts != nil {
-		l.texts[slot] = v.Text
+	if l.more != nil && l.more.texts != nil {
+		l.more.texts[slot] = v.Text
 	}
 	return true
 }
@@ -131,31 +144,32 @@ func (l *latest) share(keys []muster.Key, lay *muster.Layout, sets *Layouts) {
 }
 
 func (l *latest) mayAdd() bool {
-	if l.sets >= maxDeviceSets {
+	m := l.need()
+	if m.sets >= maxDeviceSets {
 		return false
 	}
-	l.sets++
+	m.sets++
 	return true
 }
 
 // place finds or makes room for lay's keys.
 func (l *latest) place(lay *muster.Layout, sets *Layouts) {
 	l.reserve(lay.Keys, lay, sets)
-	l.from = lay
-	if l.from == l.keys {
-		l.slots = nil
+	if l.keys == lay {
 		return
 	}
-	if cap(l.slots) < len(lay.Keys) {
-		l.slots = make([]uint16, 0, len(lay.Keys))
+	m := l.need()
+	m.from = lay
+	if cap(m.slots) < len(lay.Keys) {
+		m.slots = make([]uint16, 0, len(lay.Keys))
 	}
-	l.slots = l.slots[:0]
+	m.slots = m.slots[:0]
 	for i := range lay.Keys {
 		slot, ok := search(l.names(), lay.Keys[i].Name)
 		if !ok {
 			slot = noRoom
 		}
-		l.slots = append(l.slots, uint16(slot))
+		m.slots = append(m.slots, uint16(slot))
 	}
 }
 
@@ -183,18 +197,23 @@ func (l *latest) reserve(keys []muster.Key, lay *muster.Layout, sets *Layouts) {
 
 // move puts the values of the keys before where they belong among the keys after.
 func (l *latest) move(before, after []muster.Key) {
-	values, texts := make([]kept, len(after)), []string(nil)
-	if l.texts != nil {
-		texts = make([]string, len(after))
-	}
+	values := make([]kept, len(after))
 	for i := range before {
 		slot, _ := search(after, before[i].Name)
 		values[slot] = l.values[i]
-		if texts != nil {
-			texts[slot] = l.texts[i]
+	}
+	l.values = values
+	if l.more == nil {
+		return
+	}
+	l.more.from = nil // its keys are elsewhere now
+	if old := l.more.texts; old != nil {
+		l.more.texts = make([]string, len(after))
+		for i := range before {
+			slot, _ := search(after, before[i].Name)
+			l.more.texts[slot] = old[i]
 		}
 	}
-	l.values, l.texts = values, texts
 }
 
 func search(keys []muster.Key, name string) (int, bool) {
@@ -208,7 +227,6 @@ func (l *latest) merge(vs []LatestValue, sets *Layouts) {
 		keys[i] = vs[i].Key
 	}
 	l.reserve(keys, nil, sets)
-	l.from = nil // places may have changed
 	var other []muster.Key
 	for i := range vs {
 		v := &vs[i]

@@ -127,8 +127,8 @@ func TestDevicesThatSendTheSameKeysHaveThemOnceAndNobodyFillsTheTable(t *testing
 	l.observe(&one, sets)
 	m.merge(l.all(), sets) // as after a restart
 	m.observe(&one, sets)
-	if l.keys != shared || m.keys != shared || l.slots != nil || cap(l.values) != 2 {
-		t.Errorf("the keys are %p and %p, want %p, with %d places and room for %d", l.keys, m.keys, shared, len(l.slots), cap(l.values))
+	if l.keys != shared || m.keys != shared || l.more != nil || m.more != nil && m.more.slots != nil || cap(l.values) != 2 {
+		t.Errorf("the keys are %p and %p, want %p, with %v and %v and room for %d", l.keys, m.keys, shared, l.more, m.more, cap(l.values))
 	}
 	for i := range 100 { // each with another key
 		r := muster.Reading{Layout: muster.NewLayout([]muster.Key{{Name: fmt.Sprint("k", i)}}), Numbers: []float64{1}, Time: 2, Arrival: 2}
