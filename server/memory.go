@@ -8,12 +8,13 @@ import (
 )
 
 // A burst, such as a reconnect storm, leaves memory behind that Go gives back slowly
-// or, on an idle server, only after two minutes. These say when it is given back at
+// or, on an idle server, only after two minutes; and a server that has little to do
+// lets its heap grow to twice what is in use. These say when memory is given back at
 // once: when hardly anything is allocated any more and enough would be gained.
 const (
 	memoryLook  = 2 * time.Second
 	memoryQuiet = 4 << 20  // bytes allocated between two looks
-	memoryGain  = 16 << 20 // bytes, and a quarter of what is in use
+	memoryGain  = 16 << 20 // bytes, and an eighth of what is in use
 )
 
 // memory is what the runtime says of the heap, in bytes.
@@ -36,17 +37,19 @@ func readMemory() memory {
 	return memory{allocated: v(0), live: v(1), held: v(2) + v(3) + v(4)}
 }
 
-// worthFreeing says whether memory should be given back now.
-func worthFreeing(before, now memory) bool {
-	return now.allocated-before.allocated < memoryQuiet && now.held > now.live+max(memoryGain, now.live/4)
+// worthFreeing says whether memory should be given back now. No more can be gained than
+// was allocated since it was last done, which bounds what it costs.
+func worthFreeing(before, now memory, freed uint64) bool {
+	gain := max(memoryGain, now.live/8)
+	return now.allocated-before.allocated < memoryQuiet && now.allocated-freed >= gain && now.held > now.live+gain
 }
 
-// freeMemory is the loop that gives memory back after a burst.
+// freeMemory is the loop that gives memory back.
 func (s *Server) freeMemory(ctx context.Context) error {
 	t := time.NewTicker(memoryLook)
 	defer t.Stop()
 	before := readMemory()
-	freed := false
+	freed := uint64(0) // allocated when it was last done
 	for {
 		select {
 		case <-ctx.Done():
@@ -54,14 +57,24 @@ func (s *Server) freeMemory(ctx context.Context) error {
 		case <-t.C:
 		}
 		now := readMemory()
-		quiet := now.allocated-before.allocated < memoryQuiet
-		if !quiet {
-			freed = false
-		}
-		if !freed && worthFreeing(before, now) { // once for each burst: what stays then is in use
-			debug.FreeOSMemory()
-			freed = true
+		if worthFreeing(before, now, freed) {
+			s.giveBack(ctx)
+			freed = now.allocated
 		}
 		before = now
 	}
+}
+
+// shrinkTimeout is how long a database may take to give its memory back.
+const shrinkTimeout = 5 * time.Second
+
+func (s *Server) giveBack(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, shrinkTimeout)
+	defer cancel()
+	for _, shrink := range s.stores.shrink {
+		if err := shrink(ctx); err != nil && ctx.Err() == nil {
+			s.cfg.Logger.Warn("a database keeps its memory", "err", err)
+		}
+	}
+	debug.FreeOSMemory()
 }

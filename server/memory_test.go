@@ -7,15 +7,18 @@ func TestMemoryIsGivenBackAfterABurstAndNotDuringOne(t *testing.T) {
 	for _, c := range []struct {
 		name        string
 		before, now memory
+		freed       uint64
 		want        bool
 	}{
-		{"quiet, with much to gain", memory{allocated: 500 * mb}, memory{501 * mb, 50 * mb, 120 * mb}, true},
-		{"quiet, with little to gain", memory{allocated: 500 * mb}, memory{501 * mb, 50 * mb, 60 * mb}, false},
-		{"quiet, with less than a quarter of what is in use to gain", memory{allocated: 500 * mb}, memory{501 * mb, 400 * mb, 480 * mb}, false},
-		{"busy, with much to gain", memory{allocated: 500 * mb}, memory{520 * mb, 50 * mb, 120 * mb}, false},
+		{"quiet, with much to gain", memory{allocated: 500 * mb}, memory{501 * mb, 50 * mb, 120 * mb}, 0, true},
+		{"quiet, with little to gain", memory{allocated: 500 * mb}, memory{501 * mb, 50 * mb, 60 * mb}, 0, false},
+		{"quiet, with less than an eighth of what is in use to gain", memory{allocated: 500 * mb}, memory{501 * mb, 400 * mb, 440 * mb}, 0, false},
+		{"busy, with much to gain", memory{allocated: 500 * mb}, memory{520 * mb, 50 * mb, 120 * mb}, 0, false},
+		{"quiet, and it was just done", memory{allocated: 500 * mb}, memory{501 * mb, 50 * mb, 120 * mb}, 490 * mb, false},
+		{"quiet, long after it was done", memory{allocated: 500 * mb}, memory{501 * mb, 50 * mb, 120 * mb}, 480 * mb, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := worthFreeing(c.before, c.now); got != c.want {
+			if got := worthFreeing(c.before, c.now, c.freed); got != c.want {
 				t.Errorf("got %v, want %v", got, c.want)
 			}
 		})

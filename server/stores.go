@@ -24,6 +24,7 @@ type telemetry interface {
 type stores struct {
 	telemetry telemetry
 	control   *control.Control
+	shrink    []func(context.Context) error // each gives back memory that is not Go's
 }
 
 // openStores opens the engine cfg asks for and brings its schema up to date.
@@ -63,10 +64,12 @@ func (st *stores) openSQLite(ctx context.Context, cfg *Config) error {
 		return err
 	}
 	st.telemetry = tel
+	st.shrink = append(st.shrink, tel.Shrink)
 	c, err := sqlite.OpenControl(ctx, cfg.DataDir)
 	if err != nil {
 		return err
 	}
+	st.shrink = append(st.shrink, c.Shrink)
 	st.control, err = control.Open(ctx, control.Handles{Write: c.Write, Read: c.Read, Query: c.Query}, control.SQLite())
 	return err
 }

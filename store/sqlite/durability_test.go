@@ -191,7 +191,7 @@ func TestErrorsSayWhetherTryingAgainCanHelp(t *testing.T) {
 	})
 }
 
-// TestAllAtOnce has writers, readers and Sync meet; the race detector watches.
+// TestAllAtOnce has writers, readers, Sync and Shrink meet; the race detector watches.
 func TestAllAtOnce(t *testing.T) {
 	s, _ := openTest(t)
 	var wg sync.WaitGroup
@@ -220,6 +220,7 @@ func TestAllAtOnce(t *testing.T) {
 		return s.SaveLatest(context.Background(), []ingest.LatestRow{row}, ingest.Cursor{Seq: uint64(i)})
 	})
 	run(func(int) error { return s.Sync(context.Background()) })
+	run(func(int) error { return s.Shrink(context.Background()) })
 	for range 12 { // more than the read pool has
 		run(func(int) error {
 			last := muster.Micros(-1)
