@@ -114,10 +114,10 @@ func (r *Registry) Connection(id muster.DeviceID) (Connection, bool) {
 	r.presence.mu.Lock()
 	defer r.presence.mu.Unlock()
 	p, ok := r.presence.rows[id]
-	if !ok || len(p.live) == 0 {
+	if !ok || len(p.live()) == 0 {
 		return Connection{}, false
 	}
-	return p.live[len(p.live)-1], true
+	return p.live()[len(p.live())-1], true
 }
 
 // Counts returns how many devices are in each presence state. It looks at no device.

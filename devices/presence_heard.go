@@ -72,7 +72,7 @@ func (t *tracker) revive(p *track, at, stamp muster.Micros) {
 func (p *track) lostAt(boot muster.Micros) muster.Micros {
 	switch {
 	case p.pending():
-		return p.ended
+		return p.ties.ended
 	case p.state == offline:
 		return p.since
 	case p.state == unknown:

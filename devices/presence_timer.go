@@ -72,7 +72,7 @@ func (p *track) deadline(grace, boot muster.Micros) muster.Micros {
 	base := max(p.heard, p.since)
 	switch {
 	case p.pending():
-		return p.ended + grace
+		return p.ties.ended + grace
 	case p.state == unknown && p.link == relayed && p.parent.isUp():
 		return max(p.parent.since, boot) + p.patience()
 	case p.state == unknown && p.link == byData:
@@ -110,7 +110,7 @@ func (t *tracker) expire(now muster.Micros) (more bool) {
 		t.timers.remove(p)
 		switch {
 		case p.pending():
-			t.down(p, p.ended, p.endReason)
+			t.down(p, p.ties.ended, p.ties.endReason)
 		case p.state == unknown:
 			t.down(p, now, reasonNotBack)
 		case p.link == byData:
@@ -135,8 +135,11 @@ func (t *tracker) shift(step, now muster.Micros) {
 	}
 	move(&t.boot)
 	for _, p := range t.list {
-		for _, at := range [...]*muster.Micros{&p.heard, &p.ended, &p.stray, &p.rhythm.base, &p.rhythm.calm, &p.rhythm.ended} {
+		for _, at := range [...]*muster.Micros{&p.heard, &p.stray, &p.rhythm.base, &p.rhythm.calm, &p.rhythm.ended} {
 			move(at)
+		}
+		if p.ties != nil {
+			move(&p.ties.ended)
 		}
 		for _, at := range [...]*muster.Micros{&p.seen, &p.since} {
 			if *at > now {
@@ -153,7 +156,7 @@ func (t *tracker) shift(step, now muster.Micros) {
 // over too; nil when there is none.
 func (t *tracker) lostGateway(p *track, now muster.Micros) *track {
 	for ; p.slot >= 0; p = p.parent {
-		if g := p.parent; g.pending() && g.ended+t.grace <= now {
+		if g := p.parent; g.pending() && g.ties.ended+t.grace <= now {
 			return g
 		}
 	}

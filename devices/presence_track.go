@@ -88,8 +88,8 @@ type tracker struct {
 	events events
 }
 
-// track is one device's presence. Its connections are bounded by the broker. What
-// every message looks at comes first, in two cache lines.
+// track is one device's presence. What every message looks at comes first, in two
+// cache lines.
 type track struct {
 	id     muster.DeviceID
 	state  state
@@ -99,17 +99,16 @@ type track struct {
 	told   bool          // in events.touched
 	await  bool          // in tracker.awaited
 	gone   bool          // removed
-	spoken state         // that the feed was told last, or that was kept over a restart
+	cut    bool          // it lost its last connection, and not because the server stopped
 	check  int32         // expected seconds between messages, 0 for its rhythm
 	timer  int32         // in tracker.timers, -1 for none
 	heard  muster.Micros // the last message
 	rhythm rhythm
-	live   []Connection // oldest first
 
 	parent *track
-	kids   []*track // that hang on its connection
-	slot   int32    // in parent.kids, -1 for none
-	place  int32    // in tracker.list
+	ties   *ties // nil before it had a connection or a child
+	slot   int32 // in parent.ties.kids, -1 for none
+	place  int32 // in tracker.list
 	due    muster.Micros
 
 	since  muster.Micros
@@ -117,18 +116,42 @@ type track struct {
 	seen   muster.Micros // the last packet that is no message
 	stray  muster.Micros // a message after the end of its connection, that may be a will
 
+	flaps, flapsBefore uint16 // in flapHour and in the hour before
+	flapHour           int32  // since 1970
+	savedRhythm        int32
+	spoken             state // that the feed was told last, or that was kept over a restart
+	savedSeen          muster.Micros
+	history            *history // nil until the first transition
+}
+
+// ties are what only devices have that connect themselves: behind a gateway most do
+// not. Connections are bounded by the broker.
+type ties struct {
+	live []Connection // oldest first
+	kids []*track     // that hang on its connection
+
 	// The newest end of a connection, by time and then by session: reports of two
 	// connections may come in either order.
 	ended        muster.Micros
 	endedSession uint64
 	endReason    string
 	final        bool // no grace follows it
+}
 
-	flaps, flapsBefore uint16 // in flapHour and in the hour before
-	flapHour           int32  // since 1970
-	savedRhythm        int32
-	savedSeen          muster.Micros
-	history            *history // nil until the first transition
+// tie returns p's ties, making them if need be.
+func (p *track) tie() *ties {
+	if p.ties == nil {
+		p.ties = &ties{}
+	}
+	return p.ties
+}
+
+// live returns p's connections, oldest first.
+func (p *track) live() []Connection {
+	if p.ties == nil {
+		return nil
+	}
+	return p.ties.live
 }
 
 func (t *tracker) init(grace muster.Micros) {
@@ -234,8 +257,8 @@ func (t *tracker) up(p *track, at muster.Micros, l link) {
 		t.set(p, online, at, "")
 	}
 	t.arm(p)
-	if returned {
-		for _, k := range p.kids { // from now on they are waited for
+	if returned && p.ties != nil {
+		for _, k := range p.ties.kids { // from now on they are waited for
 			t.arm(k)
 		}
 	}
@@ -253,8 +276,11 @@ func (t *tracker) down(p *track, at muster.Micros, reason string) {
 }
 
 func (t *tracker) dropKids(p *track, at muster.Micros, reason string) {
-	kids := p.kids
-	p.kids = nil
+	if p.ties == nil {
+		return
+	}
+	kids := p.ties.kids
+	p.ties.kids = nil
 	for _, k := range kids {
 		k.slot = -1
 	}
@@ -268,13 +294,14 @@ func (p *track) isUp() bool { return p != nil && (p.state == online || p.state =
 
 // pending says whether p's connection is lost and the grace runs.
 func (p *track) pending() bool {
-	return p.link == direct && len(p.live) == 0 && p.ended > 0 && (p.state == online || p.state == quiet)
+	return p.cut && p.link == direct && (p.state == online || p.state == quiet)
 }
 
 func (t *tracker) attach(p *track) {
 	if p.slot < 0 && p.parent != nil {
-		p.slot = int32(len(p.parent.kids))
-		p.parent.kids = append(p.parent.kids, p)
+		g := p.parent.tie()
+		p.slot = int32(len(g.kids))
+		g.kids = append(g.kids, p)
 	}
 }
 
@@ -282,12 +309,12 @@ func (t *tracker) detach(p *track) {
 	if p.slot < 0 {
 		return
 	}
-	kids := p.parent.kids
+	kids := p.parent.ties.kids
 	last := len(kids) - 1
 	kids[p.slot] = kids[last]
 	kids[p.slot].slot = p.slot
 	kids[last] = nil
-	p.parent.kids, p.slot = kids[:last], -1
+	p.parent.ties.kids, p.slot = kids[:last], -1
 }
 
 func (t *tracker) connected(c Connection) bool {
@@ -297,16 +324,17 @@ func (t *tracker) connected(c Connection) bool {
 	if !ok {
 		return false
 	}
-	i, found := findSession(p.live, c.Session)
+	own := p.tie()
+	i, found := findSession(own.live, c.Session)
 	if found {
 		return true
 	}
 	at := muster.MicrosOf(c.At)
-	if len(p.live) == 0 && p.ended > 0 && !p.final && p.endReason != brokerTaken && at >= p.ended && at-p.ended <= minute {
+	if p.cut && !own.final && own.endReason != brokerTaken && at >= own.ended && at-own.ended <= minute {
 		p.flapped(at)
 	}
-	p.live = slices.Insert(p.live, i, c)
-	p.seen = max(p.seen, at)
+	own.live = slices.Insert(own.live, i, c)
+	p.cut, p.seen = false, max(p.seen, at)
 	t.up(p, at, direct)
 	t.events.touch(p)
 	return true
@@ -316,32 +344,34 @@ func (t *tracker) disconnected(c Connection, reason string, at muster.Micros) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p, ok := t.rows[c.Device]
-	if !ok {
+	if !ok || p.ties == nil {
 		return
 	}
-	i, found := findSession(p.live, c.Session)
+	own := p.ties
+	i, found := findSession(own.live, c.Session)
 	if !found {
 		return
 	}
-	if p.live = slices.Delete(p.live, i, i+1); len(p.live) == 0 {
-		p.live = nil
+	if own.live = slices.Delete(own.live, i, i+1); len(own.live) == 0 {
+		own.live = nil
 	}
 	t.events.touch(p)
 	if reason == brokerStopped {
-		p.ended = 0 // no grace runs
+		own.ended = 0 // no grace runs
 		return
 	}
-	if at > p.ended || at == p.ended && c.Session > p.endedSession {
-		p.ended, p.endedSession, p.endReason = at, c.Session, reason
-		p.final = c.Will || slices.Contains(atOnce[:], reason)
+	if at > own.ended || at == own.ended && c.Session > own.endedSession {
+		own.ended, own.endedSession, own.endReason = at, c.Session, reason
+		own.final = c.Will || slices.Contains(atOnce[:], reason)
 		if c.Will {
-			p.endReason += ", with last will"
+			own.endReason += ", with last will"
 		}
 	}
+	p.cut = own.live == nil && own.ended > 0
 	switch {
-	case p.live != nil || p.link != direct:
-	case p.final || t.grace <= 0:
-		t.down(p, p.ended, p.endReason)
+	case own.live != nil || p.link != direct:
+	case own.final || t.grace <= 0:
+		t.down(p, own.ended, own.endReason)
 	default:
 		t.arm(p)
 	}
@@ -357,7 +387,7 @@ func (t *tracker) childConnected(gateway, child muster.DeviceID, at muster.Micro
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p, ok := t.rows[child]
-	if !ok || p.parent == nil || p.parent.id != gateway || !p.parent.isUp() || len(p.live) > 0 {
+	if !ok || p.parent == nil || p.parent.id != gateway || !p.parent.isUp() || len(p.live()) > 0 {
 		return
 	}
 	p.seen = max(p.seen, at)
@@ -370,7 +400,7 @@ func (t *tracker) childDisconnected(gateway, child muster.DeviceID, at muster.Mi
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p, ok := t.rows[child]
-	if !ok || p.parent == nil || p.parent.id != gateway || p.link != relayed || len(p.live) > 0 {
+	if !ok || p.parent == nil || p.parent.id != gateway || p.link != relayed || len(p.live()) > 0 {
 		return
 	}
 	if p.state != never && p.state != offline {
