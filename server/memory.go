@@ -13,8 +13,9 @@ import (
 // once: when hardly anything is allocated any more and enough would be gained.
 const (
 	memoryLook  = 2 * time.Second
-	memoryQuiet = 4 << 20  // bytes allocated between two looks
-	memoryGain  = 16 << 20 // bytes, and an eighth of what is in use
+	memoryPause = 5       // looks, between one time and the next
+	memoryQuiet = 4 << 20 // bytes allocated between two looks
+	memoryGain  = 8 << 20 // bytes, and a sixteenth of what is in use
 )
 
 // memory is what the runtime says of the heap, in bytes.
@@ -38,9 +39,9 @@ func readMemory() memory {
 }
 
 // worthFreeing says whether memory should be given back now. No more can be gained than
-// was allocated since it was last done, which bounds what it costs.
+// was allocated since it was last done. With the pause this bounds what it costs.
 func worthFreeing(before, now memory, freed uint64) bool {
-	gain := max(memoryGain, now.live/8)
+	gain := max(memoryGain, now.live/16)
 	return now.allocated-before.allocated < memoryQuiet && now.allocated-freed >= gain && now.held > now.live+gain
 }
 
@@ -50,16 +51,16 @@ func (s *Server) freeMemory(ctx context.Context) error {
 	defer t.Stop()
 	before := readMemory()
 	freed := uint64(0) // allocated when it was last done
-	for {
+	for looks := memoryPause; ; looks++ {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
 		}
 		now := readMemory()
-		if worthFreeing(before, now, freed) {
+		if looks >= memoryPause && worthFreeing(before, now, freed) {
 			s.giveBack(ctx)
-			freed = now.allocated
+			freed, looks = now.allocated, 0
 		}
 		before = now
 	}

@@ -11,10 +11,10 @@ func TestMemoryIsGivenBackAfterABurstAndNotDuringOne(t *testing.T) {
 		want        bool
 	}{
 		{"quiet, with much to gain", memory{allocated: 500 * mb}, memory{501 * mb, 50 * mb, 120 * mb}, 0, true},
-		{"quiet, with little to gain", memory{allocated: 500 * mb}, memory{501 * mb, 50 * mb, 60 * mb}, 0, false},
-		{"quiet, with less than an eighth of what is in use to gain", memory{allocated: 500 * mb}, memory{501 * mb, 400 * mb, 440 * mb}, 0, false},
+		{"quiet, with little to gain", memory{allocated: 500 * mb}, memory{501 * mb, 50 * mb, 57 * mb}, 0, false},
+		{"quiet, with less than a sixteenth of what is in use to gain", memory{allocated: 500 * mb}, memory{501 * mb, 400 * mb, 424 * mb}, 0, false},
 		{"busy, with much to gain", memory{allocated: 500 * mb}, memory{520 * mb, 50 * mb, 120 * mb}, 0, false},
-		{"quiet, and it was just done", memory{allocated: 500 * mb}, memory{501 * mb, 50 * mb, 120 * mb}, 490 * mb, false},
+		{"quiet, and it was just done", memory{allocated: 500 * mb}, memory{501 * mb, 50 * mb, 120 * mb}, 494 * mb, false},
 		{"quiet, long after it was done", memory{allocated: 500 * mb}, memory{501 * mb, 50 * mb, 120 * mb}, 480 * mb, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
