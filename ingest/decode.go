@@ -36,11 +36,14 @@ type refused struct {
 type decoder struct {
 	layouts *Layouts
 	mint    func() bool // may the device make another layout
+	omit    string      // see Message.Omit
 
 	sc       scanner
 	keys     []rawKey
 	vals     []rawVal
-	names    []byte // flattened names
+	tags     []lineTag // of the line under way
+	quoted   []byte    // texts of the line under way, as JSON
+	names    []byte    // flattened names
 	numbers  []float64
 	texts    []string
 	messages []decoded
@@ -51,18 +54,40 @@ type decoder struct {
 	arrivals []muster.Micros // of the messages of a payload that somebody follows
 }
 
+// read decodes m, taken at now.
+func (d *decoder) read(m *Message, now muster.Micros) {
+	d.omit = m.Omit
+	if m.Form == FormLine {
+		d.decodeLine(m.Payload, m.Unit, now)
+		return
+	}
+	d.decode(m.Tail, m.Payload, now)
+}
+
+// refusal says why the first message that broke a rule did.
+func (d *decoder) refusal() Refusal {
+	if len(d.refused) == 0 {
+		return Refusal{}
+	}
+	return Refusal{d.refused[0].fault.code, d.refused[0].fault.reason}
+}
+
 // decode reads payload, published at devices/{id}/telemetry with tail behind it
 // (empty or "a/b"), at time now. Messages that break a rule go to d.refused, the
 // rest to d.messages.
 func (d *decoder) decode(tail string, payload []byte, now muster.Micros) {
-	d.sc = scanner{b: payload}
-	d.names, d.numbers, d.texts = d.names[:0], d.numbers[:0], d.texts[:0]
-	d.messages, d.refused = d.messages[:0], d.refused[:0]
+	d.reset(payload)
 	prefix := strings.ReplaceAll(tail, "/", ".")
 	if f := d.payload(prefix, now); f != nil {
 		d.messages = d.messages[:0]
 		d.refused = append(d.refused[:0], refused{*f, payload})
 	}
+}
+
+func (d *decoder) reset(payload []byte) {
+	d.sc = scanner{b: payload}
+	d.names, d.numbers, d.texts = d.names[:0], d.numbers[:0], d.texts[:0]
+	d.messages, d.refused = d.messages[:0], d.refused[:0]
 }
 
 func (d *decoder) payload(prefix string, now muster.Micros) *fault {
@@ -142,7 +167,7 @@ func (d *decoder) message(prefix string, now muster.Micros) (broken, f *fault) {
 // object reads a message's object: flat values, or {"ts","values"}.
 func (d *decoder) object(prefix string) (at muster.Micros, broken, f *fault) {
 	const valuesKey = "values"
-	inValues, badTime := false, false
+	inValues, badTime, omitted := false, false, false
 	start := d.sc.i
 	flat := 0 // values that belong to neither form's fixed keys
 	f = d.sc.members('}', func() *fault {
@@ -152,6 +177,13 @@ func (d *decoder) object(prefix string) (at muster.Micros, broken, f *fault) {
 		}
 		if f := d.sc.expect(':'); f != nil {
 			return f
+		}
+		if d.omit != "" && string(name) == d.omit {
+			if omitted {
+				return d.sc.fail("the member " + d.omit + " is there twice")
+			}
+			omitted = true
+			return d.sc.skip(1)
 		}
 		if isTime := string(name) == "ts" || string(name) == "timestamp"; isTime && at == 0 {
 			if t, ok := d.timeStamp(); ok {

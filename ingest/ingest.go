@@ -45,12 +45,29 @@ type Message struct {
 	Topic   string          // canonical, as published
 	Tail    string          // what follows telemetry/ in the topic, may be empty
 	Payload []byte          // copied where kept
-	QoS     byte            // 0: may be dropped when there is no room
-	From    Acker           // nil when nobody waits
-	Token   uint64
+	Form    Form            // how Payload is written
+	// Unit is what a line's time stamp counts, 0 for nanoseconds.
+	Unit time.Duration
+	// Omit names the member of the payload's object, or the tag of its line, that says
+	// whose it is and is no value. Empty for none.
+	Omit  string
+	QoS   byte  // 0: may be dropped when there is no room
+	From  Acker // nil when nobody waits
+	Token uint64
 	// Untraced keeps the Tracer out: somebody else shows people what became of it.
 	Untraced bool
+	// Unkept has nothing kept of what is refused: who sent it has been told often enough.
+	Unkept bool
 }
+
+// Form is how a payload is written.
+type Form uint8
+
+// The forms of a payload.
+const (
+	FormJSON Form = iota // a JSON text: see docs/ingest.md
+	FormLine             // one line of InfluxDB's line protocol
+)
 
 // Config is what New needs. Every field but the callbacks must be set.
 type Config struct {
@@ -180,25 +197,39 @@ func (in *Ingest) Loops() []lifecycle.LoopStatus {
 // From is not told. QoS 0 is dropped instead, and counted. A device that is not in the
 // registry is NotFound, and the message kept as Refuse keeps it.
 func (in *Ingest) Accept(ctx context.Context, m Message) error {
+	_, err := in.Take(ctx, m)
+	return err
+}
+
+// Take is Accept that says why the first message of m that breaks a rule was refused,
+// the zero Refusal when none was. From is not told of an Unkept payload that holds nothing else.
+func (in *Ingest) Take(ctx context.Context, m Message) (Refusal, error) {
 	dev, err := in.admit(m.Device)
 	if err != nil {
-		if muster.KindOf(err) == muster.NotFound {
+		if muster.KindOf(err) == muster.NotFound && !m.Unkept {
 			in.keepStray(m, "device", muster.Public(err), len(m.Payload)) //nolint:contextcheck // it waits for nobody
 		}
-		return err
+		return Refusal{}, err
 	}
 	now := muster.MicrosOf(in.cfg.Now())
 	d := in.decoders.Get().(*decoder)
 	defer in.decoders.Put(d)
 	d.mint = dev.mayMint
-	d.decode(m.Tail, m.Payload, now)
+	d.read(&m, now)
+	refused := d.refusal()
+	if m.Unkept {
+		d.refused = d.refused[:0]
+		if len(d.messages) == 0 {
+			return refused, nil
+		}
+	}
 	in.begin(dev, &m, d, now, len(m.Payload))
 	if in.shed(m.QoS) {
 		in.dropped(dev, len(d.messages)+len(d.refused))
 		in.step(d.trace, StepDropped)
-		return nil
+		return refused, nil
 	}
-	return in.enqueue(ctx, dev, &m, d, now)
+	return refused, in.enqueue(ctx, dev, &m, d, now)
 }
 
 // Refuse keeps a message as rejected that never reached the decoder: a wrong
