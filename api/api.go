@@ -30,6 +30,7 @@ type API struct {
 	origin  *http.CrossOriginProtection
 	metrics metrics
 	streams streams
+	bodies  bodies // that are being read
 }
 
 // New returns the API over d.
@@ -65,6 +66,7 @@ func New(d Deps) (*API, error) {
 	a.commandRoutes()
 	a.jobRoutes()
 	a.telemetryRoutes()
+	a.writeRoutes()
 	a.trailRoutes()
 	a.clientRoutes()
 	a.auditRoutes()
@@ -121,7 +123,7 @@ func (a *API) dispatch(w *recorder, r *http.Request) {
 	switch firstSegment(r.URL.Path) {
 	case "api":
 		a.serveAPI(w, r)
-	case "healthz", "readyz", "metrics", "setup":
+	case "healthz", "readyz", "metrics", "setup", "write":
 		a.plain.ServeHTTP(w, r)
 		w.route = r.Pattern
 	default:

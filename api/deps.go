@@ -65,8 +65,8 @@ type Registry interface {
 	ProfileWriter
 	GroupKeeper
 	BulkKeeper
-	DeviceDeleter
 	DeviceMatcher
+	DeviceDeleter
 	PresenceReader
 }
 
@@ -147,6 +147,7 @@ type Deps struct {
 	Audit     AuditLog
 	Feed      EventFeed
 	Webhooks  Webhooks
+	Writer    TelemetryWriter
 	// Ready returns what is not ready yet, nothing when all is.
 	Ready   func(ctx context.Context) []Reason
 	System  []Section

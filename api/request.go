@@ -104,6 +104,7 @@ type metrics struct {
 	requests  *prometheus.CounterVec
 	panics    prometheus.Counter
 	unaudited prometheus.Counter
+	unkept    prometheus.Counter
 }
 
 func (m *metrics) register(r prometheus.Registerer, streams func() int) error {
@@ -116,10 +117,13 @@ func (m *metrics) register(r prometheus.Registerer, streams func() int) error {
 	m.unaudited = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "muster_audit_failed_total", Help: "Changes whose record could not be written to the audit log.",
 	})
+	m.unkept = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "muster_http_refused_unkept_total", Help: "Messages written over HTTP that were refused and only counted: those after the first 1,000 of a request.",
+	})
 	open := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "muster_http_streams", Help: "Streams of server-sent events that are open.",
 	}, func() float64 { return float64(streams()) })
-	for _, c := range []prometheus.Collector{m.requests, m.panics, m.unaudited, open} {
+	for _, c := range []prometheus.Collector{m.requests, m.panics, m.unaudited, m.unkept, open} {
 		if err := r.Register(c); err != nil {
 			return fmt.Errorf("register HTTP metrics: %w", err)
 		}

@@ -119,8 +119,10 @@ func (a *API) Revoke(principal string) {
 	a.streams.stop(errRevoked, func(p accounts.Principal) bool { return p.ID == principal })
 }
 
-// EndStreams ends all streams, and there are no new ones from now on: the server stops.
+// EndStreams ends all streams, of events and of what is written, and there are no new ones
+// from now on: the server stops. It is called before the listener waits for its requests.
 func (a *API) EndStreams() {
+	a.bodies.end()
 	a.streams.mu.Lock()
 	a.streams.closed = true
 	a.streams.mu.Unlock()

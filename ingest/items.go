@@ -57,6 +57,13 @@ func (it *items) stop() *fault {
 	return nil
 }
 
+// end keeps why a walk ended that the taker did not end.
+func (it *items) end(f *fault) {
+	if f != nil && it.err == nil {
+		it.err = muster.Errorf(muster.Invalid, "%s", f.reason)
+	}
+}
+
 // inside returns the first byte within the bracket that comes, without moving.
 func (it *items) inside() byte {
 	s := scanner{b: it.sc.b, i: it.sc.i + 1}
@@ -70,14 +77,14 @@ func (it *items) each(one func(wrong string)) {
 		one("")
 		return
 	}
-	it.sc.members(']', func() *fault {
+	it.end(it.sc.members(']', func() *fault {
 		wrong := ""
 		if it.sc.peek() != '{' {
 			wrong = "an array must hold objects"
 		}
 		one(wrong)
 		return it.stop()
-	})
+	}))
 }
 
 // message takes the value that comes.
@@ -147,16 +154,16 @@ func (it *items) forMany() bool {
 // many takes the payloads of {"devices":{...}}.
 func (it *items) many() {
 	it.sc.i++
-	it.sc.str() //nolint:errcheck // forMany has read it
-	it.sc.expect(':')
-	it.sc.peek()
-	it.sc.members('}', func() *fault {
+	if _, _, f := it.sc.str(); f != nil || it.sc.expect(':') != nil || it.sc.peek() != '{' {
+		it.end(f) // it cannot be: forMany has read it
+		return
+	}
+	it.end(it.sc.members('}', func() *fault {
 		id, _, f := it.sc.str()
 		if f == nil {
 			f = it.sc.expect(':')
 		}
 		if f != nil {
-			it.err = muster.Errorf(muster.Invalid, "a device's name: %s", f.reason)
 			return f
 		}
 		one := func(wrong string) { it.err = it.take(Item{Device: id, Payload: it.value(), Wrong: wrong}) }
@@ -166,7 +173,7 @@ func (it *items) many() {
 			one("")
 		}
 		return it.stop()
-	})
+	}))
 }
 
 // memberOf returns the text of the first member of that name of an object that is known
@@ -176,7 +183,7 @@ func memberOf(object []byte, name string) (text []byte) {
 	if s.peek() != '{' {
 		return nil
 	}
-	s.members('}', func() *fault {
+	_ = s.members('}', func() *fault { // a member that can not be read ends the search
 		have, _, f := s.str()
 		if f != nil {
 			return f

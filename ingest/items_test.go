@@ -41,8 +41,10 @@ func TestABodyHoldsMessagesOfDevices(t *testing.T) {
 		{"one whose device is no text", `{"device":7}`, false, []taken{{"", `{"device":7}`, "device", ""}}},
 		{"a scalar", `7`, false, []taken{{"", `7`, "device", ""}}},
 		{"what is among objects and is none", `[{"device":"d1","t":1},"x\"]",null,[{}]]`, false, []taken{
-			{"d1", `{"device":"d1","t":1}`, "device", ""}, {"", `"x\"]"`, "device", "an array must hold objects"},
-			{"", `null`, "device", "an array must hold objects"}, {"", `[{}]`, "device", "an array must hold objects"},
+			{"d1", `{"device":"d1","t":1}`, "device", ""},
+			{"", `"x\"]"`, "device", "an array must hold objects"},
+			{"", `null`, "device", "an array must hold objects"},
+			{"", `[{}]`, "device", "an array must hold objects"},
 		}},
 
 		{"named: an object", `{"device":"d1","t":1}`, true, []taken{{"", `{"device":"d1","t":1}`, "", ""}}},

@@ -315,6 +315,14 @@ func (s *scanner) fieldEnds() bool {
 	return s.i >= len(s.b) || s.b[s.i] == ',' || s.b[s.i] == ' '
 }
 
+// CheckLine says why Take would refuse a message of form FormLine, the zero Refusal when
+// it would not. It keeps nothing.
+func CheckLine(m Message, now muster.Micros) Refusal {
+	d := &decoder{layouts: NewLayouts(), mint: func() bool { return true }}
+	d.read(&m, now)
+	return d.refusal()
+}
+
 // LineTag returns the value of the first of names that line has as a tag, and which of
 // them it is. ok is false when it has none of them, or can not be read so far.
 func LineTag(line []byte, names []string) (name string, value []byte, ok bool) {

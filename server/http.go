@@ -49,6 +49,7 @@ func (s *Server) buildHTTP() error {
 		Audit:     s.stores.control,
 		Feed:      s.feed,
 		Webhooks:  s.webhooks,
+		Writer:    s.ingest,
 
 		Ready:      func(context.Context) []api.Reason { return s.ready() },
 		System:     s.sections(),
