@@ -96,6 +96,7 @@ func (r *Registry) putGroup(ctx context.Context, g Group) error {
 		made.members = have.members
 	}
 	r.groups[g.Name] = made
+	r.names.Add(1)
 	return nil
 }
 
@@ -138,6 +139,7 @@ func (r *Registry) deleteGroup(ctx context.Context, name string) ([]muster.Devic
 		e.Groups = e.Groups.without(name)
 	}
 	delete(r.groups, name)
+	r.names.Add(1)
 	return left, nil
 }
 

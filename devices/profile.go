@@ -192,6 +192,7 @@ func (r *Registry) putProfile(ctx context.Context, p Profile) (used bool, err er
 	defer r.mu.Unlock()
 	if have == nil {
 		r.profiles[p.Name] = &profile{Profile: p}
+		r.names.Add(1)
 		return false, nil
 	}
 	have.Profile = p
@@ -230,6 +231,7 @@ func (r *Registry) DeleteProfile(ctx context.Context, name string) error {
 		}
 		r.mu.Lock()
 		delete(r.profiles, name)
+		r.names.Add(1)
 		r.mu.Unlock()
 		r.noProfile(name)
 		return nil

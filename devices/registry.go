@@ -7,9 +7,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"muster"
+	"muster/cache"
+	"muster/devices/query"
 	"muster/feed"
 )
 
@@ -76,6 +79,9 @@ type Registry struct {
 	order    []*entry            // sorted by id
 	profiles map[string]*profile // at most MaxProfiles
 	groups   map[string]*group   // at most MaxGroups
+	names    atomic.Uint64       // grows when what a compiled query depends on changes: groups, and which profiles there are
+
+	selectors *cache.Cache[selectorKey, *query.Expr]
 
 	erasing  *erasures
 	auth     *authIndex
@@ -133,6 +139,7 @@ func NewRegistry(store Store, now func() time.Time, log *slog.Logger, o Options)
 		o.Grace = defaultGrace
 	}
 	r.presence.init(muster.Micros(o.Grace.Microseconds()))
+	r.selectors = newSelectors(now)
 	return r
 }
 
