@@ -142,16 +142,16 @@ func routeSlow[I, O any](a *API, scope string, op huma.Operation, handle func(co
 }
 
 // matching returns the devices that match q.
-func (a *API) matching(q string) ([]muster.DeviceID, error) {
+func (a *API) matching(ctx context.Context, q string) ([]muster.DeviceID, error) {
 	e, err := a.Registry.Compile(q)
 	if err != nil {
 		return nil, err
 	}
-	return a.Registry.MatchAll(e), nil
+	return a.registry(ctx).MatchAll(e), nil
 }
 
 // choose returns the devices that c is about.
-func (a *API) choose(c *Chosen) ([]muster.DeviceID, error) {
+func (a *API) choose(ctx context.Context, c *Chosen) ([]muster.DeviceID, error) {
 	switch {
 	case (c.Q == nil) == (len(c.IDs) == 0):
 		return nil, muster.Errorf(muster.Invalid, "give either q or ids")
@@ -161,7 +161,7 @@ func (a *API) choose(c *Chosen) ([]muster.DeviceID, error) {
 	var ids []muster.DeviceID
 	if c.Q != nil {
 		var err error
-		if ids, err = a.matching(*c.Q); err != nil {
+		if ids, err = a.matching(ctx, *c.Q); err != nil {
 			return nil, err
 		}
 	}
@@ -170,7 +170,7 @@ func (a *API) choose(c *Chosen) ([]muster.DeviceID, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := a.Registry.Get(id); err != nil {
+		if _, err := a.registry(ctx).Get(id); err != nil {
 			return nil, muster.Errorf(muster.NotFound, "there is no device %s", id)
 		}
 		ids = append(ids, id)
@@ -189,7 +189,7 @@ func (a *API) updateDevices(ctx context.Context, in *struct {
 },
 ) (*countedAnswer, error) {
 	b := &in.Body
-	ids, err := a.choose(&b.Chosen)
+	ids, err := a.choose(ctx, &b.Chosen)
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +199,7 @@ func (a *API) updateDevices(ctx context.Context, in *struct {
 	}
 	out := counted{DryRun: b.DryRun, Matched: len(ids)}
 	for _, id := range ids { // all before the first is changed
-		if err := a.Registry.CheckChange(id, c, nil); err != nil {
+		if err := a.registry(ctx).CheckChange(id, c, nil); err != nil {
 			return nil, muster.Errorf(muster.KindOf(err), "device %s: %s", id, muster.Public(err))
 		}
 	}
@@ -217,7 +217,7 @@ func (a *API) updateDevices(ctx context.Context, in *struct {
 			changes[i] = devices.DeviceChange{ID: id, Change: c}
 			before[i], _ = a.Registry.Get(id) // one that is gone is refused below
 		}
-		after, err := a.Registry.UpdateMany(ctx, changes)
+		after, err := a.registry(ctx).UpdateMany(ctx, changes)
 		if err != nil {
 			return nil, err
 		}
@@ -239,7 +239,7 @@ func (a *API) deleteDevices(ctx context.Context, in *struct {
 	if err != nil && (in.Body.Data != "" || !in.Body.DryRun) {
 		return nil, err
 	}
-	ids, err := a.choose(&in.Body.Chosen)
+	ids, err := a.choose(ctx, &in.Body.Chosen)
 	if err != nil {
 		return nil, err
 	}
@@ -252,7 +252,7 @@ func (a *API) deleteDevices(ctx context.Context, in *struct {
 		return a.countedTask(ctx, DeleteKind, BulkDelete{Data: data}, ids, out)
 	}
 	for part := range slices.Chunk(ids, bulkBatch) {
-		if err := a.Registry.DeleteMany(ctx, part, data); err != nil {
+		if err := a.registry(ctx).DeleteMany(ctx, part, data); err != nil {
 			return nil, err
 		}
 		out.Changed += len(part)
@@ -338,7 +338,7 @@ func (a *API) importStream(hc huma.Context, o bulk.Options, op *huma.Operation) 
 		_ = control.Flush()
 	}
 	in := listOf(w, r)
-	report, err := bulk.Import(hc.Context(), a.Registry, in, o)
+	report, err := bulk.Import(hc.Context(), a.registry(hc.Context()), in, o)
 	event := importEvent{Report: &report}
 	if err != nil {
 		event.Error = a.importProblem(hc, err)
@@ -407,7 +407,7 @@ func (a *API) exportRoute() {
 		if a.async(ctx) {
 			return &huma.StreamResponse{Body: func(hc huma.Context) { a.exportTask(hc, &op, in) }}, nil //nolint:contextcheck // hc has it
 		}
-		ids, err := a.matching(in.Q)
+		ids, err := a.matching(ctx, in.Q)
 		if err != nil {
 			return nil, a.problem(requestOf(ctx), err)
 		}

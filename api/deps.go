@@ -65,6 +65,7 @@ type Registry interface {
 	ProfileWriter
 	GroupKeeper
 	BulkKeeper
+	Selecting
 	DeviceMatcher
 	DeviceDeleter
 	PresenceReader

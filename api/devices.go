@@ -172,7 +172,7 @@ type plan struct {
 	Scanned int    `json:"scanned" doc:"How many devices were looked at"`
 }
 
-func (a *API) listDevices(_ context.Context, in *struct {
+func (a *API) listDevices(ctx context.Context, in *struct {
 	Q      string `query:"q" maxLength:"2048" doc:"Which devices, in the query language: words of id or name, and terms such as group:cold status!=online v.battery<15"`
 	Sort   string `query:"sort" maxLength:"256" doc:"id, name, profile, firmware, status, seen, created or v.KEY, with a - for the largest first"`
 	Limit  int    `query:"limit" default:"100" minimum:"1" maximum:"1000"`
@@ -184,7 +184,7 @@ func (a *API) listDevices(_ context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	found, err := a.Registry.Select(devices.Selection{Query: e, Sort: in.Sort, After: in.Cursor, Limit: in.Limit, Total: in.Total})
+	found, err := a.registry(ctx).Select(devices.Selection{Query: e, Sort: in.Sort, After: in.Cursor, Limit: in.Limit, Total: in.Total})
 	if err != nil {
 		return nil, err
 	}
@@ -216,7 +216,7 @@ func (a *API) createDevice(ctx context.Context, in *body[newDevice]) (*created[c
 	if err := b.write(&spec); err != nil {
 		return nil, err
 	}
-	d, is, err := a.Registry.Create(ctx, spec)
+	d, is, err := a.registry(ctx).Create(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
@@ -240,7 +240,7 @@ func (a *API) changeDevice(ctx context.Context, in *struct {
 	if err := in.Body.write(&c); err != nil {
 		return nil, err
 	}
-	d, err := a.Registry.Update(ctx, id, c)
+	d, err := a.registry(ctx).Update(ctx, id, c)
 	if err != nil {
 		return nil, err
 	}

@@ -34,12 +34,12 @@ type group struct {
 	Devices     int    `json:"devices" doc:"How many are in it now"`
 }
 
-func (a *API) group(g devices.Group) group {
+func (a *API) group(ctx context.Context, g devices.Group) group {
 	out := group{Name: g.Name, Kind: "static", Description: g.Description, Query: g.Query}
 	if g.Query != "" {
 		out.Kind = "query"
 	}
-	out.Devices, _ = a.Registry.Members(g.Name) // a group deleted this moment has none
+	out.Devices, _ = a.registry(ctx).Members(g.Name) // a group deleted this moment has none
 	return out
 }
 
@@ -55,12 +55,12 @@ func (a *API) groupRoutes() {
 	}, a.listGroups)
 	route(a, accounts.DevicesRead, huma.Operation{
 		OperationID: "get-group", Method: http.MethodGet, Path: "/groups/{group}", Tags: tags, Summary: "Get a group", Errors: []int{404},
-	}, func(_ context.Context, in *GroupPath) (*body[group], error) {
+	}, func(ctx context.Context, in *GroupPath) (*body[group], error) {
 		g, err := a.Registry.Group(in.Group)
 		if err != nil {
 			return nil, err
 		}
-		return &body[group]{a.group(g)}, nil
+		return &body[group]{a.group(ctx, g)}, nil
 	})
 	route(a, accounts.DevicesWrite, huma.Operation{
 		OperationID: "put-group", Method: http.MethodPut, Path: "/groups/{group}", Tags: tags, Summary: "Make or replace a group",
@@ -75,7 +75,7 @@ func (a *API) groupRoutes() {
 		if err := a.Registry.PutGroup(ctx, g); err != nil {
 			return nil, err
 		}
-		return &body[group]{a.group(g)}, nil
+		return &body[group]{a.group(ctx, g)}, nil
 	})
 	route(a, accounts.DevicesWrite, huma.Operation{
 		OperationID: "delete-group", Method: http.MethodDelete, Path: "/groups/{group}", Tags: tags,
@@ -85,7 +85,7 @@ func (a *API) groupRoutes() {
 	})
 }
 
-func (a *API) listGroups(_ context.Context, in *struct {
+func (a *API) listGroups(ctx context.Context, in *struct {
 	Limit int    `query:"limit" default:"100" minimum:"1" maximum:"1000"`
 	After string `query:"after" maxLength:"64" doc:"The cursor of the page before"`
 },
@@ -99,7 +99,7 @@ func (a *API) listGroups(_ context.Context, in *struct {
 			next = items[len(items)-1].Name
 			break
 		}
-		items = append(items, a.group(g))
+		items = append(items, a.group(ctx, g))
 	}
 	return list(items, next), nil
 }

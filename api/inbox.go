@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -168,19 +169,21 @@ func (a *API) candidateRoutes() {
 	route(a, accounts.DevicesRead, huma.Operation{
 		OperationID: "list-candidates", Method: http.MethodGet, Path: "/inbox", Tags: []string{"joining"},
 		Summary: "List the clients that ask to be adopted, the one last heard of first",
-	}, func(context.Context, *struct{}) (*body[page[candidate]], error) {
+	}, func(ctx context.Context, _ *struct{}) (*body[page[candidate]], error) {
 		found := a.Joining.Inbox()
-		items := make([]candidate, len(found))
-		for i, c := range found {
-			items[i] = candidateOf(c, 0)
+		items := make([]candidate, 0, len(found))
+		for _, c := range found {
+			if a.seesNew(ctx, devices.Spec{ID: muster.DeviceID(c.ID)}) {
+				items = append(items, candidateOf(c, 0))
+			}
 		}
 		return lone(items), nil
 	})
 	route(a, accounts.DevicesRead, huma.Operation{
 		OperationID: "get-candidate", Method: http.MethodGet, Path: "/inbox/{candidate}", Tags: []string{"joining"},
 		Summary: "Get a candidate, with its last messages and what would become of them", Errors: []int{404},
-	}, func(_ context.Context, in *CandidatePath) (*body[candidate], error) {
-		c, err := a.Joining.Candidate(in.Candidate)
+	}, func(ctx context.Context, in *CandidatePath) (*body[candidate], error) {
+		c, err := a.candidate(ctx, in.Candidate)
 		if err != nil {
 			return nil, err
 		}
@@ -195,6 +198,9 @@ func (a *API) candidateRoutes() {
 		OperationID: "refuse-candidate", Method: http.MethodDelete, Path: "/inbox/{candidate}", Tags: []string{"joining"},
 		Summary: "Refuse a candidate: it is cut and kept out", Errors: []int{404, 409},
 	}, func(ctx context.Context, in *CandidatePath) (*struct{}, error) {
+		if _, err := a.candidate(ctx, in.Candidate); err != nil {
+			return nil, err
+		}
 		return nil, a.Joining.Refuse(ctx, in.Candidate)
 	})
 }
@@ -205,6 +211,15 @@ type adoption struct {
 	Name    string            `json:"name,omitempty" maxLength:"200"`
 	Profile string            `json:"profile,omitempty" maxLength:"64" doc:"default when absent"`
 	Tags    map[string]string `json:"tags,omitempty"`
+}
+
+// candidate returns a candidate that who asks may know of.
+func (a *API) candidate(ctx context.Context, id string) (join.Candidate, error) {
+	c, err := a.Joining.Candidate(id)
+	if err == nil && !a.seesNew(ctx, devices.Spec{ID: muster.DeviceID(c.ID)}) {
+		return a.Joining.Candidate("") // answered as any that is not there
+	}
+	return c, err
 }
 
 func (a *API) adopt(ctx context.Context, in *struct {
@@ -219,6 +234,14 @@ func (a *API) adopt(ctx context.Context, in *struct {
 	tags, err := devices.TagsOf(b.Tags)
 	if err != nil {
 		return nil, err
+	}
+	c, err := a.candidate(ctx, in.Candidate)
+	if err != nil {
+		return nil, err
+	}
+	spec := devices.Spec{ID: muster.DeviceID(cmp.Or(b.ID, c.ID)), Name: b.Name, Profile: b.Profile, Tags: tags, Credential: devices.Token}
+	if !a.seesNew(ctx, spec) {
+		return nil, muster.Errorf(muster.Forbidden, "the device would not be one that the key's selector selects")
 	}
 	d, is, err := a.Joining.Adopt(ctx, in.Candidate, join.Adoption{ID: muster.DeviceID(b.ID), Name: b.Name, Profile: b.Profile, Tags: tags})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"muster/accounts"
+	"muster/devices/query"
 )
 
 const requestIDHeader = "X-Request-Id"
@@ -21,6 +22,7 @@ type request struct {
 	id    string
 	route string             // the pattern that matched
 	who   accounts.Principal // set by the middleware of routes that need someone
+	only  *query.Expr        // the devices that who is bound to, nil for all; see within
 }
 
 type requestKey struct{}

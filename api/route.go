@@ -44,7 +44,7 @@ func (a *API) routeFor(limit time.Duration, scope string, op *huma.Operation) {
 	op.Path = prefix + op.Path
 	op.Security = security(scope)
 	op.MaxBodyBytes = maxBody
-	op.Middlewares = huma.Middlewares{withDeadline(limit), a.admit(scope), a.noting}
+	op.Middlewares = huma.Middlewares{withDeadline(limit), a.admit(scope), a.within, a.noting}
 	op.Errors = append(op.Errors, http.StatusTooManyRequests, http.StatusServiceUnavailable)
 	if scope != public {
 		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)

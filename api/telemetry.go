@@ -210,15 +210,26 @@ func (a *API) latest(_ context.Context, in *struct {
 	return &body[latest]{out}, nil
 }
 
+// maxLook is among how many of the newest rejected messages a key with a selector finds
+// those of its devices.
+const maxLook = 1000
+
 func (a *API) rejected(ctx context.Context, device muster.DeviceID, limit int) (*body[page[rejected]], error) {
-	rows, err := a.Telemetry.Rejected(ctx, device, limit)
+	look := limit
+	if requestOf(ctx).only != nil && device == "" {
+		look = maxLook
+	}
+	rows, err := a.Telemetry.Rejected(ctx, device, look)
 	if err != nil {
 		return nil, err
 	}
 	items := make([]rejected, 0, len(rows))
 	for _, r := range rows {
-		if a.Registry.IsErasing(r.Device) { // gone for readers at once
+		if a.Registry.IsErasing(r.Device) || !a.sees(ctx, r.Device) { // gone for readers at once
 			continue
+		}
+		if len(items) == limit {
+			break
 		}
 		item := rejected{
 			Time: stamp(r.Arrival), Device: r.Device, Topic: r.Topic, Code: r.Code, Reason: r.Reason,
