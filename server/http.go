@@ -30,7 +30,7 @@ func (s *Server) buildHTTP() error {
 		gateway.Origins = []string{public.Scheme + "://" + public.Host}
 	}
 	s.live = live.New(gateway, live.Deps{
-		Auth:  viewers{s.accounts, func(r *http.Request) (accounts.Principal, error) { return web.Authenticate(r) }},
+		Auth:  viewers{s.accounts, s.registry, func(r *http.Request) (accounts.Principal, error) { return web.Authenticate(r) }},
 		Fleet: s.fleet, Devices: s.fleet, Log: s.cfg.Logger, Now: s.cfg.Now,
 	})
 	deps := api.Deps{

@@ -32,6 +32,13 @@ func (f *fleet) List(_ context.Context, q live.ListQuery) (live.ListPage, error)
 	if err != nil {
 		return live.ListPage{}, err
 	}
+	if q.Only != "" {
+		only, err := f.registry.Selector(q.Only)
+		if err != nil {
+			return live.ListPage{}, err
+		}
+		e = query.Both(only, e)
+	}
 	found, err := f.registry.Select(devices.Selection{Query: e, Sort: q.Sort, After: q.After, Limit: q.Limit, Total: true})
 	if err != nil {
 		return live.ListPage{}, err
@@ -108,27 +115,26 @@ func (f *fleet) Ledger(id muster.DeviceID) ingest.Ledger { return f.in.DeviceLed
 // viewers decides who may open the live gateway.
 type viewers struct {
 	accounts *accounts.Accounts
+	registry *devices.Registry
 	request  func(r *http.Request) (accounts.Principal, error)
 }
 
 // Authenticate implements live.Auth.
 func (v viewers) Authenticate(r *http.Request) (live.Principal, error) {
-	return viewer(v.request(r))
+	return v.viewer(v.request(r))
 }
 
 // AuthenticateToken implements live.Auth.
 func (v viewers) AuthenticateToken(token string) (live.Principal, error) {
-	return viewer(v.accounts.Authenticate(token))
+	return v.viewer(v.accounts.Authenticate(token))
 }
 
-func viewer(p accounts.Principal, err error) (live.Principal, error) {
+func (v viewers) viewer(p accounts.Principal, err error) (live.Principal, error) {
 	switch {
 	case err != nil:
 		return live.Principal{}, err
 	case !p.Allows(accounts.DevicesRead) || !p.Allows(accounts.TelemetryRead):
 		return live.Principal{}, muster.Errorf(muster.Forbidden, "the scopes devices:read and telemetry:read are needed")
-	case p.Selector != "": // the channels show the whole fleet
-		return live.Principal{}, muster.Errorf(muster.Forbidden, "a key that is bound to some devices reads them by the API and its stream")
 	}
 	role := p.Role
 	if role == "" {
@@ -140,6 +146,9 @@ func viewer(p accounts.Principal, err error) (live.Principal, error) {
 	out := live.Principal{ID: p.ID, Name: p.Name, Role: role}
 	if p.Expires != 0 {
 		out.Expires = p.Expires.Time()
+	}
+	if p.Selector != "" {
+		out.Only, out.Sees = p.Selector, func(id muster.DeviceID) bool { return v.registry.Covers(p.Selector, id) }
 	}
 	return out, nil
 }

@@ -186,6 +186,13 @@ func (c *client) isGreeted() bool {
 	return c.greeted
 }
 
+// principal returns who said hello.
+func (c *client) principal() Principal {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.who
+}
+
 // owner returns whose connection it is, empty before hello.
 func (c *client) owner() string {
 	c.mu.Lock()

@@ -78,8 +78,13 @@ func (g *Gateway) tellFleet() {
 // for all lists with the same query.
 type matchCounts struct {
 	mu     sync.Mutex
-	groups map[string]*matchGroup
+	groups map[matched]*matchGroup
 }
+
+// matched is what is counted: the devices of a query among those of a Principal.
+type matched struct{ q, only string }
+
+func (s *sub) matched() matched { return matched{s.query.Q, s.query.Only} }
 
 type matchGroup struct {
 	subs   map[*sub]struct{}
@@ -91,10 +96,10 @@ type matchGroup struct {
 func (m *matchCounts) join(s *sub) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	group := m.groups[s.query.Q]
+	group := m.groups[s.matched()]
 	if group == nil {
 		group = &matchGroup{subs: map[*sub]struct{}{}}
-		m.groups[s.query.Q] = group
+		m.groups[s.matched()] = group
 	}
 	group.subs[s] = struct{}{}
 	group.seen = 0 // its total may be older than the last count
@@ -103,10 +108,10 @@ func (m *matchCounts) join(s *sub) {
 func (m *matchCounts) leave(s *sub) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if group := m.groups[s.query.Q]; group != nil {
+	if group := m.groups[s.matched()]; group != nil {
 		delete(group.subs, s)
 		if len(group.subs) == 0 {
-			delete(m.groups, s.query.Q)
+			delete(m.groups, s.matched())
 		}
 	}
 }
@@ -116,10 +121,10 @@ const driftTicks = 5 * ticksPerSecond
 
 // stale returns at most limit queries not counted since changes, or at tick for a
 // while.
-func (m *matchCounts) stale(changes, tick uint64, limit int) []string {
+func (m *matchCounts) stale(changes, tick uint64, limit int) []matched {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var qs []string
+	var qs []matched
 	for q, group := range m.groups {
 		if len(qs) < limit && (group.seen != changes || group.drifts && tick >= group.again) {
 			qs = append(qs, q)
@@ -128,7 +133,7 @@ func (m *matchCounts) stale(changes, tick uint64, limit int) []string {
 	return qs
 }
 
-func (m *matchCounts) counted(q string, page *ListPage, changes, tick uint64, mark func(*sub)) {
+func (m *matchCounts) counted(q matched, page *ListPage, changes, tick uint64, mark func(*sub)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	group := m.groups[q]
@@ -150,7 +155,7 @@ func (g *Gateway) recount(ctx context.Context) {
 	tick := g.tick.Load()
 	for _, q := range g.counts.stale(changes, tick, maxRecounts) {
 		ctx, cancel := context.WithTimeout(ctx, sourceTimeout)
-		page, err := g.deps.Fleet.List(ctx, ListQuery{Q: q, Sort: SortID})
+		page, err := g.deps.Fleet.List(ctx, ListQuery{Q: q.q, Only: q.only, Sort: SortID})
 		cancel()
 		if err != nil {
 			g.deps.Log.Warn("live: count the matches of a list", "err", err)

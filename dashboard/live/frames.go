@@ -62,7 +62,7 @@ func (m *message) open(t string, s *sub) {
 func (g *Gateway) snapshot(m *message, s *sub, re int64, answers bool) {
 	version := g.version.Load() // before the marks, which are before the rows
 	s.takeMarks(func(int) {})
-	if s.kind == kindDevice && s.rows[0].isGone() {
+	if s.kind == kindDevice && (s.rows[0].isGone() || !s.sees(s.id)) {
 		s.epochs[0] = dead
 		m.add(goneFrame(s, re, answers))
 		return
@@ -93,6 +93,9 @@ func (m *message) list(s *sub) {
 	m.put(`,"items":[`)
 	first := true
 	for i, r := range s.rows {
+		if s.epochs[i] != dead && !s.sees(r.id) {
+			s.epochs[i] = dead
+		}
 		if s.epochs[i] != dead {
 			m.b, s.epochs[i] = r.listItem(m.b, &first, s.cols)
 		}
@@ -176,11 +179,12 @@ func (g *Gateway) pageDelta(m *message, s *sub) bool {
 		return false
 	}
 	r, was, since := s.rows[0], s.epochs[0], s.since
+	seen := s.sees(r.id)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.since, s.epochs[0] = version, r.epoch
 	switch {
-	case r.gone:
+	case r.gone || !seen:
 		s.epochs[0] = dead
 		if was == dead {
 			return false
@@ -221,8 +225,10 @@ func (g *Gateway) listDelta(m *message, s *sub) bool {
 		if s.epochs[at] == dead {
 			return
 		}
-		var is fate
-		m.b, is = s.rows[at].listPatch(m.b, &first, s.since, s.epochs[at], s.cols)
+		is := fateGone
+		if s.sees(s.rows[at].id) {
+			m.b, is = s.rows[at].listPatch(m.b, &first, s.since, s.epochs[at], s.cols)
+		}
 		switch is {
 		case fateSame:
 		case fateGone:

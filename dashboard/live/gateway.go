@@ -101,7 +101,7 @@ func New(cfg Config, deps Deps) *Gateway {
 	g := &Gateway{cfg: cfg.withDefaults(), deps: deps, users: map[string]int{}}
 	g.index.rows = map[muster.DeviceID]*row{}
 	g.index.pages = map[*row]struct{}{}
-	g.counts.groups = map[string]*matchGroup{}
+	g.counts.groups = map[matched]*matchGroup{}
 	g.fleet.subs = map[*sub]struct{}{}
 	for i := range g.wheel {
 		g.wheel[i] = map[*client]struct{}{}

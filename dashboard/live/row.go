@@ -154,11 +154,9 @@ func (r *row) refresh(f fetched, pass uint64, mark func(*sub)) {
 	r.listAt = r.listVersion()
 	list := r.listAt == pass
 	page := list || r.changed[fieldConnection] == pass || r.changed[fieldLedger] == pass
-	if !page {
-		return
-	}
 	for s, at := range r.watchers {
-		if list || s.kind == kindDevice {
+		// Whether a device is still one of those that s may show follows from more than is shown.
+		if list || page && s.kind == kindDevice || s.only != nil {
 			s.markRow(at)
 			mark(s)
 		}

@@ -29,12 +29,17 @@ type Auth interface {
 	AuthenticateToken(token string) (Principal, error)
 }
 
-// Principal is a user or a key that may read the whole fleet.
+// Principal is a user or a key that may read the whole fleet, or the part of it that
+// Only selects.
 type Principal struct {
 	ID      string    // stable; connections are limited and revoked by it
 	Name    string    // shown to the user
 	Role    string    // viewer, operator or admin
 	Expires time.Time // when the session or key ends; zero for never
+	// Only is the device query that bounds what it sees; empty for the whole fleet. Sees
+	// says whether a device is within, now; it is set with Only, and answers from memory.
+	Only string
+	Sees func(id muster.DeviceID) bool
 }
 
 // Fleet answers questions about all devices.
@@ -54,6 +59,7 @@ type ListQuery struct {
 	Sort  string // as the API has it: id, -seen, name, v.KEY ...
 	After string // the Next of the page before; empty for the first
 	Limit int    // rows, at most 200
+	Only  string // a query that devices must match besides, the Principal's; empty for none
 }
 
 // The orders of a device list.

@@ -33,7 +33,8 @@ type sub struct {
 	query ListQuery // of a devices channel
 	cols  []string  // the keys wanted, sorted; nil for the first of each device
 	id    muster.DeviceID
-	seq   *uint64 // frames sent on the channel; the flush goroutine's own
+	only  func(muster.DeviceID) bool // which devices it may show; nil for all
+	seq   *uint64                    // frames sent on the channel; the flush goroutine's own
 
 	// Set by openSub, then not changed.
 	rows  []*row
@@ -69,7 +70,7 @@ func (s *sub) markRow(at int) {
 // renewed returns a sub to the same thing, not opened yet.
 func (s *sub) renewed() *sub {
 	return &sub{
-		c: s.c, ch: s.ch, kind: s.kind, query: s.query, cols: s.cols, id: s.id, seq: s.seq,
+		c: s.c, ch: s.ch, kind: s.kind, query: s.query, cols: s.cols, id: s.id, only: s.only, seq: s.seq,
 		re: s.re, hasRe: s.hasRe && s.want,
 	}
 }
@@ -89,6 +90,9 @@ func (g *Gateway) openSub(s *sub) (err error) {
 			g.fleet.set(g.deps.Fleet.Stats())
 		}
 	case kindDevice:
+		if !s.sees(s.id) {
+			return errAbsent(s.id)
+		}
 		g.show(s, []muster.DeviceID{s.id})
 		if r := s.rows[0]; r.isGone() {
 			return g.absent(r)
@@ -109,8 +113,16 @@ func (g *Gateway) absent(r *row) error {
 		g.index.touch(r)
 		return muster.Errorf(muster.Busy, "the device %s is being made", r.id)
 	}
-	return muster.Errorf(muster.NotFound, "there is no device %s", r.id)
+	return errAbsent(r.id)
 }
+
+func errAbsent(id muster.DeviceID) error {
+	return muster.Errorf(muster.NotFound, "there is no device %s", id)
+}
+
+// sees says whether who asked may see the device id now. It is asked each time something
+// of a device is sent, since who is within changes.
+func (s *sub) sees(id muster.DeviceID) bool { return s.only == nil || s.only(id) }
 
 func (g *Gateway) openList(s *sub) error {
 	ctx, cancel := context.WithTimeout(g.baseCtx, sourceTimeout)
@@ -156,11 +168,14 @@ func (g *Gateway) closeSub(s *sub) {
 
 // subFor checks the fields of a sub command.
 func subFor(c *client, cmd *command) (*sub, error) {
-	s := &sub{c: c, ch: cmd.Ch}
+	who := c.principal()
+	s := &sub{c: c, ch: cmd.Ch, only: who.Sees, query: ListQuery{Only: who.Only}}
 	if cmd.ID != nil {
 		s.re, s.hasRe = *cmd.ID, true
 	}
 	switch {
+	case cmd.Ch == chFleet && who.Only != "": // its figures are those of all devices
+		return nil, muster.Errorf(muster.Forbidden, "the fleet is not for a key with a device selector")
 	case cmd.Ch == chFleet:
 		s.kind = kindFleet
 		return s, nil
@@ -187,7 +202,7 @@ const (
 )
 
 func (s *sub) setQuery(cmd *command) error {
-	s.query = ListQuery{Q: cmd.Q, Sort: cmd.Sort, After: cmd.After, Limit: defaultLimit}
+	s.query = ListQuery{Q: cmd.Q, Sort: cmd.Sort, After: cmd.After, Limit: defaultLimit, Only: s.query.Only}
 	if s.query.Sort == "" {
 		s.query.Sort = SortID
 	}

@@ -166,12 +166,35 @@ func (w *world) AuthenticateToken(token string) (live.Principal, error) {
 		return live.Principal{ID: "k-1", Name: "script", Role: "viewer"}, nil
 	case "mst_short":
 		return live.Principal{ID: "k-2", Name: "short", Role: "viewer", Expires: w.now().Add(time.Minute)}, nil
+	case "mst_within":
+		return live.Principal{ID: "k-3", Name: "within", Role: "viewer", Only: "notes:none", Sees: w.within}, nil
 	case "mst_other":
 		return live.Principal{}, muster.Errorf(muster.Forbidden, "no scope")
 	case "mst_later":
 		return live.Principal{}, muster.Errorf(muster.Unavailable, "starting")
 	}
 	return live.Principal{}, muster.Errorf(muster.Unauthorized, "unknown token")
+}
+
+// within says whether a principal bound to some devices may see one: those whose notes
+// are empty.
+func (w *world) within(id muster.DeviceID) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.isWithin(id)
+}
+
+func (w *world) isWithin(id muster.DeviceID) bool {
+	d, ok := w.devices[id]
+	return ok && d.Notes == ""
+}
+
+func (w *world) note(id muster.DeviceID, notes string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d := w.devices[id]
+	d.Notes = notes
+	w.devices[id] = d
 }
 
 // live.Fleet
@@ -201,7 +224,9 @@ func (w *world) List(_ context.Context, q live.ListQuery) (live.ListPage, error)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.lists++
-	ids = slices.DeleteFunc(ids, func(id muster.DeviceID) bool { return state != "" && w.devices[id].State != state })
+	ids = slices.DeleteFunc(ids, func(id muster.DeviceID) bool {
+		return state != "" && w.devices[id].State != state || q.Only != "" && !w.isWithin(id)
+	})
 	if q.Sort == live.SortSeen {
 		slices.SortStableFunc(ids, func(a, b muster.DeviceID) int {
 			return cmp.Compare(w.devices[b].LastSeen, w.devices[a].LastSeen)
