@@ -25,6 +25,10 @@ type Identity struct {
 	Rate       Rate            // what it may publish; zero numbers stand for the broker's
 	Place      Place           // what kind of guest it is; Normal for devices and accounts
 	Brings     bool            // a gateway that may bring devices with it: see Children
+	// May, when not nil, says for which devices' topics the rights of an account are meant,
+	// at each message; it has no others. It answers from memory, under locks of the broker,
+	// and must not call it.
+	May func(muster.DeviceID) bool
 }
 
 // Place says how far a client is let in.

@@ -84,9 +84,9 @@ func (c *conn) seenBefore(sc *scratch, id uint16) (again bool, err error) {
 }
 
 // destination asks the rights, unless the topic is the same as last time: most
-// devices have one.
+// devices have one. What an account is bound to may change with each message.
 func (c *conn) destination(name string) destination {
-	if r := c.allowed.Load(); name != c.lastRaw || name == "" || r != c.lastBy {
+	if r := c.allowed.Load(); name != c.lastRaw || name == "" || r != c.lastBy || r.who.May != nil {
 		raw := strings.Clone(name) // name aliases its packet
 		c.lastRaw, c.lastBy, c.lastDst, c.lastHit = raw, r, r.publish(raw), nil
 	}

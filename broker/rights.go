@@ -212,7 +212,26 @@ func (r *rights) publishAsGuest(name string) destination {
 
 // mayPublish says whether the client may publish beyond what is a device's own.
 func (r *rights) mayPublish(name string) bool {
+	if !r.reaches(name) {
+		return false
+	}
 	return r.who.Admin || coveredBy(r.who.Publish, name) || r.who.WriteFree && muster.FreeTopic(name)
+}
+
+// reaches says whether a topic is one that the client's rights are meant for now: of an
+// account that is bound to some devices (Identity.May) only theirs are.
+func (r *rights) reaches(name string) bool {
+	if r.who.May == nil {
+		return true
+	}
+	id, _, ok := splitDevice(name)
+	return ok && r.who.May(id)
+}
+
+// mayHear says whether an account that is bound to some devices may subscribe to filter: to
+// topics of one of them, or of any, of which it then gets what is theirs.
+func (r *rights) mayHear(filter string) bool {
+	return r.who.May == nil || strings.HasPrefix(filter, deviceTopics+"+/") || r.reaches(filter)
 }
 
 func (r *rights) refusal() string {
@@ -286,6 +305,8 @@ func (r *rights) subscribe(filter string) (x subscription, why string) {
 	}
 	id, below, ofDevice := splitDevice(filter)
 	switch {
+	case !r.mayHear(canonical):
+		return x, "this account may not subscribe to this filter"
 	case r.who.Admin, coveredBy(r.who.Subscribe, canonical), r.who.ReadFree && muster.FreeFilter(canonical):
 		return subscription{filter: canonical}, ""
 	case own:

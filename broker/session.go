@@ -108,6 +108,9 @@ func (s *session) deliver(r *route, o copyOf) bool {
 // sendOnce sends a QoS 0 copy to the client, which is connected, or drops it.
 func (s *session) sendOnce(r *route, o *copyOf) sent {
 	c := s.conn
+	if !c.allowed.Load().reaches(r.m.topic) {
+		return sentNever
+	}
 	out := wire.Out{Retain: o.retain, Identifiers: o.ids}
 	r.m.fill(&out, r.now)
 	if o.me {
@@ -187,6 +190,9 @@ func (s *session) pump(k *kicks) {
 		if e := s.q.waiting.at(0); e.m.expired(now) || e.m.topic == "" {
 			s.forget(s.q.dropOldest())
 			s.b.metrics.dropped.WithLabelValues("expired").Inc()
+			continue
+		} else if !c.allowed.Load().reaches(e.m.topic) { // asked late: a kept session may have been away
+			s.forget(s.q.dropOldest())
 			continue
 		}
 		e := s.q.next()

@@ -82,6 +82,9 @@ func (c *conn) subscription(s *wire.Sub, identifier uint32, made int) (x subscri
 	if why == "" && x.tb != nil && group != "" {
 		return x, wire.CodeBadFilter, "ThingsBoard's topics are not shared"
 	}
+	if why == "" && group != "" && c.allowed.Load().who.May != nil {
+		return x, wire.CodeNotAuthorized, "what is for some devices only is not shared"
+	}
 	if why == "" && x.kids && group != "" {
 		return x, wire.CodeNotAuthorized, "what is for a gateway's children is not shared"
 	}

@@ -70,7 +70,7 @@ func (l login) identify(in broker.Login) (broker.Identity, error) {
 	case known:
 		return l.guest(guest), nil
 	}
-	who, aerr := accountIdentity(l.accounts.AuthenticateMQTT(in.Username, in.Password))
+	who, aerr := l.account(l.accounts.AuthenticateMQTT(in.Username, in.Password))
 	if aerr == nil || muster.KindOf(aerr) != muster.Unauthorized {
 		return who, aerr
 	}
@@ -123,7 +123,7 @@ func (l login) Refresh(who broker.Identity) (broker.Identity, error) {
 		return who, l.join.RefreshGuest(who.Credential)
 	}
 	if who.Device == "" {
-		return accountIdentity(l.accounts.RefreshMQTT(who.Credential))
+		return l.account(l.accounts.RefreshMQTT(who.Credential))
 	}
 	r, err := l.registry.Refresh(who.Device, who.Credential)
 	if err != nil {
@@ -138,17 +138,18 @@ func (l login) Refresh(who broker.Identity) (broker.Identity, error) {
 // Parent implements broker.Authenticator.
 func (l login) Parent(id muster.DeviceID) muster.DeviceID { return l.registry.Parent(id) }
 
-func accountIdentity(c accounts.MQTTClient, err error) (broker.Identity, error) {
+func (l login) account(c accounts.MQTTClient, err error) (broker.Identity, error) {
 	if err != nil {
 		return broker.Identity{}, err
 	}
-	if c.Selector != "" { // its topics would be those of all devices
-		return broker.Identity{}, muster.Errorf(muster.Forbidden, "an API key that is bound to some devices cannot use MQTT")
-	}
-	return broker.Identity{
+	who := broker.Identity{
 		Name: c.Name, Credential: c.ID, Admin: c.Admin, Publish: c.Publish, Subscribe: c.Subscribe,
 		ReadFree: c.ReadFree, WriteFree: c.WriteFree,
-	}, nil
+	}
+	if c.Selector != "" {
+		who.May = func(id muster.DeviceID) bool { return l.registry.Covers(c.Selector, id) }
+	}
+	return who, nil
 }
 
 // recheckDevices has the broker look again at the connections of devices that a

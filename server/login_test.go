@@ -59,7 +59,7 @@ func TestWhoAnMQTTClientIs(t *testing.T) {
 	must(t, err)
 	_, plainKey, err := l.accounts.CreateKey(ctx, accounts.KeySpec{Name: "k", Scopes: []string{accounts.DevicesRead}})
 	must(t, err)
-	_, boundKey, err := l.accounts.CreateKey(ctx, accounts.KeySpec{Name: "k", Scopes: []string{accounts.MQTT, accounts.TelemetryRead}, Selector: "group:cold"})
+	boundTo, boundKey, err := l.accounts.CreateKey(ctx, accounts.KeySpec{Name: "k", Scopes: []string{accounts.MQTT, accounts.TelemetryRead}, Selector: "id:svc"})
 	must(t, err)
 	device := func(credential string) broker.Identity {
 		return broker.Identity{Device: "d", Credential: credential, Publish: []string{"x/d"}, Subscribe: []string{"y/#"}, Rate: broker.Rate{Messages: 3, Bytes: 4}}
@@ -77,7 +77,6 @@ func TestWhoAnMQTTClientIs(t *testing.T) {
 		{"a service account by its secret alone", word, "", account, 0},
 		{"an admin key", adminKey, "", broker.Identity{Name: "k " + admin.ID, Credential: admin.ID, Admin: true}, 0},
 		{"a key with the scope mqtt", topicsKey, "", broker.Identity{Name: "k " + topics.ID, Credential: topics.ID, ReadFree: true, WriteFree: true}, 0},
-		{"a key that is bound to some devices", boundKey, "", broker.Identity{}, muster.Forbidden},
 		{"a key without it", plainKey, "", broker.Identity{}, muster.Forbidden},
 		{"a service account's secret with a device's id", "d", word, broker.Identity{}, muster.Unauthorized},
 		{"a device's secret with a service account's name that is no device", "grafana", secret.Password, broker.Identity{}, muster.Unauthorized},
@@ -103,6 +102,14 @@ func TestWhoAnMQTTClientIs(t *testing.T) {
 				t.Errorf("refreshed: %s", d)
 			}
 		})
+	}
+	bound, err := l.Authenticate(broker.Login{Username: boundKey})
+	must(t, err)
+	if again, err := l.Refresh(bound); err != nil || again.May == nil {
+		t.Errorf("refreshed it is bound to nothing: %v", err)
+	}
+	if bound.Credential != boundTo.ID || bound.May == nil || !bound.May("svc") || bound.May("d") || bound.May("nobody") {
+		t.Error("a key with a selector is not bound to its devices")
 	}
 	if l.Parent("svc") != "d" || l.Parent("d") != "" {
 		t.Errorf("svc belongs to %q, d to %q", l.Parent("svc"), l.Parent("d"))
