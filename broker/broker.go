@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -243,6 +244,18 @@ func (b *Broker) Start(ctx context.Context) error {
 	b.started.Store(true)
 	return nil
 }
+
+// Loops returns the state of the broker's loops, for the System page.
+func (b *Broker) Loops() []lifecycle.LoopStatus {
+	if !b.started.Load() {
+		return nil
+	}
+	return slices.Concat(b.doors.Status(), b.loops.Status())
+}
+
+// FailLoop is lifecycle.Group.Fail for tests, of all loops but the listeners': those end
+// with their sockets.
+func (b *Broker) FailLoop(name, why string) bool { return b.started.Load() && b.loops.Fail(name, why) }
 
 // listen opens what is configured.
 func (b *Broker) listen(ctx context.Context) error {

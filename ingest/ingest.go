@@ -192,6 +192,9 @@ func (in *Ingest) Loops() []lifecycle.LoopStatus {
 	return in.loops.Status()
 }
 
+// FailLoop is lifecycle.Group.Fail for tests.
+func (in *Ingest) FailLoop(name, why string) bool { return in.loops != nil && in.loops.Fail(name, why) }
+
 // Accept decodes m and puts what it holds into the log. It blocks while the log
 // has no room (QoS 1 and 2), until ctx ends or for 20 s; the error then is Busy and
 // From is not told. QoS 0 is dropped instead, and counted. A device that is not in the

@@ -127,7 +127,7 @@ func (s *Server) sections() []api.Section {
 		func() (string, any) { return "tasks", s.tasks.Stats() },
 		func() (string, any) { return "live", s.live.Stats() },
 		func() (string, any) {
-			return "services", slices.Concat(s.loops.Status(), s.ingest.Loops(), s.said.intake.Loops())
+			return "services", slices.Concat(s.loops.Status(), s.ingest.Loops(), s.said.intake.Loops(), s.broker.Loops(), s.live.Loops())
 		},
 	}
 }

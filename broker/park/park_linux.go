@@ -141,22 +141,23 @@ func (l *Lot) Len() int {
 
 // Run wakes parked sockets until ctx ends.
 func (l *Lot) Run(ctx context.Context) error {
+	_ = l.poller.SetReadDeadline(time.Time{}) // a run before may have left one; what is wrong with it the wait tells
 	stop := context.AfterFunc(ctx, func() { _ = l.poller.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	events := make([]syscall.EpollEvent, batch)
 	for {
 		n, err := l.wait(events)
+		l.mu.Lock()
+		for i := range n { // each is told once, so also when this run ends
+			l.wake(l.watched[events[i].Fd])
+		}
+		l.mu.Unlock()
 		if ctx.Err() != nil {
 			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("wait for sockets: %w", err)
 		}
-		l.mu.Lock()
-		for i := range n {
-			l.wake(l.watched[events[i].Fd])
-		}
-		l.mu.Unlock()
 		runtime.Gosched()
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"muster"
+	"muster/internal/lifecycle"
 )
 
 // Subprotocol is what a client offers in Sec-WebSocket-Protocol.
@@ -89,8 +90,7 @@ type Gateway struct {
 	wheel    [pingSeconds]map[*client]struct{}
 	users    map[string]int
 	clients  sync.WaitGroup // one per reader and per flush
-	loopDone chan struct{}
-	stopLoop context.CancelFunc
+	loops    *lifecycle.Group
 	baseCtx  context.Context //nolint:containedctx // the gateway's life, which sockets share and requests do not
 
 	stats counters
@@ -123,14 +123,13 @@ func New(cfg Config, deps Deps) *Gateway {
 func (g *Gateway) Start(ctx context.Context) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.loopDone != nil {
+	if g.loops != nil {
 		return errors.New("start the live gateway: it was started before")
 	}
-	life, stop := context.WithCancel(context.WithoutCancel(ctx))
-	g.baseCtx, g.stopLoop = life, stop
-	g.loopDone = make(chan struct{})
+	g.baseCtx = context.WithoutCancel(ctx)
 	g.open = true
-	go g.loop(life)
+	g.loops = lifecycle.NewGroup(g.deps.Log)
+	g.loops.Go("live", g.loop)
 	return nil
 }
 
@@ -138,8 +137,8 @@ func (g *Gateway) Start(ctx context.Context) error {
 // returns when all goroutines have ended. When ctx ends first the sockets are cut
 // and ctx's error is returned.
 func (g *Gateway) Stop(ctx context.Context) error {
-	all, done := g.shut()
-	if done == nil {
+	all, loops := g.shut()
+	if loops == nil {
 		return nil
 	}
 	for _, c := range all {
@@ -157,16 +156,31 @@ func (g *Gateway) Stop(ctx context.Context) error {
 		}
 		<-gone
 	}
-	g.stopLoop()
-	<-done
-	return err
+	return errors.Join(err, loops.Stop(context.WithoutCancel(ctx))) // a tick ends soon
 }
 
-func (g *Gateway) shut() ([]*client, chan struct{}) {
+// Loops returns the state of the gateway's loop, for the System page.
+func (g *Gateway) Loops() []lifecycle.LoopStatus {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.loops == nil {
+		return nil
+	}
+	return g.loops.Status()
+}
+
+// FailLoop is lifecycle.Group.Fail for tests.
+func (g *Gateway) FailLoop(name, why string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.loops != nil && g.loops.Fail(name, why)
+}
+
+func (g *Gateway) shut() ([]*client, *lifecycle.Group) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.open = false
-	return g.connected(), g.loopDone
+	return g.connected(), g.loops
 }
 
 // connected returns all clients. The caller holds mu.

@@ -7,8 +7,7 @@ import (
 )
 
 // loop does all timed work, one tick after the other, until ctx ends.
-func (g *Gateway) loop(ctx context.Context) {
-	defer close(g.loopDone)
+func (g *Gateway) loop(ctx context.Context) error {
 	ticks := g.cfg.Ticks
 	if ticks == nil {
 		t := time.NewTicker(time.Second / ticksPerSecond)
@@ -18,7 +17,7 @@ func (g *Gateway) loop(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-ticks:
 			g.doTick(ctx)
 		}

@@ -213,6 +213,9 @@ func (in *Intake) Loops() []lifecycle.LoopStatus {
 	return in.loops.Status()
 }
 
+// FailLoop is lifecycle.Group.Fail for tests.
+func (in *Intake) FailLoop(name, why string) bool { return in.loops != nil && in.loops.Fail(name, why) }
+
 // Takes says whether messages of the kind k have an owner.
 func (in *Intake) Takes(k Kind) bool { return int(k) < kinds && in.workers[k] != nil }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 )
@@ -22,10 +23,17 @@ type Loop func(ctx context.Context) error
 
 // LoopStatus is one loop's state, for the System page.
 type LoopStatus struct {
-	Name     string `json:"name"`
-	Running  bool   `json:"running"`
-	Restarts int    `json:"restarts"`
-	LastErr  string `json:"last_error,omitempty"`
+	Name      string    `json:"name"`
+	Running   bool      `json:"running"`
+	Restarts  int       `json:"restarts"`
+	LastErr   string    `json:"last_error,omitempty"` // without the stack of a panic, which is in the log
+	Restarted time.Time `json:"last_restart_at,omitzero"`
+}
+
+// running is a loop and what ends its run under way.
+type running struct {
+	LoopStatus
+	fail context.CancelCauseFunc // nil between two runs
 }
 
 // Group runs loops and waits for them. The zero Group is not usable.
@@ -36,7 +44,7 @@ type Group struct {
 	wg     sync.WaitGroup
 
 	mu    sync.Mutex
-	loops []*LoopStatus
+	loops []*running
 }
 
 // NewGroup returns an empty group that lives until Stop.
@@ -50,18 +58,18 @@ func (g *Group) Go(name string, loop Loop) {
 	if g.ctx.Err() != nil {
 		return
 	}
-	st := &LoopStatus{Name: name, Running: true}
+	st := &running{LoopStatus: LoopStatus{Name: name, Running: true}}
 	g.mu.Lock()
 	g.loops = append(g.loops, st)
 	g.mu.Unlock()
 	g.wg.Go(func() { g.supervise(st, loop) })
 }
 
-func (g *Group) supervise(st *LoopStatus, loop Loop) {
+func (g *Group) supervise(st *running, loop Loop) {
 	backoff := firstBackoff
 	for {
 		began := time.Now()
-		err := Guard(func() error { return loop(g.ctx) })
+		err := g.run(st, loop)
 		if err == nil || g.ctx.Err() != nil {
 			g.mu.Lock()
 			st.Running = false
@@ -71,7 +79,8 @@ func (g *Group) supervise(st *LoopStatus, loop Loop) {
 		g.log.Error("loop failed, restarting", "loop", st.Name, "err", err)
 		g.mu.Lock()
 		st.Restarts++
-		st.LastErr = err.Error()
+		st.LastErr, _, _ = strings.Cut(err.Error(), "\n")
+		st.Restarted = time.Now()
 		g.mu.Unlock()
 		if time.Since(began) > lastBackoff {
 			backoff = firstBackoff
@@ -82,6 +91,42 @@ func (g *Group) supervise(st *LoopStatus, loop Loop) {
 		}
 		backoff = min(2*backoff, lastBackoff)
 	}
+}
+
+// run runs loop once, until it ends or Fail ends it.
+func (g *Group) run(st *running, loop Loop) error {
+	ctx, fail := context.WithCancelCause(g.ctx)
+	defer fail(nil)
+	g.mu.Lock()
+	st.fail = fail
+	g.mu.Unlock()
+	return Guard(func() error {
+		err := loop(ctx)
+		if f, ok := errors.AsType[*fault](context.Cause(ctx)); ok && g.ctx.Err() == nil {
+			panic(f)
+		}
+		return err
+	})
+}
+
+// fault is a failure that was put into a loop on purpose.
+type fault struct{ why string }
+
+func (f *fault) Error() string { return f.why }
+
+// Fail has the loop name end now with a panic of why, as a fault in it would, so that a
+// test can see what becomes of the rest: the loop's context ends, and when the loop has
+// seen that the panic follows. It says whether a loop of that name runs.
+func (g *Group) Fail(name, why string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, st := range g.loops {
+		if st.Name == name && st.Running && st.fail != nil {
+			st.fail(&fault{why})
+			return true
+		}
+	}
+	return false
 }
 
 // Stop ends the loops' context and waits for them until ctx ends.
@@ -115,7 +160,7 @@ func (g *Group) Status() []LoopStatus {
 	defer g.mu.Unlock()
 	out := make([]LoopStatus, len(g.loops))
 	for i, st := range g.loops {
-		out[i] = *st
+		out[i] = st.LoopStatus
 	}
 	return out
 }

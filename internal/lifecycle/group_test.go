@@ -83,3 +83,33 @@ func TestGuardTurnsAPanicIntoAnErrorWithItsStack(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestALoopThatIsMadeToFailIsStartedAgainAndTheOthersGoOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGroup(slog.New(slog.DiscardHandler))
+		runs := map[string]int{}
+		for _, name := range []string{"a", "b"} {
+			g.Go(name, func(ctx context.Context) error {
+				runs[name]++
+				<-ctx.Done()
+				return nil
+			})
+		}
+		synctest.Wait()
+		if !g.Fail("a", "on purpose\nand more") || g.Fail("nobody", "") {
+			t.Error("Fail does not know what runs")
+		}
+		time.Sleep(time.Second) //nolint:forbidigo // synctest's clock
+		synctest.Wait()
+		st := g.Status()
+		if runs["a"] != 2 || runs["b"] != 1 || st[0].Restarts != 1 || st[1].Restarts != 0 || !st[0].Running {
+			t.Errorf("%v, %+v", runs, st)
+		}
+		if st[0].LastErr != "panic: on purpose" || st[0].Restarted.IsZero() || !st[1].Restarted.IsZero() {
+			t.Errorf("%+v", st[0])
+		}
+		if err := g.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
