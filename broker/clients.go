@@ -191,6 +191,10 @@ type Stats struct {
 	JournalPending int64 `json:"journal_pending"` // bytes on their way to it
 }
 
+// TopicCache returns how many topics' subscribers are remembered, and how often they were
+// found so since the start; a connection remembers its last topic besides.
+func (b *Broker) TopicCache() (topics int, hits, misses uint64) { return b.index.Remembered() }
+
 // Stats returns the broker's counts.
 func (b *Broker) Stats() Stats {
 	known, half := b.conns.count()

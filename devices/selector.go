@@ -10,7 +10,7 @@ import (
 )
 
 // maxSelectors is how many compiled selectors are kept: compiling one takes 10 to 1,000
-// times as long as asking it about a device (docs/adr/0008).
+// times as long as asking it about a device (docs/adr/0007).
 const maxSelectors = 1024
 
 // selectorKey is a selector's text at one state of the groups and profiles it may name.

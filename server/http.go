@@ -126,6 +126,7 @@ func (s *Server) sections() []api.Section {
 		func() (string, any) { return "commands", s.commands.Stats() },
 		func() (string, any) { return "tasks", s.tasks.Stats() },
 		func() (string, any) { return "live", s.live.Stats() },
+		func() (string, any) { return "caches", s.caches.Section() },
 		func() (string, any) {
 			return "services", slices.Concat(s.loops.Status(), s.ingest.Loops(), s.said.intake.Loops(), s.broker.Loops(), s.live.Loops())
 		},

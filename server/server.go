@@ -22,6 +22,7 @@ import (
 	"muster/broker"
 	"muster/broker/listen"
 	"muster/bus"
+	"muster/cache"
 	"muster/dashboard/live"
 	"muster/devices"
 	"muster/devices/command"
@@ -54,6 +55,7 @@ type Server struct {
 	accounts *accounts.Accounts
 	webhooks *notify.Webhooks
 	hooks    *webhook.Sender
+	caches   *cache.Book
 	openID   *oidc.OpenID // nil without a provider
 	join     *join.Join
 	logins   *devices.Logins
@@ -163,6 +165,7 @@ func (s *Server) build(ctx context.Context) (err error) {
 		return fmt.Errorf("build the broker: %w", err)
 	}
 	s.tellPresence = tellPresence(context.WithoutCancel(ctx), s.broker, cfg.Logger)
+	s.buildCaches()
 	return s.buildHTTP() //nolint:contextcheck // handlers take the context of their request
 }
 

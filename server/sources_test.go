@@ -18,10 +18,10 @@ func TestWhoMayWatchTheFleetLive(t *testing.T) {
 		"a key that reads":            {accounts.Principal{ID: "k", Scopes: reads, Expires: 7_000_000}, 0, accounts.Viewer},
 		"an admin":                    {accounts.Principal{ID: "s", Scopes: []string{accounts.Admin}, Role: accounts.Admin}, 0, accounts.Admin},
 		"a key without telemetry":     {accounts.Principal{Scopes: reads[:1]}, muster.Forbidden, ""},
-		"a key bound to some devices": {accounts.Principal{Scopes: reads, Selector: "id:a"}, muster.Forbidden, ""},
+		"a key bound to some devices": {accounts.Principal{ID: "k", Scopes: reads, Selector: "id:a"}, 0, accounts.Viewer},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := viewer(c.p, nil)
+			got, err := viewers{}.viewer(c.p, nil)
 			if c.role == "" {
 				if muster.KindOf(err) != c.kind || err == nil {
 					t.Errorf("it gets %v", err)
@@ -31,6 +31,9 @@ func TestWhoMayWatchTheFleetLive(t *testing.T) {
 			want := time.Time{}
 			if c.p.Expires != 0 {
 				want = c.p.Expires.Time()
+			}
+			if got.Only != c.p.Selector || (got.Sees != nil) != (c.p.Selector != "") {
+				t.Errorf("it is bound to %q", got.Only)
 			}
 			if err != nil || got.ID != c.p.ID || got.Role != c.role || !got.Expires.Equal(want) {
 				t.Errorf("it is %+v, %v", got, err)

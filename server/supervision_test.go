@@ -42,7 +42,9 @@ func services(t *testing.T, s *server.Server) map[string]loopStatus {
 
 // endsWithItsSocket says why a loop is not made to fail: it ends when its listening socket
 // is closed, and not before, and a server that cannot accept says so by Failed.
-func endsWithItsSocket(name string) bool { return name == "http" || strings.HasPrefix(name, "mqtt-tcp-") }
+func endsWithItsSocket(name string) bool {
+	return name == "http" || strings.HasPrefix(name, "mqtt-tcp-")
+}
 
 // until waits for what nothing announces.
 func until(t *testing.T, what string, come func() bool) {
@@ -116,7 +118,9 @@ func (a *alive) goesOn() {
 	}
 	a.sees(fmt.Sprintf(`"v":%d`, a.n))
 	until(a.t, "the value in the store", func() bool {
-		var page struct{ Items []struct{ Values map[string]int } }
+		var page struct {
+			Items []struct{ Values map[string]int }
+		}
 		call(a.t, a.s, http.MethodGet, "/api/v1/devices/d/telemetry?limit=1&order=desc", nil, &page)
 		return len(page.Items) == 1 && page.Items[0].Values["n"] == a.n
 	})

@@ -1,6 +1,9 @@
 package topic
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // targetsPerTopic is how many targets of its own an average remembered result may have.
 const targetsPerTopic = 16
@@ -11,6 +14,9 @@ const targetsPerTopic = 16
 type cache[S comparable] struct {
 	limit  int // results in a half
 	budget int // their weight
+
+	hits   atomic.Uint64
+	misses atomic.Uint64
 
 	mu         sync.RWMutex
 	young, old map[string]*Result[S]
@@ -28,13 +34,16 @@ func (c *cache[S]) get(name string) *Result[S] {
 	r := c.young[name]
 	if r != nil {
 		c.mu.RUnlock()
+		c.hits.Add(1)
 		return r
 	}
 	r = c.old[name]
 	c.mu.RUnlock()
 	if r == nil {
+		c.misses.Add(1)
 		return nil
 	}
+	c.hits.Add(1)
 	return c.put(r)
 }
 

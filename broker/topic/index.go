@@ -49,6 +49,15 @@ func NewIndex[S comparable](cached int) *Index[S] {
 	return &Index[S]{results: newCache[S](cached)}
 }
 
+// Remembered returns how many results are remembered, and how often one was found and not
+// found since the start. One that was found may have been outdated.
+func (x *Index[S]) Remembered() (results int, hits, misses uint64) {
+	c := &x.results
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return len(c.young) + len(c.old), c.hits.Load(), c.misses.Load()
+}
+
 // Len returns how many subscriptions there are.
 func (x *Index[S]) Len() int {
 	x.mu.RLock()
