@@ -75,6 +75,7 @@ func rooms() []Room {
 		{"firmware", 2},
 		{"ingest", 2},
 		{"notify", 2},
+		{"once", 2},
 		{"tasks", 2},
 		{"api", 3},
 		{"broker", 3},

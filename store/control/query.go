@@ -13,6 +13,7 @@ import (
 	"muster"
 	"muster/audit"
 	"muster/feed"
+	"muster/once"
 	"muster/tasks"
 )
 
@@ -38,6 +39,9 @@ func (c *Control) change(ctx context.Context, doing string, do func(ctx context.
 		err = keepStep(ctx, tx, step)
 	}
 	if err == nil {
+		err = claim(ctx, tx)
+	}
+	if err == nil {
 		events, err = c.notes(ctx, tx)
 	}
 	if err != nil {
@@ -49,6 +53,9 @@ func (c *Control) change(ctx context.Context, doing string, do func(ctx context.
 		return failed(doing, err)
 	}
 	step.Taken()
+	if c := once.Of(ctx); c != nil {
+		c.Written()
+	}
 	if len(events) > 0 {
 		c.onEvents(events)
 	}
