@@ -15,6 +15,7 @@ import (
 
 	"muster"
 	"muster/audit"
+	"muster/internal/precondition"
 )
 
 const (
@@ -243,6 +244,9 @@ func (a *Accounts) deleteKey(ctx context.Context, id string) error {
 	a.mu.RUnlock()
 	if !ok {
 		return errNoKey()
+	}
+	if err := precondition.Check(ctx, k.APIKey); err != nil {
+		return err
 	}
 	audit.Note(ctx, "api_key.delete", "api-keys/"+id, viewOfKey(k.APIKey), nil)
 	if err := a.store.DeleteAPIKey(ctx, id); err != nil {

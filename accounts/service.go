@@ -13,6 +13,7 @@ import (
 
 	"muster"
 	"muster/audit"
+	"muster/internal/precondition"
 )
 
 const (
@@ -188,6 +189,9 @@ func (a *Accounts) updateService(ctx context.Context, id string, c ServiceChange
 	if err != nil {
 		return s, err
 	}
+	if err := precondition.Check(ctx, s); err != nil {
+		return s, err
+	}
 	before := viewOfService(s)
 	if c.Publish != nil {
 		s.Publish = slices.Clone(*c.Publish)
@@ -218,6 +222,9 @@ func (a *Accounts) DeleteServiceAccount(ctx context.Context, id string) error {
 	err := a.change(ctx, func(ctx context.Context) error {
 		s, err := a.ServiceAccount(id)
 		if err != nil {
+			return err
+		}
+		if err := precondition.Check(ctx, s); err != nil {
 			return err
 		}
 		name = s.Name

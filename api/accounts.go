@@ -67,7 +67,7 @@ func (a *API) accountRoutes() {
 		return &body[me]{a.meOf(requestOf(ctx).who)}, nil
 	})
 	route(a, public, huma.Operation{
-		OperationID: "sign-in", Method: http.MethodPost, Path: "/session", Tags: []string{"accounts"},
+		OperationID: "sign-in", Metadata: map[string]any{policyOf: signInKey}, Method: http.MethodPost, Path: "/session", Tags: []string{"accounts"},
 		Summary:     "Sign a browser in with e-mail and password, or with an API key",
 		Description: "A 401 with the code second_factor_needed says that the password is right and a code is asked for.",
 		Errors:      []int{401, 403},

@@ -4,14 +4,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"muster/api/coding"
+	"muster/internal/logctx"
 )
 
 const (
@@ -31,12 +36,19 @@ type API struct {
 	metrics metrics
 	streams streams
 	bodies  bodies // that are being read
+
+	policies policies
+	buckets  *buckets
+	encoders coding.Pool
+	buffers  sync.Pool // of *bytes.Buffer: answers that are held
 }
 
 // New returns the API over d.
 func New(d Deps) (*API, error) {
 	useOwnProblems()
 	a := &API{Deps: d, mux: http.NewServeMux(), plain: http.NewServeMux(), origin: http.NewCrossOriginProtection()}
+	a.Log = slog.New(logctx.Handler(d.Log.Handler()))
+	a.policies, a.buckets = newPolicies(d.Limits), newBuckets(d.Now)
 	if err := a.metrics.register(d.Registerer, a.streams.size); err != nil {
 		return nil, err
 	}
@@ -77,9 +89,7 @@ func New(d Deps) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write the OpenAPI document: %w", err)
 	}
-	a.mux.HandleFunc("GET /api/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
-		writeBody(w, "application/json", spec)
-	})
+	a.mux.HandleFunc("GET /api/openapi.json", a.document("application/json", spec))
 	a.plain.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		writeBody(w, "application/json", []byte(`{"status":"ok"}`+"\n"))
 	})
@@ -113,17 +123,30 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	// A socket's deadline is on the machine's clock. Writers without one (a test's
 	// recorder) have no client that stalls.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeStall))
+	began := time.Now()
+	_ = http.NewResponseController(w).SetWriteDeadline(began.Add(writeStall))
+	paced(w, r)
+	a.secureHeaders(w.Header())
 	rec := &recorder{ResponseWriter: w}
-	defer a.finish(rec, r, id)
-	a.dispatch(rec, r.WithContext(withRequest(r.Context(), r, id)))
+	r = a.withRequest(r, id, rec)
+	defer a.finish(rec, r, began)
+	a.dispatch(rec, r)
 }
 
 func (a *API) dispatch(w *recorder, r *http.Request) {
 	switch firstSegment(r.URL.Path) {
 	case "api":
-		a.serveAPI(w, r)
-	case "healthz", "readyz", "metrics", "setup", "write":
+		if !a.cors(w, r) {
+			a.coded(w, r, a.serveAPI)
+		}
+	case "setup":
+		if p := a.limited(w.Header(), byAddress(a.policies.signIn, requestOf(r.Context()).addr)); p != nil {
+			writeProblem(w, p)
+			return
+		}
+		a.plain.ServeHTTP(w, r)
+		w.route = r.Pattern
+	case "healthz", "readyz", "metrics", "write":
 		a.plain.ServeHTTP(w, r)
 		w.route = r.Pattern
 	default:

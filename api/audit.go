@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"strings"
 
@@ -43,11 +42,7 @@ func (a *API) noting(ctx huma.Context, next func(huma.Context)) {
 }
 
 func actorOf(r *request) audit.Actor {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
-	}
-	who := audit.Actor{Kind: audit.Anonymous, ID: r.who.ID, Name: r.who.Name, Address: host, Request: r.id}
+	who := audit.Actor{Kind: audit.Anonymous, ID: r.who.ID, Name: r.who.Name, Address: r.address(), Request: r.id}
 	switch {
 	case r.who.ID == "":
 	case r.who.User != "": // sessions come and go
@@ -76,6 +71,6 @@ func (a *API) recorded(ctx context.Context, op *huma.Operation) {
 	}
 	if err := a.Audit.WriteNotes(context.WithoutCancel(ctx)); err != nil {
 		a.metrics.unaudited.Inc()
-		a.Log.Error("a change is not in the audit log", "request", requestOf(ctx).id, "operation", op.OperationID, "err", err)
+		a.Log.ErrorContext(ctx, "a change is not in the audit log", "operation", op.OperationID, "err", err)
 	}
 }

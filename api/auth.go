@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"muster"
 	"muster/accounts"
@@ -49,7 +50,7 @@ func errOtherSite() error {
 
 // secure says whether r came over https, as far as the browser is concerned.
 func (a *API) secure(r *http.Request) bool {
-	return r.TLS != nil || a.PublicURL != nil && a.PublicURL.Scheme == "https"
+	return r.TLS != nil || a.PublicURL != nil && a.PublicURL.Scheme == "https" || a.forwardedHTTPS(r)
 }
 
 func (a *API) cookieName(r *http.Request) string {
@@ -88,7 +89,12 @@ func security(scope string) []map[string][]string {
 func (a *API) admit(scope string) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		req := requestOf(ctx.Context())
+		_, w := humago.Unwrap(ctx)
 		if scope == public {
+			if p := a.limited(w.Header(), byAddress(a.publicPolicy(ctx.Operation()), req.addr)); p != nil {
+				writeProblem(w, p)
+				return
+			}
 			if a.origin.Check(req.Request) != nil {
 				a.refuse(ctx, errOtherSite())
 				return
@@ -98,10 +104,19 @@ func (a *API) admit(scope string) func(huma.Context, func(huma.Context)) {
 		}
 		who, err := a.Authenticate(req.Request)
 		if err != nil {
+			if p := a.limited(w.Header(), byAddress(a.policies.stranger, req.addr)); p != nil {
+				writeProblem(w, p)
+				return
+			}
 			if muster.KindOf(err) == muster.Unauthorized {
 				ctx.SetHeader("WWW-Authenticate", challenge(req.Request))
 			}
 			a.refuse(ctx, err)
+			return
+		}
+		req.who = who
+		if p := a.limited(w.Header(), a.bucketOf(&who)); p != nil {
+			writeProblem(w, p)
 			return
 		}
 		if scope != anyone && !who.Allows(scope) {
@@ -109,24 +124,24 @@ func (a *API) admit(scope string) func(huma.Context, func(huma.Context)) {
 			a.refuse(ctx, muster.Errorf(muster.Forbidden, "this needs the scope %s", scope))
 			return
 		}
-		if who.Selector != "" && !narrows(ctx.Operation().OperationID) {
-			a.refuse(ctx, muster.Errorf(muster.Forbidden, "a key that is bound to some devices may not do this"))
-			return
-		}
-		req.who = who
 		next(ctx)
 	}
 }
 
-// narrows says whether an operation keeps to the devices that a key is bound to, or is
-// about none.
-func narrows(operation string) bool {
-	switch operation {
-	case "get-me", "sign-out", "stream", "list-event-types", "list-tasks", "get-task", "list-task-kinds", "cancel-task", "get-task-result", "start-task":
-		return true
-	default:
-		return false
+// bucketOf is whose requests count together: those of a key, or of a session.
+func (a *API) bucketOf(who *accounts.Principal) caller {
+	if who.Allows(accounts.Admin) {
+		return caller{policy: a.policies.admin, id: who.ID}
 	}
+	return caller{policy: a.policies.key, id: who.ID}
+}
+
+// publicPolicy is the limit of an operation that needs nobody.
+func (a *API) publicPolicy(op *huma.Operation) *policy {
+	if op.Metadata[policyOf] == signInKey {
+		return a.policies.signIn
+	}
+	return a.policies.public
 }
 
 func challenge(r *http.Request) string {

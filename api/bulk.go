@@ -263,7 +263,7 @@ func (a *API) deleteDevices(ctx context.Context, in *struct {
 func (a *API) importRoute() {
 	text := &huma.Schema{Type: "string"}
 	op := huma.Operation{
-		OperationID: "import-devices", Method: http.MethodPost, Path: "/devices:import", Tags: []string{"devices"},
+		OperationID: "import-devices", Method: http.MethodPost, Path: "/devices:import", Tags: []string{"devices"}, Metadata: map[string]any{streamed: true},
 		Summary: "Make and change devices from a list",
 		Description: "The body is a list as devices:export writes it, up to 256 MiB and 1,000,000 devices. All lines are checked before the first " +
 			"device is made. The answer is NDJSON: a line {\"made\":...} for each new device with its credential, which is shown this once, " +
@@ -387,7 +387,11 @@ type patientBody struct {
 
 func (p *patientBody) Read(b []byte) (int, error) {
 	_ = p.control.SetReadDeadline(time.Now().Add(readStall)) // a test's recorder has none
-	return p.body.Read(b)                                    //nolint:wrapcheck // a reader in the middle
+	n, err := p.body.Read(b)
+	if err != nil {
+		_ = p.control.SetReadDeadline(time.Time{}) // or what follows would be cut by it
+	}
+	return n, err //nolint:wrapcheck // a reader in the middle
 }
 
 func (p *patientBody) Close() error { return nil }

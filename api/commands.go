@@ -117,7 +117,7 @@ type Idempotent struct {
 func (a *API) commandRoutes() {
 	tags := []string{"commands"}
 	send := huma.Operation{
-		OperationID: "send-command", Method: http.MethodPost, Path: "/devices/{device}/commands", DefaultStatus: http.StatusCreated, Tags: tags,
+		OperationID: "send-command", Metadata: map[string]any{ownKeys: true}, Method: http.MethodPost, Path: "/devices/{device}/commands", DefaultStatus: http.StatusCreated, Tags: tags,
 		Summary: "Send a device a command",
 		Description: "It is stored, and sent at once or when the device connects. With wait the answer comes when the command is finished, or " +
 			"after the wait with the command as it stands.",

@@ -53,6 +53,7 @@ func (a *API) deleteRoute() {
 
 func (a *API) deleteDevice(ctx context.Context, in *struct {
 	DevicePath
+	Conditions
 	Data string `query:"data" maxLength:"16"`
 },
 ) (*deletion, error) {
@@ -62,6 +63,9 @@ func (a *API) deleteDevice(ctx context.Context, in *struct {
 	}
 	id, err := a.existing(in.DevicePath)
 	if err != nil {
+		return nil, err
+	}
+	if ctx, err = bound(ctx, in.Conditions, deviceTag); err != nil {
 		return nil, err
 	}
 	if err := a.Registry.Delete(ctx, id, data); err != nil {

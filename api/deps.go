@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"time"
 
@@ -149,6 +150,7 @@ type Deps struct {
 	Feed      EventFeed
 	Webhooks  Webhooks
 	Writer    TelemetryWriter
+	Once      Once
 	// Ready returns what is not ready yet, nothing when all is.
 	Ready   func(ctx context.Context) []Reason
 	System  []Section
@@ -159,6 +161,13 @@ type Deps struct {
 
 	// OIDC signs people in by an OpenID provider.
 	OIDC Provider
+
+	Limits Limits
+	// CORSOrigins are whose pages may use the API with a key: "https://app.example", or "*".
+	CORSOrigins []string
+	// TrustedProxies are whose X-Forwarded-For and X-Forwarded-Proto count.
+	TrustedProxies []netip.Prefix
+
 	// LiveSocket serves /api/v1/live. It checks Origin itself.
 	LiveSocket http.Handler
 	// Page serves every path that is not the API's own.

@@ -2,7 +2,11 @@ package api
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
 	"net/http"
+	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -147,7 +151,7 @@ func (a *API) deviceRoutes() {
 	a.credentialRoutes()
 }
 
-func (a *API) getDevice(_ context.Context, in *DevicePath) (*body[device], error) {
+func (a *API) getDevice(ctx context.Context, in *DevicePath) (*body[device], error) {
 	id, err := a.existing(*in)
 	if err != nil {
 		return nil, err
@@ -156,7 +160,28 @@ func (a *API) getDevice(_ context.Context, in *DevicePath) (*body[device], error
 	if err != nil {
 		return nil, err
 	}
+	documented(ctx, deviceTag(d))
 	return &body[device]{a.one(d)}, nil
+}
+
+// deviceTag is the tag of what is written on d.
+func deviceTag(d devices.Device) string {
+	h := sha256.New()
+	line := make([]byte, 0, 512)
+	add := func(s string) { line = append(strconv.AppendInt(line, int64(len(s)), 10), s...) }
+	for _, s := range []string{string(d.ID), d.Name, d.Profile, string(d.Parent), d.Notes, d.Firmware, d.Location.Label} {
+		add(s)
+	}
+	line = fmt.Appendf(line, "|%d|%d|%t|%v|%v|", d.Created, d.CheckIn, d.Location.Set, d.Location.Lat, d.Location.Lon)
+	for k, v := range d.Tags.All() {
+		add(k)
+		add(v)
+	}
+	for _, g := range d.Groups.Names() {
+		add(g)
+	}
+	_, _ = h.Write(line) // a hash takes everything
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:9])
 }
 
 // devicePage is a page of devices with how they were found.
@@ -225,6 +250,7 @@ func (a *API) createDevice(ctx context.Context, in *body[newDevice]) (*created[c
 
 func (a *API) changeDevice(ctx context.Context, in *struct {
 	DevicePath
+	Conditions
 	Body changedDevice
 },
 ) (*body[device], error) {
@@ -240,9 +266,13 @@ func (a *API) changeDevice(ctx context.Context, in *struct {
 	if err := in.Body.write(&c); err != nil {
 		return nil, err
 	}
+	if ctx, err = bound(ctx, in.Conditions, deviceTag); err != nil {
+		return nil, err
+	}
 	d, err := a.registry(ctx).Update(ctx, id, c)
 	if err != nil {
 		return nil, err
 	}
+	documented(ctx, deviceTag(d))
 	return &body[device]{a.one(d)}, nil
 }

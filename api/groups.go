@@ -34,6 +34,8 @@ type group struct {
 	Devices     int    `json:"devices" doc:"How many are in it now"`
 }
 
+func groupTag(g devices.Group) string { return tagOf(g) }
+
 func (a *API) group(ctx context.Context, g devices.Group) group {
 	out := group{Name: g.Name, Kind: "static", Description: g.Description, Query: g.Query}
 	if g.Query != "" {
@@ -60,6 +62,7 @@ func (a *API) groupRoutes() {
 		if err != nil {
 			return nil, err
 		}
+		documented(ctx, groupTag(g))
 		return &body[group]{a.group(ctx, g)}, nil
 	})
 	route(a, accounts.DevicesWrite, huma.Operation{
@@ -68,19 +71,33 @@ func (a *API) groupRoutes() {
 		Errors:      []int{409},
 	}, func(ctx context.Context, in *struct {
 		GroupPath
+		PutConditions
 		Body groupParts
 	},
 	) (*body[group], error) {
 		g := devices.Group{Name: in.Group, Description: in.Body.Description, Query: in.Body.Query}
+		ctx, err := boundPut(ctx, in.PutConditions, groupTag)
+		if err != nil {
+			return nil, err
+		}
 		if err := a.Registry.PutGroup(ctx, g); err != nil {
 			return nil, err
 		}
+		documented(ctx, groupTag(g))
 		return &body[group]{a.group(ctx, g)}, nil
 	})
 	route(a, accounts.DevicesWrite, huma.Operation{
 		OperationID: "delete-group", Method: http.MethodDelete, Path: "/groups/{group}", Tags: tags,
 		Summary: "Delete a group; its devices stay", Errors: []int{404, 409},
-	}, func(ctx context.Context, in *GroupPath) (*struct{}, error) {
+	}, func(ctx context.Context, in *struct {
+		GroupPath
+		Conditions
+	},
+	) (*struct{}, error) {
+		ctx, err := bound(ctx, in.Conditions, groupTag)
+		if err != nil {
+			return nil, err
+		}
 		return nil, a.Registry.DeleteGroup(ctx, in.Group)
 	})
 }

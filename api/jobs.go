@@ -125,7 +125,7 @@ type JobPath struct {
 func (a *API) jobRoutes() {
 	tags := []string{"jobs"}
 	create := huma.Operation{
-		OperationID: "create-job", Method: http.MethodPost, Path: "/jobs", DefaultStatus: http.StatusCreated, Tags: tags,
+		OperationID: "create-job", Metadata: map[string]any{ownKeys: true}, Method: http.MethodPost, Path: "/jobs", DefaultStatus: http.StatusCreated, Tags: tags,
 		Summary: "Send many devices a command, or change what they are wanted to be",
 		Description: "Which devices match is found out once, now. A job of kind desired needs the scope devices:write besides. " +
 			"At most 16 jobs run or are paused at a time, each with at most 1,000,000 devices.",

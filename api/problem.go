@@ -125,9 +125,11 @@ func problemOf(err error) *Problem {
 // codeSecondFactor says that the password is right and a code is asked for.
 const codeSecondFactor = "second_factor_needed"
 
-// useOwnProblems makes huma answer with Problem. NewError is huma's one hook for
-// that, a package variable; it is set once and to a pure function.
+// useOwnProblems makes huma answer with Problem, and take members' names as they are
+// spelled. NewError and ValidateStrictCasing are huma's hooks for that, package
+// variables; they are set once and to what never changes.
 var useOwnProblems = sync.OnceFunc(func() {
+	huma.ValidateStrictCasing = true
 	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
 		return validationProblem(status, msg, errs)
 	}
@@ -185,7 +187,7 @@ func writeProblem(w http.ResponseWriter, p *Problem) {
 	h := w.Header()
 	h.Set("Content-Type", problemType)
 	h.Set("Cache-Control", "no-store")
-	if s := retryAfter(p.Status); s > 0 {
+	if s := retryAfter(p.Status); s > 0 && h.Get("Retry-After") == "" {
 		h.Set("Retry-After", strconv.Itoa(s))
 	}
 	w.WriteHeader(p.Status)

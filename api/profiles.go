@@ -38,6 +38,8 @@ func profileOf(p devices.Profile) profile {
 	}
 }
 
+func profileTag(p devices.Profile) string { return tagOf(profileOf(p)) }
+
 // ProfilePath is the part of an input that names a profile.
 type ProfilePath struct {
 	Profile string `path:"profile" maxLength:"64" doc:"The profile's name: [A-Za-z0-9._-]"`
@@ -57,11 +59,12 @@ func (a *API) profileRoutes() {
 	route(a, accounts.DevicesRead, huma.Operation{
 		OperationID: "get-profile", Method: http.MethodGet, Path: "/profiles/{profile}", Tags: []string{"profiles"},
 		Summary: "Get a profile", Errors: []int{404},
-	}, func(_ context.Context, in *ProfilePath) (*body[profile], error) {
+	}, func(ctx context.Context, in *ProfilePath) (*body[profile], error) {
 		p, err := a.Registry.Profile(in.Profile)
 		if err != nil {
 			return nil, err
 		}
+		documented(ctx, profileTag(p))
 		return &body[profile]{profileOf(p)}, nil
 	})
 	route(a, accounts.DevicesWrite, huma.Operation{
@@ -72,13 +75,22 @@ func (a *API) profileRoutes() {
 	route(a, accounts.DevicesWrite, huma.Operation{
 		OperationID: "delete-profile", Method: http.MethodDelete, Path: "/profiles/{profile}", Tags: []string{"profiles"},
 		Summary: "Delete a profile that no device has", Errors: []int{404, 409},
-	}, func(ctx context.Context, in *ProfilePath) (*struct{}, error) {
+	}, func(ctx context.Context, in *struct {
+		ProfilePath
+		Conditions
+	},
+	) (*struct{}, error) {
+		ctx, err := bound(ctx, in.Conditions, profileTag)
+		if err != nil {
+			return nil, err
+		}
 		return nil, a.Registry.DeleteProfile(ctx, in.Profile)
 	})
 }
 
 func (a *API) putProfile(ctx context.Context, in *struct {
 	ProfilePath
+	PutConditions
 	Body profileRights
 },
 ) (*body[profile], error) {
@@ -86,8 +98,13 @@ func (a *API) putProfile(ctx context.Context, in *struct {
 		Name: in.Profile, Publish: in.Body.Publish, Subscribe: in.Body.Subscribe,
 		Level: in.Body.Level, MessageRate: in.Body.MessageRate, ByteRate: in.Body.ByteRate, CreateChildren: in.Body.Children,
 	}
+	ctx, err := boundPut(ctx, in.PutConditions, profileTag)
+	if err != nil {
+		return nil, err
+	}
 	if err := a.Registry.PutProfile(ctx, p); err != nil {
 		return nil, err
 	}
+	documented(ctx, profileTag(p))
 	return &body[profile]{profileOf(p)}, nil
 }

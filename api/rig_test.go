@@ -26,6 +26,7 @@ import (
 	"muster/devices/trail"
 	"muster/devices/twin"
 	"muster/ingest"
+	"muster/once"
 	"muster/store/control"
 	"muster/store/sqlite"
 )
@@ -127,6 +128,8 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 		Audit:    store,
 		Feed:     r.newFeed(store, log),
 		Webhooks: r.newWebhooks(store),
+		Limits:   api.Limits{Rate: 1e5, Burst: 1e5, SignIn: 1e5, Nobody: 1e5},
+		Once:     once.New(store, time.Now, log, once.Limits{}),
 		Registry: r.registry, Accounts: r.accounts, Telemetry: r.telemetry, Live: r.live, Clients: r.mqtt,
 		Trail: r.trail, Twins: r.twins, Presence: r.registry, Logins: r.logins, Joining: r.joining,
 		Ready:   func(context.Context) []api.Reason { return r.reasons },

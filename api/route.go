@@ -44,7 +44,8 @@ func (a *API) routeFor(limit time.Duration, scope string, op *huma.Operation) {
 	op.Path = prefix + op.Path
 	op.Security = security(scope)
 	op.MaxBodyBytes = maxBody
-	op.Middlewares = huma.Middlewares{withDeadline(limit), a.admit(scope), a.within, a.noting}
+	op.Middlewares = huma.Middlewares{withDeadline(limit), a.admit(scope), a.within, a.conditional, a.reading, a.replaying, a.noting}
+	a.describe(scope, op)
 	op.Errors = append(op.Errors, http.StatusTooManyRequests, http.StatusServiceUnavailable)
 	if scope != public {
 		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)
@@ -94,7 +95,7 @@ func (a *API) logFault(r *request, err error) {
 	if r.Context().Err() != nil {
 		return // the client is gone, and what it asked for was broken off
 	}
-	a.Log.Error("a request failed", "request", r.id, "route", r.route, "kind", muster.KindOf(err).String(), "err", err)
+	a.Log.ErrorContext(r.Context(), "a request failed", "route", r.route, "kind", muster.KindOf(err).String(), "err", err)
 }
 
 // refuse answers with err before the operation is run.

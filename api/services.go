@@ -28,6 +28,8 @@ func serviceAccountOf(s accounts.ServiceAccount) serviceAccount {
 	}
 }
 
+func serviceTag(s accounts.ServiceAccount) string { return tagOf(serviceAccountOf(s)) }
+
 type newServiceAccount struct {
 	Name      string    `json:"name" minLength:"1" maxLength:"64" doc:"[A-Za-z0-9._:@-], the MQTT user name"`
 	Publish   []string  `json:"publish,omitempty" maxItems:"32" nullable:"false" doc:"Topic filters it may publish to"`
@@ -70,11 +72,12 @@ func (a *API) serviceRoutes() {
 	route(a, accounts.Admin, huma.Operation{
 		OperationID: "get-service-account", Method: http.MethodGet, Path: "/service-accounts/{account}", Tags: []string{"accounts"},
 		Summary: "Get a service account", Errors: []int{404},
-	}, func(_ context.Context, in *ServicePath) (*body[serviceAccount], error) {
+	}, func(ctx context.Context, in *ServicePath) (*body[serviceAccount], error) {
 		s, err := a.Accounts.ServiceAccount(in.Account)
 		if err != nil {
 			return nil, err
 		}
+		documented(ctx, serviceTag(s))
 		return &body[serviceAccount]{serviceAccountOf(s)}, nil
 	})
 	route(a, accounts.Admin, huma.Operation{
@@ -83,20 +86,34 @@ func (a *API) serviceRoutes() {
 		Description: "What is absent or null stays. Its connections have their new rights at once; those of a disabled account are cut.", Errors: []int{404},
 	}, func(ctx context.Context, in *struct {
 		ServicePath
+		Conditions
 		Body changedServiceAccount
 	},
 	) (*body[serviceAccount], error) {
 		c := accounts.ServiceChange{Publish: in.Body.Publish, Subscribe: in.Body.Subscribe, Disabled: in.Body.Disabled}
+		ctx, err := bound(ctx, in.Conditions, serviceTag)
+		if err != nil {
+			return nil, err
+		}
 		s, err := a.Accounts.UpdateServiceAccount(ctx, in.Account, c)
 		if err != nil {
 			return nil, err
 		}
+		documented(ctx, serviceTag(s))
 		return &body[serviceAccount]{serviceAccountOf(s)}, nil
 	})
 	route(a, accounts.Admin, huma.Operation{
 		OperationID: "delete-service-account", Method: http.MethodDelete, Path: "/service-accounts/{account}", Tags: []string{"accounts"},
 		Summary: "Delete a service account; its connections are cut", Errors: []int{404},
-	}, func(ctx context.Context, in *ServicePath) (*struct{}, error) {
+	}, func(ctx context.Context, in *struct {
+		ServicePath
+		Conditions
+	},
+	) (*struct{}, error) {
+		ctx, err := bound(ctx, in.Conditions, serviceTag)
+		if err != nil {
+			return nil, err
+		}
 		return nil, a.Accounts.DeleteServiceAccount(ctx, in.Account)
 	})
 }

@@ -288,11 +288,13 @@ func TestAStoreThatFailsHalfWayCutsTheAnswer(t *testing.T) {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url+ranged+"?limit=5000&keys=v&format="+format, nil)
 		r.must(err)
 		bearer(r.admin)(req)
+		req.Header.Set("Accept-Encoding", "identity")
 		res, err := http.DefaultTransport.RoundTrip(req)
 		r.must(err)
 		_, err = io.Copy(io.Discard, res.Body)
 		res.Body.Close()
-		if res.StatusCode != http.StatusOK || err == nil {
+		held := format == "json" && res.StatusCode == http.StatusInternalServerError // nothing of it had been sent
+		if !held && (res.StatusCode != http.StatusOK || err == nil) {
 			t.Errorf("%s: the answer looks whole: %d", format, res.StatusCode)
 		}
 		if !strings.Contains(r.log.String(), "disk is gone") {

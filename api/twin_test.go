@@ -147,10 +147,10 @@ func TestWhatADesiredDocumentMayNotBe(t *testing.T) {
 		status                                int
 		code                                  string
 	}{
-		{"no JSON", "PATCH", "/devices/d/desired", `{"a":`, mergePatch, 422, "invalid"},
+		{"no JSON", "PATCH", "/devices/d/desired", `{"a":`, mergePatch, 400, "malformed"},
 		{"an array", "PATCH", "/devices/d/desired", `[1]`, mergePatch, 422, "invalid"},
-		{"a key twice", "PATCH", "/devices/d/desired", `{"a":1,"a":2}`, mergePatch, 422, "invalid"},
-		{"no UTF-8", "PATCH", "/devices/d/desired", "{\"a\":\"\xff\"}", mergePatch, 422, "invalid"},
+		{"a key twice", "PATCH", "/devices/d/desired", `{"a":1,"a":2}`, mergePatch, 400, "malformed"},
+		{"no UTF-8", "PATCH", "/devices/d/desired", "{\"a\":\"\xff\"}", mergePatch, 400, "malformed"},
 		{"null in a document", "PUT", "/devices/d/desired", `{"a":null}`, "application/json", 422, "invalid"},
 		{"too deep", "PUT", "/devices/d/desired", strings.Repeat(`{"a":`, 17) + "1" + strings.Repeat("}", 17), "application/json", 422, "invalid"},
 		{"too large", "PUT", "/devices/d/desired", `{"a":"` + strings.Repeat("x", 64<<10) + `"}`, "application/json", 413, "too_large"},

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"muster"
+	"muster/internal/precondition"
 )
 
 // Delete removes a device: see DeleteMany. NotFound when there is none.
@@ -55,6 +56,9 @@ func (r *Registry) delete(ctx context.Context, ids []muster.DeviceID, data Data)
 	for i, id := range ids {
 		e, err := r.entry(id)
 		if err != nil {
+			return nil, nil, err
+		}
+		if err := precondition.Check(ctx, e.Device); err != nil {
 			return nil, nil, err
 		}
 		gone[i] = e

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"muster"
+	"muster/internal/precondition"
 )
 
 // MaxGroups is the most groups there may be.
@@ -69,6 +70,13 @@ func (r *Registry) putGroup(ctx context.Context, g Group) error {
 	r.mu.RLock()
 	have, n := r.groups[g.Name], len(r.groups)
 	r.mu.RUnlock()
+	var current any
+	if have != nil {
+		current = have.Group
+	}
+	if err := precondition.Check(ctx, current); err != nil {
+		return err
+	}
 	switch {
 	case have == nil && n >= MaxGroups:
 		return muster.Errorf(muster.Conflict, "there are %d groups already: delete some first", n)
@@ -121,9 +129,13 @@ func (r *Registry) deleteGroup(ctx context.Context, name string) ([]muster.Devic
 	g := r.groups[name]
 	user := r.groupUser(name)
 	r.mu.RUnlock()
-	switch {
-	case g == nil:
+	if g == nil {
 		return nil, errNoGroup()
+	}
+	if err := precondition.Check(ctx, g.Group); err != nil {
+		return nil, err
+	}
+	switch {
 	case user != "":
 		return nil, muster.Errorf(muster.Conflict, "the saved query of group %s refers to it", user)
 	}

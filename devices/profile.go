@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"muster"
+	"muster/internal/precondition"
 )
 
 const (
@@ -177,6 +178,13 @@ func (r *Registry) putProfile(ctx context.Context, p Profile) (used bool, err er
 	r.mu.RLock()
 	have, n := r.profiles[p.Name], len(r.profiles)
 	r.mu.RUnlock()
+	var current any
+	if have != nil {
+		current = have.Profile
+	}
+	if err := precondition.Check(ctx, current); err != nil {
+		return false, err
+	}
 	if have == nil && n >= MaxProfiles {
 		return false, muster.Errorf(muster.Conflict, "there are %d profiles already: delete some first", n)
 	}
@@ -217,9 +225,13 @@ func (r *Registry) DeleteProfile(ctx context.Context, name string) error {
 			uses = p.uses
 		}
 		r.mu.RUnlock()
-		switch {
-		case !ok:
+		if !ok {
 			return errNoProfile()
+		}
+		if err := precondition.Check(ctx, p.Profile); err != nil {
+			return err
+		}
+		switch {
 		case name == DefaultProfile:
 			return muster.Errorf(muster.Conflict, "the profile %s cannot be deleted", DefaultProfile)
 		case uses > 0:

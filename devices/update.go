@@ -6,6 +6,7 @@ import (
 	"maps"
 
 	"muster"
+	"muster/internal/precondition"
 )
 
 // Change says what of a device is to be another; nil leaves a part as it is.
@@ -124,6 +125,9 @@ func (r *Registry) update(ctx context.Context, cs []DeviceChange) (update, error
 		seen[c.ID] = struct{}{}
 		if c.bare && (len(e.creds) > 0 || e.Parent != "") {
 			return u, muster.Errorf(muster.Forbidden, "the device %s has credentials of its own or a gateway", c.ID)
+		}
+		if err := precondition.Check(ctx, e.Device); err != nil {
+			return u, err
 		}
 		d, err := r.changed(e, c.Change)
 		if err != nil {

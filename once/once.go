@@ -22,25 +22,25 @@ const (
 	purgeStep  = 1000 // rows forgotten in one transaction
 )
 
-// Refusal is why a request with a key is not done. Its text is a stable code.
-type Refusal string
+// RefusedError is why a request with a key is not done. Its text is a stable code.
+type RefusedError string
 
 // The refusals.
 const (
-	InFlight Refusal = "idempotency_in_flight"   // the same request is being done
-	Mismatch Refusal = "idempotency_mismatch"    // the key was used for another request
-	Gone     Refusal = "idempotency_answer_gone" // it was done, and its answer is not kept
-	Full     Refusal = "idempotency_full"        // too many are remembered
+	ErrInFlight RefusedError = "idempotency_in_flight"   // the same request is being done
+	ErrMismatch RefusedError = "idempotency_mismatch"    // the key was used for another request
+	ErrGone     RefusedError = "idempotency_answer_gone" // it was done, and its answer is not kept
+	ErrFull     RefusedError = "idempotency_full"        // too many are remembered
 )
 
 // Error returns what happened, for people.
-func (r Refusal) Error() string {
+func (r RefusedError) Error() string {
 	switch r {
-	case InFlight:
+	case ErrInFlight:
 		return "the request with this Idempotency-Key is being done: ask again in a moment"
-	case Mismatch:
+	case ErrMismatch:
 		return "this Idempotency-Key was used for another request"
-	case Gone:
+	case ErrGone:
 		return "the request with this Idempotency-Key was done, wholly or in part, and its answer is not kept: read what it changed"
 	default:
 		return "too many Idempotency-Keys were used within 24 hours"
@@ -76,7 +76,7 @@ type Count struct{ Rows, Bytes int64 }
 type Limits struct {
 	Rows  int64 // of one principal: 20,000
 	All   int64 // rows of all: 200,000
-	Bytes int64 // of all answers: 256 MiB. Beyond, answers are not kept, and replays are refused with Gone
+	Bytes int64 // of all answers: 256 MiB. Beyond, answers are not kept, and replays are refused with ErrGone
 	Busy  int   // requests with a key at once: 10,000
 }
 
@@ -145,7 +145,7 @@ func digest(b []byte) string {
 }
 
 // Begin starts a request. It returns the answer when the request was done before, else a Turn, which must be ended.
-// A Refusal says that it must not be done.
+// A RefusedError says that it must not be done.
 func (k *Keeper) Begin(ctx context.Context, r Request) (*Turn, *Answer, error) {
 	row := Row{
 		Principal: r.Principal, Name: digest([]byte(r.Route + "\x00" + r.Key)), Print: digest(r.Print), At: muster.MicrosOf(k.now()),
@@ -162,16 +162,16 @@ func (k *Keeper) Begin(ctx context.Context, r Request) (*Turn, *Answer, error) {
 	if !ok || have.At < row.At-muster.Micros(Memory.Microseconds()) {
 		if k.full(row.Principal) {
 			t.leave()
-			return nil, nil, Full
+			return nil, nil, ErrFull
 		}
 		return t, nil, nil
 	}
 	t.leave()
 	if have.Print != row.Print {
-		return nil, nil, Mismatch
+		return nil, nil, ErrMismatch
 	}
 	if len(have.Answer) == 0 {
-		return nil, nil, Gone
+		return nil, nil, ErrGone
 	}
 	a, err := open(r.Secret, &have)
 	return nil, a, err
@@ -182,10 +182,10 @@ func (k *Keeper) enter(row *Row) error {
 	defer k.mu.Unlock()
 	id := [2]string{row.Principal, row.Name}
 	if _, busy := k.busy[id]; busy {
-		return InFlight
+		return ErrInFlight
 	}
 	if len(k.busy) >= k.limits.Busy {
-		return Full
+		return ErrFull
 	}
 	k.busy[id] = struct{}{}
 	return nil

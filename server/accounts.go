@@ -28,6 +28,9 @@ func (s *Server) ensureAdmins(ctx context.Context) (err error) {
 	if err := s.accounts.Load(ctx); err != nil {
 		return err
 	}
+	if err := s.once.Load(ctx); err != nil {
+		return err //nolint:wrapcheck // it says what was being done
+	}
 	if s.cfg.AdminKey != "" {
 		if err := s.accounts.EnsureAdminKey(ctx, s.cfg.AdminKey); err != nil {
 			return err

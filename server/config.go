@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 
 	"muster"
 	"muster/accounts"
+	"muster/api"
 	"muster/ingest"
 )
 
@@ -23,6 +25,7 @@ type Config struct {
 	HTTPAddr    string // host:port; :0 takes a free port
 	MQTTAddr    string
 	MQTT        MQTTConfig
+	Web         WebConfig
 	DatabaseURL string // postgres://...; empty for SQLite in DataDir
 	PublicURL   string // how browsers reach the dashboard; from HTTPAddr when empty
 	AckLevel    ingest.AckLevel
@@ -46,6 +49,26 @@ type Config struct {
 	Progress     func(what string) // told what a slow start is doing; may be nil
 }
 
+// WebConfig is what the HTTP port does for whom.
+type WebConfig struct {
+	Limits api.Limits // the zero value of each is its default
+	// CORSOrigins are whose pages may use the API with a key: "https://app.example", or "*".
+	CORSOrigins []string
+	// TrustedProxies are whose X-Forwarded-For and X-Forwarded-Proto count.
+	TrustedProxies []netip.Prefix
+}
+
+// check refuses an origin that no browser would send.
+func (c *WebConfig) check() error {
+	for _, o := range c.CORSOrigins {
+		u, err := url.Parse(o)
+		if o != "*" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || o != u.Scheme+"://"+u.Host || o != strings.ToLower(o)) {
+			return muster.Errorf(muster.Invalid, "cors-origin %q is not * or an origin such as https://app.example", o)
+		}
+	}
+	return nil
+}
+
 // The smallest log and packet that make sense, and the largest packet of MQTT.
 const (
 	minLog    = 1 << 20
@@ -65,6 +88,9 @@ func (c *Config) check() error {
 		return err
 	}
 	if err := c.checkOutward(); err != nil {
+		return err
+	}
+	if err := c.Web.check(); err != nil {
 		return err
 	}
 	if c.DatabaseURL != "" {

@@ -50,6 +50,11 @@ func (s *Server) buildHTTP() error {
 		Feed:      s.feed,
 		Webhooks:  s.webhooks,
 		Writer:    s.ingest,
+		Once:      s.once,
+
+		Limits:         s.cfg.Web.Limits,
+		CORSOrigins:    s.cfg.Web.CORSOrigins,
+		TrustedProxies: s.cfg.Web.TrustedProxies,
 
 		Ready:      func(context.Context) []api.Reason { return s.ready() },
 		System:     s.sections(),
@@ -127,6 +132,7 @@ func (s *Server) sections() []api.Section {
 		func() (string, any) { return "tasks", s.tasks.Stats() },
 		func() (string, any) { return "live", s.live.Stats() },
 		func() (string, any) { return "caches", s.caches.Section() },
+		func() (string, any) { return "idempotency", s.once.Stats() },
 		func() (string, any) {
 			return "services", slices.Concat(s.loops.Status(), s.ingest.Loops(), s.said.intake.Loops(), s.broker.Loops(), s.live.Loops())
 		},

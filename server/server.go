@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -31,9 +32,11 @@ import (
 	"muster/feed"
 	"muster/ingest"
 	"muster/internal/lifecycle"
+	"muster/internal/logctx"
 	"muster/notify"
 	"muster/notify/webhook"
 	"muster/oidc"
+	"muster/once"
 	"muster/tasks"
 )
 
@@ -52,6 +55,7 @@ type Server struct {
 	twins    *twin.Twins
 	commands *command.Commands
 	tasks    *tasks.Tasks
+	once     *once.Keeper
 	accounts *accounts.Accounts
 	webhooks *notify.Webhooks
 	hooks    *webhook.Sender
@@ -86,6 +90,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
+	cfg.Logger = slog.New(logctx.Handler(cfg.Logger.Handler())) // lines of a request have its id
 	s := &Server{cfg: cfg, failed: make(chan error, 1), began: cfg.Now(), metrics: prometheus.NewRegistry()}
 	s.loops = lifecycle.NewGroup(cfg.Logger)
 	if err := s.build(ctx); err != nil {
@@ -114,6 +119,7 @@ func (s *Server) build(ctx context.Context) (err error) {
 	s.feed = feed.New(s.stores.control, cfg.Logger)
 	s.stores.control.OnEvents(s.feed.Publish)
 	s.rejected = newRejections(s.stores.control, cfg.Now, cfg.Logger)
+	s.once = once.New(s.stores.control, cfg.Now, cfg.Logger, once.Limits{})
 	if err := s.buildSecrets(); err != nil {
 		return err
 	}
@@ -198,6 +204,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 	s.loops.Go("feed", s.feed.Run)
 	s.loops.Go("feed-rejected", s.rejected.Run)
 	s.loops.Go("audit-seals", s.sealer.Run)
+	s.loops.Go("idempotency", s.once.Run)
 	s.loops.Go("accounts-sessions", s.accounts.Run)
 	s.loops.Go("accounts-expiry", s.accounts.RunExpiry)
 	s.loops.Go("accounts-mail", s.accounts.RunMail)

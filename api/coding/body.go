@@ -53,7 +53,7 @@ type counter struct {
 func (c *counter) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += int64(n)
-	if err != nil && err != io.EOF { //nolint:errorlint // io.Reader says EOF itself
+	if err != nil && err != io.EOF {
 		c.err = err
 	}
 	return n, err //nolint:wrapcheck // a reader in the middle
@@ -102,7 +102,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	case r.n > ratioFrom && r.n > MaxRatio*r.in.n:
 		r.err = ErrBomb
 		return 0, r.err
-	case err != nil && err != io.EOF: //nolint:errorlint // io.Reader says EOF itself
+	case err != nil && err != io.EOF:
 		r.err = r.why(err)
 		return n, r.err
 	}

@@ -92,6 +92,7 @@ func (w *Writer) Write(b []byte) (int, error) {
 		w.WriteHeader(http.StatusOK)
 	}
 	switch w.state {
+	case undecided:
 	case passing:
 		return w.ResponseWriter.Write(b) //nolint:wrapcheck // a writer in the middle
 	case coded:
@@ -159,6 +160,7 @@ func (w *Writer) Close() error {
 		err := w.enc.Close()
 		w.Drop()
 		return err //nolint:wrapcheck // likewise
+	case passing:
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package strict
 
 import (
+	"bytes"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -114,7 +115,7 @@ func (s *scanner) value() error {
 }
 
 func (s *scanner) word(w string) error {
-	if !strings.HasPrefix(string(s.b[s.i:min(len(s.b), s.i+len(w))]), w) {
+	if !bytes.HasPrefix(s.b[s.i:], []byte(w)) {
 		return s.fault("this is not JSON")
 	}
 	s.i += len(w)
@@ -228,13 +229,13 @@ func (n *seen) again(name []byte) bool {
 }
 
 func equal(a, b []byte) bool {
-	if string(a) == string(b) {
+	if bytes.Equal(a, b) {
 		return true
 	}
 	return (hasEscape(a) || hasEscape(b)) && unquote(a) == unquote(b)
 }
 
-func hasEscape(b []byte) bool { return strings.IndexByte(string(b), '\\') >= 0 }
+func hasEscape(b []byte) bool { return bytes.IndexByte(b, '\\') >= 0 }
 
 // number reads a number; one beyond a double cannot be kept.
 func (s *scanner) number() error {

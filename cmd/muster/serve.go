@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"github.com/alecthomas/kong"
 
 	"muster"
+	"muster/api"
 	"muster/broker"
 	"muster/broker/listen"
 	"muster/ingest"
@@ -35,6 +37,11 @@ type serveCmd struct {
 	Database    string          `help:"postgres://... for telemetry and registry; SQLite in the data directory when empty." placeholder:"URL"`
 	Config      kong.ConfigFlag `help:"JSON file with the same names as the flags." placeholder:"FILE"`
 	PublicURL   string          `name:"public-url" help:"How browsers reach the dashboard, for links." placeholder:"URL"`
+	APIRate     int             `name:"api-rate" default:"100" help:"HTTP requests a second of one key or session; of an admin's ten times that."`
+	APIBurst    int             `name:"api-burst" default:"400" help:"HTTP requests at once of one key or session, likewise."`
+	SignInRate  int             `name:"sign-in-rate" default:"10" help:"Tries to sign in, a minute and address."`
+	CORS        []string        `name:"cors-origin" help:"Origins whose pages may use the API with a key, or *; none when empty." placeholder:"ORIGIN"`
+	Trusted     []netip.Prefix  `name:"trusted-proxy" help:"Networks of proxies whose X-Forwarded-For and X-Forwarded-Proto count." placeholder:"CIDR"`
 	Ack         string          `default:"durable" enum:"received,durable,stored" help:"When a message is acknowledged: received (in memory), durable (fsynced), stored (in the database)."`
 	LogMaxBytes int64           `name:"log-max-bytes" default:"4294967296" help:"Bound of the durable log, in bytes."`
 	MaxPacket   int             `name:"max-packet" default:"262144" help:"Largest MQTT packet, in bytes; at most 524288."`
@@ -82,7 +89,10 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	cfg := server.Config{
-		MQTT:    mqtt,
+		MQTT: mqtt,
+		Web: server.WebConfig{
+			Limits: api.Limits{Rate: s.APIRate, Burst: s.APIBurst, SignIn: s.SignInRate}, CORSOrigins: s.CORS, TrustedProxies: s.Trusted,
+		},
 		DataDir: s.Data, HTTPAddr: s.HTTP, MQTTAddr: s.MQTT, DatabaseURL: s.Database, PublicURL: s.PublicURL,
 		AckLevel: level, LogMaxBytes: s.LogMaxBytes, MaxPacket: s.MaxPacket, AdminKey: s.AdminKey, Demo: s.Demo,
 		AdminEmail: s.AdminEmail, AdminPassword: s.AdminPass, OIDC: server.OIDCConfig(s.OIDC),

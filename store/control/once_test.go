@@ -45,7 +45,7 @@ func (r *onceRig) begin(q once.Request) *once.Turn {
 	return turn
 }
 
-func (r *onceRig) wantRefusal(q once.Request, want once.Refusal) {
+func (r *onceRig) wantRefusal(q once.Request, want once.RefusedError) {
 	r.Helper()
 	if _, _, err := r.Begin(r.Context(), q); !errors.Is(err, want) {
 		r.Errorf("Begin gives %v, want %s", err, want)
@@ -59,7 +59,7 @@ func TestARequestIsDoneOnceAndItsAnswerIsGivenAgain(t *testing.T) {
 		c := e.control(t)
 		r := newOnce(t, c, once.Limits{})
 		turn := r.begin(asked("k"))
-		r.wantRefusal(asked("k"), once.InFlight)
+		r.wantRefusal(asked("k"), once.ErrInFlight)
 		wantNil(t, c.InsertDevices(turn.Context(t.Context()), []devices.Device{device("d1")}, nil))
 		wantNil(t, turn.End(t.Context(), created, true))
 		again := newOnce(t, c, once.Limits{}) // after a restart
@@ -70,7 +70,7 @@ func TestARequestIsDoneOnceAndItsAnswerIsGivenAgain(t *testing.T) {
 		}
 		other := asked("k")
 		other.Print = []byte(`{"id":"d2"}`)
-		again.wantRefusal(other, once.Mismatch)
+		again.wantRefusal(other, once.ErrMismatch)
 		for _, q := range []once.Request{asked("k2"), {Principal: "key_2", Secret: "s", Route: asked("k").Route, Key: "k"}, {Principal: "key_1", Secret: "s", Route: "PUT /x", Key: "k"}} {
 			again.begin(q).Abandon()
 		}
@@ -97,7 +97,7 @@ func TestAfterACrashBetweenTheChangeAndItsAnswerTheRequestIsKnownAsDone(t *testi
 		c := e.control(t)
 		turn := newOnce(t, c, once.Limits{}).begin(asked("k"))
 		wantNil(t, c.InsertDevices(turn.Context(t.Context()), []devices.Device{device("d1")}, nil))
-		newOnce(t, c, once.Limits{}).wantRefusal(asked("k"), once.Gone) // the process that ran turn is gone
+		newOnce(t, c, once.Limits{}).wantRefusal(asked("k"), once.ErrGone) // the process that ran turn is gone
 		// Before the change nothing is written, and the request is done.
 		newOnce(t, c, once.Limits{}).begin(asked("k2"))
 		newOnce(t, c, once.Limits{}).begin(asked("k2")).Abandon()
@@ -142,14 +142,14 @@ func TestRequestsAreForgottenAfter24HoursAndBounded(t *testing.T) {
 		for _, k := range []string{"a", "b", "c"} {
 			wantNil(t, r.begin(asked(k)).End(t.Context(), created, true))
 		}
-		r.wantRefusal(asked("d"), once.Full)
-		r.wantRefusal(asked("c"), once.Gone) // the answers before filled the room
+		r.wantRefusal(asked("d"), once.ErrFull)
+		r.wantRefusal(asked("c"), once.ErrGone) // the answers before filled the room
 		other := asked("d")
 		other.Principal = "key_2"
 		wantNil(t, r.begin(other).End(t.Context(), once.Answer{Status: 200, Body: make([]byte, once.MaxAnswer+1)}, true))
-		r.wantRefusal(other, once.Gone)
+		r.wantRefusal(other, once.ErrGone)
 		other.Key = "e"
-		r.wantRefusal(other, once.Full)
+		r.wantRefusal(other, once.ErrFull)
 		r.at = r.at.Add(once.Memory + time.Second)
 		late := newOnce(t, c, once.Limits{})
 		late.at = r.at
@@ -161,7 +161,7 @@ func TestRequestsAreForgottenAfter24HoursAndBounded(t *testing.T) {
 			t.Errorf("after the purge there are %+v", s)
 		}
 		x, y := r.begin(asked("x")), r.begin(asked("y"))
-		r.wantRefusal(asked("z"), once.Full)
+		r.wantRefusal(asked("z"), once.ErrFull)
 		x.Abandon()
 		y.Abandon()
 	})
