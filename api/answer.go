@@ -275,7 +275,7 @@ func strictProblem(contentType string, body []byte) *Problem {
 	if len(body) == 0 || !saysJSON(contentType) {
 		return nil
 	}
-	f, faulty := errors.AsType[*strict.Fault](strict.Check(body))
+	f, faulty := errors.AsType[*strict.FaultError](strict.Check(body))
 	if !faulty {
 		return nil
 	}

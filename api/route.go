@@ -95,7 +95,7 @@ func (a *API) logFault(r *request, err error) {
 	if r.Context().Err() != nil {
 		return // the client is gone, and what it asked for was broken off
 	}
-	a.Log.ErrorContext(r.Context(), "a request failed", "route", r.route, "kind", muster.KindOf(err).String(), "err", err)
+	a.Log.Error("a request failed", "request", r.id, "route", r.route, "kind", muster.KindOf(err).String(), "err", err)
 }
 
 // refuse answers with err before the operation is run.

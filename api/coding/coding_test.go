@@ -18,9 +18,21 @@ import (
 
 func TestTheCodingIsTheOneThatIsWantedMost(t *testing.T) {
 	tests := []struct{ accept, want string }{
-		{"", ""}, {"gzip", Gzip}, {"gzip, deflate, br, zstd", Zstd}, {"zstd;q=0.5, gzip", Gzip}, {"gzip;q=0", ""}, {"identity", ""},
-		{"*", Zstd}, {"*, zstd;q=0", Gzip}, {"*;q=0", ""}, {"GZIP ; Q=0.2", Gzip}, {"x-gzip", Gzip}, {"br;q=1, gzip;q=abc", ""}, {"gzip;q=2", ""},
-		{"gzip;q=NaN", ""}, {",,", ""},
+		{"", ""},
+		{"gzip", Gzip},
+		{"gzip, deflate, br, zstd", Zstd},
+		{"zstd;q=0.5, gzip", Gzip},
+		{"gzip;q=0", ""},
+		{"identity", ""},
+		{"*", Zstd},
+		{"*, zstd;q=0", Gzip},
+		{"*;q=0", ""},
+		{"GZIP ; Q=0.2", Gzip},
+		{"x-gzip", Gzip},
+		{"br;q=1, gzip;q=abc", ""},
+		{"gzip;q=2", ""},
+		{"gzip;q=NaN", ""},
+		{",,", ""},
 	}
 	for _, tt := range tests {
 		if got := Choose(tt.accept); got != tt.want {
@@ -127,8 +139,10 @@ func TestWhatHasACodingOrNoBodyIsLeftAlone(t *testing.T) {
 		name, header, value string
 		status              int
 	}{
-		{"a coding of its own", "Content-Encoding", "br", 200}, {"a part", "Content-Range", "bytes 0-9/10", 206},
-		{"not to be changed", "Cache-Control", "no-transform", 200}, {"not modified", "ETag", `"x"`, 304},
+		{"a coding of its own", "Content-Encoding", "br", 200},
+		{"a part", "Content-Range", "bytes 0-9/10", 206},
+		{"not to be changed", "Cache-Control", "no-transform", 200},
+		{"not modified", "ETag", `"x"`, 304},
 	} {
 		rec := httptest.NewRecorder()
 		w := NewWriter(rec, &pool, Gzip)

@@ -13,8 +13,8 @@ const MaxDepth = 32
 // maxMembers is from how many members on an object's names are looked up in a map.
 const maxMembers = 16
 
-// Fault is why a text is refused.
-type Fault struct {
+// FaultError is why a text is refused.
+type FaultError struct {
 	Pointer string // JSON pointer (RFC 6901) to the fault's place, empty for the whole
 	Offset  int    // in bytes
 	Detail  string // for people; it repeats nothing of the text
@@ -22,9 +22,9 @@ type Fault struct {
 }
 
 // Error returns the detail.
-func (f *Fault) Error() string { return f.Detail }
+func (f *FaultError) Error() string { return f.Detail }
 
-// Check returns nil when text is one JSON value that every program reads alike, else a *Fault.
+// Check returns nil when text is one JSON value that every program reads alike, else a *FaultError.
 func Check(text []byte) error {
 	s := scanner{b: text}
 	s.space()
@@ -52,7 +52,7 @@ type scanner struct {
 	deep int
 }
 
-func (s *scanner) fault(detail string) *Fault {
+func (s *scanner) fault(detail string) *FaultError {
 	var p strings.Builder
 	for _, st := range s.path[:s.deep] {
 		p.WriteByte('/')
@@ -62,7 +62,7 @@ func (s *scanner) fault(detail string) *Fault {
 			p.WriteString(strconv.Itoa(st.number))
 		}
 	}
-	return &Fault{Pointer: p.String(), Offset: s.i, Detail: detail}
+	return &FaultError{Pointer: p.String(), Offset: s.i, Detail: detail}
 }
 
 // escaped is a name as part of a pointer; a very long one is cut.

@@ -44,7 +44,7 @@ func TestWhatProgramsReadDifferentlyIsRefusedWithAPointer(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			f, ok := errors.AsType[*Fault](Check([]byte(tt.text)))
+			f, ok := errors.AsType[*FaultError](Check([]byte(tt.text)))
 			if !ok {
 				t.Fatal("it is taken")
 			}
