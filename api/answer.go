@@ -218,11 +218,11 @@ func (a *API) reading(ctx huma.Context, next func(huma.Context)) {
 	req := requestOf(ctx.Context())
 	body, err := readAll(req.Request, op.MaxBodyBytes)
 	_, w := humago.Unwrap(ctx)
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // or what follows would be cut by it
-	if err != nil {
+	if err != nil { // the deadline stays: net/http reads on for a while, and may not wait for what does not come
 		writeProblem(w, bodyProblem(err, op.MaxBodyBytes))
 		return
 	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // or what follows would be cut by it
 	if p := strictProblem(req.Header.Get("Content-Type"), body); p != nil {
 		writeProblem(w, p)
 		return

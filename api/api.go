@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"path"
 	"strings"
@@ -39,6 +40,7 @@ type API struct {
 
 	policies policies
 	buckets  *buckets
+	headers  http.Header // of every answer
 	encoders coding.Pool
 	buffers  sync.Pool // of *bytes.Buffer: answers that are held
 }
@@ -48,6 +50,7 @@ func New(d Deps) (*API, error) {
 	useOwnProblems()
 	a := &API{Deps: d, mux: http.NewServeMux(), plain: http.NewServeMux(), origin: http.NewCrossOriginProtection()}
 	a.Log = slog.New(logctx.Handler(d.Log.Handler()))
+	a.headers = secureHeaders(d.PublicURL)
 	a.policies, a.buckets = newPolicies(d.Limits), newBuckets(d.Now)
 	if err := a.metrics.register(d.Registerer, a.streams.size); err != nil {
 		return nil, err
@@ -126,7 +129,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	_ = http.NewResponseController(w).SetWriteDeadline(began.Add(writeStall))
 	paced(w, r)
-	a.secureHeaders(w.Header())
+	maps.Copy(w.Header(), a.headers)
 	rec := &recorder{ResponseWriter: w}
 	r = a.withRequest(r, id, rec)
 	defer a.finish(rec, r, began)

@@ -50,7 +50,8 @@ func (a *API) importTask(hc huma.Context, op *huma.Operation, o bulk.Options) {
 			return tasks.Task{}, muster.Errorf(muster.Internal, "write the input of an import: %w", err)
 		}
 		r, w := humago.Unwrap(hc)
-		t, err := a.Tasks.StartWith(ctx, ImportKind, input, owner, listOf(w, r))
+		list, _ := listOf(w, r)
+		t, err := a.Tasks.StartWith(ctx, ImportKind, input, owner, list)
 		if _, large := errors.AsType[*http.MaxBytesError](err); large {
 			err = muster.Errorf(muster.TooLarge, "the list is larger than %d bytes", maxImport)
 		}

@@ -337,7 +337,7 @@ func (a *API) importStream(hc huma.Context, o bulk.Options, op *huma.Operation) 
 		_ = out.Encode(importEvent{Progress: &importProgress{done, lines}}) // Made, or the end, tells that the client is gone
 		_ = control.Flush()
 	}
-	in := listOf(w, r)
+	in, list := listOf(w, r)
 	report, err := bulk.Import(hc.Context(), a.registry(hc.Context()), in, o)
 	event := importEvent{Report: &report}
 	if err != nil {
@@ -348,12 +348,17 @@ func (a *API) importStream(hc huma.Context, o bulk.Options, op *huma.Operation) 
 	}
 	a.recorded(hc.Context(), op) // also when it broke off: some devices may be made
 	_ = out.Encode(event)        // the client is gone: nobody is left to tell
+	if list.broken {             // what is left of it may come at any time, and is no request
+		_ = control.Flush()
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // listOf is the body of an import: one that stops coming holds no one, since each read
 // has its own time.
-func listOf(w http.ResponseWriter, r *http.Request) io.Reader {
-	return http.MaxBytesReader(w, &patientBody{r.Body, http.NewResponseController(w)}, maxImport)
+func listOf(w http.ResponseWriter, r *http.Request) (io.Reader, *patientBody) {
+	list := &patientBody{body: r.Body, control: http.NewResponseController(w)}
+	return http.MaxBytesReader(w, list, maxImport), list
 }
 
 func (a *API) importProblem(hc huma.Context, err error) *Problem {
@@ -383,13 +388,17 @@ const readStall = 30 * time.Second
 type patientBody struct {
 	body    interface{ Read(p []byte) (int, error) }
 	control *http.ResponseController
+	broken  bool // it did not come
 }
 
 func (p *patientBody) Read(b []byte) (int, error) {
 	_ = p.control.SetReadDeadline(time.Now().Add(readStall)) // a test's recorder has none
 	n, err := p.body.Read(b)
-	if err != nil {
+	switch {
+	case errors.Is(err, io.EOF):
 		_ = p.control.SetReadDeadline(time.Time{}) // or what follows would be cut by it
+	case err != nil:
+		p.broken = true
 	}
 	return n, err //nolint:wrapcheck // a reader in the middle
 }

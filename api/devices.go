@@ -4,7 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
-	"fmt"
+	"encoding/binary"
+	"math"
 	"net/http"
 	"strconv"
 
@@ -166,13 +167,17 @@ func (a *API) getDevice(ctx context.Context, in *DevicePath) (*body[device], err
 
 // deviceTag is the tag of what is written on d.
 func deviceTag(d devices.Device) string {
-	h := sha256.New()
 	line := make([]byte, 0, 512)
 	add := func(s string) { line = append(strconv.AppendInt(line, int64(len(s)), 10), s...) }
-	for _, s := range []string{string(d.ID), d.Name, d.Profile, string(d.Parent), d.Notes, d.Firmware, d.Location.Label} {
+	for _, s := range [...]string{string(d.ID), d.Name, d.Profile, string(d.Parent), d.Notes, d.Firmware, d.Location.Label} {
 		add(s)
 	}
-	line = fmt.Appendf(line, "|%d|%d|%t|%v|%v|", d.Created, d.CheckIn, d.Location.Set, d.Location.Lat, d.Location.Lon)
+	for _, n := range [...]uint64{
+		uint64(d.Created), uint64(d.CheckIn), math.Float64bits(d.Location.Lat), math.Float64bits(d.Location.Lon),
+	} {
+		line = binary.LittleEndian.AppendUint64(line, n)
+	}
+	line = strconv.AppendBool(line, d.Location.Set)
 	for k, v := range d.Tags.All() {
 		add(k)
 		add(v)
@@ -180,8 +185,8 @@ func deviceTag(d devices.Device) string {
 	for _, g := range d.Groups.Names() {
 		add(g)
 	}
-	_, _ = h.Write(line) // a hash takes everything
-	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:9])
+	sum := sha256.Sum256(line)
+	return base64.RawURLEncoding.EncodeToString(sum[:9])
 }
 
 // devicePage is a page of devices with how they were found.

@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -12,17 +13,17 @@ import (
 // apiPolicy is the Content-Security-Policy of all but the page, which has its own: nothing here is to be shown.
 const apiPolicy = "default-src 'none'; frame-ancestors 'none'"
 
-// secureHeaders sets what every answer carries; handlers that serve pages replace the policy.
-func (a *API) secureHeaders(h http.Header) {
-	h["X-Content-Type-Options"] = []string{"nosniff"}
-	h["Content-Security-Policy"] = []string{apiPolicy}
-	h["X-Frame-Options"] = []string{"DENY"}
-	h["Referrer-Policy"] = []string{"no-referrer"}
-	h["Cross-Origin-Opener-Policy"] = []string{"same-origin"}
-	h["Cross-Origin-Resource-Policy"] = []string{"same-origin"}
-	if a.PublicURL != nil && a.PublicURL.Scheme == "https" {
+// secureHeaders returns what every answer carries; handlers that serve pages replace the policy. The values are shared
+// by all answers: each has no room to be appended to in place.
+func secureHeaders(public *url.URL) http.Header {
+	h := http.Header{
+		"X-Content-Type-Options": {"nosniff"}, "Content-Security-Policy": {apiPolicy}, "X-Frame-Options": {"DENY"}, "Referrer-Policy": {"no-referrer"},
+		"Cross-Origin-Opener-Policy": {"same-origin"}, "Cross-Origin-Resource-Policy": {"same-origin"},
+	}
+	if public != nil && public.Scheme == "https" {
 		h["Strict-Transport-Security"] = []string{"max-age=31536000"}
 	}
+	return h
 }
 
 // What pages of listed origins may send and see.

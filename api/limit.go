@@ -28,17 +28,17 @@ const (
 
 // policy is one limit: burst requests at once, and one more every interval.
 type policy struct {
-	name   string
-	every  time.Duration
-	burst  int
-	header string // RateLimit-Policy
+	name    string
+	every   time.Duration
+	burst   int
+	headers []string // RateLimit-Policy
 }
 
 func newPolicy(name string, perSecond float64, burst int) *policy {
 	window := int(math.Ceil(float64(burst) / perSecond))
 	return &policy{
 		name: name, every: time.Duration(float64(time.Second) / perSecond), burst: burst,
-		header: `"` + name + `";q=` + strconv.Itoa(burst) + ";w=" + strconv.Itoa(window),
+		headers: []string{`"` + name + `";q=` + strconv.Itoa(burst) + ";w=" + strconv.Itoa(window)},
 	}
 }
 
@@ -122,8 +122,7 @@ func (a *API) limited(h http.Header, c caller) *Problem {
 	v = append(append(v, c.policy.name...), `";r=`...)
 	v = strconv.AppendInt(v, int64(left), 10)
 	v = strconv.AppendInt(append(v, ";t="...), s, 10)
-	h["Ratelimit-Policy"] = []string{c.policy.header}
-	h["Ratelimit"] = []string{string(v)}
+	h["Ratelimit-Policy"], h["Ratelimit"] = c.policy.headers, []string{string(v)}
 	if ok {
 		return nil
 	}
