@@ -135,8 +135,7 @@ func (r *Registry) deleteGroup(ctx context.Context, name string) ([]muster.Devic
 	if err := precondition.Check(ctx, g.Group); err != nil {
 		return nil, err
 	}
-	switch {
-	case user != "":
+	if user != "" {
 		return nil, muster.Errorf(muster.Conflict, "the saved query of group %s refers to it", user)
 	}
 	noteGroup(ctx, "group.delete", &g.Group, nil)
