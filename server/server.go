@@ -90,7 +90,6 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	cfg.Logger = slog.New(logctx.Handler(cfg.Logger.Handler())) // lines of a request have its id
 	s := &Server{cfg: cfg, failed: make(chan error, 1), began: cfg.Now(), metrics: prometheus.NewRegistry()}
 	s.loops = lifecycle.NewGroup(cfg.Logger)
 	if err := s.build(ctx); err != nil {
@@ -112,6 +111,7 @@ func (s *Server) build(ctx context.Context) (err error) {
 	if s.lock, err = lockDir(cfg.DataDir); err != nil {
 		return err
 	}
+	cfg.Logger = slog.New(logctx.Handler(cfg.Logger.Handler())) // lines of a request have its id
 	s.progress("opening the store")
 	if s.stores, err = openStores(ctx, cfg); err != nil {
 		return err
