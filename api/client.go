@@ -81,3 +81,12 @@ func (r *request) address() string {
 	}
 	return r.addr.String()
 }
+
+// from is where r comes from, for rooms that bound tries: the other end of the connection with its port, or the
+// address that a trusted proxy tells.
+func (r *request) from() string {
+	if r.addr == peer(r.Request) {
+		return r.RemoteAddr
+	}
+	return r.addr.String()
+}

@@ -270,7 +270,7 @@ type provisioned struct {
 }
 
 func (a *API) provision(ctx context.Context, in *body[provisionRequest]) (*body[provisioned], error) {
-	peer := requestOf(ctx).RemoteAddr
+	peer := requestOf(ctx).from()
 	r, err := a.Joining.Provision(ctx, peer, join.Request(in.Body))
 	if err != nil {
 		a.Logins.Unregistered(devices.Attempt{Username: join.ProvisionUser, Peer: peer, Listener: "http"}, muster.DeviceID(in.Body.ID), err)
@@ -308,7 +308,7 @@ func (a *API) claimRoutes() {
 	}],
 	) (*body[device], error) {
 		r := requestOf(ctx)
-		who := join.Claimer{ID: r.who.ID, Name: cmp.Or(r.who.Name, r.who.ID), Peer: r.RemoteAddr}
+		who := join.Claimer{ID: r.who.ID, Name: cmp.Or(r.who.Name, r.who.ID), Peer: r.from()}
 		d, err := a.Joining.Claim(ctx, who, muster.DeviceID(in.Body.Device), in.Body.Code)
 		if err != nil {
 			return nil, err

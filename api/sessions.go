@@ -27,7 +27,7 @@ type PersonSigner interface {
 
 // clientOf is where r comes from.
 func clientOf(r *request) accounts.Client {
-	return accounts.Client{Address: r.RemoteAddr, Agent: r.UserAgent()}
+	return accounts.Client{Address: r.from(), Agent: r.UserAgent()}
 }
 
 type signIn struct {
