@@ -31,6 +31,7 @@ bench: ## print the figures that matter, as ratios against peers in the same run
 
 soak: build ## run a simulated fleet for SOAK (10m) and balance its ledger, churn for as long, then kill the server 100 times a test
 	@scripts/soak.sh $(SOAK)
+	@MUSTER_CONFORMANCE=$(SOAK) go test ./e2e/conformance -run TestEveryAnswer -count 1 -timeout 3h -v
 	@MUSTER_CHURN=$(SOAK) go test ./e2e -run Churn -count 1 -timeout 3h -v
 	@env=$$(scripts/setup-test.sh) && eval "$$env" && MUSTER_SOAK=1 go test ./e2e -run 'Acked|Database|SurviveKills|Erased' -count 1 -timeout 3h -v
 

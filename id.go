@@ -1,6 +1,6 @@
 package muster
 
-import "fmt"
+import "unicode/utf8"
 
 // MaxDeviceID is the longest device id, in bytes.
 const MaxDeviceID = 128
@@ -20,9 +20,9 @@ func ParseDeviceID(s string) (DeviceID, error) {
 	case s == "." || s == ".." || s == "me":
 		return "", Errorf(Invalid, "device id %q is reserved", s)
 	}
-	for i := range len(s) {
-		if !deviceIDByte(s[i]) {
-			return "", Errorf(Invalid, "device id %s has the character %q; letters, digits and . _ : - are allowed", quote(s), s[i])
+	for i, c := range s {
+		if c >= utf8.RuneSelf || !deviceIDByte(byte(c)) { // what is no id may be a secret in the wrong place: it is not repeated
+			return "", Errorf(Invalid, "device id has a character at %d that is not allowed; letters, digits and . _ : - are", i)
 		}
 	}
 	return DeviceID(s), nil
@@ -31,11 +31,4 @@ func ParseDeviceID(s string) (DeviceID, error) {
 func deviceIDByte(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
 		c == '.' || c == '_' || c == ':' || c == '-'
-}
-
-func quote(s string) string {
-	if len(s) > 40 {
-		s = s[:40] + "..."
-	}
-	return fmt.Sprintf("%q", s)
 }

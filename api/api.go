@@ -31,8 +31,8 @@ const (
 type API struct {
 	Deps
 	huma    huma.API
-	mux     *http.ServeMux // of /api
-	plain   *http.ServeMux // of the other paths that are ours
+	mux     *router // of /api
+	plain   *router // of the other paths that are ours
 	origin  *http.CrossOriginProtection
 	metrics metrics
 	streams streams
@@ -48,7 +48,7 @@ type API struct {
 // New returns the API over d.
 func New(d Deps) (*API, error) {
 	useOwnProblems()
-	a := &API{Deps: d, mux: http.NewServeMux(), plain: http.NewServeMux(), origin: http.NewCrossOriginProtection()}
+	a := &API{Deps: d, mux: &router{}, plain: &router{}, origin: http.NewCrossOriginProtection()}
 	a.Log = slog.New(logctx.Handler(d.Log.Handler()))
 	a.headers = secureHeaders(d.PublicURL)
 	a.policies, a.buckets = newPolicies(d.Limits), newBuckets(d.Now)
@@ -88,11 +88,15 @@ func New(d Deps) (*API, error) {
 	a.streamRoutes()
 	a.webhookRoutes()
 	a.systemRoutes()
+	a.completeDocument()
 	spec, err := json.Marshal(a.huma.OpenAPI())
 	if err != nil {
 		return nil, fmt.Errorf("write the OpenAPI document: %w", err)
 	}
 	a.mux.HandleFunc("GET /api/openapi.json", a.document("application/json", spec))
+	if err := a.asyncRoute(); err != nil {
+		return nil, err
+	}
 	a.plain.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		writeBody(w, "application/json", []byte(`{"status":"ok"}`+"\n"))
 	})

@@ -131,6 +131,9 @@ func (a *API) jobRoutes() {
 			"At most 16 jobs run or are paused at a time, each with at most 1,000,000 devices.",
 		Errors: []int{409},
 	}
+	create.Responses = map[string]*huma.Response{"200": {Description: "What a dry run found", Content: map[string]*huma.MediaType{
+		"application/json": {Schema: huma.SchemaFromType(a.huma.OpenAPI().Components.Schemas, typeOf[countedJob]())},
+	}}}
 	routeBig(a, exportTime, accounts.CommandsSend, create, a.createJob)
 	route(a, accounts.DevicesRead, huma.Operation{
 		OperationID: "list-jobs", Method: http.MethodGet, Path: "/jobs", Tags: tags, Summary: "List jobs, newest first",

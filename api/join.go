@@ -302,11 +302,7 @@ func (a *API) claimRoutes() {
 		OperationID: "claim-device", Method: http.MethodPost, Path: "/claims", Tags: []string{"joining"},
 		Summary:     "Claim a device by its code",
 		Description: "The device's tag owner is your name then. Wrong codes are limited: 5 a minute for you and for your address, 20 for all.", Errors: []int{404},
-	}, func(ctx context.Context, in *body[struct {
-		Code   string `json:"code" minLength:"1" maxLength:"256" doc:"Case, spaces and hyphens do not matter"`
-		Device string `json:"device,omitempty" maxLength:"128" doc:"The device's id, with a secret that the device itself offered"`
-	}],
-	) (*body[device], error) {
+	}, func(ctx context.Context, in *body[claim]) (*body[device], error) {
 		r := requestOf(ctx)
 		who := join.Claimer{ID: r.who.ID, Name: cmp.Or(r.who.Name, r.who.ID), Peer: r.from()}
 		d, err := a.Joining.Claim(ctx, who, muster.DeviceID(in.Body.Device), in.Body.Code)
@@ -315,6 +311,12 @@ func (a *API) claimRoutes() {
 		}
 		return &body[device]{a.one(d)}, nil
 	})
+}
+
+// claim is what shows that a device is one's own.
+type claim struct {
+	Code   string `json:"code" minLength:"1" maxLength:"256" doc:"Case, spaces and hyphens do not matter"`
+	Device string `json:"device,omitempty" maxLength:"128" doc:"The device's id, with a secret that the device itself offered"`
 }
 
 // claimTime is the optional body of a request for a claim code.

@@ -41,6 +41,7 @@ type rig struct {
 	url       string
 	server    *httptest.Server
 	api       *api.API
+	routes    []string // of the muxes
 	log       *logBuffer
 	registry  *devices.Registry
 	twins     *twin.Twins
@@ -144,7 +145,7 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	r.must(err)
 	r.api = a
 	s := httptest.NewServer(a)
-	r.url, r.server = s.URL, s
+	r.url, r.server, r.routes = s.URL, s, a.Routes()
 	t.Cleanup(func() {
 		s.Close()
 		http.DefaultTransport.(*http.Transport).CloseIdleConnections()

@@ -57,7 +57,9 @@ func operations(r *rig) []operation {
 		}
 		for method, op := range methods {
 			op.method, op.path = strings.ToUpper(method), path
-			ops = append(ops, op)
+			if strings.HasPrefix(path, "/api/v1/") && op.ID != "live" { // the others: TestEveryRouteOfTheMuxIsInTheDocument
+				ops = append(ops, op)
+			}
 		}
 	}
 	slices.SortFunc(ops, func(a, b operation) int { return strings.Compare(a.path+a.method, b.path+b.method) })

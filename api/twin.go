@@ -42,7 +42,7 @@ type twinBody struct {
 	Converged     bool               `json:"converged" doc:"Whether every leaf of desired is reported"`
 	Diverged      []string           `json:"diverged" nullable:"false" doc:"Dotted paths of desired that are not reported so, the first 64"`
 	DivergedCount int                `json:"diverged_count"`
-	Levels        []twinLevel        `json:"levels" nullable:"false" doc:"Documents that desired is merged from; the last wins key by key"`
+	Levels        []TwinLevel        `json:"levels" nullable:"false" doc:"Documents that desired is merged from; the last wins key by key"`
 	Winners       map[string]string  `json:"winners" doc:"For each dotted path of desired the level it comes from"`
 	Meta          map[string]twinKey `json:"meta" doc:"For each top-level key when its value changed last"`
 }
@@ -52,7 +52,9 @@ type twinSide struct {
 	State   json.RawMessage `json:"state" doc:"A JSON object"`
 }
 
-type twinLevel struct {
+// TwinLevel is the document of one level. It is exported because huma looks into exported
+// embedded fields only.
+type TwinLevel struct {
 	Level   string          `json:"level" doc:"fleet, profile:NAME, group:NAME or device" example:"group:cold-chain"`
 	Version int64           `json:"version"`
 	State   json.RawMessage `json:"state" doc:"A JSON object"`
@@ -67,10 +69,10 @@ func twinOf(t *twin.Twin) twinBody {
 	out := twinBody{
 		Device: t.Device, Desired: twinSide{t.Version, t.Desired}, Reported: twinSide{t.ReportedVersion, t.Reported},
 		Converged: t.Converged, Diverged: append([]string{}, t.Diverged...), DivergedCount: t.DivergedCount,
-		Levels: []twinLevel{}, Winners: map[string]string{}, Meta: map[string]twinKey{},
+		Levels: []TwinLevel{}, Winners: map[string]string{}, Meta: map[string]twinKey{},
 	}
 	for _, l := range t.Levels {
-		out.Levels = append(out.Levels, twinLevel{l.Level.String(), l.Version, l.State})
+		out.Levels = append(out.Levels, TwinLevel{l.Level.String(), l.Version, l.State})
 	}
 	for _, w := range t.Winners {
 		out.Winners[w.Path] = w.Level.String()
@@ -83,7 +85,7 @@ func twinOf(t *twin.Twin) twinBody {
 
 // desiredBody is the desired document of a level, after a change with what it did.
 type desiredBody struct {
-	twinLevel
+	TwinLevel
 	Changed *int `json:"devices_changed,omitempty" doc:"After a change: how many devices have another desired document now"`
 }
 
@@ -96,7 +98,7 @@ type tagged[T any] struct {
 func versionTag(v int64) string { return `"` + strconv.FormatInt(v, 10) + `"` }
 
 func desiredOf(d *twin.Desired, changed bool) *tagged[desiredBody] {
-	out := &tagged[desiredBody]{ETag: versionTag(d.Version), Body: desiredBody{twinLevel: twinLevel{d.Level.String(), d.Version, d.State}}}
+	out := &tagged[desiredBody]{ETag: versionTag(d.Version), Body: desiredBody{TwinLevel: TwinLevel{d.Level.String(), d.Version, d.State}}}
 	if changed {
 		out.Body.Changed = &d.Changed
 	}

@@ -136,7 +136,7 @@ func TestLinesThatAreRefusedAreNamedAndNothingIsMade(t *testing.T) {
 	}{
 		{"an id twice", "id\na\na\n", []bulk.Refusal{{3, "a", "this id is on line 2 already"}}},
 		{"an id that exists", "id\nold\n", []bulk.Refusal{{2, "old", "a device with this id exists"}}},
-		{"an id that cannot be", "id\na b\n", []bulk.Refusal{{2, "", `device id "a b" has the character ' '; letters, digits and . _ : - are allowed`}}},
+		{"an id that cannot be", "id\na b\n", []bulk.Refusal{{2, "", `device id has a character at 1 that is not allowed; letters, digits and . _ : - are`}}},
 		{"a line without id", "id,name\n,x\n", []bulk.Refusal{{2, "", "there is no id"}}},
 		{"a profile that is not there", "id,profile\na,nope\n", []bulk.Refusal{{2, "a", "there is no such profile"}}},
 		{"a group that is not there", "id,groups\na,cold;nope\n", []bulk.Refusal{{2, "a", "there is no group nope"}}},

@@ -1,0 +1,189 @@
+package conformance_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	crand "crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"math/big"
+	"net/http"
+	"strings"
+	"time"
+
+	"muster/server/servertest"
+)
+
+// fixture makes a thing that paths name, when it is not there.
+type fixture struct {
+	name         string // of the path parameter
+	method, path string
+	body         string
+	id           string // it is known before; else
+	field        string // where the answer has it
+}
+
+// fixtures brings what paths name into being. Things whose id the server makes are made
+// again when the document's own requests took them away.
+func (p *probe) fixtures() {
+	if p.given == nil {
+		p.given = map[string]string{}
+	}
+	for _, f := range p.things() {
+		if (p.paths(f.name) || f.name == "provisioned") && (f.name == "job" || !p.exists(f)) { // a job is done but once
+			p.create(f)
+		}
+	}
+}
+
+func (p *probe) things() []fixture {
+	cert, _ := json.Marshal(certificate(p)) // a string marshals
+	return []fixture{
+		{name: "profile", method: "PUT", path: "/profiles/conforming", body: `{}`, id: "conforming"},
+		{name: "group", method: "PUT", path: "/groups/conforming", body: `{}`, id: "conforming"},
+		{name: "device", method: "POST", path: "/devices", body: `{"id":"conforming"}`, id: "conforming"},
+		{name: "credential", method: "POST", path: "/devices/conforming/credentials", body: `{}`, field: "credential.id"},
+		{name: "command", method: "POST", path: "/devices/conforming/commands", body: `{"method":"reboot"}`, field: "id"},
+		{name: "key", method: "POST", path: "/api-keys", body: `{"name":"conforming","scopes":["devices:read"]}`, field: "api_key.id"},
+		{name: "account", method: "POST", path: "/service-accounts", body: `{"name":"conforming"}`, field: "service_account.id"},
+		{name: "authority", method: "POST", path: "/certificate-authorities", body: `{"name":"conforming","proof":"none","certificate":` + string(cert) + `}`, field: "id"},
+		{name: "job", method: "POST", path: "/jobs", body: `{"q":"id:conforming","kind":"command","method":"reboot"}`, field: "job.id"},
+		{name: "seq", id: "1"},
+		{name: "provisioned", method: "PUT", path: "/profiles/conforming/provisioning", body: `{"strategy":"create"}`, id: "conforming"},
+	}
+}
+
+// paths says whether an operation has the path parameter.
+func (p *probe) paths(name string) bool {
+	for _, op := range p.ops {
+		if strings.Contains(op.path, "{"+name+"}") {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *probe) exists(f fixture) bool {
+	id := p.given[f.name]
+	if id == "" {
+		return false
+	}
+	path := f.path + "/" + id
+	if f.method == http.MethodPut {
+		path = f.path
+	}
+	status, _ := p.ask(http.MethodGet, path, "")
+	if status == http.StatusMethodNotAllowed { // it is listed only
+		_, text := p.ask(http.MethodGet, f.path, "")
+		return bytes.Contains(text, []byte(`"`+id+`"`))
+	}
+	return status == http.StatusOK
+}
+
+func (p *probe) create(f fixture) {
+	if f.method == "" {
+		p.given[f.name] = f.id
+		return
+	}
+	if f.name == "job" && p.given["job"] != "" {
+		p.ask(http.MethodPost, "/jobs/"+p.given["job"]+"/abort", "") // so many run at once, and no more
+	}
+	status, text := p.ask(f.method, f.path, f.body)
+	if status >= 300 && status != http.StatusConflict {
+		p.Fatalf("%s %s: %d %s", f.method, f.path, status, text)
+	}
+	if f.id != "" {
+		p.given[f.name] = f.id
+		return
+	}
+	var v object
+	if err := json.Unmarshal(text, &v); err != nil {
+		p.Fatal(err)
+	}
+	names := strings.Split(f.field, ".")
+	id, ok := child(v, names[:len(names)-1]...)[names[len(names)-1]].(string)
+	if !ok && p.given[f.name] == "" {
+		p.Fatalf("%s %s: no %s in %d %s", f.method, f.path, f.field, status, text)
+	}
+	if ok {
+		p.given[f.name] = id
+	}
+}
+
+func (p *probe) ask(method, path, body string) (int, []byte) {
+	req, err := http.NewRequestWithContext(p.Context(), method, p.base+"/api/v1"+path, strings.NewReader(body))
+	if err != nil {
+		p.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+servertest.AdminKey)
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	res, err := p.client.Do(req)
+	if err != nil {
+		p.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		p.Fatal(err)
+	}
+	return res.StatusCode, text
+}
+
+// certificate returns one of an authority.
+func certificate(p *probe) string {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
+	if err != nil {
+		p.Fatal(err)
+	}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Conforming CA"}, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(crand.Reader, c, c, &key.PublicKey, key)
+	if err != nil {
+		p.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}
+
+// prelude brings what op is about into the state that it is for.
+func (p *probe) prelude(op operation) {
+	switch op.id {
+	case "resume-job":
+		p.ask(http.MethodPost, "/jobs/"+p.given["job"]+"/pause", "")
+	case "delete-profile":
+		p.ask(http.MethodDelete, "/profiles/conforming/provisioning", "")
+	}
+}
+
+// names are the errors that say which name they did not find. Names of groups, fields and scopes
+// are no secrets, and a text without them would help nobody.
+func names() []string {
+	return []string{"there is no field ", "there is no group ", "there is no scope "}
+}
+
+// noMQTT is why operations on MQTT clients are not done here.
+const noMQTT = "needs a client that connects over MQTT; server and e2e test it"
+
+// unreached says why an operation is not answered but with errors here, empty when it must be.
+func unreached(id string) string {
+	return map[string]string{
+		"adopt-candidate":              noMQTT,
+		"get-candidate":                noMQTT,
+		"refuse-candidate":             noMQTT,
+		"unblock-client":               noMQTT,
+		"kick-client":                  noMQTT,
+		"claim-device":                 "needs a code that was made just before; server tests it",
+		"delete-adoption-key":          "has an id that is no path parameter of another operation; server tests it",
+		"next-job":                     "needs a job that waits between waves; e2e tests it",
+		"sign-out":                     "needs a session's cookie; api tests it",
+		"provision":                    "needs a profile's secret; server tests it with devices that register themselves",
+		"verify-certificate-authority": "needs a certificate with a code for its name; server tests it",
+	}[id]
+}
