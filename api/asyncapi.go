@@ -22,14 +22,12 @@ type mqttTopic struct {
 
 // mqttTopics is the contract of DESIGN section 4; docs/mqtt.md and its neighbours tell it to people.
 func mqttTopics() []mqttTopic {
-	text := object{"type": "string"}
-	anyJSON := object{"description": "Any JSON value"}
+	text, anyJSON := object{"type": "string"}, object{"description": "Any JSON value"}
 	document := object{"type": "object", "additionalProperties": true}
 	fields := func(required string, properties object) object {
 		return object{"type": "object", "properties": properties, "required": strings.Fields(required)}
 	}
-	whole := object{"type": "integer", "minimum": 0}
-	stampSchema := object{"type": "string", "format": "date-time"}
+	whole, stampSchema := object{"type": "integer", "minimum": 0}, object{"type": "string", "format": "date-time"}
 	problem := fields("title status code detail", object{"title": text, "status": object{"type": "integer"}, "code": text, "detail": text})
 	return []mqttTopic{
 		{
@@ -90,8 +88,7 @@ func mqttTopics() []mqttTopic {
 			example: object{"state": "online", "since": "2026-03-01T08:30:00Z", "reason": ""},
 		},
 		{
-			name: "errors", address: "devices/{id}/errors", down: true, title: "Why a message was rejected", contentType: problemType,
-			schema: problem, example: exampleTopicProblem(),
+			name: "errors", address: "devices/{id}/errors", down: true, title: "Why a message was rejected", contentType: problemType, schema: problem, example: exampleTopicProblem(),
 		},
 		{
 			name: "provisionRequest", address: "provision/request", up: true, title: "Registration of itself",

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"encoding/json"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -97,5 +98,25 @@ func TestEveryBodyInTheDocumentHasAnExample(t *testing.T) {
 				t.Errorf("%s: %s has a property without a word in the vocabulary: %s", route, status, text)
 			}
 		}
+	}
+}
+
+// The document is kept in the repository, so that a change of the API is a visible change, and
+// clients are made of it without a server. MUSTER_WRITE=1 writes it.
+func TestTheDocumentIsKept(t *testing.T) {
+	r := newRig(t)
+	var doc map[string]any
+	r.must(json.Unmarshal(r.do("GET", "/api/openapi.json", nil).wantStatus(t, 200).body, &doc))
+	doc["info"].(map[string]any)["version"] = "0"
+	text, err := json.MarshalIndent(doc, "", " ")
+	r.must(err)
+	text = append(text, '\n')
+	if os.Getenv("MUSTER_WRITE") != "" {
+		r.must(os.WriteFile("openapi.json", text, 0o644))
+	}
+	kept, err := os.ReadFile("openapi.json")
+	r.must(err)
+	if string(kept) != string(text) {
+		t.Error("api/openapi.json is not what the routes give: run scripts/generate.sh")
 	}
 }

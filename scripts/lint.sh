@@ -39,6 +39,9 @@ golangci() {
 
 page() { (cd tools && go run ./uibuild -check); }
 
+# The document itself is held to the routes by a test of package api.
+clients() { (cd tools && go run ./apigen -check); }
+
 shell() {
 	bad=0
 	for f in scripts/*.sh; do sh -n "$f" || bad=1; done
@@ -52,6 +55,7 @@ step vet go vet ./...
 step tidy go mod tidy -diff
 step dependencies scripts/deps.sh check
 step page page
+step clients clients
 step shell shell
 step golangci-lint golangci
 if [ -n "$failed" ]; then
