@@ -1,17 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"fmt"
-	"io"
 	"net/http"
-	"net/url"
 	"sync"
 	"time"
 
 	"muster"
+	"muster/client"
 	"muster/sim"
 )
 
@@ -23,8 +19,12 @@ const creators = 8
 func createDevices(ctx context.Context, addr, key string, cfg sim.Config, progress func(done int)) ([]string, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: creators}}
-	defer client.CloseIdleConnections()
+	web := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: creators}}
+	defer web.CloseIdleConnections()
+	api, err := client.New("http://"+addr, key, client.WithHTTPClient(web))
+	if err != nil {
+		return nil, muster.Errorf(muster.Invalid, "address %q: %w", addr, err)
+	}
 	tokens := make([]string, cfg.Devices)
 	var mu sync.Mutex
 	next, done := 0, 0
@@ -39,7 +39,7 @@ func createDevices(ctx context.Context, addr, key string, cfg sim.Config, progre
 				if i >= cfg.Devices {
 					return
 				}
-				token, err := createDevice(ctx, client, addr, key, cfg.ID(i))
+				token, err := createDevice(ctx, api, cfg.ID(i))
 				if err != nil {
 					cancel(err)
 					return
@@ -56,50 +56,27 @@ func createDevices(ctx context.Context, addr, key string, cfg sim.Config, progre
 	return tokens, context.Cause(ctx)
 }
 
-func createDevice(ctx context.Context, client *http.Client, addr, key string, id muster.DeviceID) (string, error) {
-	var made struct {
-		Credential struct {
-			Token string `json:"token"`
-		} `json:"credential"`
+func createDevice(ctx context.Context, c *client.Client, id muster.DeviceID) (string, error) {
+	name := "Simulated " + string(id)
+	made, err := c.CreateDevice(ctx, &client.NewDevice{ID: string(id), Name: &name})
+	if err == nil {
+		return tokenOf(made.Credential), nil
 	}
-	status, err := post(ctx, client, "http://"+addr+"/api/v1/devices", key, map[string]string{"id": string(id), "name": "Simulated " + string(id)}, &made)
-	if err != nil || status == http.StatusCreated {
-		return made.Credential.Token, err
+	if client.Code(err) != muster.Conflict.String() {
+		return "", muster.Errorf(muster.Unavailable, "creating %s: %w", id, err)
 	}
-	if status != http.StatusConflict {
-		return "", muster.Errorf(muster.Unavailable, "creating %s: the server answered %d", id, status)
+	kind := "token"
+	more, err := c.AddCredential(ctx, string(id), &client.NewCredential{Kind: &kind})
+	if err != nil {
+		return "", muster.Errorf(muster.Unavailable, "a token for %s: %w", id, err)
 	}
-	more := made
-	status, err = post(ctx, client, "http://"+addr+"/api/v1/devices/"+url.PathEscape(string(id))+"/credentials", key, map[string]string{"kind": "token"}, &more)
-	if err == nil && status != http.StatusCreated {
-		err = muster.Errorf(muster.Unavailable, "a token for %s: the server answered %d", id, status)
-	}
-	return more.Credential.Token, err
+	return tokenOf(&more.Credential), nil
 }
 
-// post sends body as JSON and decodes a 2xx answer into out.
-func post(ctx context.Context, client *http.Client, to, key string, body, out any) (int, error) {
-	raw, err := json.Marshal(body)
-	if err != nil {
-		return 0, fmt.Errorf("encode the request: %w", err)
+// tokenOf is the token that was issued, empty when there is none.
+func tokenOf(i *client.Issued) string {
+	if i == nil || i.Token == nil {
+		return ""
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(raw))
-	if err != nil {
-		return 0, muster.Errorf(muster.Invalid, "address %q: %w", to, err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Authorization", "Bearer "+key)
-	resp, err := client.Do(req)
-	if err != nil {
-		return 0, muster.Errorf(muster.Unavailable, "no server answers at %s", req.URL.Host)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	limited := io.LimitReader(resp.Body, 1<<20)
-	if resp.StatusCode/100 == 2 {
-		if err := json.NewDecoder(limited).Decode(out); err != nil {
-			return resp.StatusCode, fmt.Errorf("decode the answer of %s: %w", to, err)
-		}
-	}
-	_, _ = io.Copy(io.Discard, limited) // lets the connection be used again
-	return resp.StatusCode, nil
+	return *i.Token
 }

@@ -22,6 +22,8 @@ type cli struct {
 	Serve   serveCmd   `cmd:"" default:"withargs" help:"Run the platform (the default)."`
 	Sim     simCmd     `cmd:"" help:"Run N virtual devices over real MQTT."`
 	Doctor  doctorCmd  `cmd:"" help:"Look at a server's data, stopped or running: the audit log, the database, the directory; exit code 0 means all is well."`
+	Device  deviceCmd  `cmd:"" help:"List, show, make and delete a server's devices, and send them commands."`
+	Key     keyCmd     `cmd:"" help:"List, make and revoke a server's API keys."`
 	Health  healthCmd  `cmd:"" help:"Ask a running server whether it is ready; exit code 0 means yes."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
