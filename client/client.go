@@ -55,7 +55,8 @@ func New(base, key string, options ...Option) (*Client, error) {
 // Error returns what went wrong, for people. Every answer of the server that is an error is
 // a *Problem; a server that is not reached is an error of net/http.
 func (p *Problem) Error() string {
-	text := p.Detail
+	var text strings.Builder
+	text.WriteString(p.Detail)
 	for _, f := range p.Errors {
 		where := ""
 		switch {
@@ -64,9 +65,9 @@ func (p *Problem) Error() string {
 		case f.Parameter != nil:
 			where = *f.Parameter + ": "
 		}
-		text += "; " + where + f.Detail
+		text.WriteString("; " + where + f.Detail)
 	}
-	return text
+	return text.String()
 }
 
 // Code returns the code of the problem that err is, empty when it is none.
@@ -259,16 +260,16 @@ func Messages(r io.Reader) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		lines := bufio.NewScanner(r)
 		lines.Buffer(nil, maxLine)
-		m, data := Message{Type: "message"}, []string(nil)
+		m, data := Message{Type: "message"}, make([]string, 0, 1)
 		for lines.Scan() {
 			name, value, _ := strings.Cut(lines.Text(), ":")
 			value = strings.TrimPrefix(value, " ")
 			switch {
 			case lines.Text() == "":
-				if m.Data = strings.Join(data, "\n"); data != nil && !yield(m, nil) {
+				if m.Data = strings.Join(data, "\n"); len(data) > 0 && !yield(m, nil) {
 					return
 				}
-				m.Type, data = "message", nil
+				m.Type, data = "message", data[:0]
 			case name == "id":
 				m.ID = value
 			case name == "event":

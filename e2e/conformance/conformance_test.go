@@ -56,7 +56,7 @@ func TestEveryAnswerIsAsTheDocumentSays(t *testing.T) {
 	base := "http://" + s.HTTPAddr()
 	p := &probe{
 		T: t, base: base, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2}},
-		maker: &maker{fetch(t, base), rand.New(rand.NewPCG(seed, seed))}, //nolint:gosec // values to try, repeatably
+		maker: &maker{fetch(t, base), rand.New(rand.NewPCG(seed, seed))},
 		done:  map[string]map[int]int{}, faults: map[string]map[string]string{},
 	}
 	t.Cleanup(p.client.CloseIdleConnections)
@@ -64,7 +64,7 @@ func TestEveryAnswerIsAsTheDocumentSays(t *testing.T) {
 	for end := time.Now().Add(longer(t)); time.Now().Before(end) && !t.Failed(); {
 		n := rand.Uint64()
 		t.Logf("seed %d", n)
-		p.Rand = rand.New(rand.NewPCG(n, n)) //nolint:gosec // as above
+		p.Rand = rand.New(rand.NewPCG(n, n))
 		p.everything()
 	}
 	p.report()
@@ -170,9 +170,7 @@ func (p *probe) body(op operation, kind string, example bool) []byte {
 	}
 	if o, ok := v.(object); ok && example {
 		o = maps.Clone(o)
-		for k, live := range p.examples(op) {
-			o[k] = live
-		}
+		maps.Copy(o, p.examples(op))
 		v = o
 	}
 	text, err := json.Marshal(v)
