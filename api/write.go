@@ -51,7 +51,7 @@ func (a *API) writeRoutes() {
 			"application/json": {Schema: huma.SchemaFromType(a.huma.OpenAPI().Components.Schemas, typeOf[written]())},
 		}}},
 		Errors:   []int{408},
-		Metadata: map[string]any{unaudited: true},
+		Metadata: map[string]any{unaudited: true, streamed: true},
 	}
 	a.routeFor(writeTime, accounts.TelemetryWrite, &op)
 	huma.Register(a.huma, op, func(_ context.Context, in *writeInput) (*huma.StreamResponse, error) {
