@@ -1,24 +1,16 @@
 package api
 
 import (
-	"compress/gzip"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"muster"
-)
-
-const (
-	maxRatio  = 100     // bytes that a compressed byte may become
-	freeRatio = 1 << 20 // bytes before the ratio counts
 )
 
 // bodies are those that are being read, bounded in memory: what comes beyond the
@@ -164,67 +156,6 @@ func (st *openBody) wait() error {
 		_ = st.control.SetReadDeadline(next)
 	}
 	return st.ended
-}
-
-// decoded returns the bytes that st's encoding stands for, at most limit of them, 0 for
-// any number.
-func (st *openBody) decoded(encoding string, limit int64) (io.Reader, error) {
-	var r io.Reader = st
-	switch strings.ToLower(encoding) {
-	case "", "identity":
-	case "gzip", "x-gzip":
-		in := &tally{r: st}
-		z, err := gzip.NewReader(in)
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF // gzip of nothing has a header, too
-		}
-		if err != nil {
-			return nil, encodingError(err)
-		}
-		r = &inflated{z: z, in: in}
-	default:
-		return nil, newProblem(http.StatusUnsupportedMediaType, "the only content encoding is gzip")
-	}
-	if limit > 0 {
-		r = &bounded{r: r, left: limit, limit: limit}
-	}
-	return r, nil
-}
-
-// encodingError tells what is wrong with gzip from what is wrong with the stream.
-func encodingError(err error) error {
-	if _, ours := errors.AsType[*muster.Error](err); ours || err == nil || errors.Is(err, io.EOF) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", newProblem(http.StatusBadRequest, "the body is not gzip, or is damaged"), err)
-}
-
-// tally counts what is read.
-type tally struct {
-	r io.Reader
-	n int64
-}
-
-func (c *tally) Read(b []byte) (int, error) {
-	n, err := c.r.Read(b)
-	c.n += int64(n)
-	return n, err //nolint:wrapcheck // a reader in the middle
-}
-
-// inflated ends a body that becomes far larger than it is.
-type inflated struct {
-	z   *gzip.Reader
-	in  *tally
-	out int64
-}
-
-func (f *inflated) Read(b []byte) (int, error) {
-	n, err := f.z.Read(b)
-	f.out += int64(n)
-	if f.out > freeRatio && f.out > maxRatio*f.in.n {
-		return 0, muster.Errorf(muster.TooLarge, "the body becomes more than %d times as large as it is", maxRatio)
-	}
-	return n, encodingError(err)
 }
 
 // bounded ends a body that is too large.

@@ -43,6 +43,12 @@ func vocabulary() map[string]any {
 		"topic": "devices/pump-7/telemetry", "payload": "eyJ0ZW1wZXJhdHVyZSI6", "payload_text": `{"temperature":`, "Event.payload": map[string]any{"open": true}, "json": map[string]any{"temperature": 21.5},
 		"hex": "7b7d", "fields": map[string]any{"valve": 2}, "Event.type": "door", "reason": "the payload is not JSON", "LogLine.level": "info",
 		"peer": "192.0.2.7:51023", "address": "192.0.2.7", "listener": "tcp", "Client.protocol": 5, "Connection.protocol": 5, "seq": 42, "version": "1.0.0",
+		// accounts, webhooks, tasks
+		"email": "ana@muster.example", "User.id": "usr_2b7a", "User.name": "Ana", "uri": "otpauth://totp/Muster:ana@muster.example?secret=EXAMPLE", "invitation": "https://muster.example/invitation/EXAMPLE",
+		"Webhook.id": "wh_6d01", "owner": "usr_2b7a", "owner_name": "Ana", "problem": "the receiver answered 410", "types": []any{"device.*", "command.failed"}, "summary": "A device was made",
+		"WebhookAttempt.error": "the receiver answered 500", "response": "Internal Server Error", "TaskBody.id": "task_8f20", "TaskBody.note": "pumps of the cold chain",
+		"SignInMethod.name": "Company", "start": "/api/v1/session/oidc",
+		"selector": "tag:site=berlin", "agent": "Mozilla/5.0", "api_key": "key_9d3e", "user": "usr_2b7a", "scope": "devices:write", "message": "line 2: there is no device pump-9", "RefusedMessage.code": "unknown_device", "door": "/api/v1/devices:import",
 		"sections": map[string]any{"ingest": map[string]any{"queued": 0}}, "part": "store", "lat": 52.52, "lon": 13.4,
 	}
 }
@@ -83,7 +89,10 @@ func requestExamples() map[string]string {
 // requestTexts has an example of a request's body that is not JSON, by operation and type.
 func requestTexts() map[string]string {
 	return map[string]string{
-		"import-devices text/csv":             "id,name\npump-7,Pump 7\npump-8,Pump 8\n",
-		"import-devices application/x-ndjson": "{\"id\":\"pump-7\",\"name\":\"Pump 7\"}\n{\"id\":\"pump-8\"}\n",
+		"import-devices text/csv":              "id,name\npump-7,Pump 7\npump-8,Pump 8\n",
+		"write-telemetry application/json":     `[{"device":"pump-7","temperature":21.5},{"device":"pump-8","ts":1772353800000,"values":{"temperature":20.9}}]`,
+		"write-telemetry application/x-ndjson": "{\"device\":\"pump-7\",\"temperature\":21.5}\n{\"device\":\"pump-8\",\"temperature\":20.9}\n",
+		"write-influx text/plain":              "air,device=pump-7 temperature=21.5,battery=88i 1772353800000000000\n",
+		"import-devices application/x-ndjson":  "{\"id\":\"pump-7\",\"name\":\"Pump 7\"}\n{\"id\":\"pump-8\"}\n",
 	}
 }

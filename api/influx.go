@@ -32,7 +32,7 @@ type influxError struct {
 	MaxLength int              `json:"maxLength,omitempty" doc:"The most bytes of a body"`
 	Accepted  int              `json:"accepted" doc:"Lines that are durable"`
 	Rejected  []refusedMessage `json:"rejected,omitempty" doc:"The first 1,000 lines that were refused"`
-	Error     string           `json:"error,omitempty" doc:"The message, for clients of InfluxDB 1"`
+	Error     string           `json:"error,omitempty" doc:"The message, for clients of InfluxDB 1" example:"line 2: there is no device pump-9"`
 }
 
 func (a *API) influxRoutes() {
@@ -122,10 +122,7 @@ func (w *taking) influx(rw http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	body, err := st.decoded(r.Header.Get("Content-Encoding"), maxInflux)
-	if err != nil {
-		return err
-	}
+	body := &bounded{r: st, left: maxInflux, limit: maxInflux}
 	return w.finish(w.lines(body, ingest.FormLine, func(line []byte, n int) error { return w.line(line, n, &o) }))
 }
 

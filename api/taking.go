@@ -13,6 +13,7 @@ import (
 
 	"muster"
 	"muster/accounts"
+	"muster/api/coding"
 	"muster/audit"
 	"muster/devices"
 	"muster/devices/query"
@@ -305,8 +306,11 @@ func (w *taking) lines(body io.Reader, form ingest.Form, take func(line []byte, 
 func bodyError(err error) error {
 	_, ours := errors.AsType[*muster.Error](err)
 	_, told := errors.AsType[*Problem](err)
-	if ours || told {
+	switch {
+	case ours || told:
 		return err
+	case errors.Is(err, coding.ErrBomb) || errors.Is(err, coding.ErrBroken):
+		return fmt.Errorf("%w: %w", bodyProblem(err, 0), err)
 	}
 	return fmt.Errorf("%w: %w", newProblem(http.StatusBadRequest, "the body ends too early"), err)
 }

@@ -24,10 +24,9 @@ const (
 )
 
 type writeInput struct {
-	ContentType     string `header:"Content-Type" doc:"application/json, or application/x-ndjson"`
-	ContentEncoding string `header:"Content-Encoding" doc:"gzip, or absent"`
-	Device          string `query:"device" maxLength:"128" doc:"Whose all messages are; the body is then as over MQTT. Without it each message names its device"`
-	Create          bool   `query:"create" doc:"Make devices that do not exist; needs devices:write besides"`
+	ContentType string `header:"Content-Type" doc:"application/json, or application/x-ndjson"`
+	Device      string `query:"device" maxLength:"128" doc:"Whose all messages are; the body is then as over MQTT. Without it each message names its device"`
+	Create      bool   `query:"create" doc:"Make devices that do not exist; needs devices:write besides"`
 }
 
 // takenProblem is a problem that says what was taken all the same.
@@ -111,7 +110,7 @@ func (w *taking) native(rw http.ResponseWriter, in *writeInput, whole bool) erro
 			return errTooLarge(maxWriteJSON)
 		}
 		size = n
-		if n < 0 || in.ContentEncoding != "" {
+		if n < 0 { // unknown, or compressed
 			size = maxWriteJSON
 		}
 	}
@@ -120,30 +119,22 @@ func (w *taking) native(rw http.ResponseWriter, in *writeInput, whole bool) erro
 		return err
 	}
 	if !whole {
-		body, err := st.decoded(in.ContentEncoding, 0)
-		if err != nil {
-			return err
-		}
-		return w.lines(body, ingest.FormJSON, w.jsonLine)
+		return w.lines(st, ingest.FormJSON, w.jsonLine)
 	}
-	return w.whole(st, in.ContentEncoding)
+	return w.whole(st)
 }
 
 // whole takes a JSON body, after all of it has come.
-func (w *taking) whole(st *openBody, encoding string) error {
-	body, err := st.decoded(encoding, maxWriteJSON)
-	if err != nil {
-		return err
-	}
+func (w *taking) whole(st *openBody) error {
 	var text bytes.Buffer
-	if encoding == "" && w.r.ContentLength > 0 {
+	if w.r.ContentLength > 0 {
 		text.Grow(int(w.r.ContentLength) + bytes.MinRead)
 	}
-	if _, err := text.ReadFrom(body); err != nil {
+	if _, err := text.ReadFrom(&bounded{r: st, left: maxWriteJSON, limit: maxWriteJSON}); err != nil {
 		return bodyError(err)
 	}
 	n := 0
-	err = ingest.Items(text.Bytes(), w.device != "", func(i ingest.Item) error { n++; return w.item(n, i) })
+	err := ingest.Items(text.Bytes(), w.device != "", func(i ingest.Item) error { n++; return w.item(n, i) })
 	if n == 0 && err != nil {
 		return newProblem(http.StatusBadRequest, "the body is not JSON")
 	}

@@ -10,6 +10,15 @@ import (
 	"time"
 )
 
+// Acceptance is a schema of the API.
+type Acceptance struct {
+	Name *string `json:"name,omitempty"`
+	// 10 to 128 characters, neither the e-mail nor the name
+	Password string `json:"password"`
+	// The end of the link
+	Token string `json:"token"`
+}
+
 // Adoption is a schema of the API.
 type Adoption struct {
 	// The candidate's when absent
@@ -35,8 +44,14 @@ type ApiKey struct {
 	// Null for never
 	ExpiresAt *time.Time `json:"expires_at"`
 	ID        string     `json:"id"`
-	Name      string     `json:"name"`
-	Scopes    []string   `json:"scopes"`
+	// Null for never
+	LastUsed *time.Time `json:"last_used"`
+	Name     string     `json:"name"`
+	// Id of the user it ends with, and whose role it never exceeds
+	Owner  *string  `json:"owner,omitempty"`
+	Scopes []string `json:"scopes"`
+	// Device query: the key is about these devices only
+	Selector *string `json:"selector,omitempty"`
 }
 
 // AuditActor is a schema of the API.
@@ -187,6 +202,26 @@ type ChangedServiceAccount struct {
 	Subscribe []string `json:"subscribe,omitempty"`
 }
 
+// ChangedUser is a schema of the API.
+type ChangedUser struct {
+	// Ends the user's sessions, and the API keys he owns are refused
+	Disabled *bool `json:"disabled,omitempty"`
+	// Is not confirmed then, and ends the user's open links
+	Email *string `json:"email,omitempty"`
+	Name  *string `json:"name,omitempty"`
+	Role  *string `json:"role,omitempty"`
+}
+
+// ChangedWebhook is a schema of the API.
+type ChangedWebhook struct {
+	Description *string `json:"description,omitempty"`
+	// Enabling takes the reason away
+	Disabled *bool    `json:"disabled,omitempty"`
+	Q        *string  `json:"q,omitempty"`
+	Types    []string `json:"types,omitempty"`
+	URL      *string  `json:"url,omitempty"`
+}
+
 // Claim is a schema of the API.
 type Claim struct {
 	// Case, spaces and hyphens do not matter
@@ -308,6 +343,8 @@ type Counted struct {
 	DryRun  bool  `json:"dry_run"`
 	// How many devices the action is about
 	Matched int64 `json:"matched"`
+	// The task that does it, when Prefer asked for one
+	Task *TaskBody `json:"task,omitempty"`
 }
 
 // CountedJob is a schema of the API.
@@ -443,6 +480,16 @@ type Event struct {
 	Type string    `json:"type"`
 }
 
+// EventType is a schema of the API.
+type EventType struct {
+	// It may be asked for, and is not sent yet
+	Reserved *bool `json:"reserved,omitempty"`
+	// An event of this type as it is sent
+	Sample  any    `json:"sample,omitempty"`
+	Summary string `json:"summary"`
+	Type    string `json:"type"`
+}
+
 // FailedLogin is a schema of the API.
 type FailedLogin struct {
 	ClientID *string `json:"client_id,omitempty"`
@@ -469,6 +516,36 @@ type FieldError struct {
 	Parameter *string `json:"parameter,omitempty"`
 	// JSON pointer to the field of the body
 	Pointer *string `json:"pointer,omitempty"`
+}
+
+// FirstAdmin is a schema of the API.
+type FirstAdmin struct {
+	Email string  `json:"email"`
+	Name  *string `json:"name,omitempty"`
+	// 10 to 128 characters, neither the e-mail nor the name
+	Password string `json:"password"`
+}
+
+// Forgotten is a schema of the API.
+type Forgotten struct {
+	Email string `json:"email"`
+}
+
+// GivenCode is a schema of the API.
+type GivenCode struct {
+	// Six digits
+	Code string `json:"code"`
+}
+
+// GivenPassword is a schema of the API.
+type GivenPassword struct {
+	Password string `json:"password"`
+}
+
+// GivenToken is a schema of the API.
+type GivenToken struct {
+	// The end of the link
+	Token string `json:"token"`
 }
 
 // Group is a schema of the API.
@@ -520,6 +597,13 @@ type IssuedServiceAccount struct {
 	// The MQTT password beside the name, or the user name alone; shown this once
 	Secret         string         `json:"secret"`
 	ServiceAccount ServiceAccount `json:"service_account"`
+}
+
+// IssuedWebhook is a schema of the API.
+type IssuedWebhook struct {
+	// whsec_ and base64, shown this once
+	Secret  string  `json:"secret"`
+	Webhook Webhook `json:"webhook"`
 }
 
 // JobAbort is a schema of the API.
@@ -664,6 +748,13 @@ type LogLine struct {
 	Time time.Time `json:"time"`
 }
 
+// MadeUser is a schema of the API.
+type MadeUser struct {
+	// The link by which who was invited comes in within 7 days, shown this once; it is mailed too when the server has --smtp
+	Invitation *string `json:"invitation,omitempty"`
+	User       User    `json:"user"`
+}
+
 // Me is a schema of the API.
 type Me struct {
 	Kind string `json:"kind"`
@@ -671,6 +762,18 @@ type Me struct {
 	// Of a session
 	Role   *string  `json:"role,omitempty"`
 	Scopes []string `json:"scopes"`
+	// The session of the set-up link, which POST /setup makes a user's
+	Setup *bool `json:"setup,omitempty"`
+	// The user whose session it is
+	User *User `json:"user,omitempty"`
+}
+
+// Methods is a schema of the API.
+type Methods struct {
+	// The server sends mail: a forgotten password can be reset
+	Mail bool `json:"mail"`
+	// Null when there is no OpenID provider
+	Provider Provider `json:"provider"`
 }
 
 // NewAdoptionKey is a schema of the API.
@@ -745,6 +848,12 @@ type NewDevice struct {
 	Token *string `json:"token,omitempty"`
 }
 
+// NewEmail is a schema of the API.
+type NewEmail struct {
+	Email    string `json:"email"`
+	Password string `json:"password"`
+}
+
 // NewJob is a schema of the API.
 type NewJob struct {
 	Abort *JobAbort `json:"abort,omitempty"`
@@ -774,7 +883,19 @@ type NewKey struct {
 	// Never when absent
 	ExpiresAt *time.Time `json:"expires_at,omitempty"`
 	Name      string     `json:"name"`
-	Scopes    []string   `json:"scopes"`
+	// Id of the user it ends with, or me; nobody when absent
+	Owner  *string  `json:"owner,omitempty"`
+	Scopes []string `json:"scopes"`
+	// Device query: the key is about these devices only. Not beside the scope admin
+	Selector *string `json:"selector,omitempty"`
+}
+
+// NewPassword is a schema of the API.
+type NewPassword struct {
+	// The password that is
+	Old string `json:"old"`
+	// 10 to 128 characters, neither the e-mail nor the name
+	Password string `json:"password"`
 }
 
 // NewProvisioning is a schema of the API.
@@ -799,6 +920,36 @@ type NewServiceAccount struct {
 	Publish []string `json:"publish,omitempty"`
 	// Topic filters it may subscribe to
 	Subscribe []string `json:"subscribe,omitempty"`
+}
+
+// NewTask is a schema of the API.
+type NewTask struct {
+	// An object as the kind wants it, at most 16 KiB; {} when absent
+	Input any    `json:"input,omitempty"`
+	Kind  string `json:"kind"`
+}
+
+// NewUser is a schema of the API.
+type NewUser struct {
+	// Unique, kept in lower case
+	Email string `json:"email"`
+	// Only with a password: who is invited gives the name himself
+	Name *string `json:"name,omitempty"`
+	// 10 to 128 characters; absent to invite
+	Password *string `json:"password,omitempty"`
+	Role     string  `json:"role"`
+}
+
+// NewWebhook is a schema of the API.
+type NewWebhook struct {
+	Description *string `json:"description,omitempty"`
+	Disabled    *bool   `json:"disabled,omitempty"`
+	// Only events of devices that match this, in the query language
+	Q *string `json:"q,omitempty"`
+	// Types of events (GET /event-types), families such as device.*, or *
+	Types []string `json:"types"`
+	// http:// or https://, without a user, a password or a fragment
+	URL string `json:"url"`
 }
 
 // PageAdoptionKey is a schema of the API.
@@ -871,6 +1022,13 @@ type PageEvent struct {
 	Next *string `json:"next"`
 }
 
+// PageEventType is a schema of the API.
+type PageEventType struct {
+	Items []EventType `json:"items"`
+	// Cursor of the next page, null at the end
+	Next *string `json:"next"`
+}
+
 // PageFailedLogin is a schema of the API.
 type PageFailedLogin struct {
 	Items []FailedLogin `json:"items"`
@@ -927,9 +1085,44 @@ type PageServiceAccount struct {
 	Next *string `json:"next"`
 }
 
+// PageSession is a schema of the API.
+type PageSession struct {
+	Items []Session `json:"items"`
+	// Cursor of the next page, null at the end
+	Next *string `json:"next"`
+}
+
+// PageTaskBody is a schema of the API.
+type PageTaskBody struct {
+	Items []TaskBody `json:"items"`
+	// Cursor of the next page, null at the end
+	Next *string `json:"next"`
+}
+
+// PageTaskKind is a schema of the API.
+type PageTaskKind struct {
+	Items []TaskKind `json:"items"`
+	// Cursor of the next page, null at the end
+	Next *string `json:"next"`
+}
+
 // PageTraced is a schema of the API.
 type PageTraced struct {
 	Items []Traced `json:"items"`
+	// Cursor of the next page, null at the end
+	Next *string `json:"next"`
+}
+
+// PageUser is a schema of the API.
+type PageUser struct {
+	Items []User `json:"items"`
+	// Cursor of the next page, null at the end
+	Next *string `json:"next"`
+}
+
+// PageWebhook is a schema of the API.
+type PageWebhook struct {
+	Items []Webhook `json:"items"`
 	// Cursor of the next page, null at the end
 	Next *string `json:"next"`
 }
@@ -1016,6 +1209,13 @@ type ProfileRights struct {
 	Subscribe []string `json:"subscribe,omitempty"`
 }
 
+// Provider is a schema of the API.
+type Provider struct {
+	Name string `json:"name"`
+	// Where a browser goes to sign in; takes ?next=, a path here
+	Start string `json:"start"`
+}
+
 // ProvisionRequest is a schema of the API.
 type ProvisionRequest struct {
 	// PEM
@@ -1063,6 +1263,23 @@ type Reading struct {
 	Values map[string]any `json:"values"`
 }
 
+// Recovery is a schema of the API.
+type Recovery struct {
+	// Each is good once in the place of a code; shown this once
+	RecoveryCodes []string `json:"recovery_codes"`
+}
+
+// RefusedMessage is a schema of the API.
+type RefusedMessage struct {
+	// As in the list of rejected messages
+	Code   string `json:"code"`
+	Detail string `json:"detail"`
+	// As the message names it, empty when it names none
+	Device string `json:"device"`
+	// Of the body; in a JSON body the number of the message, from 1
+	Line int64 `json:"line"`
+}
+
 // Rejected is a schema of the API.
 type Rejected struct {
 	Code   string `json:"code"`
@@ -1076,6 +1293,25 @@ type Rejected struct {
 	Size  int64     `json:"size"`
 	Time  time.Time `json:"time"`
 	Topic string    `json:"topic"`
+}
+
+// Renamed is a schema of the API.
+type Renamed struct {
+	Name string `json:"name"`
+}
+
+// Resetting is a schema of the API.
+type Resetting struct {
+	// 10 to 128 characters, neither the e-mail nor the name
+	Password string `json:"password"`
+	// The end of the link
+	Token string `json:"token"`
+}
+
+// RotateWebhookSecretRequest is a schema of the API.
+type RotateWebhookSecretRequest struct {
+	// For how many seconds the secret before signs too; a day when absent
+	OverlapS *int64 `json:"overlap_s,omitempty"`
 }
 
 // Rotation is a schema of the API.
@@ -1127,10 +1363,37 @@ type ServiceAccount struct {
 	Subscribe []string `json:"subscribe"`
 }
 
+// Session is a schema of the API.
+type Session struct {
+	// Where the browser signed in from
+	Address string `json:"address"`
+	// What the browser called itself
+	Agent string `json:"agent"`
+	// Id of the API key it was made by
+	APIKey    *string   `json:"api_key,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
+	// It is the one that is asking
+	Current bool `json:"current"`
+	// Moves on with use
+	ExpiresAt time.Time `json:"expires_at"`
+	ID        string    `json:"id"`
+	// To the minute
+	LastSeenAt time.Time `json:"last_seen_at"`
+	// The user's name
+	Name *string `json:"name,omitempty"`
+	Role string  `json:"role"`
+	// Id of the user; absent for one made by an API key or the set-up link
+	User *string `json:"user,omitempty"`
+}
+
 // SignInBody is a schema of the API.
 type SignInBody struct {
-	// An API key
-	Key string `json:"key"`
+	// Six digits of the second factor, or a recovery code; asked for by the code second_factor_needed
+	Code  *string `json:"code,omitempty"`
+	Email *string `json:"email,omitempty"`
+	// An API key, in the place of e-mail and password
+	Key      *string `json:"key,omitempty"`
+	Password *string `json:"password,omitempty"`
 }
 
 // Stretch is a schema of the API.
@@ -1146,6 +1409,84 @@ type System struct {
 	Sections map[string]any `json:"sections"`
 	Time     time.Time      `json:"time"`
 	Version  string         `json:"version"`
+}
+
+// TaskBody is a schema of the API.
+type TaskBody struct {
+	// It ends soon, or has ended, because somebody asked for that
+	CancelRequested bool      `json:"cancel_requested"`
+	CreatedAt       time.Time `json:"created_at"`
+	// Units that are done
+	Done int64 `json:"done"`
+	// Whether it goes on after a restart of the server
+	Durable bool       `json:"durable"`
+	EndedAt *time.Time `json:"ended_at"`
+	// Why it failed or timed out
+	Error *TaskFault `json:"error,omitempty"`
+	ID    string     `json:"id"`
+	// What was asked for, an object
+	Input any    `json:"input"`
+	Kind  string `json:"kind"`
+	// What it does just now, for people
+	Note *string `json:"note,omitempty"`
+	// Id of the user, key or browser session that started it
+	Owner     string `json:"owner"`
+	OwnerName string `json:"owner_name"`
+	// Absent before the end, without one and when its time to live is over
+	Result    *TaskResult `json:"result,omitempty"`
+	StartedAt *time.Time  `json:"started_at"`
+	State     string      `json:"state"`
+	// Units that there are; 0 while that is not known
+	Total int64 `json:"total"`
+}
+
+// TaskFault is a schema of the API.
+type TaskFault struct {
+	// As in a problem
+	Code string `json:"code"`
+	// For people
+	Detail string `json:"detail"`
+}
+
+// TaskKind is a schema of the API.
+type TaskKind struct {
+	// How many run at a time
+	Concurrency int64 `json:"concurrency"`
+	// How one is started; absent when POST /tasks does
+	Door    *string `json:"door,omitempty"`
+	Durable bool    `json:"durable"`
+	// Seconds that a result is kept
+	KeepResultS int64  `json:"keep_result_s"`
+	Kind        string `json:"kind"`
+	// How many wait beside them; the next is 429
+	Queue int64 `json:"queue"`
+	// Needed to start one
+	Scope   string `json:"scope"`
+	Summary string `json:"summary"`
+	// Seconds that one may take
+	TimeoutS int64 `json:"timeout_s"`
+}
+
+// TaskResult is a schema of the API.
+type TaskResult struct {
+	ContentType string    `json:"content_type"`
+	ExpiresAt   time.Time `json:"expires_at"`
+	// Bytes
+	Size int64 `json:"size"`
+	// Path to get it at
+	URL string `json:"url"`
+}
+
+// TotpSetup is a schema of the API.
+type TotpSetup struct {
+	// The QR code
+	PNG []byte `json:"png"`
+	// Base32, to be typed into an authenticator
+	Secret string `json:"secret"`
+	// The QR code
+	SVG string `json:"svg"`
+	// otpauth://..., the same for a QR code
+	Uri string `json:"uri"`
 }
 
 // Traced is a schema of the API.
@@ -1233,16 +1574,92 @@ type Uptime struct {
 	UnknownS int64 `json:"unknown_s"`
 }
 
+// User is a schema of the API.
+type User struct {
+	// The e-mail is known to reach the user
+	Confirmed *bool      `json:"confirmed,omitempty"`
+	CreatedAt *time.Time `json:"created_at,omitempty"`
+	Disabled  *bool      `json:"disabled,omitempty"`
+	// This and what follows is shown to admins and to the user himself
+	Email *string `json:"email,omitempty"`
+	// Has signed in by the OpenID provider
+	External *bool `json:"external,omitempty"`
+	// False for who was invited and is not here yet, or signs in at the provider only
+	HasPassword *bool  `json:"has_password,omitempty"`
+	ID          string `json:"id"`
+	// Absent for never
+	LastLoginAt *time.Time `json:"last_login_at,omitempty"`
+	Name        string     `json:"name"`
+	Role        string     `json:"role"`
+	// A code is asked for besides the password
+	SecondFactor *bool `json:"second_factor,omitempty"`
+}
+
 // VerifyCertificateAuthorityRequest is a schema of the API.
 type VerifyCertificateAuthorityRequest struct {
 	// One certificate in PEM
 	Certificate string `json:"certificate"`
 }
 
+// Webhook is a schema of the API.
+type Webhook struct {
+	CreatedAt   time.Time `json:"created_at"`
+	Description string    `json:"description"`
+	Disabled    bool      `json:"disabled"`
+	ID          string    `json:"id"`
+	// Who made it
+	Owner string `json:"owner"`
+	// Why it gets no event although it is enabled
+	Problem *string `json:"problem,omitempty"`
+	// Only events of devices that match this now; empty for all events
+	Q string `json:"q"`
+	// Why Muster disabled it
+	Reason *string `json:"reason,omitempty"`
+	// What signs, the newest first; the secrets themselves were shown when they were made
+	Secrets []WebhookSecret `json:"secrets"`
+	// Types of events, families such as device.*, or *
+	Types     []string  `json:"types"`
+	UpdatedAt time.Time `json:"updated_at"`
+	URL       string    `json:"url"`
+}
+
+// WebhookAttempt is a schema of the API.
+type WebhookAttempt struct {
+	At time.Time `json:"at"`
+	// The receiver answered 2xx
+	Delivered  bool    `json:"delivered"`
+	DurationMs float64 `json:"duration_ms"`
+	Error      *string `json:"error,omitempty"`
+	// How the receiver's answer begins, at most 1 KiB
+	Response *string `json:"response,omitempty"`
+	// As the receiver wishes
+	RetryAfterS *int64 `json:"retry_after_s,omitempty"`
+	// The receiver's HTTP status
+	Status *int64 `json:"status,omitempty"`
+	// again: a delivery would be tried again later; gone: the webhook was disabled; dead: trying again is of no use
+	Verdict string `json:"verdict"`
+}
+
+// WebhookSecret is a schema of the API.
+type WebhookSecret struct {
+	CreatedAt time.Time `json:"created_at"`
+	// When it signs no more; null for the newest
+	EndsAt *time.Time `json:"ends_at"`
+}
+
+// AbortJobParams are the optional parameters of AbortJob.
+type AbortJobParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
 // AbortJob: End a job for good. Its commands that are queued are cancelled; those that were sent go on.
 // It is POST /api/v1/jobs/{job}/abort.
-func (c *Client) AbortJob(ctx context.Context, job string) (*JobBody, error) {
+func (c *Client) AbortJob(ctx context.Context, job string, params *AbortJobParams) (*JobBody, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/jobs/" + segment(job) + "/abort", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	out := new(JobBody)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
@@ -1250,11 +1667,32 @@ func (c *Client) AbortJob(ctx context.Context, job string) (*JobBody, error) {
 	return out, nil
 }
 
+// AcceptInvitation: Come in by an invitation: set name and password and be signed in.
+// It is POST /api/v1/invitations/accept.
+func (c *Client) AcceptInvitation(ctx context.Context, body *Acceptance) (*Me, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/invitations/accept", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	out := new(Me)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// AddCredentialParams are the optional parameters of AddCredential.
+type AddCredentialParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
 // AddCredential: Give a device one more credential.
 // It is POST /api/v1/devices/{device}/credentials.
-func (c *Client) AddCredential(ctx context.Context, device string, body *NewCredential) (*CreatedCredential, error) {
+func (c *Client) AddCredential(ctx context.Context, device string, body *NewCredential, params *AddCredentialParams) (*CreatedCredential, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/devices/" + segment(device) + "/credentials", query: url.Values{}, header: http.Header{}}
 	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	out := new(CreatedCredential)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
@@ -1262,11 +1700,20 @@ func (c *Client) AddCredential(ctx context.Context, device string, body *NewCred
 	return out, nil
 }
 
+// AdoptCandidateParams are the optional parameters of AdoptCandidate.
+type AdoptCandidateParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
 // AdoptCandidate: Make a device of a candidate. Its client comes back as that device; the token is to be used instead of the adoption key.
 // It is POST /api/v1/inbox/{candidate}/adopt.
-func (c *Client) AdoptCandidate(ctx context.Context, candidate string, body *Adoption) (*CreatedDevice, error) {
+func (c *Client) AdoptCandidate(ctx context.Context, candidate string, body *Adoption, params *AdoptCandidateParams) (*CreatedDevice, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/inbox/" + segment(candidate) + "/adopt", query: url.Values{}, header: http.Header{}}
 	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	out := new(CreatedDevice)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
@@ -1274,10 +1721,39 @@ func (c *Client) AdoptCandidate(ctx context.Context, candidate string, body *Ado
 	return out, nil
 }
 
+// BeginTotpParams are the optional parameters of BeginTotp.
+type BeginTotpParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// BeginTotp: Begin to set up a second factor (RFC 6238). It counts when a code of it is confirmed within 10 minutes.
+// It is POST /api/v1/me/totp.
+func (c *Client) BeginTotp(ctx context.Context, params *BeginTotpParams) (*TotpSetup, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/me/totp", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(TotpSetup)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// CancelCommandParams are the optional parameters of CancelCommand.
+type CancelCommandParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
 // CancelCommand: Call a command off. One that is queued is never sent. A device that has it already is not told; what it reports is kept as late.
 // It is POST /api/v1/devices/{device}/commands/{command}/cancel.
-func (c *Client) CancelCommand(ctx context.Context, device string, command string) (*CommandBody, error) {
+func (c *Client) CancelCommand(ctx context.Context, device string, command string, params *CancelCommandParams) (*CommandBody, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/devices/" + segment(device) + "/commands/" + segment(command) + "/cancel", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	out := new(CommandBody)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
@@ -1285,11 +1761,40 @@ func (c *Client) CancelCommand(ctx context.Context, device string, command strin
 	return out, nil
 }
 
+// CancelTaskParams are the optional parameters of CancelTask.
+type CancelTaskParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// CancelTask: End a task. One that runs ends as soon as it can; what it has done stays done. Of an import the result so far is kept.
+// It is DELETE /api/v1/tasks/{task}.
+func (c *Client) CancelTask(ctx context.Context, task string, params *CancelTaskParams) (*TaskBody, error) {
+	r := request{method: http.MethodDelete, path: "/api/v1/tasks/" + segment(task), query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(TaskBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ChangeCertificateAuthorityParams are the optional parameters of ChangeCertificateAuthority.
+type ChangeCertificateAuthorityParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
 // ChangeCertificateAuthority: Change an authority's name, profile, or whether it makes devices.
 // It is PATCH /api/v1/certificate-authorities/{authority}.
-func (c *Client) ChangeCertificateAuthority(ctx context.Context, authority string, body *ChangedAuthority) (*Authority, error) {
+func (c *Client) ChangeCertificateAuthority(ctx context.Context, authority string, body *ChangedAuthority, params *ChangeCertificateAuthorityParams) (*Authority, error) {
 	r := request{method: http.MethodPatch, path: "/api/v1/certificate-authorities/" + segment(authority), query: url.Values{}, header: http.Header{}}
 	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	out := new(Authority)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
@@ -1297,11 +1802,23 @@ func (c *Client) ChangeCertificateAuthority(ctx context.Context, authority strin
 	return out, nil
 }
 
+// ChangeDeviceParams are the optional parameters of ChangeDevice.
+type ChangeDeviceParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+}
+
 // ChangeDevice: Change what is written on a device. What is absent or null stays. Rights that change so are those of open connections at once.
 // It is PATCH /api/v1/devices/{device}.
-func (c *Client) ChangeDevice(ctx context.Context, device string, body *ChangedDevice) (*Device, error) {
+func (c *Client) ChangeDevice(ctx context.Context, device string, body *ChangedDevice, params *ChangeDeviceParams) (*Device, error) {
 	r := request{method: http.MethodPatch, path: "/api/v1/devices/" + segment(device), query: url.Values{}, header: http.Header{}}
 	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
 	out := new(Device)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
@@ -1309,11 +1826,78 @@ func (c *Client) ChangeDevice(ctx context.Context, device string, body *ChangedD
 	return out, nil
 }
 
+// ChangeMeParams are the optional parameters of ChangeMe.
+type ChangeMeParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// ChangeMe: Change my name.
+// It is PATCH /api/v1/me.
+func (c *Client) ChangeMe(ctx context.Context, body *Renamed, params *ChangeMeParams) (*User, error) {
+	r := request{method: http.MethodPatch, path: "/api/v1/me", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(User)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ChangeMyEmailParams are the optional parameters of ChangeMyEmail.
+type ChangeMyEmailParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// ChangeMyEmail: Have a link mailed to another address of mine. The address is mine when the link is followed within 24 hours. The answer is the same when somebody else has it.
+// It is POST /api/v1/me/email.
+func (c *Client) ChangeMyEmail(ctx context.Context, body *NewEmail, params *ChangeMyEmailParams) error {
+	r := request{method: http.MethodPost, path: "/api/v1/me/email", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	return c.call(ctx, &r, nil)
+}
+
+// ChangeMyPasswordParams are the optional parameters of ChangeMyPassword.
+type ChangeMyPasswordParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// ChangeMyPassword: Change my password; my other sessions end.
+// It is POST /api/v1/me/password.
+func (c *Client) ChangeMyPassword(ctx context.Context, body *NewPassword, params *ChangeMyPasswordParams) error {
+	r := request{method: http.MethodPost, path: "/api/v1/me/password", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	return c.call(ctx, &r, nil)
+}
+
+// ChangeServiceAccountParams are the optional parameters of ChangeServiceAccount.
+type ChangeServiceAccountParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+}
+
 // ChangeServiceAccount: Change a service account's topics, disable or enable it. What is absent or null stays. Its connections have their new rights at once; those of a disabled account are cut.
 // It is PATCH /api/v1/service-accounts/{account}.
-func (c *Client) ChangeServiceAccount(ctx context.Context, account string, body *ChangedServiceAccount) (*ServiceAccount, error) {
+func (c *Client) ChangeServiceAccount(ctx context.Context, account string, body *ChangedServiceAccount, params *ChangeServiceAccountParams) (*ServiceAccount, error) {
 	r := request{method: http.MethodPatch, path: "/api/v1/service-accounts/" + segment(account), query: url.Values{}, header: http.Header{}}
 	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
 	out := new(ServiceAccount)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
@@ -1321,11 +1905,68 @@ func (c *Client) ChangeServiceAccount(ctx context.Context, account string, body 
 	return out, nil
 }
 
+// ChangeUserParams are the optional parameters of ChangeUser.
+type ChangeUserParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only the user that has one of these ETags; * for any
+	IfMatch string
+}
+
+// ChangeUser: Change a user's e-mail, name or role, disable or enable. What is absent stays. A role counts at once, in sessions too. The last admin who can sign in stays one.
+// It is PATCH /api/v1/users/{user}.
+func (c *Client) ChangeUser(ctx context.Context, user string, body *ChangedUser, params *ChangeUserParams) (*User, error) {
+	r := request{method: http.MethodPatch, path: "/api/v1/users/" + segment(user), query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
+	out := new(User)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ChangeWebhookParams are the optional parameters of ChangeWebhook.
+type ChangeWebhookParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Only when the webhook has this ETag
+	IfMatch string
+}
+
+// ChangeWebhook: Change a webhook, disable or enable it. What is absent stays.
+// It is PATCH /api/v1/webhooks/{webhook}.
+func (c *Client) ChangeWebhook(ctx context.Context, webhook string, body *ChangedWebhook, params *ChangeWebhookParams) (*Webhook, error) {
+	r := request{method: http.MethodPatch, path: "/api/v1/webhooks/" + segment(webhook), query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
+	out := new(Webhook)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ClaimDeviceParams are the optional parameters of ClaimDevice.
+type ClaimDeviceParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
 // ClaimDevice: Claim a device by its code. The device's tag owner is your name then. Wrong codes are limited: 5 a minute for you and for your address, 20 for all.
 // It is POST /api/v1/claims.
-func (c *Client) ClaimDevice(ctx context.Context, body *Claim) (*Device, error) {
+func (c *Client) ClaimDevice(ctx context.Context, body *Claim, params *ClaimDeviceParams) (*Device, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/claims", query: url.Values{}, header: http.Header{}}
 	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	out := new(Device)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
@@ -1333,11 +1974,65 @@ func (c *Client) ClaimDevice(ctx context.Context, body *Claim) (*Device, error) 
 	return out, nil
 }
 
+// ClearUserTotpParams are the optional parameters of ClearUserTotp.
+type ClearUserTotpParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// ClearUserTotp: Remove a user's second factor, when the device with it is lost.
+// It is DELETE /api/v1/users/{user}/totp.
+func (c *Client) ClearUserTotp(ctx context.Context, user string, params *ClearUserTotpParams) error {
+	r := request{method: http.MethodDelete, path: "/api/v1/users/" + segment(user) + "/totp", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	return c.call(ctx, &r, nil)
+}
+
+// ConfirmEmail: Confirm an e-mail address by the link.
+// It is POST /api/v1/email/confirm.
+func (c *Client) ConfirmEmail(ctx context.Context, body *GivenToken) error {
+	r := request{method: http.MethodPost, path: "/api/v1/email/confirm", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	return c.call(ctx, &r, nil)
+}
+
+// ConfirmTotpParams are the optional parameters of ConfirmTotp.
+type ConfirmTotpParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// ConfirmTotp: Take the second factor into use by a first code.
+// It is POST /api/v1/me/totp/confirm.
+func (c *Client) ConfirmTotp(ctx context.Context, body *GivenCode, params *ConfirmTotpParams) (*Recovery, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/me/totp/confirm", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(Recovery)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// CreateAdoptionKeyParams are the optional parameters of CreateAdoptionKey.
+type CreateAdoptionKeyParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
 // CreateAdoptionKey: Make a key that lets unknown clients into the adoption inbox.
 // It is POST /api/v1/adoption-keys.
-func (c *Client) CreateAdoptionKey(ctx context.Context, body *NewAdoptionKey) (*IssuedAdoptionKey, error) {
+func (c *Client) CreateAdoptionKey(ctx context.Context, body *NewAdoptionKey, params *CreateAdoptionKeyParams) (*IssuedAdoptionKey, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/adoption-keys", query: url.Values{}, header: http.Header{}}
 	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	out := new(IssuedAdoptionKey)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
@@ -1345,11 +2040,20 @@ func (c *Client) CreateAdoptionKey(ctx context.Context, body *NewAdoptionKey) (*
 	return out, nil
 }
 
+// CreateAPIKeyParams are the optional parameters of CreateAPIKey.
+type CreateAPIKeyParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
 // CreateAPIKey: Make an API key.
 // It is POST /api/v1/api-keys.
-func (c *Client) CreateAPIKey(ctx context.Context, body *NewKey) (*IssuedKey, error) {
+func (c *Client) CreateAPIKey(ctx context.Context, body *NewKey, params *CreateAPIKeyParams) (*IssuedKey, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/api-keys", query: url.Values{}, header: http.Header{}}
 	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	out := new(IssuedKey)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
@@ -1357,11 +2061,20 @@ func (c *Client) CreateAPIKey(ctx context.Context, body *NewKey) (*IssuedKey, er
 	return out, nil
 }
 
+// CreateClaimCodeParams are the optional parameters of CreateClaimCode.
+type CreateClaimCodeParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
 // CreateClaimCode: Make the code by which a device can be claimed, once. The code before it is worth nothing any more.
 // It is POST /api/v1/devices/{device}/claim-code.
-func (c *Client) CreateClaimCode(ctx context.Context, device string, body *ClaimTime) (*ClaimCode, error) {
+func (c *Client) CreateClaimCode(ctx context.Context, device string, body *ClaimTime, params *CreateClaimCodeParams) (*ClaimCode, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/devices/" + segment(device) + "/claim-code", query: url.Values{}, header: http.Header{}}
 	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	out := new(ClaimCode)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
@@ -1369,11 +2082,20 @@ func (c *Client) CreateClaimCode(ctx context.Context, device string, body *Claim
 	return out, nil
 }
 
+// CreateDeviceParams are the optional parameters of CreateDevice.
+type CreateDeviceParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
 // CreateDevice: Make a device, with a credential.
 // It is POST /api/v1/devices.
-func (c *Client) CreateDevice(ctx context.Context, body *NewDevice) (*CreatedDevice, error) {
+func (c *Client) CreateDevice(ctx context.Context, body *NewDevice, params *CreateDeviceParams) (*CreatedDevice, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/devices", query: url.Values{}, header: http.Header{}}
 	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	out := new(CreatedDevice)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
@@ -1402,11 +2124,20 @@ func (c *Client) CreateJob(ctx context.Context, body *NewJob, params *CreateJobP
 	return out, nil
 }
 
+// CreateServiceAccountParams are the optional parameters of CreateServiceAccount.
+type CreateServiceAccountParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
 // CreateServiceAccount: Make a service account, which lets a third party in over MQTT.
 // It is POST /api/v1/service-accounts.
-func (c *Client) CreateServiceAccount(ctx context.Context, body *NewServiceAccount) (*IssuedServiceAccount, error) {
+func (c *Client) CreateServiceAccount(ctx context.Context, body *NewServiceAccount, params *CreateServiceAccountParams) (*IssuedServiceAccount, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/service-accounts", query: url.Values{}, header: http.Header{}}
 	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	out := new(IssuedServiceAccount)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
@@ -1414,24 +2145,93 @@ func (c *Client) CreateServiceAccount(ctx context.Context, body *NewServiceAccou
 	return out, nil
 }
 
+// CreateUserParams are the optional parameters of CreateUser.
+type CreateUserParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// CreateUser: Invite a user, or make one with a password. Without a password the user is invited; for who was invited and has not come yet there is a new link, and the older one is void.
+// It is POST /api/v1/users.
+func (c *Client) CreateUser(ctx context.Context, body *NewUser, params *CreateUserParams) (*MadeUser, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/users", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(MadeUser)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// CreateWebhookParams are the optional parameters of CreateWebhook.
+type CreateWebhookParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// CreateWebhook: Have events sent to a URL, as Standard Webhooks has it.
+// It is POST /api/v1/webhooks.
+func (c *Client) CreateWebhook(ctx context.Context, body *NewWebhook, params *CreateWebhookParams) (*IssuedWebhook, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/webhooks", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(IssuedWebhook)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// DeleteAdoptionKeyParams are the optional parameters of DeleteAdoptionKey.
+type DeleteAdoptionKeyParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
 // DeleteAdoptionKey: Revoke an adoption key; devices that were adopted stay.
 // It is DELETE /api/v1/adoption-keys/{key}.
-func (c *Client) DeleteAdoptionKey(ctx context.Context, key string) error {
+func (c *Client) DeleteAdoptionKey(ctx context.Context, key string, params *DeleteAdoptionKeyParams) error {
 	r := request{method: http.MethodDelete, path: "/api/v1/adoption-keys/" + segment(key), query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	return c.call(ctx, &r, nil)
+}
+
+// DeleteAPIKeyParams are the optional parameters of DeleteAPIKey.
+type DeleteAPIKeyParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
 }
 
 // DeleteAPIKey: Revoke an API key.
 // It is DELETE /api/v1/api-keys/{key}.
-func (c *Client) DeleteAPIKey(ctx context.Context, key string) error {
+func (c *Client) DeleteAPIKey(ctx context.Context, key string, params *DeleteAPIKeyParams) error {
 	r := request{method: http.MethodDelete, path: "/api/v1/api-keys/" + segment(key), query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	return c.call(ctx, &r, nil)
+}
+
+// DeleteCertificateAuthorityParams are the optional parameters of DeleteCertificateAuthority.
+type DeleteCertificateAuthorityParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
 }
 
 // DeleteCertificateAuthority: Take an authority away; the connections that came in by it are cut.
 // It is DELETE /api/v1/certificate-authorities/{authority}.
-func (c *Client) DeleteCertificateAuthority(ctx context.Context, authority string) error {
+func (c *Client) DeleteCertificateAuthority(ctx context.Context, authority string, params *DeleteCertificateAuthorityParams) error {
 	r := request{method: http.MethodDelete, path: "/api/v1/certificate-authorities/" + segment(authority), query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	return c.call(ctx, &r, nil)
 }
 
@@ -1439,6 +2239,10 @@ func (c *Client) DeleteCertificateAuthority(ctx context.Context, authority strin
 type DeleteDeviceParams struct {
 	// What becomes of its telemetry
 	Data string
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
 }
 
 // DeleteDevice: Delete a device, and its telemetry or not. Its credentials and all that is kept in its name go. data says what becomes of its telemetry: its readings, latest values and rejected messages. keep leaves them in the store, and a device made again with the id continues them. delete deletes all of them for good: they cannot be read from then on, and are removed in the background; until that is done the answer to making a device with the id is 409. What the device had sent before is dealt with like the rest.
@@ -1447,6 +2251,8 @@ func (c *Client) DeleteDevice(ctx context.Context, device string, params *Delete
 	r := request{method: http.MethodDelete, path: "/api/v1/devices/" + segment(device), query: url.Values{}, header: http.Header{}}
 	if params != nil {
 		r.queryValue("data", params.Data)
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
 	}
 	out := new(Deleted)
 	if err := c.call(ctx, &r, out); err != nil {
@@ -1457,6 +2263,8 @@ func (c *Client) DeleteDevice(ctx context.Context, device string, params *Delete
 
 // DeleteDeviceDesiredParams are the optional parameters of DeleteDeviceDesired.
 type DeleteDeviceDesiredParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
 	// Change only when the document has this ETag; of a device also that of its twin or its effective version
 	IfMatch string
 }
@@ -1466,6 +2274,7 @@ type DeleteDeviceDesiredParams struct {
 func (c *Client) DeleteDeviceDesired(ctx context.Context, device string, params *DeleteDeviceDesiredParams) (*DesiredBody, error) {
 	r := request{method: http.MethodDelete, path: "/api/v1/devices/" + segment(device) + "/desired", query: url.Values{}, header: http.Header{}}
 	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
 		r.headerValue("If-Match", params.IfMatch)
 	}
 	out := new(DesiredBody)
@@ -1475,11 +2284,23 @@ func (c *Client) DeleteDeviceDesired(ctx context.Context, device string, params 
 	return out, nil
 }
 
+// DeleteDevicesParams are the optional parameters of DeleteDevices.
+type DeleteDevicesParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// respond-async (RFC 7240) starts a task, which goes on after a restart, and answers 202 at once
+	Prefer string
+}
+
 // DeleteDevices: Delete many devices. Count first, with dry_run; then send the count as expect, and what becomes of their telemetry as data. Batches of 5,000 devices are each deleted whole or not at all.
 // It is POST /api/v1/devices:delete.
-func (c *Client) DeleteDevices(ctx context.Context, body *BulkDelete) (*Counted, error) {
+func (c *Client) DeleteDevices(ctx context.Context, body *BulkDelete, params *DeleteDevicesParams) (*Counted, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/devices:delete", query: url.Values{}, header: http.Header{}}
 	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("Prefer", params.Prefer)
+	}
 	out := new(Counted)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
@@ -1489,6 +2310,8 @@ func (c *Client) DeleteDevices(ctx context.Context, body *BulkDelete) (*Counted,
 
 // DeleteFleetDesiredParams are the optional parameters of DeleteFleetDesired.
 type DeleteFleetDesiredParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
 	// Change only when the document has this ETag; of a device also that of its twin or its effective version
 	IfMatch string
 }
@@ -1498,6 +2321,7 @@ type DeleteFleetDesiredParams struct {
 func (c *Client) DeleteFleetDesired(ctx context.Context, params *DeleteFleetDesiredParams) (*DesiredBody, error) {
 	r := request{method: http.MethodDelete, path: "/api/v1/fleet/desired", query: url.Values{}, header: http.Header{}}
 	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
 		r.headerValue("If-Match", params.IfMatch)
 	}
 	out := new(DesiredBody)
@@ -1507,15 +2331,29 @@ func (c *Client) DeleteFleetDesired(ctx context.Context, params *DeleteFleetDesi
 	return out, nil
 }
 
+// DeleteGroupParams are the optional parameters of DeleteGroup.
+type DeleteGroupParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+}
+
 // DeleteGroup: Delete a group; its devices stay.
 // It is DELETE /api/v1/groups/{group}.
-func (c *Client) DeleteGroup(ctx context.Context, group string) error {
+func (c *Client) DeleteGroup(ctx context.Context, group string, params *DeleteGroupParams) error {
 	r := request{method: http.MethodDelete, path: "/api/v1/groups/" + segment(group), query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
 	return c.call(ctx, &r, nil)
 }
 
 // DeleteGroupDesiredParams are the optional parameters of DeleteGroupDesired.
 type DeleteGroupDesiredParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
 	// Change only when the document has this ETag; of a device also that of its twin or its effective version
 	IfMatch string
 }
@@ -1525,6 +2363,7 @@ type DeleteGroupDesiredParams struct {
 func (c *Client) DeleteGroupDesired(ctx context.Context, group string, params *DeleteGroupDesiredParams) (*DesiredBody, error) {
 	r := request{method: http.MethodDelete, path: "/api/v1/groups/" + segment(group) + "/desired", query: url.Values{}, header: http.Header{}}
 	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
 		r.headerValue("If-Match", params.IfMatch)
 	}
 	out := new(DesiredBody)
@@ -1534,15 +2373,29 @@ func (c *Client) DeleteGroupDesired(ctx context.Context, group string, params *D
 	return out, nil
 }
 
+// DeleteProfileParams are the optional parameters of DeleteProfile.
+type DeleteProfileParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+}
+
 // DeleteProfile: Delete a profile that no device has.
 // It is DELETE /api/v1/profiles/{profile}.
-func (c *Client) DeleteProfile(ctx context.Context, profile string) error {
+func (c *Client) DeleteProfile(ctx context.Context, profile string, params *DeleteProfileParams) error {
 	r := request{method: http.MethodDelete, path: "/api/v1/profiles/" + segment(profile), query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
 	return c.call(ctx, &r, nil)
 }
 
 // DeleteProfileDesiredParams are the optional parameters of DeleteProfileDesired.
 type DeleteProfileDesiredParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
 	// Change only when the document has this ETag; of a device also that of its twin or its effective version
 	IfMatch string
 }
@@ -1552,6 +2405,7 @@ type DeleteProfileDesiredParams struct {
 func (c *Client) DeleteProfileDesired(ctx context.Context, profile string, params *DeleteProfileDesiredParams) (*DesiredBody, error) {
 	r := request{method: http.MethodDelete, path: "/api/v1/profiles/" + segment(profile) + "/desired", query: url.Values{}, header: http.Header{}}
 	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
 		r.headerValue("If-Match", params.IfMatch)
 	}
 	out := new(DesiredBody)
@@ -1561,36 +2415,171 @@ func (c *Client) DeleteProfileDesired(ctx context.Context, profile string, param
 	return out, nil
 }
 
+// DeleteProvisioningParams are the optional parameters of DeleteProvisioning.
+type DeleteProvisioningParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
 // DeleteProvisioning: Let devices of a profile register themselves no more.
 // It is DELETE /api/v1/profiles/{profile}/provisioning.
-func (c *Client) DeleteProvisioning(ctx context.Context, profile string) error {
+func (c *Client) DeleteProvisioning(ctx context.Context, profile string, params *DeleteProvisioningParams) error {
 	r := request{method: http.MethodDelete, path: "/api/v1/profiles/" + segment(profile) + "/provisioning", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	return c.call(ctx, &r, nil)
+}
+
+// DeleteServiceAccountParams are the optional parameters of DeleteServiceAccount.
+type DeleteServiceAccountParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
 }
 
 // DeleteServiceAccount: Delete a service account; its connections are cut.
 // It is DELETE /api/v1/service-accounts/{account}.
-func (c *Client) DeleteServiceAccount(ctx context.Context, account string) error {
+func (c *Client) DeleteServiceAccount(ctx context.Context, account string, params *DeleteServiceAccountParams) error {
 	r := request{method: http.MethodDelete, path: "/api/v1/service-accounts/" + segment(account), query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
+	return c.call(ctx, &r, nil)
+}
+
+// DeleteTotpParams are the optional parameters of DeleteTotp.
+type DeleteTotpParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// DeleteTotp: Remove my second factor.
+// It is DELETE /api/v1/me/totp.
+func (c *Client) DeleteTotp(ctx context.Context, body *GivenPassword, params *DeleteTotpParams) error {
+	r := request{method: http.MethodDelete, path: "/api/v1/me/totp", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	return c.call(ctx, &r, nil)
+}
+
+// DeleteUserParams are the optional parameters of DeleteUser.
+type DeleteUserParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// DeleteUser: Delete a user with the sessions and API keys that are his.
+// It is DELETE /api/v1/users/{user}.
+func (c *Client) DeleteUser(ctx context.Context, user string, params *DeleteUserParams) error {
+	r := request{method: http.MethodDelete, path: "/api/v1/users/" + segment(user), query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	return c.call(ctx, &r, nil)
+}
+
+// DeleteWebhookParams are the optional parameters of DeleteWebhook.
+type DeleteWebhookParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Only when the webhook has this ETag
+	IfMatch string
+}
+
+// DeleteWebhook: Delete a webhook.
+// It is DELETE /api/v1/webhooks/{webhook}.
+func (c *Client) DeleteWebhook(ctx context.Context, webhook string, params *DeleteWebhookParams) error {
+	r := request{method: http.MethodDelete, path: "/api/v1/webhooks/" + segment(webhook), query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
+	return c.call(ctx, &r, nil)
+}
+
+// EndSessionParams are the optional parameters of EndSession.
+type EndSessionParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// EndSession: End a session; it works nowhere from then on.
+// It is DELETE /api/v1/sessions/{session}.
+func (c *Client) EndSession(ctx context.Context, session string, params *EndSessionParams) error {
+	r := request{method: http.MethodDelete, path: "/api/v1/sessions/" + segment(session), query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	return c.call(ctx, &r, nil)
+}
+
+// EndSessionsParams are the optional parameters of EndSessions.
+type EndSessionsParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// The user's id, for admins; who is asking when absent
+	User string
+}
+
+// EndSessions: End all sessions of a user but the one that is asking.
+// It is DELETE /api/v1/sessions.
+func (c *Client) EndSessions(ctx context.Context, params *EndSessionsParams) error {
+	r := request{method: http.MethodDelete, path: "/api/v1/sessions", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.queryValue("user", params.User)
+	}
 	return c.call(ctx, &r, nil)
 }
 
 // ExportDevicesParams are the optional parameters of ExportDevices.
 type ExportDevicesParams struct {
+	// respond-async (RFC 7240) starts a task, which goes on after a restart, and answers 202 at once
+	Prefer string
 	// Which devices, in the query language; all when absent
 	Q      string
 	Format string
 }
 
 // ExportDevices: Write devices as a list that devices:import takes.
-// It is GET /api/v1/devices:export. The caller closes the answer's body.
-func (c *Client) ExportDevices(ctx context.Context, params *ExportDevicesParams) (*http.Response, error) {
+// It is GET /api/v1/devices:export.
+func (c *Client) ExportDevices(ctx context.Context, params *ExportDevicesParams) (*TaskBody, error) {
 	r := request{method: http.MethodGet, path: "/api/v1/devices:export", query: url.Values{}, header: http.Header{}}
 	if params != nil {
+		r.headerValue("Prefer", params.Prefer)
+		r.queryValue("q", params.Q)
+		r.queryValue("format", params.Format)
+	}
+	out := new(TaskBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ExportDevicesStream: Write devices as a list that devices:import takes.
+// It is GET /api/v1/devices:export. The caller closes the answer's body.
+func (c *Client) ExportDevicesStream(ctx context.Context, params *ExportDevicesParams) (*http.Response, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/devices:export", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Prefer", params.Prefer)
 		r.queryValue("q", params.Q)
 		r.queryValue("format", params.Format)
 	}
 	return c.do(ctx, &r)
+}
+
+// ForgotPassword: Have a link mailed that sets a new password. The answer is the same whether or not there is such a user, and takes as long. A session is needed for nothing here.
+// It is POST /api/v1/password/forgot.
+func (c *Client) ForgotPassword(ctx context.Context, body *Forgotten) error {
+	r := request{method: http.MethodPost, path: "/api/v1/password/forgot", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	return c.call(ctx, &r, nil)
 }
 
 // GetAuditRecord: Get one change.
@@ -1657,6 +2646,28 @@ func (c *Client) GetDeviceDesired(ctx context.Context, device string) (*DesiredB
 		return nil, err
 	}
 	return out, nil
+}
+
+// GetDeviceIdenticonParams are the optional parameters of GetDeviceIdenticon.
+type GetDeviceIdenticonParams struct {
+	// Width and height in pixels
+	Size int64
+	// Root of the points that are looked at for a pixel: the cost grows with its square
+	Oversample int64
+	// How long to wait for the picture, at most 60s; 10s when absent. 408 then; the drawing goes on
+	Wait string
+}
+
+// GetDeviceIdenticon: Get a picture that stands for a device. The same for the same id, size and oversampling, ever. It is drawn by a task of kind identicon, once for all who ask, and remembered for an hour.
+// It is GET /api/v1/devices/{device}/identicon.png. The caller closes the answer's body.
+func (c *Client) GetDeviceIdenticon(ctx context.Context, device string, params *GetDeviceIdenticonParams) (*http.Response, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/devices/" + segment(device) + "/identicon.png", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("size", params.Size)
+		r.queryValue("oversample", params.Oversample)
+		r.queryValue("wait", params.Wait)
+	}
+	return c.do(ctx, &r)
 }
 
 // GetFleetDesired: Get the desired document of the fleet.
@@ -1789,6 +2800,17 @@ func (c *Client) GetServiceAccount(ctx context.Context, account string) (*Servic
 	return out, nil
 }
 
+// GetSignInMethods: How one can sign in besides e-mail and password.
+// It is GET /api/v1/session/methods.
+func (c *Client) GetSignInMethods(ctx context.Context) (*Methods, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/session/methods", query: url.Values{}, header: http.Header{}}
+	out := new(Methods)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // GetSystem: The state of Muster's parts.
 // It is GET /api/v1/system.
 func (c *Client) GetSystem(ctx context.Context) (*System, error) {
@@ -1798,6 +2820,33 @@ func (c *Client) GetSystem(ctx context.Context) (*System, error) {
 		return nil, err
 	}
 	return out, nil
+}
+
+// GetTaskParams are the optional parameters of GetTask.
+type GetTaskParams struct {
+	// How long to wait for the end, such as 10s, at most 60s; 408 when it has not come
+	Wait string
+}
+
+// GetTask: Get a task, or wait for its end.
+// It is GET /api/v1/tasks/{task}.
+func (c *Client) GetTask(ctx context.Context, task string, params *GetTaskParams) (*TaskBody, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/tasks/" + segment(task), query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("wait", params.Wait)
+	}
+	out := new(TaskBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// GetTaskResult: Get what a task made. Byte ranges are served. The result of an import has credentials: it is for who started the task alone. That of a task that failed or timed out is a problem which says why.
+// It is GET /api/v1/tasks/{task}/result. The caller closes the answer's body.
+func (c *Client) GetTaskResult(ctx context.Context, task string) (*http.Response, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/tasks/" + segment(task) + "/result", query: url.Values{}, header: http.Header{}}
+	return c.do(ctx, &r)
 }
 
 // GetTelemetryParams are the optional parameters of GetTelemetry.
@@ -1884,8 +2933,54 @@ func (c *Client) GetTwin(ctx context.Context, device string) (*TwinBody, error) 
 	return out, nil
 }
 
+// GetUser: Get a user.
+// It is GET /api/v1/users/{user}.
+func (c *Client) GetUser(ctx context.Context, user string) (*User, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/users/" + segment(user), query: url.Values{}, header: http.Header{}}
+	out := new(User)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// GetUserIdenticonParams are the optional parameters of GetUserIdenticon.
+type GetUserIdenticonParams struct {
+	// Width and height in pixels
+	Size int64
+	// Root of the points that are looked at for a pixel: the cost grows with its square
+	Oversample int64
+	// How long to wait for the picture, at most 60s; 10s when absent. 408 then; the drawing goes on
+	Wait string
+}
+
+// GetUserIdenticon: Get a picture that stands for a user. The same for the same id, size and oversampling, ever. It is drawn by a task of kind identicon, once for all who ask, and remembered for an hour.
+// It is GET /api/v1/users/{user}/identicon.png. The caller closes the answer's body.
+func (c *Client) GetUserIdenticon(ctx context.Context, user string, params *GetUserIdenticonParams) (*http.Response, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/users/" + segment(user) + "/identicon.png", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("size", params.Size)
+		r.queryValue("oversample", params.Oversample)
+		r.queryValue("wait", params.Wait)
+	}
+	return c.do(ctx, &r)
+}
+
+// GetWebhook: Get a webhook.
+// It is GET /api/v1/webhooks/{webhook}.
+func (c *Client) GetWebhook(ctx context.Context, webhook string) (*Webhook, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/webhooks/" + segment(webhook), query: url.Values{}, header: http.Header{}}
+	out := new(Webhook)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ImportDevicesParams are the optional parameters of ImportDevices.
 type ImportDevicesParams struct {
+	// respond-async (RFC 7240) starts a task, which goes on after a restart, and answers 202 at once
+	Prefer string
 	// Check everything and change nothing
 	DryRun bool
 	// Change devices that exist; without it their lines are refused
@@ -1895,11 +2990,30 @@ type ImportDevicesParams struct {
 }
 
 // ImportDevices: Make and change devices from a list. The body is a list as devices:export writes it, up to 256 MiB and 1,000,000 devices. All lines are checked before the first device is made. The answer is NDJSON: a line {"made":...} for each new device with its credential, which is shown this once, {"progress":...} now and then, and at the end {"report":...} or {"error":...}.
-// It is POST /api/v1/devices:import. The caller closes the answer's body.
-func (c *Client) ImportDevices(ctx context.Context, contentType string, body io.Reader, params *ImportDevicesParams) (*http.Response, error) {
+// It is POST /api/v1/devices:import.
+func (c *Client) ImportDevices(ctx context.Context, contentType string, body io.Reader, params *ImportDevicesParams) (*TaskBody, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/devices:import", query: url.Values{}, header: http.Header{}}
 	r.stream(contentType, body)
 	if params != nil {
+		r.headerValue("Prefer", params.Prefer)
+		r.queryValue("dry_run", params.DryRun)
+		r.queryValue("update", params.Update)
+		r.queryValue("partial", params.Partial)
+	}
+	out := new(TaskBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ImportDevicesStream: Make and change devices from a list. The body is a list as devices:export writes it, up to 256 MiB and 1,000,000 devices. All lines are checked before the first device is made. The answer is NDJSON: a line {"made":...} for each new device with its credential, which is shown this once, {"progress":...} now and then, and at the end {"report":...} or {"error":...}.
+// It is POST /api/v1/devices:import. The caller closes the answer's body.
+func (c *Client) ImportDevicesStream(ctx context.Context, contentType string, body io.Reader, params *ImportDevicesParams) (*http.Response, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/devices:import", query: url.Values{}, header: http.Header{}}
+	r.stream(contentType, body)
+	if params != nil {
+		r.headerValue("Prefer", params.Prefer)
 		r.queryValue("dry_run", params.DryRun)
 		r.queryValue("update", params.Update)
 		r.queryValue("partial", params.Partial)
@@ -1907,11 +3021,20 @@ func (c *Client) ImportDevices(ctx context.Context, contentType string, body io.
 	return c.do(ctx, &r)
 }
 
+// KickClientParams are the optional parameters of KickClient.
+type KickClientParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
 // KickClient: Cut the connection of one MQTT client. An MQTT 5 client is sent DISCONNECT 0x98 with the reason. Its session stays, and it may connect again at once: to keep it out, revoke its credential. A client of a service account or API key is for admins only.
 // It is POST /api/v1/clients:kick.
-func (c *Client) KickClient(ctx context.Context, body *KickedClient) error {
+func (c *Client) KickClient(ctx context.Context, body *KickedClient, params *KickClientParams) error {
 	r := request{method: http.MethodPost, path: "/api/v1/clients:kick", query: url.Values{}, header: http.Header{}}
 	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	return c.call(ctx, &r, nil)
 }
 
@@ -2123,6 +3246,17 @@ func (c *Client) ListDevices(ctx context.Context, params *ListDevicesParams) (*D
 	return out, nil
 }
 
+// ListEventTypes: The types of events that webhooks and streams can ask for, with a sample of each.
+// It is GET /api/v1/event-types.
+func (c *Client) ListEventTypes(ctx context.Context) (*PageEventType, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/event-types", query: url.Values{}, header: http.Header{}}
+	out := new(PageEventType)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ListEventsParams are the optional parameters of ListEvents.
 type ListEventsParams struct {
 	// Only events of this type
@@ -2305,6 +3439,70 @@ func (c *Client) ListServiceAccounts(ctx context.Context) (*PageServiceAccount, 
 	return out, nil
 }
 
+// ListSessionsParams are the optional parameters of ListSessions.
+type ListSessionsParams struct {
+	Limit int64
+	// The cursor of the page before
+	Cursor string
+	// The user's id, or me; admins see everybody's when it is absent
+	User string
+}
+
+// ListSessions: List the sessions of a user, newest first. Users see their own, admins those of everybody.
+// It is GET /api/v1/sessions.
+func (c *Client) ListSessions(ctx context.Context, params *ListSessionsParams) (*PageSession, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/sessions", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("limit", params.Limit)
+		r.queryValue("cursor", params.Cursor)
+		r.queryValue("user", params.User)
+	}
+	out := new(PageSession)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ListTaskKinds: List the kinds of tasks.
+// It is GET /api/v1/task-kinds.
+func (c *Client) ListTaskKinds(ctx context.Context) (*PageTaskKind, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/task-kinds", query: url.Values{}, header: http.Header{}}
+	out := new(PageTaskKind)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ListTasksParams are the optional parameters of ListTasks.
+type ListTasksParams struct {
+	// Only those in this state
+	State string
+	// Only those of this kind
+	Kind  string
+	Limit int64
+	// Of the page before
+	Cursor string
+}
+
+// ListTasks: List tasks, newest first. Your own; an admin sees all.
+// It is GET /api/v1/tasks.
+func (c *Client) ListTasks(ctx context.Context, params *ListTasksParams) (*PageTaskBody, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/tasks", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("state", params.State)
+		r.queryValue("kind", params.Kind)
+		r.queryValue("limit", params.Limit)
+		r.queryValue("cursor", params.Cursor)
+	}
+	out := new(PageTaskBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ListUnknownLogins: List the logins that failed and named no device, newest first.
 // It is GET /api/v1/logins.
 func (c *Client) ListUnknownLogins(ctx context.Context) (*PageFailedLogin, error) {
@@ -2316,10 +3514,63 @@ func (c *Client) ListUnknownLogins(ctx context.Context) (*PageFailedLogin, error
 	return out, nil
 }
 
+// ListUsersParams are the optional parameters of ListUsers.
+type ListUsersParams struct {
+	Limit int64
+	// The cursor of the page before
+	Cursor string
+}
+
+// ListUsers: List users, oldest first. Admins see everything; other users see names and roles; API keys need the scope admin.
+// It is GET /api/v1/users.
+func (c *Client) ListUsers(ctx context.Context, params *ListUsersParams) (*PageUser, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/users", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("limit", params.Limit)
+		r.queryValue("cursor", params.Cursor)
+	}
+	out := new(PageUser)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ListWebhooksParams are the optional parameters of ListWebhooks.
+type ListWebhooksParams struct {
+	Limit int64
+	// The cursor of the page before
+	After string
+}
+
+// ListWebhooks: List webhooks, without the secrets.
+// It is GET /api/v1/webhooks.
+func (c *Client) ListWebhooks(ctx context.Context, params *ListWebhooksParams) (*PageWebhook, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/webhooks", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("limit", params.Limit)
+		r.queryValue("after", params.After)
+	}
+	out := new(PageWebhook)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// NextJobParams are the optional parameters of NextJob.
+type NextJobParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
 // NextJob: Begin the next wave of a job. Though the wave before is not finished.
 // It is POST /api/v1/jobs/{job}/next.
-func (c *Client) NextJob(ctx context.Context, job string) (*JobBody, error) {
+func (c *Client) NextJob(ctx context.Context, job string, params *NextJobParams) (*JobBody, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/jobs/" + segment(job) + "/next", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	out := new(JobBody)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
@@ -2329,6 +3580,8 @@ func (c *Client) NextJob(ctx context.Context, job string) (*JobBody, error) {
 
 // PatchDeviceDesiredParams are the optional parameters of PatchDeviceDesired.
 type PatchDeviceDesiredParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
 	// Change only when the document has this ETag; of a device also that of its twin or its effective version
 	IfMatch string
 }
@@ -2339,6 +3592,7 @@ func (c *Client) PatchDeviceDesired(ctx context.Context, device string, body map
 	r := request{method: http.MethodPatch, path: "/api/v1/devices/" + segment(device) + "/desired", query: url.Values{}, header: http.Header{}}
 	r.json(body)
 	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
 		r.headerValue("If-Match", params.IfMatch)
 	}
 	out := new(DesiredBody)
@@ -2350,6 +3604,8 @@ func (c *Client) PatchDeviceDesired(ctx context.Context, device string, body map
 
 // PatchFleetDesiredParams are the optional parameters of PatchFleetDesired.
 type PatchFleetDesiredParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
 	// Change only when the document has this ETag; of a device also that of its twin or its effective version
 	IfMatch string
 }
@@ -2360,6 +3616,7 @@ func (c *Client) PatchFleetDesired(ctx context.Context, body map[string]any, par
 	r := request{method: http.MethodPatch, path: "/api/v1/fleet/desired", query: url.Values{}, header: http.Header{}}
 	r.json(body)
 	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
 		r.headerValue("If-Match", params.IfMatch)
 	}
 	out := new(DesiredBody)
@@ -2371,6 +3628,8 @@ func (c *Client) PatchFleetDesired(ctx context.Context, body map[string]any, par
 
 // PatchGroupDesiredParams are the optional parameters of PatchGroupDesired.
 type PatchGroupDesiredParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
 	// Change only when the document has this ETag; of a device also that of its twin or its effective version
 	IfMatch string
 }
@@ -2381,6 +3640,7 @@ func (c *Client) PatchGroupDesired(ctx context.Context, group string, body map[s
 	r := request{method: http.MethodPatch, path: "/api/v1/groups/" + segment(group) + "/desired", query: url.Values{}, header: http.Header{}}
 	r.json(body)
 	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
 		r.headerValue("If-Match", params.IfMatch)
 	}
 	out := new(DesiredBody)
@@ -2392,6 +3652,8 @@ func (c *Client) PatchGroupDesired(ctx context.Context, group string, body map[s
 
 // PatchProfileDesiredParams are the optional parameters of PatchProfileDesired.
 type PatchProfileDesiredParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
 	// Change only when the document has this ETag; of a device also that of its twin or its effective version
 	IfMatch string
 }
@@ -2402,6 +3664,7 @@ func (c *Client) PatchProfileDesired(ctx context.Context, profile string, body m
 	r := request{method: http.MethodPatch, path: "/api/v1/profiles/" + segment(profile) + "/desired", query: url.Values{}, header: http.Header{}}
 	r.json(body)
 	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
 		r.headerValue("If-Match", params.IfMatch)
 	}
 	out := new(DesiredBody)
@@ -2411,10 +3674,19 @@ func (c *Client) PatchProfileDesired(ctx context.Context, profile string, body m
 	return out, nil
 }
 
+// PauseJobParams are the optional parameters of PauseJob.
+type PauseJobParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
 // PauseJob: Start no more devices of a job. What was started goes on.
 // It is POST /api/v1/jobs/{job}/pause.
-func (c *Client) PauseJob(ctx context.Context, job string) (*JobBody, error) {
+func (c *Client) PauseJob(ctx context.Context, job string, params *PauseJobParams) (*JobBody, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/jobs/" + segment(job) + "/pause", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	out := new(JobBody)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
@@ -2436,6 +3708,8 @@ func (c *Client) Provision(ctx context.Context, body *ProvisionRequest) (*Provis
 
 // PutDeviceDesiredParams are the optional parameters of PutDeviceDesired.
 type PutDeviceDesiredParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
 	// Change only when the document has this ETag; of a device also that of its twin or its effective version
 	IfMatch string
 }
@@ -2446,6 +3720,7 @@ func (c *Client) PutDeviceDesired(ctx context.Context, device string, body map[s
 	r := request{method: http.MethodPut, path: "/api/v1/devices/" + segment(device) + "/desired", query: url.Values{}, header: http.Header{}}
 	r.json(body)
 	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
 		r.headerValue("If-Match", params.IfMatch)
 	}
 	out := new(DesiredBody)
@@ -2457,6 +3732,8 @@ func (c *Client) PutDeviceDesired(ctx context.Context, device string, body map[s
 
 // PutFleetDesiredParams are the optional parameters of PutFleetDesired.
 type PutFleetDesiredParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
 	// Change only when the document has this ETag; of a device also that of its twin or its effective version
 	IfMatch string
 }
@@ -2467,6 +3744,7 @@ func (c *Client) PutFleetDesired(ctx context.Context, body map[string]any, param
 	r := request{method: http.MethodPut, path: "/api/v1/fleet/desired", query: url.Values{}, header: http.Header{}}
 	r.json(body)
 	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
 		r.headerValue("If-Match", params.IfMatch)
 	}
 	out := new(DesiredBody)
@@ -2476,11 +3754,26 @@ func (c *Client) PutFleetDesired(ctx context.Context, body map[string]any, param
 	return out, nil
 }
 
+// PutGroupParams are the optional parameters of PutGroup.
+type PutGroupParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+	// * to make and never replace
+	IfNoneMatch string
+}
+
 // PutGroup: Make or replace a group. A static group that has devices cannot become a saved query, and saved queries cannot refer to each other in a circle.
 // It is PUT /api/v1/groups/{group}.
-func (c *Client) PutGroup(ctx context.Context, group string, body *GroupParts) (*Group, error) {
+func (c *Client) PutGroup(ctx context.Context, group string, body *GroupParts, params *PutGroupParams) (*Group, error) {
 	r := request{method: http.MethodPut, path: "/api/v1/groups/" + segment(group), query: url.Values{}, header: http.Header{}}
 	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+		r.headerValue("If-None-Match", params.IfNoneMatch)
+	}
 	out := new(Group)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
@@ -2490,6 +3783,8 @@ func (c *Client) PutGroup(ctx context.Context, group string, body *GroupParts) (
 
 // PutGroupDesiredParams are the optional parameters of PutGroupDesired.
 type PutGroupDesiredParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
 	// Change only when the document has this ETag; of a device also that of its twin or its effective version
 	IfMatch string
 }
@@ -2500,6 +3795,7 @@ func (c *Client) PutGroupDesired(ctx context.Context, group string, body map[str
 	r := request{method: http.MethodPut, path: "/api/v1/groups/" + segment(group) + "/desired", query: url.Values{}, header: http.Header{}}
 	r.json(body)
 	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
 		r.headerValue("If-Match", params.IfMatch)
 	}
 	out := new(DesiredBody)
@@ -2509,11 +3805,26 @@ func (c *Client) PutGroupDesired(ctx context.Context, group string, body map[str
 	return out, nil
 }
 
+// PutProfileParams are the optional parameters of PutProfile.
+type PutProfileParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+	// * to make and never replace
+	IfNoneMatch string
+}
+
 // PutProfile: Make or replace a profile. The rights of connected devices that have it change at once. The profile default cannot be changed.
 // It is PUT /api/v1/profiles/{profile}.
-func (c *Client) PutProfile(ctx context.Context, profile string, body *ProfileRights) (*Profile, error) {
+func (c *Client) PutProfile(ctx context.Context, profile string, body *ProfileRights, params *PutProfileParams) (*Profile, error) {
 	r := request{method: http.MethodPut, path: "/api/v1/profiles/" + segment(profile), query: url.Values{}, header: http.Header{}}
 	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+		r.headerValue("If-None-Match", params.IfNoneMatch)
+	}
 	out := new(Profile)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
@@ -2523,6 +3834,8 @@ func (c *Client) PutProfile(ctx context.Context, profile string, body *ProfileRi
 
 // PutProfileDesiredParams are the optional parameters of PutProfileDesired.
 type PutProfileDesiredParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
 	// Change only when the document has this ETag; of a device also that of its twin or its effective version
 	IfMatch string
 }
@@ -2533,6 +3846,7 @@ func (c *Client) PutProfileDesired(ctx context.Context, profile string, body map
 	r := request{method: http.MethodPut, path: "/api/v1/profiles/" + segment(profile) + "/desired", query: url.Values{}, header: http.Header{}}
 	r.json(body)
 	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
 		r.headerValue("If-Match", params.IfMatch)
 	}
 	out := new(DesiredBody)
@@ -2542,11 +3856,20 @@ func (c *Client) PutProfileDesired(ctx context.Context, profile string, body map
 	return out, nil
 }
 
+// PutProvisioningParams are the optional parameters of PutProvisioning.
+type PutProvisioningParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
 // PutProvisioning: Let devices of a profile register themselves.
 // It is PUT /api/v1/profiles/{profile}/provisioning.
-func (c *Client) PutProvisioning(ctx context.Context, profile string, body *NewProvisioning) (*Provisioning, error) {
+func (c *Client) PutProvisioning(ctx context.Context, profile string, body *NewProvisioning, params *PutProvisioningParams) (*Provisioning, error) {
 	r := request{method: http.MethodPut, path: "/api/v1/profiles/" + segment(profile) + "/provisioning", query: url.Values{}, header: http.Header{}}
 	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	out := new(Provisioning)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
@@ -2554,18 +3877,36 @@ func (c *Client) PutProvisioning(ctx context.Context, profile string, body *NewP
 	return out, nil
 }
 
+// RefuseCandidateParams are the optional parameters of RefuseCandidate.
+type RefuseCandidateParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
 // RefuseCandidate: Refuse a candidate: it is cut and kept out.
 // It is DELETE /api/v1/inbox/{candidate}.
-func (c *Client) RefuseCandidate(ctx context.Context, candidate string) error {
+func (c *Client) RefuseCandidate(ctx context.Context, candidate string, params *RefuseCandidateParams) error {
 	r := request{method: http.MethodDelete, path: "/api/v1/inbox/" + segment(candidate), query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	return c.call(ctx, &r, nil)
+}
+
+// RegisterCertificateAuthorityParams are the optional parameters of RegisterCertificateAuthority.
+type RegisterCertificateAuthorityParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
 }
 
 // RegisterCertificateAuthority: Let in the devices that an authority has given certificates.
 // It is POST /api/v1/certificate-authorities.
-func (c *Client) RegisterCertificateAuthority(ctx context.Context, body *NewAuthority) (*Authority, error) {
+func (c *Client) RegisterCertificateAuthority(ctx context.Context, body *NewAuthority, params *RegisterCertificateAuthorityParams) (*Authority, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/certificate-authorities", query: url.Values{}, header: http.Header{}}
 	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	out := new(Authority)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
@@ -2573,17 +3914,59 @@ func (c *Client) RegisterCertificateAuthority(ctx context.Context, body *NewAuth
 	return out, nil
 }
 
+// RemoveCredentialParams are the optional parameters of RemoveCredential.
+type RemoveCredentialParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
 // RemoveCredential: Revoke a credential; the connections that came in by it are cut.
 // It is DELETE /api/v1/devices/{device}/credentials/{credential}.
-func (c *Client) RemoveCredential(ctx context.Context, device string, credential string) error {
+func (c *Client) RemoveCredential(ctx context.Context, device string, credential string, params *RemoveCredentialParams) error {
 	r := request{method: http.MethodDelete, path: "/api/v1/devices/" + segment(device) + "/credentials/" + segment(credential), query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	return c.call(ctx, &r, nil)
+}
+
+// RequestConfirmationParams are the optional parameters of RequestConfirmation.
+type RequestConfirmationParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// RequestConfirmation: Have a link mailed that confirms my address.
+// It is POST /api/v1/me/confirmation.
+func (c *Client) RequestConfirmation(ctx context.Context, params *RequestConfirmationParams) error {
+	r := request{method: http.MethodPost, path: "/api/v1/me/confirmation", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	return c.call(ctx, &r, nil)
+}
+
+// ResetPassword: Set a new password by the link; all sessions of the user end.
+// It is POST /api/v1/password/reset.
+func (c *Client) ResetPassword(ctx context.Context, body *Resetting) error {
+	r := request{method: http.MethodPost, path: "/api/v1/password/reset", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	return c.call(ctx, &r, nil)
+}
+
+// ResumeJobParams are the optional parameters of ResumeJob.
+type ResumeJobParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
 }
 
 // ResumeJob: Go on with a paused job.
 // It is POST /api/v1/jobs/{job}/resume.
-func (c *Client) ResumeJob(ctx context.Context, job string) (*JobBody, error) {
+func (c *Client) ResumeJob(ctx context.Context, job string, params *ResumeJobParams) (*JobBody, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/jobs/" + segment(job) + "/resume", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	out := new(JobBody)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
@@ -2591,12 +3974,42 @@ func (c *Client) ResumeJob(ctx context.Context, job string) (*JobBody, error) {
 	return out, nil
 }
 
+// RotateCredentialParams are the optional parameters of RotateCredential.
+type RotateCredentialParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
 // RotateCredential: Put a new credential in the place of one. The old one expires after the overlap, and the connections that came in by it are cut then.
 // It is POST /api/v1/devices/{device}/credentials/{credential}/rotate.
-func (c *Client) RotateCredential(ctx context.Context, device string, credential string, body *Rotation) (*CreatedCredential, error) {
+func (c *Client) RotateCredential(ctx context.Context, device string, credential string, body *Rotation, params *RotateCredentialParams) (*CreatedCredential, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/devices/" + segment(device) + "/credentials/" + segment(credential) + "/rotate", query: url.Values{}, header: http.Header{}}
 	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	out := new(CreatedCredential)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// RotateWebhookSecretParams are the optional parameters of RotateWebhookSecret.
+type RotateWebhookSecretParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// RotateWebhookSecret: Give a webhook a new secret. Events are signed with both until the overlap is over. A secret that was in its own overlap ends at once.
+// It is POST /api/v1/webhooks/{webhook}/rotate.
+func (c *Client) RotateWebhookSecret(ctx context.Context, webhook string, body *RotateWebhookSecretRequest, params *RotateWebhookSecretParams) (*IssuedWebhook, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/webhooks/" + segment(webhook) + "/rotate", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(IssuedWebhook)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -2627,7 +4040,28 @@ func (c *Client) SendCommand(ctx context.Context, device string, body *NewComman
 	return out, nil
 }
 
-// SignIn: Sign a browser in with an API key.
+// SetUpParams are the optional parameters of SetUp.
+type SetUpParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// SetUp: Become the first admin, with the session of the set-up link.
+// It is POST /api/v1/setup.
+func (c *Client) SetUp(ctx context.Context, body *FirstAdmin, params *SetUpParams) (*User, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/setup", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(User)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// SignIn: Sign a browser in with e-mail and password, or with an API key. A 401 with the code second_factor_needed says that the password is right and a code is asked for.
 // It is POST /api/v1/session.
 func (c *Client) SignIn(ctx context.Context, body *SignInBody) (*Me, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/session", query: url.Values{}, header: http.Header{}}
@@ -2639,25 +4073,124 @@ func (c *Client) SignIn(ctx context.Context, body *SignInBody) (*Me, error) {
 	return out, nil
 }
 
+// SignOutParams are the optional parameters of SignOut.
+type SignOutParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
 // SignOut: Sign this browser out.
 // It is DELETE /api/v1/session.
-func (c *Client) SignOut(ctx context.Context) error {
+func (c *Client) SignOut(ctx context.Context, params *SignOutParams) error {
 	r := request{method: http.MethodDelete, path: "/api/v1/session", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	return c.call(ctx, &r, nil)
+}
+
+// StartTaskParams are the optional parameters of StartTask.
+type StartTaskParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// StartTask: Start a task. The kinds are at /task-kinds. A task that asks for the same as another one of a kind that is shared is that one.
+// It is POST /api/v1/tasks.
+func (c *Client) StartTask(ctx context.Context, body *NewTask, params *StartTaskParams) (*TaskBody, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/tasks", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(TaskBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// StreamParams are the optional parameters of Stream.
+type StreamParams struct {
+	// What to follow
+	Channel string
+	// Types, or families with .*, separated by commas; all when empty
+	Types string
+	// Only events of devices that match now
+	Q string
+	// The id of the last event that was read, where Last-Event-ID cannot be sent
+	After string
+	// The id of the last event that was read: what came after it is sent, over a restart of the server too
+	LastEventID string
+}
+
+// Stream: Follow events as server-sent events. Every event is `{type,timestamp,data}` with the id `<epoch>-<number>`. A client that comes again with Last-Event-ID gets exactly what it missed. When that is not kept any more an event named `reset` says so, and the stream goes on from now. A comment is sent every 15 s.
+// It is GET /api/v1/stream. The caller closes the answer's body.
+func (c *Client) Stream(ctx context.Context, params *StreamParams) (*http.Response, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/stream", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("channel", params.Channel)
+		r.queryValue("types", params.Types)
+		r.queryValue("q", params.Q)
+		r.queryValue("after", params.After)
+		r.headerValue("Last-Event-ID", params.LastEventID)
+	}
+	return c.do(ctx, &r)
+}
+
+// TestWebhookParams are the optional parameters of TestWebhook.
+type TestWebhookParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// TestWebhook: Send the event webhook.test now, and say what came of it. Also to a disabled webhook. One that answers 410 is disabled. It takes up to 10 s.
+// It is POST /api/v1/webhooks/{webhook}/test.
+func (c *Client) TestWebhook(ctx context.Context, webhook string, params *TestWebhookParams) (*WebhookAttempt, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/webhooks/" + segment(webhook) + "/test", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(WebhookAttempt)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// UnblockClientParams are the optional parameters of UnblockClient.
+type UnblockClientParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
 }
 
 // UnblockClient: Let a refused client into the inbox again.
 // It is DELETE /api/v1/inbox-blocks/{block}.
-func (c *Client) UnblockClient(ctx context.Context, block string) error {
+func (c *Client) UnblockClient(ctx context.Context, block string, params *UnblockClientParams) error {
 	r := request{method: http.MethodDelete, path: "/api/v1/inbox-blocks/" + segment(block), query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	return c.call(ctx, &r, nil)
+}
+
+// UpdateDevicesParams are the optional parameters of UpdateDevices.
+type UpdateDevicesParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// respond-async (RFC 7240) starts a task, which goes on after a restart, and answers 202 at once
+	Prefer string
 }
 
 // UpdateDevices: Change many devices. Count first, with dry_run; then send the count as expect. Batches of 5,000 devices are each changed whole or not at all.
 // It is POST /api/v1/devices:update.
-func (c *Client) UpdateDevices(ctx context.Context, body *BulkUpdate) (*Counted, error) {
+func (c *Client) UpdateDevices(ctx context.Context, body *BulkUpdate, params *UpdateDevicesParams) (*Counted, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/devices:update", query: url.Values{}, header: http.Header{}}
 	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("Prefer", params.Prefer)
+	}
 	out := new(Counted)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
@@ -2665,12 +4198,59 @@ func (c *Client) UpdateDevices(ctx context.Context, body *BulkUpdate) (*Counted,
 	return out, nil
 }
 
+// VerifyCertificateAuthorityParams are the optional parameters of VerifyCertificateAuthority.
+type VerifyCertificateAuthorityParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
 // VerifyCertificateAuthority: Show that you have an authority's key. By a certificate that it has signed, whose common name is its verification_code.
 // It is POST /api/v1/certificate-authorities/{authority}/verify.
-func (c *Client) VerifyCertificateAuthority(ctx context.Context, authority string, body *VerifyCertificateAuthorityRequest) (*Authority, error) {
+func (c *Client) VerifyCertificateAuthority(ctx context.Context, authority string, body *VerifyCertificateAuthorityRequest, params *VerifyCertificateAuthorityParams) (*Authority, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/certificate-authorities/" + segment(authority) + "/verify", query: url.Values{}, header: http.Header{}}
 	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
 	out := new(Authority)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// WriteTelemetryParams are the optional parameters of WriteTelemetry.
+type WriteTelemetryParams struct {
+	// Whose all messages are; the body is then as over MQTT. Without it each message names its device
+	Device string
+	// Make devices that do not exist; needs devices:write besides
+	Create bool
+}
+
+// WriteTelemetry: Write telemetry of one or many devices. A JSON body, up to 8 MiB, is a message {"device":"d1",...} in one of the forms taken over MQTT, an array of such, or {"devices":{"d1":[...],...}}. An NDJSON body has one message a line, of up to 256 KiB, and may go on for ever: when the log is full it is read more slowly. The answer comes when all is durable. Messages that break a rule are refused one by one; when all are, the answer is a problem. A problem says how many messages were taken before it.
+// It is POST /api/v1/telemetry.
+func (c *Client) WriteTelemetry(ctx context.Context, body any, params *WriteTelemetryParams) (*struct {
+	// Messages that are durable
+	Accepted int64 `json:"accepted"`
+	// The first 1,000 of them; these are kept, too
+	Rejected []RefusedMessage `json:"rejected"`
+	// Messages that were refused for good
+	RejectedCount int64 `json:"rejected_count"`
+}, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/telemetry", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.queryValue("device", params.Device)
+		r.queryValue("create", params.Create)
+	}
+	out := new(struct {
+		// Messages that are durable
+		Accepted int64 `json:"accepted"`
+		// The first 1,000 of them; these are kept, too
+		Rejected []RefusedMessage `json:"rejected"`
+		// Messages that were refused for good
+		RejectedCount int64 `json:"rejected_count"`
+	})
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}

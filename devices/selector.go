@@ -65,7 +65,7 @@ func (r *Registry) WouldMatch(s Spec, e *query.Expr) bool {
 	}
 	sub := subject{
 		r: r, d: d, credentials: s.Credential != "" || len(s.Grants) > 0,
-		asked: true, presence: muster.Presence{State: muster.PresenceNever, Since: now}, checkIn: d.CheckIn,
+		asked: true, state: muster.PresenceNever, checkIn: d.CheckIn,
 	}
 	return query.Eval(e, &sub, now)
 }

@@ -65,7 +65,7 @@ func (r *raw) wantStatus(status int) string {
 const asAdmin = "Authorization: Bearer " + servertest.AdminKey + "\r\n"
 
 // alive checks that the server does its work for others.
-func alive(t *testing.T, s *server.Server) {
+func mustAnswer(t *testing.T, s *server.Server) {
 	t.Helper()
 	r := rawDial(t, s)
 	r.say("GET /api/v1/me HTTP/1.1\r\nHost: m\r\n" + asAdmin + "\r\n")
@@ -123,7 +123,7 @@ func TestRequestsThatAreNoneOrTwoAreRefused(t *testing.T) {
 			}
 		})
 	}
-	alive(t, s)
+	mustAnswer(t, s)
 }
 
 func TestPathsLeadNowhereElse(t *testing.T) {
@@ -183,7 +183,7 @@ func TestAHundredMegabytesAreRefusedBeforeTheyAreRead(t *testing.T) {
 			}
 		}
 	}
-	alive(t, s)
+	mustAnswer(t, s)
 }
 
 func TestWhoSendsSlowlyHoldsNobodyAndIsCut(t *testing.T) {
@@ -211,5 +211,5 @@ func TestWhoSendsSlowlyHoldsNobodyAndIsCut(t *testing.T) {
 			})
 		}
 	})
-	alive(t, s)
+	mustAnswer(t, s)
 }

@@ -12,6 +12,14 @@ function search(q: Query | undefined): string {
   return s.size ? "?" + s.toString() : "";
 }
 
+export type Acceptance = {
+  name?: string;
+  /** 10 to 128 characters, neither the e-mail nor the name */
+  password: string;
+  /** The end of the link */
+  token: string;
+};
+
 export type Adoption = {
   /** The candidate's when absent */
   id?: string;
@@ -34,8 +42,14 @@ export type ApiKey = {
   /** Null for never */
   expires_at: string | null;
   id: string;
+  /** Null for never */
+  last_used: string | null;
   name: string;
+  /** Id of the user it ends with, and whose role it never exceeds */
+  owner?: string;
   scopes: Array<string>;
+  /** Device query: the key is about these devices only */
+  selector?: string;
 };
 
 export type AuditActor = {
@@ -176,6 +190,24 @@ export type ChangedServiceAccount = {
   subscribe?: Array<string>;
 };
 
+export type ChangedUser = {
+  /** Ends the user's sessions, and the API keys he owns are refused */
+  disabled?: boolean;
+  /** Is not confirmed then, and ends the user's open links */
+  email?: string;
+  name?: string;
+  role?: "viewer" | "operator" | "admin";
+};
+
+export type ChangedWebhook = {
+  description?: string;
+  /** Enabling takes the reason away */
+  disabled?: boolean;
+  q?: string;
+  types?: Array<string>;
+  url?: string;
+};
+
 export type Claim = {
   /** Case, spaces and hyphens do not matter */
   code: string;
@@ -290,6 +322,8 @@ export type Counted = {
   dry_run: boolean;
   /** How many devices the action is about */
   matched: number;
+  /** The task that does it, when Prefer asked for one */
+  task?: TaskBody;
 };
 
 export type CountedJob = {
@@ -414,6 +448,15 @@ export type Event = {
   type: string;
 };
 
+export type EventType = {
+  /** It may be asked for, and is not sent yet */
+  reserved?: boolean;
+  /** An event of this type as it is sent */
+  sample?: unknown;
+  summary: string;
+  type: string;
+};
+
 export type FailedLogin = {
   client_id?: string;
   /** How often it failed just so */
@@ -438,6 +481,31 @@ export type FieldError = {
   parameter?: string;
   /** JSON pointer to the field of the body */
   pointer?: string;
+};
+
+export type FirstAdmin = {
+  email: string;
+  name?: string;
+  /** 10 to 128 characters, neither the e-mail nor the name */
+  password: string;
+};
+
+export type Forgotten = {
+  email: string;
+};
+
+export type GivenCode = {
+  /** Six digits */
+  code: string;
+};
+
+export type GivenPassword = {
+  password: string;
+};
+
+export type GivenToken = {
+  /** The end of the link */
+  token: string;
 };
 
 export type Group = {
@@ -483,6 +551,12 @@ export type IssuedServiceAccount = {
   /** The MQTT password beside the name, or the user name alone; shown this once */
   secret: string;
   service_account: ServiceAccount;
+};
+
+export type IssuedWebhook = {
+  /** whsec_ and base64, shown this once */
+  secret: string;
+  webhook: Webhook;
 };
 
 export type JobAbort = {
@@ -615,12 +689,29 @@ export type LogLine = {
   time: string;
 };
 
+export type MadeUser = {
+  /** The link by which who was invited comes in within 7 days, shown this once; it is mailed too when the server has --smtp */
+  invitation?: string;
+  user: User;
+};
+
 export type Me = {
   kind: "api_key" | "session";
   name: string;
   /** Of a session */
   role?: "viewer" | "operator" | "admin";
   scopes: Array<string>;
+  /** The session of the set-up link, which POST /setup makes a user's */
+  setup?: boolean;
+  /** The user whose session it is */
+  user?: User;
+};
+
+export type Methods = {
+  /** The server sends mail: a forgotten password can be reset */
+  mail: boolean;
+  /** Null when there is no OpenID provider */
+  provider: Provider;
 };
 
 export type NewAdoptionKey = {
@@ -690,6 +781,11 @@ export type NewDevice = {
   token?: string;
 };
 
+export type NewEmail = {
+  email: string;
+  password: string;
+};
+
 export type NewJob = {
   abort?: JobAbort;
   /** Only count the targets */
@@ -717,7 +813,18 @@ export type NewKey = {
   /** Never when absent */
   expires_at?: string;
   name: string;
+  /** Id of the user it ends with, or me; nobody when absent */
+  owner?: string;
   scopes: Array<string>;
+  /** Device query: the key is about these devices only. Not beside the scope admin */
+  selector?: string;
+};
+
+export type NewPassword = {
+  /** The password that is */
+  old: string;
+  /** 10 to 128 characters, neither the e-mail nor the name */
+  password: string;
 };
 
 export type NewProvisioning = {
@@ -740,6 +847,33 @@ export type NewServiceAccount = {
   publish?: Array<string>;
   /** Topic filters it may subscribe to */
   subscribe?: Array<string>;
+};
+
+export type NewTask = {
+  /** An object as the kind wants it, at most 16 KiB; {} when absent */
+  input?: unknown;
+  kind: string;
+};
+
+export type NewUser = {
+  /** Unique, kept in lower case */
+  email: string;
+  /** Only with a password: who is invited gives the name himself */
+  name?: string;
+  /** 10 to 128 characters; absent to invite */
+  password?: string;
+  role: "viewer" | "operator" | "admin";
+};
+
+export type NewWebhook = {
+  description?: string;
+  disabled?: boolean;
+  /** Only events of devices that match this, in the query language */
+  q?: string;
+  /** Types of events (GET /event-types), families such as device.*, or * */
+  types: Array<string>;
+  /** http:// or https://, without a user, a password or a fragment */
+  url: string;
 };
 
 export type PageAdoptionKey = {
@@ -802,6 +936,12 @@ export type PageEvent = {
   next: string | null;
 };
 
+export type PageEventType = {
+  items: Array<EventType>;
+  /** Cursor of the next page, null at the end */
+  next: string | null;
+};
+
 export type PageFailedLogin = {
   items: Array<FailedLogin>;
   /** Cursor of the next page, null at the end */
@@ -850,8 +990,38 @@ export type PageServiceAccount = {
   next: string | null;
 };
 
+export type PageSession = {
+  items: Array<Session>;
+  /** Cursor of the next page, null at the end */
+  next: string | null;
+};
+
+export type PageTaskBody = {
+  items: Array<TaskBody>;
+  /** Cursor of the next page, null at the end */
+  next: string | null;
+};
+
+export type PageTaskKind = {
+  items: Array<TaskKind>;
+  /** Cursor of the next page, null at the end */
+  next: string | null;
+};
+
 export type PageTraced = {
   items: Array<Traced>;
+  /** Cursor of the next page, null at the end */
+  next: string | null;
+};
+
+export type PageUser = {
+  items: Array<User>;
+  /** Cursor of the next page, null at the end */
+  next: string | null;
+};
+
+export type PageWebhook = {
+  items: Array<Webhook>;
   /** Cursor of the next page, null at the end */
   next: string | null;
 };
@@ -932,6 +1102,12 @@ export type ProfileRights = {
   subscribe?: Array<string>;
 };
 
+export type Provider = {
+  name: string;
+  /** Where a browser goes to sign in; takes ?next=, a path here */
+  start: string;
+};
+
 export type ProvisionRequest = {
   /** PEM */
   certificate?: string;
@@ -975,6 +1151,21 @@ export type Reading = {
   values: Record<string, unknown>;
 };
 
+export type Recovery = {
+  /** Each is good once in the place of a code; shown this once */
+  recovery_codes: Array<string>;
+};
+
+export type RefusedMessage = {
+  /** As in the list of rejected messages */
+  code: string;
+  detail: string;
+  /** As the message names it, empty when it names none */
+  device: string;
+  /** Of the body; in a JSON body the number of the message, from 1 */
+  line: number;
+};
+
 export type Rejected = {
   code: string;
   device: string;
@@ -987,6 +1178,22 @@ export type Rejected = {
   size: number;
   time: string;
   topic: string;
+};
+
+export type Renamed = {
+  name: string;
+};
+
+export type Resetting = {
+  /** 10 to 128 characters, neither the e-mail nor the name */
+  password: string;
+  /** The end of the link */
+  token: string;
+};
+
+export type RotateWebhookSecretRequest = {
+  /** For how many seconds the secret before signs too; a day when absent */
+  overlap_s?: number;
 };
 
 export type Rotation = {
@@ -1035,9 +1242,35 @@ export type ServiceAccount = {
   subscribe: Array<string>;
 };
 
+export type Session = {
+  /** Where the browser signed in from */
+  address: string;
+  /** What the browser called itself */
+  agent: string;
+  /** Id of the API key it was made by */
+  api_key?: string;
+  created_at: string;
+  /** It is the one that is asking */
+  current: boolean;
+  /** Moves on with use */
+  expires_at: string;
+  id: string;
+  /** To the minute */
+  last_seen_at: string;
+  /** The user's name */
+  name?: string;
+  role: "viewer" | "operator" | "admin";
+  /** Id of the user; absent for one made by an API key or the set-up link */
+  user?: string;
+};
+
 export type SignInBody = {
-  /** An API key */
-  key: string;
+  /** Six digits of the second factor, or a recovery code; asked for by the code second_factor_needed */
+  code?: string;
+  email?: string;
+  /** An API key, in the place of e-mail and password */
+  key?: string;
+  password?: string;
 };
 
 export type Stretch = {
@@ -1051,6 +1284,79 @@ export type System = {
   sections: Record<string, unknown>;
   time: string;
   version: string;
+};
+
+export type TaskBody = {
+  /** It ends soon, or has ended, because somebody asked for that */
+  cancel_requested: boolean;
+  created_at: string;
+  /** Units that are done */
+  done: number;
+  /** Whether it goes on after a restart of the server */
+  durable: boolean;
+  ended_at: string | null;
+  /** Why it failed or timed out */
+  error?: TaskFault;
+  id: string;
+  /** What was asked for, an object */
+  input: unknown;
+  kind: string;
+  /** What it does just now, for people */
+  note?: string;
+  /** Id of the user, key or browser session that started it */
+  owner: string;
+  owner_name: string;
+  /** Absent before the end, without one and when its time to live is over */
+  result?: TaskResult;
+  started_at: string | null;
+  state: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "timed_out";
+  /** Units that there are; 0 while that is not known */
+  total: number;
+};
+
+export type TaskFault = {
+  /** As in a problem */
+  code: string;
+  /** For people */
+  detail: string;
+};
+
+export type TaskKind = {
+  /** How many run at a time */
+  concurrency: number;
+  /** How one is started; absent when POST /tasks does */
+  door?: string;
+  durable: boolean;
+  /** Seconds that a result is kept */
+  keep_result_s: number;
+  kind: string;
+  /** How many wait beside them; the next is 429 */
+  queue: number;
+  /** Needed to start one */
+  scope: string;
+  summary: string;
+  /** Seconds that one may take */
+  timeout_s: number;
+};
+
+export type TaskResult = {
+  content_type: string;
+  expires_at: string;
+  /** Bytes */
+  size: number;
+  /** Path to get it at */
+  url: string;
+};
+
+export type TotpSetup = {
+  /** The QR code */
+  png: string;
+  /** Base32, to be typed into an authenticator */
+  secret: string;
+  /** The QR code */
+  svg: string;
+  /** otpauth://..., the same for a QR code */
+  uri: string;
 };
 
 export type Traced = {
@@ -1132,14 +1438,81 @@ export type Uptime = {
   unknown_s: number;
 };
 
+export type User = {
+  /** The e-mail is known to reach the user */
+  confirmed?: boolean;
+  created_at?: string;
+  disabled?: boolean;
+  /** This and what follows is shown to admins and to the user himself */
+  email?: string;
+  /** Has signed in by the OpenID provider */
+  external?: boolean;
+  /** False for who was invited and is not here yet, or signs in at the provider only */
+  has_password?: boolean;
+  id: string;
+  /** Absent for never */
+  last_login_at?: string;
+  name: string;
+  role: "viewer" | "operator" | "admin";
+  /** A code is asked for besides the password */
+  second_factor?: boolean;
+};
+
 export type VerifyCertificateAuthorityRequest = {
   /** One certificate in PEM */
   certificate: string;
 };
 
+export type Webhook = {
+  created_at: string;
+  description: string;
+  disabled: boolean;
+  id: string;
+  /** Who made it */
+  owner: string;
+  /** Why it gets no event although it is enabled */
+  problem?: string;
+  /** Only events of devices that match this now; empty for all events */
+  q: string;
+  /** Why Muster disabled it */
+  reason?: string;
+  /** What signs, the newest first; the secrets themselves were shown when they were made */
+  secrets: Array<WebhookSecret>;
+  /** Types of events, families such as device.*, or * */
+  types: Array<string>;
+  updated_at: string;
+  url: string;
+};
+
+export type WebhookAttempt = {
+  at: string;
+  /** The receiver answered 2xx */
+  delivered: boolean;
+  duration_ms: number;
+  error?: string;
+  /** How the receiver's answer begins, at most 1 KiB */
+  response?: string;
+  /** As the receiver wishes */
+  retry_after_s?: number;
+  /** The receiver's HTTP status */
+  status?: number;
+  /** again: a delivery would be tried again later; gone: the webhook was disabled; dead: trying again is of no use */
+  verdict: "delivered" | "again" | "gone" | "dead";
+};
+
+export type WebhookSecret = {
+  created_at: string;
+  /** When it signs no more; null for the newest */
+  ends_at: string | null;
+};
+
 /** End a job for good */
 export const abortJob = (job: string, stop?: AbortSignal): Promise<JobBody> =>
   call<JobBody>("POST", `/jobs/${at(job)}/abort`, undefined, stop);
+
+/** Come in by an invitation: set name and password and be signed in */
+export const acceptInvitation = (body: Acceptance, stop?: AbortSignal): Promise<Me> =>
+  call<Me>("POST", `/invitations/accept`, body, stop);
 
 /** Give a device one more credential */
 export const addCredential = (device: string, body: NewCredential, stop?: AbortSignal): Promise<CreatedCredential> =>
@@ -1149,9 +1522,17 @@ export const addCredential = (device: string, body: NewCredential, stop?: AbortS
 export const adoptCandidate = (candidate: string, body: Adoption, stop?: AbortSignal): Promise<CreatedDevice> =>
   call<CreatedDevice>("POST", `/inbox/${at(candidate)}/adopt`, body, stop);
 
+/** Begin to set up a second factor (RFC 6238) */
+export const beginTotp = (stop?: AbortSignal): Promise<TotpSetup> =>
+  call<TotpSetup>("POST", `/me/totp`, undefined, stop);
+
 /** Call a command off */
 export const cancelCommand = (device: string, command: string, stop?: AbortSignal): Promise<CommandBody> =>
   call<CommandBody>("POST", `/devices/${at(device)}/commands/${at(command)}/cancel`, undefined, stop);
+
+/** End a task */
+export const cancelTask = (task: string, stop?: AbortSignal): Promise<TaskBody> =>
+  call<TaskBody>("DELETE", `/tasks/${at(task)}`, undefined, stop);
 
 /** Change an authority's name, profile, or whether it makes devices */
 export const changeCertificateAuthority = (authority: string, body: ChangedAuthority, stop?: AbortSignal): Promise<Authority> =>
@@ -1161,13 +1542,45 @@ export const changeCertificateAuthority = (authority: string, body: ChangedAutho
 export const changeDevice = (device: string, body: ChangedDevice, stop?: AbortSignal): Promise<Device> =>
   call<Device>("PATCH", `/devices/${at(device)}`, body, stop);
 
+/** Change my name */
+export const changeMe = (body: Renamed, stop?: AbortSignal): Promise<User> =>
+  call<User>("PATCH", `/me`, body, stop);
+
+/** Have a link mailed to another address of mine */
+export const changeMyEmail = (body: NewEmail, stop?: AbortSignal): Promise<undefined> =>
+  call<undefined>("POST", `/me/email`, body, stop);
+
+/** Change my password; my other sessions end */
+export const changeMyPassword = (body: NewPassword, stop?: AbortSignal): Promise<undefined> =>
+  call<undefined>("POST", `/me/password`, body, stop);
+
 /** Change a service account's topics, disable or enable it */
 export const changeServiceAccount = (account: string, body: ChangedServiceAccount, stop?: AbortSignal): Promise<ServiceAccount> =>
   call<ServiceAccount>("PATCH", `/service-accounts/${at(account)}`, body, stop);
 
+/** Change a user's e-mail, name or role, disable or enable */
+export const changeUser = (user: string, body: ChangedUser, stop?: AbortSignal): Promise<User> =>
+  call<User>("PATCH", `/users/${at(user)}`, body, stop);
+
+/** Change a webhook, disable or enable it */
+export const changeWebhook = (webhook: string, body: ChangedWebhook, stop?: AbortSignal): Promise<Webhook> =>
+  call<Webhook>("PATCH", `/webhooks/${at(webhook)}`, body, stop);
+
 /** Claim a device by its code */
 export const claimDevice = (body: Claim, stop?: AbortSignal): Promise<Device> =>
   call<Device>("POST", `/claims`, body, stop);
+
+/** Remove a user's second factor, when the device with it is lost */
+export const clearUserTotp = (user: string, stop?: AbortSignal): Promise<undefined> =>
+  call<undefined>("DELETE", `/users/${at(user)}/totp`, undefined, stop);
+
+/** Confirm an e-mail address by the link */
+export const confirmEmail = (body: GivenToken, stop?: AbortSignal): Promise<undefined> =>
+  call<undefined>("POST", `/email/confirm`, body, stop);
+
+/** Take the second factor into use by a first code */
+export const confirmTotp = (body: GivenCode, stop?: AbortSignal): Promise<Recovery> =>
+  call<Recovery>("POST", `/me/totp/confirm`, body, stop);
 
 /** Make a key that lets unknown clients into the adoption inbox */
 export const createAdoptionKey = (body: NewAdoptionKey, stop?: AbortSignal): Promise<IssuedAdoptionKey> =>
@@ -1186,12 +1599,32 @@ export const createDevice = (body: NewDevice, stop?: AbortSignal): Promise<Creat
   call<CreatedDevice>("POST", `/devices`, body, stop);
 
 /** Send many devices a command, or change what they are wanted to be */
-export const createJob = (body: NewJob, stop?: AbortSignal): Promise<CountedJob> =>
-  call<CountedJob>("POST", `/jobs`, body, stop);
+export const createJob = (body: NewJob, stop?: AbortSignal): Promise<{
+  dry_run: boolean;
+  /** Absent in a dry run */
+  job?: JobBody;
+  /** How many devices match */
+  matched: number;
+}> =>
+  call<{
+  dry_run: boolean;
+  /** Absent in a dry run */
+  job?: JobBody;
+  /** How many devices match */
+  matched: number;
+}>("POST", `/jobs`, body, stop);
 
 /** Make a service account, which lets a third party in over MQTT */
 export const createServiceAccount = (body: NewServiceAccount, stop?: AbortSignal): Promise<IssuedServiceAccount> =>
   call<IssuedServiceAccount>("POST", `/service-accounts`, body, stop);
+
+/** Invite a user, or make one with a password */
+export const createUser = (body: NewUser, stop?: AbortSignal): Promise<MadeUser> =>
+  call<MadeUser>("POST", `/users`, body, stop);
+
+/** Have events sent to a URL, as Standard Webhooks has it */
+export const createWebhook = (body: NewWebhook, stop?: AbortSignal): Promise<IssuedWebhook> =>
+  call<IssuedWebhook>("POST", `/webhooks`, body, stop);
 
 /** Revoke an adoption key; devices that were adopted stay */
 export const deleteAdoptionKey = (key: string, stop?: AbortSignal): Promise<undefined> =>
@@ -1244,6 +1677,30 @@ export const deleteProvisioning = (profile: string, stop?: AbortSignal): Promise
 /** Delete a service account; its connections are cut */
 export const deleteServiceAccount = (account: string, stop?: AbortSignal): Promise<undefined> =>
   call<undefined>("DELETE", `/service-accounts/${at(account)}`, undefined, stop);
+
+/** Remove my second factor */
+export const deleteTotp = (body: GivenPassword, stop?: AbortSignal): Promise<undefined> =>
+  call<undefined>("DELETE", `/me/totp`, body, stop);
+
+/** Delete a user with the sessions and API keys that are his */
+export const deleteUser = (user: string, stop?: AbortSignal): Promise<undefined> =>
+  call<undefined>("DELETE", `/users/${at(user)}`, undefined, stop);
+
+/** Delete a webhook */
+export const deleteWebhook = (webhook: string, stop?: AbortSignal): Promise<undefined> =>
+  call<undefined>("DELETE", `/webhooks/${at(webhook)}`, undefined, stop);
+
+/** End a session; it works nowhere from then on */
+export const endSession = (session: string, stop?: AbortSignal): Promise<undefined> =>
+  call<undefined>("DELETE", `/sessions/${at(session)}`, undefined, stop);
+
+/** End all sessions of a user but the one that is asking */
+export const endSessions = (query?: { user?: string }, stop?: AbortSignal): Promise<undefined> =>
+  call<undefined>("DELETE", `/sessions${search(query)}`, undefined, stop);
+
+/** Have a link mailed that sets a new password */
+export const forgotPassword = (body: Forgotten, stop?: AbortSignal): Promise<undefined> =>
+  call<undefined>("POST", `/password/forgot`, body, stop);
 
 /** Get one change */
 export const getAuditRecord = (seq: number, stop?: AbortSignal): Promise<AuditRecord> =>
@@ -1313,9 +1770,17 @@ export const getProvisioning = (profile: string, stop?: AbortSignal): Promise<Pr
 export const getServiceAccount = (account: string, stop?: AbortSignal): Promise<ServiceAccount> =>
   call<ServiceAccount>("GET", `/service-accounts/${at(account)}`, undefined, stop);
 
+/** How one can sign in besides e-mail and password */
+export const getSignInMethods = (stop?: AbortSignal): Promise<Methods> =>
+  call<Methods>("GET", `/session/methods`, undefined, stop);
+
 /** The state of Muster's parts */
 export const getSystem = (stop?: AbortSignal): Promise<System> =>
   call<System>("GET", `/system`, undefined, stop);
+
+/** Get a task, or wait for its end */
+export const getTask = (task: string, query?: { wait?: string }, stop?: AbortSignal): Promise<TaskBody> =>
+  call<TaskBody>("GET", `/tasks/${at(task)}${search(query)}`, undefined, stop);
 
 /** The last 20 messages of a device, the newest first, and what became of each */
 export const getTrace = (device: string, stop?: AbortSignal): Promise<PageTraced> =>
@@ -1324,6 +1789,14 @@ export const getTrace = (device: string, stop?: AbortSignal): Promise<PageTraced
 /** Get a device's twin */
 export const getTwin = (device: string, stop?: AbortSignal): Promise<TwinBody> =>
   call<TwinBody>("GET", `/devices/${at(device)}/twin`, undefined, stop);
+
+/** Get a user */
+export const getUser = (user: string, stop?: AbortSignal): Promise<User> =>
+  call<User>("GET", `/users/${at(user)}`, undefined, stop);
+
+/** Get a webhook */
+export const getWebhook = (webhook: string, stop?: AbortSignal): Promise<Webhook> =>
+  call<Webhook>("GET", `/webhooks/${at(webhook)}`, undefined, stop);
 
 /** Cut the connection of one MQTT client */
 export const kickClient = (body: KickedClient, stop?: AbortSignal): Promise<undefined> =>
@@ -1373,6 +1846,10 @@ export const listDeviceRejected = (device: string, query?: { limit?: number }, s
 export const listDevices = (query?: { q?: string; sort?: string; limit?: number; cursor?: string; total?: boolean }, stop?: AbortSignal): Promise<DevicePage> =>
   call<DevicePage>("GET", `/devices${search(query)}`, undefined, stop);
 
+/** The types of events that webhooks and streams can ask for, with a sample of each */
+export const listEventTypes = (stop?: AbortSignal): Promise<PageEventType> =>
+  call<PageEventType>("GET", `/event-types`, undefined, stop);
+
 /** A device's events, the newest first */
 export const listEvents = (device: string, query?: { type?: string; from?: string; to?: string; limit?: number; cursor?: string }, stop?: AbortSignal): Promise<PageEvent> =>
   call<PageEvent>("GET", `/devices/${at(device)}/events${search(query)}`, undefined, stop);
@@ -1409,9 +1886,29 @@ export const listRejected = (query?: { limit?: number }, stop?: AbortSignal): Pr
 export const listServiceAccounts = (stop?: AbortSignal): Promise<PageServiceAccount> =>
   call<PageServiceAccount>("GET", `/service-accounts`, undefined, stop);
 
+/** List the sessions of a user, newest first */
+export const listSessions = (query?: { limit?: number; cursor?: string; user?: string }, stop?: AbortSignal): Promise<PageSession> =>
+  call<PageSession>("GET", `/sessions${search(query)}`, undefined, stop);
+
+/** List the kinds of tasks */
+export const listTaskKinds = (stop?: AbortSignal): Promise<PageTaskKind> =>
+  call<PageTaskKind>("GET", `/task-kinds`, undefined, stop);
+
+/** List tasks, newest first */
+export const listTasks = (query?: { state?: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "timed_out"; kind?: string; limit?: number; cursor?: string }, stop?: AbortSignal): Promise<PageTaskBody> =>
+  call<PageTaskBody>("GET", `/tasks${search(query)}`, undefined, stop);
+
 /** List the logins that failed and named no device, newest first */
 export const listUnknownLogins = (stop?: AbortSignal): Promise<PageFailedLogin> =>
   call<PageFailedLogin>("GET", `/logins`, undefined, stop);
+
+/** List users, oldest first */
+export const listUsers = (query?: { limit?: number; cursor?: string }, stop?: AbortSignal): Promise<PageUser> =>
+  call<PageUser>("GET", `/users${search(query)}`, undefined, stop);
+
+/** List webhooks, without the secrets */
+export const listWebhooks = (query?: { limit?: number; after?: string }, stop?: AbortSignal): Promise<PageWebhook> =>
+  call<PageWebhook>("GET", `/webhooks${search(query)}`, undefined, stop);
 
 /** Begin the next wave of a job */
 export const nextJob = (job: string, stop?: AbortSignal): Promise<JobBody> =>
@@ -1481,6 +1978,14 @@ export const registerCertificateAuthority = (body: NewAuthority, stop?: AbortSig
 export const removeCredential = (device: string, credential: string, stop?: AbortSignal): Promise<undefined> =>
   call<undefined>("DELETE", `/devices/${at(device)}/credentials/${at(credential)}`, undefined, stop);
 
+/** Have a link mailed that confirms my address */
+export const requestConfirmation = (stop?: AbortSignal): Promise<undefined> =>
+  call<undefined>("POST", `/me/confirmation`, undefined, stop);
+
+/** Set a new password by the link; all sessions of the user end */
+export const resetPassword = (body: Resetting, stop?: AbortSignal): Promise<undefined> =>
+  call<undefined>("POST", `/password/reset`, body, stop);
+
 /** Go on with a paused job */
 export const resumeJob = (job: string, stop?: AbortSignal): Promise<JobBody> =>
   call<JobBody>("POST", `/jobs/${at(job)}/resume`, undefined, stop);
@@ -1489,17 +1994,33 @@ export const resumeJob = (job: string, stop?: AbortSignal): Promise<JobBody> =>
 export const rotateCredential = (device: string, credential: string, body: Rotation, stop?: AbortSignal): Promise<CreatedCredential> =>
   call<CreatedCredential>("POST", `/devices/${at(device)}/credentials/${at(credential)}/rotate`, body, stop);
 
+/** Give a webhook a new secret */
+export const rotateWebhookSecret = (webhook: string, body: RotateWebhookSecretRequest, stop?: AbortSignal): Promise<IssuedWebhook> =>
+  call<IssuedWebhook>("POST", `/webhooks/${at(webhook)}/rotate`, body, stop);
+
 /** Send a device a command */
 export const sendCommand = (device: string, body: NewCommand, query?: { wait?: string }, stop?: AbortSignal): Promise<CommandBody> =>
   call<CommandBody>("POST", `/devices/${at(device)}/commands${search(query)}`, body, stop);
 
-/** Sign a browser in with an API key */
+/** Become the first admin, with the session of the set-up link */
+export const setUp = (body: FirstAdmin, stop?: AbortSignal): Promise<User> =>
+  call<User>("POST", `/setup`, body, stop);
+
+/** Sign a browser in with e-mail and password, or with an API key */
 export const signIn = (body: SignInBody, stop?: AbortSignal): Promise<Me> =>
   call<Me>("POST", `/session`, body, stop);
 
 /** Sign this browser out */
 export const signOut = (stop?: AbortSignal): Promise<undefined> =>
   call<undefined>("DELETE", `/session`, undefined, stop);
+
+/** Start a task */
+export const startTask = (body: NewTask, stop?: AbortSignal): Promise<TaskBody> =>
+  call<TaskBody>("POST", `/tasks`, body, stop);
+
+/** Send the event webhook.test now, and say what came of it */
+export const testWebhook = (webhook: string, stop?: AbortSignal): Promise<WebhookAttempt> =>
+  call<WebhookAttempt>("POST", `/webhooks/${at(webhook)}/test`, undefined, stop);
 
 /** Let a refused client into the inbox again */
 export const unblockClient = (block: string, stop?: AbortSignal): Promise<undefined> =>
@@ -1512,3 +2033,21 @@ export const updateDevices = (body: BulkUpdate, stop?: AbortSignal): Promise<Cou
 /** Show that you have an authority's key */
 export const verifyCertificateAuthority = (authority: string, body: VerifyCertificateAuthorityRequest, stop?: AbortSignal): Promise<Authority> =>
   call<Authority>("POST", `/certificate-authorities/${at(authority)}/verify`, body, stop);
+
+/** Write telemetry of one or many devices */
+export const writeTelemetry = (body: unknown, query?: { device?: string; create?: boolean }, stop?: AbortSignal): Promise<{
+  /** Messages that are durable */
+  accepted: number;
+  /** The first 1,000 of them; these are kept, too */
+  rejected: Array<RefusedMessage>;
+  /** Messages that were refused for good */
+  rejected_count: number;
+}> =>
+  call<{
+  /** Messages that are durable */
+  accepted: number;
+  /** The first 1,000 of them; these are kept, too */
+  rejected: Array<RefusedMessage>;
+  /** Messages that were refused for good */
+  rejected_count: number;
+}>("POST", `/telemetry${search(query)}`, body, stop);
