@@ -92,6 +92,7 @@ func requestTexts() map[string]string {
 		"import-devices text/csv":              "id,name\npump-7,Pump 7\npump-8,Pump 8\n",
 		"write-telemetry application/json":     `[{"device":"pump-7","temperature":21.5},{"device":"pump-8","ts":1772353800000,"values":{"temperature":20.9}}]`,
 		"write-telemetry application/x-ndjson": "{\"device\":\"pump-7\",\"temperature\":21.5}\n{\"device\":\"pump-8\",\"temperature\":20.9}\n",
+		"write-influx-1 text/plain":            "air,host=pump-7 temperature=21.5,battery=88i 1772353800\n",
 		"write-influx text/plain":              "air,device=pump-7 temperature=21.5,battery=88i 1772353800000000000\n",
 		"import-devices application/x-ndjson":  "{\"id\":\"pump-7\",\"name\":\"Pump 7\"}\n{\"id\":\"pump-8\"}\n",
 	}

@@ -36,18 +36,22 @@ type influxError struct {
 }
 
 func (a *API) influxRoutes() {
-	a.mux.HandleFunc(influxPath, a.influxWrite)
-	a.plain.HandleFunc(influxV1Path, a.influxWrite)
+	a.mux.HandleFunc("POST "+influxPath, a.influxWrite)
+	a.plain.HandleFunc("POST "+influxV1Path, a.influxWrite)
 	parameter := func(name, about string, s *huma.Schema) *huma.Param {
 		return &huma.Param{Name: name, In: "query", Description: about, Schema: s}
 	}
 	text := &huma.Schema{Type: "string"}
 	failure := &huma.MediaType{Schema: huma.SchemaFromType(a.huma.OpenAPI().Components.Schemas, typeOf[influxError]())}
 	responses := map[string]*huma.Response{"204": {Description: "All lines are durable"}}
-	for _, s := range []int{400, 401, 403, 405, 413, 415, 422, 429, 500, 503} {
+	problem := &huma.MediaType{Schema: huma.SchemaFromType(a.huma.OpenAPI().Components.Schemas, typeOf[Problem]())}
+	for _, s := range []int{http.StatusMethodNotAllowed, http.StatusUnsupportedMediaType} {
+		responses[strconv.Itoa(s)] = &huma.Response{Description: http.StatusText(s), Content: map[string]*huma.MediaType{problemType: problem}}
+	}
+	for _, s := range []int{400, 401, 403, 413, 422, 429, 500, 503} {
 		responses[strconv.Itoa(s)] = &huma.Response{Description: http.StatusText(s), Content: map[string]*huma.MediaType{"application/json": failure}}
 	}
-	a.huma.OpenAPI().AddOperation(&huma.Operation{
+	op := huma.Operation{
 		OperationID: "write-influx", Method: http.MethodPost, Path: influxPath, Tags: []string{"telemetry"},
 		Summary: "Write line protocol, as to InfluxDB 2",
 		Description: "A line's device is its tag device, else its tag host, else the parameter device. Every other tag is part of its keys: " +
@@ -64,7 +68,11 @@ func (a *API) influxRoutes() {
 		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"text/plain": {Schema: text}}},
 		Responses:   responses,
 		Metadata:    map[string]any{unaudited: true},
-	})
+	}
+	old := op
+	old.OperationID, old.Path, old.Summary = "write-influx-1", influxV1Path, "Write line protocol, as to InfluxDB 1"
+	a.huma.OpenAPI().AddOperation(&op)
+	a.huma.OpenAPI().AddOperation(&old)
 }
 
 func (a *API) influxWrite(rw http.ResponseWriter, r *http.Request) {
@@ -100,12 +108,17 @@ func (a *API) influxPrincipal(r *http.Request) (accounts.Principal, error) {
 }
 
 func (w *taking) influx(rw http.ResponseWriter, r *http.Request) error {
-	if r.Method != http.MethodPost {
-		rw.Header().Set("Allow", http.MethodPost)
-		return newProblem(http.StatusMethodNotAllowed, "this path takes POST")
+	who, err := w.api.influxPrincipal(r)
+	if err != nil {
+		if p := w.api.limited(rw.Header(), byAddress(w.api.policies.stranger, w.r.addr)); p != nil {
+			return p
+		}
+		return err
 	}
-	var err error
-	if w.r.who, err = w.who(); err != nil {
+	if p := w.api.limited(rw.Header(), w.api.bucketOf(&who)); p != nil {
+		return p
+	}
+	if w.r.who, err = w.api.writer(who, nil); err != nil {
 		return err
 	}
 	o, err := parseInflux(r.URL.Query())
@@ -210,7 +223,7 @@ func (w *taking) failInflux(rw http.ResponseWriter, err error) {
 	if p.Status == http.StatusRequestTimeout {
 		p.Status = http.StatusServiceUnavailable // clients drop what a 408 answers
 	}
-	if s := retryAfter(p.Status); s > 0 {
+	if s := retryAfter(p.Status); s > 0 && rw.Header().Get("Retry-After") == "" {
 		rw.Header().Set("Retry-After", strconv.Itoa(s))
 	}
 	if p.Status == http.StatusUnauthorized {

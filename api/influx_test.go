@@ -7,10 +7,12 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"muster/accounts"
+	"muster/api"
 )
 
 func (w *writeRig) influx(query, body string, more ...option) answer {
@@ -143,7 +145,7 @@ func TestInfluxRequestsThatCanNotBeTaken(t *testing.T) {
 		{"65 MB of unknown length", "", streamed, 413, "request too large", 1, []option{chunked}},
 		{"a bomb", "", bomb, 413, "request too large", 1, []option{gz}},
 		{"no gzip", "", "m,host=d1 f=1", 400, "invalid", 0, []option{gz}},
-		{"another encoding", "", "x", 415, "invalid", 0, []option{header("Content-Encoding", "zstd")}},
+		{"no zstd", "", "x", 400, "invalid", 0, []option{header("Content-Encoding", "zstd")}},
 		{"another precision", "?precision=min", "x", 400, "invalid", 0, nil},
 		{"another create", "?create=perhaps", "x", 400, "invalid", 0, nil},
 		{"a device that is none", "?device=..", "x", 422, "unprocessable entity", 0, nil},
@@ -161,9 +163,29 @@ func TestInfluxRequestsThatCanNotBeTaken(t *testing.T) {
 		})
 	}
 	a := w.do("GET", "/api/v2/write", nil, bearer(w.key(writeKeyScope))).wantStatus(t, 405)
-	if a.Header.Get("Allow") != "POST" || a.decode(t)["code"] != "method not allowed" {
+	if a.Header.Get("Allow") != "POST" || a.decode(t)["code"] != "method_not_allowed" {
 		t.Errorf("GET gives %s", a.body)
 	}
+}
+
+func TestWritersOfLineProtocolAreLimitedAsAllOthersAre(t *testing.T) {
+	begun := time.Now()
+	w := newWriteRigWith(t, func(d *api.Deps) {
+		d.Limits = api.Limits{Rate: 1, Burst: 2, Nobody: 2}
+		d.Now = func() time.Time { return begun } // so that nobody gets a token back
+	})
+	for range 2 {
+		w.influx("", "m,host=d1 f=1").wantStatus(t, 204)
+	}
+	a := w.influx("", "m,host=d1 f=1").wantStatus(t, 429)
+	if s := a.Header.Get("Retry-After"); s != "1" || a.Header.Get("RateLimit") == "" || a.decode(t)["code"] != "too many requests" {
+		t.Errorf("one too many gives %s, Retry-After %q", a.body, s)
+	}
+	nobody := header("Authorization", "Token mst_nobodys-key-0123456789")
+	for range 2 {
+		w.do("POST", "/write", "m f=1", nobody).wantStatus(t, 401)
+	}
+	w.do("POST", "/write", "m f=1", nobody).wantStatus(t, 429)
 }
 
 func TestClientsOfInfluxDB1AreServed(t *testing.T) {

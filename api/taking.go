@@ -100,7 +100,7 @@ func (w *taking) check() error {
 	case w.create && who.Selector != "":
 		return muster.Errorf(muster.Forbidden, "a key with a device selector makes no devices")
 	case who.Selector != "" && w.only == nil: // it never changes
-		if w.only, err = w.api.Registry.Compile(who.Selector); err != nil {
+		if w.only, err = w.api.Registry.Selector(who.Selector); err != nil {
 			return fmt.Errorf("read the key's selector: %w", err)
 		}
 	}

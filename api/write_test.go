@@ -80,11 +80,17 @@ type late struct{ api.TelemetryWriter }
 
 func newWriteRig(t *testing.T, change ...func(*late, *memoryLog)) *writeRig {
 	t.Helper()
+	return newWriteRigWith(t, func(*api.Deps) {}, change...)
+}
+
+func newWriteRigWith(t *testing.T, deps func(*api.Deps), change ...func(*late, *memoryLog)) *writeRig {
+	t.Helper()
 	w := &writeRig{log: &memoryLog{entered: make(chan struct{}, 1)}}
 	writer := &late{}
 	w.rig = newRig(t, func(d *api.Deps) {
 		d.Writer = writer
 		d.Now = func() time.Time { return time.Now().Add(time.Duration(w.clock.Load())) }
+		deps(d)
 	})
 	w.in = ingest.New(ingest.Config{
 		Log: w.log, Store: w.telemetry, Latest: w.telemetry, Level: ingest.LevelDurable, Now: time.Now,

@@ -27,7 +27,7 @@ func TestADeviceIsMadeFoundAndDeleted(t *testing.T) {
 	s := servertest.Start(t)
 	c, ctx := open(t, "http://"+s.HTTPAddr(), servertest.AdminKey), t.Context()
 	name := "Pump 7"
-	made, err := c.CreateDevice(ctx, &client.NewDevice{ID: "pump-7", Name: &name, Tags: map[string]string{"site": "berlin"}})
+	made, err := c.CreateDevice(ctx, &client.NewDevice{ID: "pump-7", Name: &name, Tags: map[string]string{"site": "berlin"}}, nil)
 	if err != nil || made.Credential == nil || made.Credential.Token == nil {
 		t.Fatalf("made %+v, %v", made, err)
 	}
@@ -35,7 +35,7 @@ func TestADeviceIsMadeFoundAndDeleted(t *testing.T) {
 	if err != nil || len(page.Items) != 1 || page.Items[0].ID != "pump-7" || page.Next != nil {
 		t.Fatalf("listed %+v, %v", page, err)
 	}
-	res, err := c.ExportDevices(ctx, &client.ExportDevicesParams{Format: "ndjson"})
+	res, err := c.ExportDevicesStream(ctx, &client.ExportDevicesParams{Format: "ndjson"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func TestAGETIsTriedAgainWhileTheServerIsBusyAndAPOSTIsNot(t *testing.T) {
 	if me, err := c.GetMe(t.Context()); err != nil || me.Name != "x" || tries["GET"] != 3 {
 		t.Errorf("%v after %d tries", err, tries["GET"])
 	}
-	_, err := c.CreateDevice(t.Context(), &client.NewDevice{ID: "a"})
+	_, err := c.CreateDevice(t.Context(), &client.NewDevice{ID: "a"}, nil)
 	if p, ok := errors.AsType[*client.Problem](err); !ok || p.Status != 503 || tries["POST"] != 1 {
 		t.Errorf("%v after %d tries", err, tries["POST"])
 	}
