@@ -58,7 +58,7 @@ func createDevices(ctx context.Context, addr, key string, cfg sim.Config, progre
 
 func createDevice(ctx context.Context, c *client.Client, id muster.DeviceID) (string, error) {
 	name := "Simulated " + string(id)
-	made, err := c.CreateDevice(ctx, &client.NewDevice{ID: string(id), Name: &name})
+	made, err := c.CreateDevice(ctx, &client.NewDevice{ID: string(id), Name: &name}, nil)
 	if err == nil {
 		return tokenOf(made.Credential), nil
 	}
@@ -66,7 +66,7 @@ func createDevice(ctx context.Context, c *client.Client, id muster.DeviceID) (st
 		return "", muster.Errorf(muster.Unavailable, "creating %s: %w", id, err)
 	}
 	kind := "token"
-	more, err := c.AddCredential(ctx, string(id), &client.NewCredential{Kind: &kind})
+	more, err := c.AddCredential(ctx, string(id), &client.NewCredential{Kind: &kind}, nil)
 	if err != nil {
 		return "", muster.Errorf(muster.Unavailable, "a token for %s: %w", id, err)
 	}

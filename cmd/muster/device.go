@@ -100,7 +100,7 @@ func (d *deviceCreate) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	made, err := api.CreateDevice(ctx, &client.NewDevice{ID: d.ID, Name: given(d.Name), Profile: given(d.Profile), Parent: given(d.Parent), Tags: d.Tags})
+	made, err := api.CreateDevice(ctx, &client.NewDevice{ID: d.ID, Name: given(d.Name), Profile: given(d.Profile), Parent: given(d.Parent), Tags: d.Tags}, nil)
 	if err != nil {
 		return d.refused(err)
 	}

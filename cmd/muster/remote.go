@@ -139,18 +139,19 @@ func (k *keyList) Run(ctx context.Context, c *console) error {
 		return k.refused(err)
 	}
 	return k.print(c, page.Items, func(row func(...any)) {
-		row("ID", "NAME", "SCOPES", "CREATED", "EXPIRES")
+		row("ID", "NAME", "SCOPES", "DEVICES", "CREATED", "EXPIRES")
 		for _, x := range page.Items {
-			row(x.ID, x.Name, x.Scopes, x.CreatedAt, x.ExpiresAt)
+			row(x.ID, x.Name, x.Scopes, x.Selector, x.CreatedAt, x.ExpiresAt)
 		}
 	})
 }
 
 type keyCreate struct {
 	remote
-	Name    string        `arg:"" help:"What it is for."`
-	Scopes  []string      `required:"" help:"What it may do, such as devices:read,telemetry:read." placeholder:"SCOPE,..."`
-	Expires time.Duration `help:"After how long it ends; never when absent." placeholder:"DURATION"`
+	Name     string        `arg:"" help:"What it is for."`
+	Scopes   []string      `required:"" help:"What it may do, such as devices:read,telemetry:read." placeholder:"SCOPE,..."`
+	Selector string        `help:"Only these devices, such as group:cold-chain; all when absent." placeholder:"QUERY"`
+	Expires  time.Duration `help:"After how long it ends; never when absent." placeholder:"DURATION"`
 }
 
 // Run makes a key. The key alone goes to standard output, so that a script can take it.
@@ -159,12 +160,12 @@ func (k *keyCreate) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	body := &client.NewKey{Name: k.Name, Scopes: k.Scopes}
+	body := &client.NewKey{Name: k.Name, Scopes: k.Scopes, Selector: given(k.Selector)}
 	if k.Expires > 0 {
 		at := time.Now().Add(k.Expires).UTC()
 		body.ExpiresAt = &at
 	}
-	made, err := api.CreateAPIKey(ctx, body)
+	made, err := api.CreateAPIKey(ctx, body, nil)
 	if err != nil {
 		return k.refused(err)
 	}
@@ -182,5 +183,5 @@ func (k *keyDelete) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	return k.done(c, api.DeleteAPIKey(ctx, k.ID), "revoked "+k.ID)
+	return k.done(c, api.DeleteAPIKey(ctx, k.ID, nil), "revoked "+k.ID)
 }
