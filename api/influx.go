@@ -38,22 +38,29 @@ type influxError struct {
 func (a *API) influxRoutes() {
 	a.mux.HandleFunc("POST "+influxPath, a.influxWrite)
 	a.plain.HandleFunc("POST "+influxV1Path, a.influxWrite)
+	doc := a.huma.OpenAPI()
+	doc.AddOperation(influxOperation(doc, "write-influx", influxPath, "Write line protocol, as to InfluxDB 2"))
+	doc.AddOperation(influxOperation(doc, "write-influx-1", influxV1Path, "Write line protocol, as to InfluxDB 1"))
+}
+
+// influxOperation documents a write of line protocol. Nothing in it is shared with another
+// operation: examples are put into each.
+func influxOperation(doc *huma.OpenAPI, id, path, summary string) *huma.Operation {
+	text := &huma.Schema{Type: "string"}
 	parameter := func(name, about string, s *huma.Schema) *huma.Param {
 		return &huma.Param{Name: name, In: "query", Description: about, Schema: s}
 	}
-	text := &huma.Schema{Type: "string"}
-	failure := &huma.MediaType{Schema: huma.SchemaFromType(a.huma.OpenAPI().Components.Schemas, typeOf[influxError]())}
 	responses := map[string]*huma.Response{"204": {Description: "All lines are durable"}}
-	problem := &huma.MediaType{Schema: huma.SchemaFromType(a.huma.OpenAPI().Components.Schemas, typeOf[Problem]())}
-	for _, s := range []int{http.StatusMethodNotAllowed, http.StatusUnsupportedMediaType} {
-		responses[strconv.Itoa(s)] = &huma.Response{Description: http.StatusText(s), Content: map[string]*huma.MediaType{problemType: problem}}
+	answers := func(kind string, s *huma.Schema, statuses ...int) {
+		for _, status := range statuses {
+			responses[strconv.Itoa(status)] = &huma.Response{Description: http.StatusText(status), Content: map[string]*huma.MediaType{kind: {Schema: s}}}
+		}
 	}
-	for _, s := range []int{400, 401, 403, 413, 422, 429, 500, 503} {
-		responses[strconv.Itoa(s)] = &huma.Response{Description: http.StatusText(s), Content: map[string]*huma.MediaType{"application/json": failure}}
-	}
-	op := huma.Operation{
-		OperationID: "write-influx", Method: http.MethodPost, Path: influxPath, Tags: []string{"telemetry"},
-		Summary: "Write line protocol, as to InfluxDB 2",
+	schemas := doc.Components.Schemas
+	answers(problemType, huma.SchemaFromType(schemas, typeOf[Problem]()), http.StatusMethodNotAllowed, http.StatusUnsupportedMediaType)
+	answers("application/json", huma.SchemaFromType(schemas, typeOf[influxError]()), 400, 401, 403, 413, 422, 429, 500, 503)
+	return &huma.Operation{
+		OperationID: id, Method: http.MethodPost, Path: path, Tags: []string{"telemetry"}, Summary: summary,
 		Description: "A line's device is its tag device, else its tag host, else the parameter device. Every other tag is part of its keys: " +
 			"measurement.tag=value.field. The key comes as Authorization: Token, Bearer, or the password of Basic. A body has up to 64 MiB, decompressed. " +
 			"Errors are as InfluxDB has them.",
@@ -69,10 +76,6 @@ func (a *API) influxRoutes() {
 		Responses:   responses,
 		Metadata:    map[string]any{unaudited: true},
 	}
-	old := op
-	old.OperationID, old.Path, old.Summary = "write-influx-1", influxV1Path, "Write line protocol, as to InfluxDB 1"
-	a.huma.OpenAPI().AddOperation(&op)
-	a.huma.OpenAPI().AddOperation(&old)
 }
 
 func (a *API) influxWrite(rw http.ResponseWriter, r *http.Request) {

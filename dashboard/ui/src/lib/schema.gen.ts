@@ -1599,20 +1599,8 @@ export const createDevice = (body: NewDevice, stop?: AbortSignal): Promise<Creat
   call<CreatedDevice>("POST", `/devices`, body, stop);
 
 /** Send many devices a command, or change what they are wanted to be */
-export const createJob = (body: NewJob, stop?: AbortSignal): Promise<{
-  dry_run: boolean;
-  /** Absent in a dry run */
-  job?: JobBody;
-  /** How many devices match */
-  matched: number;
-}> =>
-  call<{
-  dry_run: boolean;
-  /** Absent in a dry run */
-  job?: JobBody;
-  /** How many devices match */
-  matched: number;
-}>("POST", `/jobs`, body, stop);
+export const createJob = (body: NewJob, stop?: AbortSignal): Promise<CountedJob> =>
+  call<CountedJob>("POST", `/jobs`, body, stop);
 
 /** Make a service account, which lets a third party in over MQTT */
 export const createServiceAccount = (body: NewServiceAccount, stop?: AbortSignal): Promise<IssuedServiceAccount> =>
