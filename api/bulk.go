@@ -165,13 +165,13 @@ func (a *API) choose(ctx context.Context, c *Chosen) ([]muster.DeviceID, error) 
 			return nil, err
 		}
 	}
-	for _, text := range c.IDs {
+	for i, text := range c.IDs {
 		id, err := muster.ParseDeviceID(text)
 		if err != nil {
 			return nil, err
 		}
 		if _, err := a.registry(ctx).Get(id); err != nil {
-			return nil, muster.Errorf(muster.NotFound, "there is no device %s", id)
+			return nil, muster.Errorf(muster.NotFound, "there is no device with the id at %d of ids", i)
 		}
 		ids = append(ids, id)
 	}

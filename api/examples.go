@@ -46,7 +46,7 @@ func vocabulary() map[string]any {
 		// accounts, webhooks, tasks
 		"email": "ana@muster.example", "User.id": "usr_2b7a", "User.name": "Ana", "uri": "otpauth://totp/Muster:ana@muster.example?secret=EXAMPLE", "invitation": "https://muster.example/invitation/EXAMPLE",
 		"Webhook.id": "wh_6d01", "owner": "usr_2b7a", "owner_name": "Ana", "problem": "the receiver answered 410", "types": []any{"device.*", "command.failed"}, "summary": "A device was made",
-		"WebhookAttempt.error": "the receiver answered 500", "response": "Internal Server Error", "TaskBody.id": "task_8f20", "TaskBody.note": "pumps of the cold chain",
+		"WebhookAttempt.error": "the receiver answered 500", "response": "Internal Server Error", "TaskResult.result": map[string]any{"url": "/api/v1/tasks/task_8f20/result", "content_type": "image/png", "size": 2048, "expires_at": exampleTime}, "TaskBody.id": "task_8f20", "TaskBody.note": "pumps of the cold chain",
 		"SignInMethod.name": "Company", "start": "/api/v1/session/oidc",
 		"selector": "tag:site=berlin", "agent": "Mozilla/5.0", "api_key": "key_9d3e", "user": "usr_2b7a", "scope": "devices:write", "message": "line 2: there is no device pump-9", "RefusedMessage.code": "unknown_device", "door": "/api/v1/devices:import",
 		"sections": map[string]any{"ingest": map[string]any{"queued": 0}}, "part": "store", "lat": 52.52, "lon": 13.4,
@@ -57,6 +57,7 @@ func vocabulary() map[string]any {
 func requestExamples() map[string]string {
 	const desired = `{"interval_s":60}`
 	return map[string]string{ //nolint:gosec // the secrets are examples
+		"start-task":                     `{"kind":"identicon","input":{"subject":"pump-7"}}`,
 		"sign-in":                        `{"key":"mst_EXAMPLEexample012345"}`,
 		"create-api-key":                 `{"name":"reports","scopes":["devices:read","telemetry:read"]}`,
 		"create-service-account":         `{"name":"telegraf","publish":["plant/+/state"],"subscribe":["plant/#"]}`,

@@ -122,6 +122,8 @@ func codesAt(status int) []string {
 	switch status {
 	case http.StatusUnauthorized:
 		codes = append(codes, "second_factor_needed")
+	case http.StatusUnprocessableEntity:
+		codes = append(codes, "rejected")
 	case http.StatusConflict:
 		codes = append(codes, "idempotency_in_flight", "idempotency_mismatch")
 	}

@@ -57,7 +57,7 @@ type session struct {
 // methods is how one can sign in here.
 type methods struct {
 	Mail     bool      `json:"mail" doc:"The server sends mail: a forgotten password can be reset"`
-	Provider *provider `json:"provider" doc:"Null when there is no OpenID provider"`
+	Provider *provider `json:"provider,omitempty" doc:"Absent when there is no OpenID provider"`
 }
 
 type provider struct {

@@ -32,10 +32,10 @@ type writeInput struct {
 // takenProblem is a problem that says what was taken all the same.
 type takenProblem struct { //nolint:errname // RFC 9457 calls it so
 	Problem
-	Accepted      int              `json:"accepted"`
-	RejectedCount int              `json:"rejected_count"`
-	Rejected      []refusedMessage `json:"rejected"`
-	Line          int              `json:"line" doc:"The last line that was looked at; what follows was not taken"`
+	Accepted      int              `json:"accepted" required:"false"`
+	RejectedCount int              `json:"rejected_count" required:"false"`
+	Rejected      []refusedMessage `json:"rejected" required:"false" nullable:"false"`
+	Line          int              `json:"line" required:"false" doc:"The last line that was looked at; what follows was not taken"`
 }
 
 func (a *API) writeRoutes() {
@@ -61,7 +61,13 @@ func (a *API) writeRoutes() {
 		return &huma.StreamResponse{Body: func(hc huma.Context) { a.write(hc, in, kind == "application/json") }}, nil //nolint:contextcheck // hc has it
 	})
 	// Described after the fact: huma would read a JSON body itself.
-	a.huma.OpenAPI().Paths[op.Path].Post.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+	post := a.huma.OpenAPI().Paths[op.Path].Post
+	for _, answer := range post.Responses {
+		if media := answer.Content[problemType]; media != nil {
+			media.Schema = huma.SchemaFromType(a.huma.OpenAPI().Components.Schemas, typeOf[takenProblem]())
+		}
+	}
+	post.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 		"application/json":     {Schema: &huma.Schema{Description: "A message, an array of them, or devices with theirs"}},
 		"application/x-ndjson": {Schema: &huma.Schema{Type: "string", Description: "A message a line"}},
 	}}

@@ -772,8 +772,8 @@ type Me struct {
 type Methods struct {
 	// The server sends mail: a forgotten password can be reset
 	Mail bool `json:"mail"`
-	// Null when there is no OpenID provider
-	Provider Provider `json:"provider"`
+	// Absent when there is no OpenID provider
+	Provider *Provider `json:"provider,omitempty"`
 }
 
 // NewAdoptionKey is a schema of the API.
@@ -2111,13 +2111,25 @@ type CreateJobParams struct {
 
 // CreateJob: Send many devices a command, or change what they are wanted to be. Which devices match is found out once, now. A job of kind desired needs the scope devices:write besides. At most 16 jobs run or are paused at a time, each with at most 1,000,000 devices.
 // It is POST /api/v1/jobs.
-func (c *Client) CreateJob(ctx context.Context, body *NewJob, params *CreateJobParams) (*CountedJob, error) {
+func (c *Client) CreateJob(ctx context.Context, body *NewJob, params *CreateJobParams) (*struct {
+	DryRun bool `json:"dry_run"`
+	// Absent in a dry run
+	Job *JobBody `json:"job,omitempty"`
+	// How many devices match
+	Matched int64 `json:"matched"`
+}, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/jobs", query: url.Values{}, header: http.Header{}}
 	r.json(body)
 	if params != nil {
 		r.headerValue("Idempotency-Key", params.IdempotencyKey)
 	}
-	out := new(CountedJob)
+	out := new(struct {
+		DryRun bool `json:"dry_run"`
+		// Absent in a dry run
+		Job *JobBody `json:"job,omitempty"`
+		// How many devices match
+		Matched int64 `json:"matched"`
+	})
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}

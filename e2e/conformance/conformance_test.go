@@ -19,6 +19,9 @@ import (
 	"testing"
 	"time"
 
+	"muster/api"
+	"muster/notify/email/mailtest"
+	"muster/server"
 	"muster/server/servertest"
 )
 
@@ -38,6 +41,9 @@ type probe struct {
 	done   map[string]map[int]int       // operation -> status -> how often
 	faults map[string]map[string]string // what is wrong -> operation -> the first request that showed it
 	sent   int
+	users  int          // that were made
+	user   int          // the number of the probe's own
+	cookie *http.Cookie // of his session
 }
 
 // request is one that is sent.
@@ -52,7 +58,11 @@ type request struct {
 }
 
 func TestEveryAnswerIsAsTheDocumentSays(t *testing.T) {
-	s := servertest.Start(t)
+	post := mailtest.Start(t, mailtest.Config{})
+	s := servertest.Start(t, func(c *server.Config) { // the probe asks as many do, and as one
+		c.SMTP = post.URL("muster@muster.example")
+		c.Web.Limits = api.Limits{Rate: 10_000, Burst: 100_000, SignIn: 10_000, Nobody: 100_000}
+	})
 	base := "http://" + s.HTTPAddr()
 	p := &probe{
 		T: t, base: base, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2}},
@@ -315,7 +325,7 @@ func (p *probe) send(op operation, r request) {
 	for k, v := range r.header {
 		req.Header[http.CanonicalHeaderKey(k)] = v
 	}
-	req.Header.Set("Authorization", "Bearer "+servertest.AdminKey)
+	p.identify(op.id, req)
 	if r.kind != "" {
 		req.Header.Set("Content-Type", r.kind)
 	}
@@ -367,6 +377,9 @@ func (p *probe) judge(op operation, r request, res *http.Response) {
 		return
 	}
 	media := child(content, kind)
+	if media == nil {
+		media = child(content, "*/*") // RFC 9110, section 12.5.1
+	}
 	if media == nil {
 		p.fault(op, r, "%d is %q, which is not documented", status, kind)
 		return

@@ -710,8 +710,8 @@ export type Me = {
 export type Methods = {
   /** The server sends mail: a forgotten password can be reset */
   mail: boolean;
-  /** Null when there is no OpenID provider */
-  provider: Provider;
+  /** Absent when there is no OpenID provider */
+  provider?: Provider;
 };
 
 export type NewAdoptionKey = {
@@ -1599,8 +1599,20 @@ export const createDevice = (body: NewDevice, stop?: AbortSignal): Promise<Creat
   call<CreatedDevice>("POST", `/devices`, body, stop);
 
 /** Send many devices a command, or change what they are wanted to be */
-export const createJob = (body: NewJob, stop?: AbortSignal): Promise<CountedJob> =>
-  call<CountedJob>("POST", `/jobs`, body, stop);
+export const createJob = (body: NewJob, stop?: AbortSignal): Promise<{
+  dry_run: boolean;
+  /** Absent in a dry run */
+  job?: JobBody;
+  /** How many devices match */
+  matched: number;
+}> =>
+  call<{
+  dry_run: boolean;
+  /** Absent in a dry run */
+  job?: JobBody;
+  /** How many devices match */
+  matched: number;
+}>("POST", `/jobs`, body, stop);
 
 /** Make a service account, which lets a third party in over MQTT */
 export const createServiceAccount = (body: NewServiceAccount, stop?: AbortSignal): Promise<IssuedServiceAccount> =>

@@ -121,7 +121,7 @@ export interface APIKey {
 /** How one can sign in besides e-mail and password. */
 export interface Methods {
   mail: boolean;
-  provider: { name: string; start: string } | null;
+  provider?: { name: string; start: string };
 }
 
 export interface Credential {
