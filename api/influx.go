@@ -57,8 +57,8 @@ func influxOperation(doc *huma.OpenAPI, id, path, summary string) *huma.Operatio
 		}
 	}
 	schemas := doc.Components.Schemas
-	answers(problemType, huma.SchemaFromType(schemas, typeOf[Problem]()), http.StatusMethodNotAllowed, http.StatusUnsupportedMediaType)
-	answers("application/json", huma.SchemaFromType(schemas, typeOf[influxError]()), 400, 401, 403, 413, 422, 429, 500, 503)
+	answers(problemType, schemas.Schema(typeOf[Problem](), true, ""), http.StatusMethodNotAllowed, http.StatusUnsupportedMediaType)
+	answers("application/json", schemas.Schema(typeOf[influxError](), true, ""), 400, 401, 403, 413, 422, 429, 500, 503)
 	return &huma.Operation{
 		OperationID: id, Method: http.MethodPost, Path: path, Tags: []string{"telemetry"}, Summary: summary,
 		Description: "A line's device is its tag device, else its tag host, else the parameter device. Every other tag is part of its keys: " +

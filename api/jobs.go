@@ -132,7 +132,7 @@ func (a *API) jobRoutes() {
 		Errors: []int{409},
 	}
 	create.Responses = map[string]*huma.Response{"200": {Description: "What a dry run found", Content: map[string]*huma.MediaType{
-		"application/json": {Schema: huma.SchemaFromType(a.huma.OpenAPI().Components.Schemas, typeOf[countedJob]())},
+		"application/json": {Schema: a.huma.OpenAPI().Components.Schemas.Schema(typeOf[countedJob](), true, "")},
 	}}}
 	routeBig(a, exportTime, accounts.CommandsSend, create, a.createJob)
 	route(a, accounts.DevicesRead, huma.Operation{

@@ -111,7 +111,7 @@ func needAnswer(doc *huma.OpenAPI, op *huma.Operation, status int) {
 		return
 	}
 	op.Responses[key] = &huma.Response{Description: http.StatusText(status), Content: map[string]*huma.MediaType{
-		problemType: {Schema: huma.SchemaFromType(doc.Components.Schemas, typeOf[Problem]())},
+		problemType: {Schema: doc.Components.Schemas.Schema(typeOf[Problem](), true, "")},
 	}}
 }
 

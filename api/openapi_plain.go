@@ -18,7 +18,7 @@ func (a *API) plainOperations(doc *huma.OpenAPI) {
 	}
 	ready := &huma.Schema{Type: huma.TypeObject, Required: []string{"ready", "reasons"}, Properties: map[string]*huma.Schema{
 		"ready":   {Type: huma.TypeBoolean},
-		"reasons": {Type: huma.TypeArray, Items: huma.SchemaFromType(doc.Components.Schemas, typeOf[Reason]())},
+		"reasons": {Type: huma.TypeArray, Items: doc.Components.Schemas.Schema(typeOf[Reason](), true, "")},
 	}}
 	plain := func(id, path, scope, summary string, answers map[int]*huma.Response) {
 		op := &huma.Operation{
@@ -49,7 +49,7 @@ func (a *API) plainOperations(doc *huma.OpenAPI) {
 	plain("get-asyncapi", "/api/asyncapi.json", public, "The MQTT side, as an AsyncAPI document", map[int]*huma.Response{200: answer("AsyncAPI 3.0", "application/json", object)})
 	live := map[int]*huma.Response{101: {Description: "The WebSocket is open"}}
 	for _, code := range []int{400, 401, 403, 405, 426, 429, 503} {
-		live[code] = answer(http.StatusText(code), problemType, huma.SchemaFromType(doc.Components.Schemas, typeOf[Problem]()))
+		live[code] = answer(http.StatusText(code), problemType, doc.Components.Schemas.Schema(typeOf[Problem](), true, ""))
 	}
 	plain(liveOperation, livePath, anyone, "What happens, as it happens, over a WebSocket (subprotocol muster.v1)", live)
 }

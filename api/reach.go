@@ -93,6 +93,7 @@ type narrowed struct {
 
 // The registry's own words: who is told them learns nothing of devices outside.
 func errNoDevice() error { return muster.Errorf(muster.NotFound, "there is no such device") }
+
 func errNoParent() error {
 	return muster.Errorf(muster.Invalid, "the device that is to be the parent does not exist")
 }

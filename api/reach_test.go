@@ -104,7 +104,7 @@ func TestAKeyWithASelectorReachesNothingOfDevicesOutsideByAnyRoute(t *testing.T)
 						if d := cmp.Diff(r.without(nobodys, "nobody"), r.without(theirs, "outside-1")); d != "" {
 							t.Errorf("a device outside is told from one that is not there: %s", d)
 						}
-						if theirs.StatusCode != 404 && theirs.StatusCode != 403 { // 403: the session's role
+						if theirs.StatusCode != http.StatusNotFound && theirs.StatusCode != http.StatusForbidden { // 403: the session's role
 							t.Errorf("it gives %d", theirs.StatusCode)
 						}
 						continue

@@ -47,7 +47,7 @@ func (a *API) writeRoutes() {
 			"read more slowly. The answer comes when all is durable. Messages that break a rule are refused one by one; when all are, the answer is a problem. " +
 			"A problem says how many messages were taken before it.",
 		Responses: map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{
-			"application/json": {Schema: huma.SchemaFromType(a.huma.OpenAPI().Components.Schemas, typeOf[written]())},
+			"application/json": {Schema: a.huma.OpenAPI().Components.Schemas.Schema(typeOf[written](), true, "")},
 		}}},
 		Errors:   []int{408},
 		Metadata: map[string]any{unaudited: true, streamed: true},
@@ -64,7 +64,7 @@ func (a *API) writeRoutes() {
 	post := a.huma.OpenAPI().Paths[op.Path].Post
 	for _, answer := range post.Responses {
 		if media := answer.Content[problemType]; media != nil {
-			media.Schema = huma.SchemaFromType(a.huma.OpenAPI().Components.Schemas, typeOf[takenProblem]())
+			media.Schema = a.huma.OpenAPI().Components.Schemas.Schema(typeOf[takenProblem](), true, "")
 		}
 	}
 	post.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
@@ -81,7 +81,7 @@ func (a *API) write(hc huma.Context, in *writeInput, whole bool) {
 	defer w.close()
 	err := w.begin(in.Device, in.Create)
 	if err == nil {
-		err = w.finish(w.native(rw, in, whole))
+		err = w.finish(w.native(rw, whole))
 	}
 	if err == nil && w.out.Accepted == 0 && w.out.RejectedCount > 0 {
 		err = errAllRefused(w)
@@ -108,7 +108,7 @@ func errAllRefused(w *taking) error {
 }
 
 // native takes a body in our own forms.
-func (w *taking) native(rw http.ResponseWriter, in *writeInput, whole bool) error {
+func (w *taking) native(rw http.ResponseWriter, whole bool) error {
 	size, limit := int64(maxWriteLine), writeTime
 	if n := w.r.ContentLength; whole {
 		limit = exportTime

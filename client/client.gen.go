@@ -566,6 +566,24 @@ type GroupParts struct {
 	Query *string `json:"query,omitempty"`
 }
 
+// InfluxError is a schema of the API.
+type InfluxError struct {
+	// Lines that are durable
+	Accepted int64 `json:"accepted"`
+	// What went wrong, for programs
+	Code string `json:"code"`
+	// The message, for clients of InfluxDB 1
+	Error *string `json:"error,omitempty"`
+	// The first line that was refused
+	Line *int64 `json:"line,omitempty"`
+	// The most bytes of a body
+	MaxLength *int64 `json:"maxLength,omitempty"`
+	// What went wrong, for people
+	Message string `json:"message"`
+	// The first 1,000 lines that were refused
+	Rejected []RefusedMessage `json:"rejected,omitempty"`
+}
+
 // Issued is a schema of the API.
 type Issued struct {
 	// Absent for never
@@ -1263,6 +1281,12 @@ type Reading struct {
 	Values map[string]any `json:"values"`
 }
 
+// Reason is a schema of the API.
+type Reason struct {
+	Detail string `json:"detail"`
+	Part   string `json:"part"`
+}
+
 // Recovery is a schema of the API.
 type Recovery struct {
 	// Each is good once in the place of a code; shown this once
@@ -1409,6 +1433,25 @@ type System struct {
 	Sections map[string]any `json:"sections"`
 	Time     time.Time      `json:"time"`
 	Version  string         `json:"version"`
+}
+
+// TakenProblem is a schema of the API.
+type TakenProblem struct {
+	Accepted *int64 `json:"accepted,omitempty"`
+	// What went wrong, stable, for programs
+	Code string `json:"code"`
+	// What went wrong, for people
+	Detail string `json:"detail"`
+	// What is wrong with which field
+	Errors []FieldError `json:"errors,omitempty"`
+	// The last line that was looked at; what follows was not taken
+	Line          *int64           `json:"line,omitempty"`
+	Rejected      []RefusedMessage `json:"rejected,omitempty"`
+	RejectedCount *int64           `json:"rejected_count,omitempty"`
+	// The HTTP status
+	Status int64 `json:"status"`
+	// The status in words
+	Title string `json:"title"`
 }
 
 // TaskBody is a schema of the API.
@@ -1645,6 +1688,16 @@ type WebhookSecret struct {
 	CreatedAt time.Time `json:"created_at"`
 	// When it signs no more; null for the newest
 	EndsAt *time.Time `json:"ends_at"`
+}
+
+// Written is a schema of the API.
+type Written struct {
+	// Messages that are durable
+	Accepted int64 `json:"accepted"`
+	// The first 1,000 of them; these are kept, too
+	Rejected []RefusedMessage `json:"rejected"`
+	// Messages that were refused for good
+	RejectedCount int64 `json:"rejected_count"`
 }
 
 // AbortJobParams are the optional parameters of AbortJob.
@@ -2111,25 +2164,13 @@ type CreateJobParams struct {
 
 // CreateJob: Send many devices a command, or change what they are wanted to be. Which devices match is found out once, now. A job of kind desired needs the scope devices:write besides. At most 16 jobs run or are paused at a time, each with at most 1,000,000 devices.
 // It is POST /api/v1/jobs.
-func (c *Client) CreateJob(ctx context.Context, body *NewJob, params *CreateJobParams) (*struct {
-	DryRun bool `json:"dry_run"`
-	// Absent in a dry run
-	Job *JobBody `json:"job,omitempty"`
-	// How many devices match
-	Matched int64 `json:"matched"`
-}, error) {
+func (c *Client) CreateJob(ctx context.Context, body *NewJob, params *CreateJobParams) (*CountedJob, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/jobs", query: url.Values{}, header: http.Header{}}
 	r.json(body)
 	if params != nil {
 		r.headerValue("Idempotency-Key", params.IdempotencyKey)
 	}
-	out := new(struct {
-		DryRun bool `json:"dry_run"`
-		// Absent in a dry run
-		Job *JobBody `json:"job,omitempty"`
-		// How many devices match
-		Matched int64 `json:"matched"`
-	})
+	out := new(CountedJob)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -4241,28 +4282,14 @@ type WriteTelemetryParams struct {
 
 // WriteTelemetry: Write telemetry of one or many devices. A JSON body, up to 8 MiB, is a message {"device":"d1",...} in one of the forms taken over MQTT, an array of such, or {"devices":{"d1":[...],...}}. An NDJSON body has one message a line, of up to 256 KiB, and may go on for ever: when the log is full it is read more slowly. The answer comes when all is durable. Messages that break a rule are refused one by one; when all are, the answer is a problem. A problem says how many messages were taken before it.
 // It is POST /api/v1/telemetry.
-func (c *Client) WriteTelemetry(ctx context.Context, body any, params *WriteTelemetryParams) (*struct {
-	// Messages that are durable
-	Accepted int64 `json:"accepted"`
-	// The first 1,000 of them; these are kept, too
-	Rejected []RefusedMessage `json:"rejected"`
-	// Messages that were refused for good
-	RejectedCount int64 `json:"rejected_count"`
-}, error) {
+func (c *Client) WriteTelemetry(ctx context.Context, body any, params *WriteTelemetryParams) (*Written, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/telemetry", query: url.Values{}, header: http.Header{}}
 	r.json(body)
 	if params != nil {
 		r.queryValue("device", params.Device)
 		r.queryValue("create", params.Create)
 	}
-	out := new(struct {
-		// Messages that are durable
-		Accepted int64 `json:"accepted"`
-		// The first 1,000 of them; these are kept, too
-		Rejected []RefusedMessage `json:"rejected"`
-		// Messages that were refused for good
-		RejectedCount int64 `json:"rejected_count"`
-	})
+	out := new(Written)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}

@@ -82,16 +82,16 @@ type Gateway struct {
 	ready   []*client     // have something to be sent; the loop's own
 	buffers sync.Pool     // of *[]byte, for frames
 
-	mu       sync.Mutex
-	open     bool // between Start and Stop
-	conns    int  // admitted, with or without hello
-	waiting  int  // of those, without a session and before hello
-	next     int  // wheel slot of the next client
-	wheel    [pingSeconds]map[*client]struct{}
-	users    map[string]int
-	clients  sync.WaitGroup // one per reader and per flush
-	loops    *lifecycle.Group
-	baseCtx  context.Context //nolint:containedctx // the gateway's life, which sockets share and requests do not
+	mu      sync.Mutex
+	open    bool // between Start and Stop
+	conns   int  // admitted, with or without hello
+	waiting int  // of those, without a session and before hello
+	next    int  // wheel slot of the next client
+	wheel   [pingSeconds]map[*client]struct{}
+	users   map[string]int
+	clients sync.WaitGroup // one per reader and per flush
+	loops   *lifecycle.Group
+	baseCtx context.Context //nolint:containedctx // the gateway's life, which sockets share and requests do not
 
 	stats counters
 }

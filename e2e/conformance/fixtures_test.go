@@ -259,8 +259,10 @@ func (p *probe) prelude(op operation) {
 // names are the errors that say which name they did not find. Names of groups, fields and scopes
 // are no secrets, and a text without them would help nobody.
 func names() []string {
-	return []string{"there is no field ", "there is no group ", "there is no scope ", "there is no kind of task ", "there is no type of event ",
-		`"rejected":[{"line":`} // the report says whose each line was
+	return []string{
+		"there is no field ", "there is no group ", "there is no scope ", "there is no kind of task ", "there is no type of event ",
+		`"rejected":[{"line":`,
+	} // the report says whose each line was
 }
 
 // noMQTT is why operations on MQTT clients are not done here.

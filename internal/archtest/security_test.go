@@ -11,7 +11,7 @@ import (
 
 func TestEveryTestThatSecurityNamesExists(t *testing.T) {
 	const root = "../.."
-	doc, err := os.ReadFile(filepath.Join(root, "docs/security.md"))
+	doc, err := os.ReadFile(filepath.Join(root, "docs", "security.md"))
 	if err != nil {
 		t.Fatal(err)
 	}

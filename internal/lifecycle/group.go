@@ -62,15 +62,15 @@ func (g *Group) Go(name string, loop Loop) {
 	g.mu.Lock()
 	g.loops = append(g.loops, st)
 	g.mu.Unlock()
-	g.wg.Go(func() { g.supervise(st, loop) })
+	g.wg.Go(func() { g.supervise(g.ctx, st, loop) })
 }
 
-func (g *Group) supervise(st *running, loop Loop) {
+func (g *Group) supervise(ctx context.Context, st *running, loop Loop) {
 	backoff := firstBackoff
 	for {
 		began := time.Now()
-		err := g.run(st, loop)
-		if err == nil || g.ctx.Err() != nil {
+		err := g.run(ctx, st, loop)
+		if err == nil || ctx.Err() != nil {
 			g.mu.Lock()
 			st.Running = false
 			g.mu.Unlock()
@@ -86,7 +86,7 @@ func (g *Group) supervise(st *running, loop Loop) {
 			backoff = firstBackoff
 		}
 		select {
-		case <-g.ctx.Done():
+		case <-ctx.Done():
 		case <-time.After(backoff):
 		}
 		backoff = min(2*backoff, lastBackoff)
@@ -94,15 +94,15 @@ func (g *Group) supervise(st *running, loop Loop) {
 }
 
 // run runs loop once, until it ends or Fail ends it.
-func (g *Group) run(st *running, loop Loop) error {
-	ctx, fail := context.WithCancelCause(g.ctx)
+func (g *Group) run(parent context.Context, st *running, loop Loop) error {
+	ctx, fail := context.WithCancelCause(parent)
 	defer fail(nil)
 	g.mu.Lock()
 	st.fail = fail
 	g.mu.Unlock()
 	return Guard(func() error {
 		err := loop(ctx)
-		if f, ok := errors.AsType[*fault](context.Cause(ctx)); ok && g.ctx.Err() == nil {
+		if f, ok := errors.AsType[*fault](context.Cause(ctx)); ok && parent.Err() == nil {
 			panic(f)
 		}
 		return err

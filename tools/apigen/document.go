@@ -109,11 +109,11 @@ func (op *operation) json() *schema {
 
 // answer returns the schema of the JSON answer, and whether there is one that is not JSON.
 func (op *operation) answer() (body *schema, stream bool) {
-	for status, r := range op.Responses {
+	for _, status := range sorted(op.Responses) {
 		if status[0] != '2' {
 			continue
 		}
-		for kind, m := range r.Content {
+		for kind, m := range op.Responses[status].Content {
 			if kind == "application/json" {
 				body = m.Schema
 			} else {

@@ -524,6 +524,23 @@ export type GroupParts = {
   query?: string;
 };
 
+export type InfluxError = {
+  /** Lines that are durable */
+  accepted: number;
+  /** What went wrong, for programs */
+  code: string;
+  /** The message, for clients of InfluxDB 1 */
+  error?: string;
+  /** The first line that was refused */
+  line?: number;
+  /** The most bytes of a body */
+  maxLength?: number;
+  /** What went wrong, for people */
+  message: string;
+  /** The first 1,000 lines that were refused */
+  rejected?: Array<RefusedMessage> | null;
+};
+
 export type Issued = {
   /** Absent for never */
   expires_at?: string;
@@ -1151,6 +1168,11 @@ export type Reading = {
   values: Record<string, unknown>;
 };
 
+export type Reason = {
+  detail: string;
+  part: string;
+};
+
 export type Recovery = {
   /** Each is good once in the place of a code; shown this once */
   recovery_codes: Array<string>;
@@ -1284,6 +1306,24 @@ export type System = {
   sections: Record<string, unknown>;
   time: string;
   version: string;
+};
+
+export type TakenProblem = {
+  accepted?: number;
+  /** What went wrong, stable, for programs */
+  code: string;
+  /** What went wrong, for people */
+  detail: string;
+  /** What is wrong with which field */
+  errors?: Array<FieldError> | null;
+  /** The last line that was looked at; what follows was not taken */
+  line?: number;
+  rejected?: Array<RefusedMessage>;
+  rejected_count?: number;
+  /** The HTTP status */
+  status: number;
+  /** The status in words */
+  title: string;
 };
 
 export type TaskBody = {
@@ -1506,6 +1546,15 @@ export type WebhookSecret = {
   ends_at: string | null;
 };
 
+export type Written = {
+  /** Messages that are durable */
+  accepted: number;
+  /** The first 1,000 of them; these are kept, too */
+  rejected: Array<RefusedMessage>;
+  /** Messages that were refused for good */
+  rejected_count: number;
+};
+
 /** End a job for good */
 export const abortJob = (job: string, stop?: AbortSignal): Promise<JobBody> =>
   call<JobBody>("POST", `/jobs/${at(job)}/abort`, undefined, stop);
@@ -1599,20 +1648,8 @@ export const createDevice = (body: NewDevice, stop?: AbortSignal): Promise<Creat
   call<CreatedDevice>("POST", `/devices`, body, stop);
 
 /** Send many devices a command, or change what they are wanted to be */
-export const createJob = (body: NewJob, stop?: AbortSignal): Promise<{
-  dry_run: boolean;
-  /** Absent in a dry run */
-  job?: JobBody;
-  /** How many devices match */
-  matched: number;
-}> =>
-  call<{
-  dry_run: boolean;
-  /** Absent in a dry run */
-  job?: JobBody;
-  /** How many devices match */
-  matched: number;
-}>("POST", `/jobs`, body, stop);
+export const createJob = (body: NewJob, stop?: AbortSignal): Promise<CountedJob> =>
+  call<CountedJob>("POST", `/jobs`, body, stop);
 
 /** Make a service account, which lets a third party in over MQTT */
 export const createServiceAccount = (body: NewServiceAccount, stop?: AbortSignal): Promise<IssuedServiceAccount> =>
@@ -2035,19 +2072,5 @@ export const verifyCertificateAuthority = (authority: string, body: VerifyCertif
   call<Authority>("POST", `/certificate-authorities/${at(authority)}/verify`, body, stop);
 
 /** Write telemetry of one or many devices */
-export const writeTelemetry = (body: unknown, query?: { device?: string; create?: boolean }, stop?: AbortSignal): Promise<{
-  /** Messages that are durable */
-  accepted: number;
-  /** The first 1,000 of them; these are kept, too */
-  rejected: Array<RefusedMessage>;
-  /** Messages that were refused for good */
-  rejected_count: number;
-}> =>
-  call<{
-  /** Messages that are durable */
-  accepted: number;
-  /** The first 1,000 of them; these are kept, too */
-  rejected: Array<RefusedMessage>;
-  /** Messages that were refused for good */
-  rejected_count: number;
-}>("POST", `/telemetry${search(query)}`, body, stop);
+export const writeTelemetry = (body: unknown, query?: { device?: string; create?: boolean }, stop?: AbortSignal): Promise<Written> =>
+  call<Written>("POST", `/telemetry${search(query)}`, body, stop);
