@@ -240,7 +240,7 @@ func TestAKeyWithASelectorChangesNothingOutsideThroughACollection(t *testing.T) 
 		{"devices named outside are not changed", "POST", "/devices:update", object{"ids": []string{"in-1", "outside-1"}, "tags": object{"a": "b"}}, 404, "there is no device with the id at 1 of ids"},
 		{"nor those that are not there", "POST", "/devices:update", object{"ids": []string{"in-1", "nobody"}, "tags": object{"a": "b"}}, 404, "there is no device with the id at 1 of ids"},
 		{"a count of all is not what matches", "POST", "/devices:update", object{"q": "id:*", "expect": 5, "tags": object{"a": "b"}}, 409, "2 devices match now, 5 were expected: nothing was changed"},
-		{"devices named outside are not deleted", "POST", "/devices:delete", object{"ids": []string{"outside-1"}, "data": "delete"}, 404, "there is no device with the id at 1 of ids"},
+		{"devices named outside are not deleted", "POST", "/devices:delete", object{"ids": []string{"outside-1"}, "data": "delete"}, 404, "there is no device with the id at 0 of ids"},
 		{"nor those that a query names", "POST", "/devices:delete", object{"q": "id:outside-1", "expect": 1, "data": "delete"}, 409, "0 devices match now, 1 were expected: nothing was changed"},
 		{"a candidate outside is not adopted", "POST", "/inbox/outside-candidate/adopt", object{"id": "new-7"}, 404, ""},
 		{"a candidate is not adopted to be outside", "POST", "/inbox/new-candidate/adopt", object{"id": "d7"}, 403, ""},
