@@ -44,7 +44,7 @@ func vocabulary() map[string]any {
 		"hex": "7b7d", "fields": map[string]any{"valve": 2}, "Event.type": "door", "reason": "the payload is not JSON", "LogLine.level": "info",
 		"peer": "192.0.2.7:51023", "address": "192.0.2.7", "listener": "tcp", "Client.protocol": 5, "Connection.protocol": 5, "seq": 42, "version": "1.0.0",
 		// accounts, webhooks, tasks
-		"email": "ana@muster.example", "User.id": "usr_2b7a", "User.name": "Ana", "uri": "otpauth://totp/Muster:ana@muster.example?secret=EXAMPLE", "invitation": "https://muster.example/invitation/EXAMPLE",
+		"email": "ana@muster.example", "User.id": "usr_2b7a", "User.name": "Ana", "uri": "otpauth://totp/Muster:ana@muster.example?secret=EXAMPLE", "invitation": "https://muster.example/invite/EXAMPLE", "link": "https://muster.example/reset/EXAMPLE",
 		"Webhook.id": "wh_6d01", "owner": "usr_2b7a", "owner_name": "Ana", "problem": "the receiver answered 410", "types": []any{"device.*", "command.failed"}, "summary": "A device was made",
 		"WebhookAttempt.error": "the receiver answered 500", "response": "Internal Server Error", "TaskResult.result": map[string]any{"url": "/api/v1/tasks/task_8f20/result", "content_type": "image/png", "size": 2048, "expires_at": exampleTime}, "TaskBody.id": "task_8f20", "TaskBody.note": "pumps of the cold chain",
 		"SignInMethod.name": "Company", "start": "/api/v1/session/oidc",

@@ -29,11 +29,12 @@ type UserWriter interface {
 	DeleteUser(ctx context.Context, id string) error
 }
 
-// Inviter lets new users in.
+// Inviter lets new users in, and those who forgot their password.
 type Inviter interface {
 	Invite(ctx context.Context, by accounts.Principal, email, role string) (accounts.User, string, error)
 	AcceptInvite(ctx context.Context, token, name, password string, from accounts.Client) (string, accounts.Session, error)
 	FirstAdmin(ctx context.Context, p accounts.Principal, name, email, password string) (accounts.User, error)
+	ResetLink(ctx context.Context, by accounts.Principal, user string) (string, muster.Micros, error)
 }
 
 // People is what the API needs of *accounts.Accounts for users.
@@ -189,11 +190,33 @@ func (a *API) userRoutes() {
 		return nil, a.Accounts.DeleteUser(ctx, in.id(requestOf(ctx).who))
 	})
 	route(a, accounts.Admin, huma.Operation{
+		OperationID: "reset-user-password", Method: http.MethodPost, Path: "/users/{user}/reset", Tags: tags,
+		Summary:     "Make a link by which a user sets a new password within an hour",
+		Description: "The link before is void. The password, the sessions and the second factor stay as they are until the link is used.",
+		Errors:      []int{404, 409},
+	}, a.resetUser)
+	route(a, accounts.Admin, huma.Operation{
 		OperationID: "clear-user-totp", Method: http.MethodDelete, Path: "/users/{user}/totp", Tags: tags,
 		Summary: "Remove a user's second factor, when the device with it is lost", Errors: []int{404, 409},
 	}, func(ctx context.Context, in *UserPath) (*struct{}, error) {
 		return nil, a.Accounts.ClearTOTP(ctx, in.id(requestOf(ctx).who))
 	})
+}
+
+// resetLink is the answer to an admin who resets a user's password.
+type resetLink struct {
+	Link      string `json:"link" format:"uri-reference" doc:"Where the user sets a new password, once; shown this once, and mailed too when the server has --smtp"`
+	ExpiresAt string `json:"expires_at" format:"date-time"`
+	Mailed    bool   `json:"mailed" doc:"A mail with the link is on its way to the user"`
+}
+
+func (a *API) resetUser(ctx context.Context, in *UserPath) (*body[resetLink], error) {
+	who := requestOf(ctx).who
+	link, expires, err := a.Accounts.ResetLink(ctx, who, in.id(who))
+	if err != nil {
+		return nil, err
+	}
+	return &body[resetLink]{resetLink{link, stamp(expires), a.Accounts.SendsMail()}}, nil
 }
 
 // mayLook refuses who is neither a user nor an admin: an API key has no business with people.

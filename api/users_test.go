@@ -195,3 +195,30 @@ func TestAnAPIKeyHasASelectorAndAnOwner(t *testing.T) {
 	r.as("DELETE", "/api/v1/users/"+ada, nil).wantStatus(t, 204)
 	r.do("GET", "/api/v1/me", nil, bearer(k["secret"].(string))).wantProblem(t, 401, "unauthorized")
 }
+
+func TestAnAdminGetsALinkThatSetsAUsersPasswordOnce(t *testing.T) {
+	r := newRig(t)
+	r.person("root@example.com", accounts.Admin)
+	id := r.person("ada@example.com", accounts.Viewer)
+	c := r.enter("ada@example.com")
+	at := "/api/v1/users/" + id + "/reset"
+	r.do("POST", at, nil, withCookie(c)).wantProblem(t, 403, "forbidden")
+	if b := r.as("POST", at, nil).wantStatus(t, 200).decode(t); b["mailed"] != false {
+		t.Errorf("without a mail server the answer is %v", b)
+	}
+	mails := r.mailing()
+	b := r.as("POST", at, nil).wantStatus(t, 200).decode(t)
+	token := strings.TrimPrefix(b["link"].(string), publicURL+"/reset/")
+	if mails.token(t, "ada@example.com", "/reset/") != token || b["mailed"] != true {
+		t.Errorf("the mail has another link than %v", b)
+	}
+	r.do("GET", "/api/v1/me", nil, withCookie(c)).wantStatus(t, 200)
+	const next = "another good password"
+	r.do("POST", "/api/v1/password/reset", object{"token": token, "password": next}).wantStatus(t, 204)
+	r.do("GET", "/api/v1/me", nil, withCookie(c)).wantProblem(t, 401, "unauthorized")
+	r.do("POST", "/api/v1/password/reset", object{"token": token, "password": next}).wantProblem(t, 404, "not_found")
+	r.as("POST", "/api/v1/users/usr_nobody/reset", nil).wantProblem(t, 404, "not_found")
+	r.as("PATCH", "/api/v1/users/"+id, object{"disabled": true}).wantStatus(t, 200)
+	r.as("POST", at, nil).wantProblem(t, 409, "conflict")
+	r.wantNoSecret(token, next)
+}

@@ -1324,6 +1324,15 @@ type Renamed struct {
 	Name string `json:"name"`
 }
 
+// ResetLink is a schema of the API.
+type ResetLink struct {
+	ExpiresAt time.Time `json:"expires_at"`
+	// Where the user sets a new password, once; shown this once, and mailed too when the server has --smtp
+	Link string `json:"link"`
+	// A mail with the link is on its way to the user
+	Mailed bool `json:"mailed"`
+}
+
 // Resetting is a schema of the API.
 type Resetting struct {
 	// 10 to 128 characters, neither the e-mail nor the name
@@ -4005,6 +4014,26 @@ func (c *Client) ResetPassword(ctx context.Context, body *Resetting) error {
 	r := request{method: http.MethodPost, path: "/api/v1/password/reset", query: url.Values{}, header: http.Header{}}
 	r.json(body)
 	return c.call(ctx, &r, nil)
+}
+
+// ResetUserPasswordParams are the optional parameters of ResetUserPassword.
+type ResetUserPasswordParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// ResetUserPassword: Make a link by which a user sets a new password within an hour. The link before is void. The password, the sessions and the second factor stay as they are until the link is used.
+// It is POST /api/v1/users/{user}/reset.
+func (c *Client) ResetUserPassword(ctx context.Context, user string, params *ResetUserPasswordParams) (*ResetLink, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/users/" + segment(user) + "/reset", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(ResetLink)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 // ResumeJobParams are the optional parameters of ResumeJob.

@@ -1206,6 +1206,14 @@ export type Renamed = {
   name: string;
 };
 
+export type ResetLink = {
+  expires_at: string;
+  /** Where the user sets a new password, once; shown this once, and mailed too when the server has --smtp */
+  link: string;
+  /** A mail with the link is on its way to the user */
+  mailed: boolean;
+};
+
 export type Resetting = {
   /** 10 to 128 characters, neither the e-mail nor the name */
   password: string;
@@ -2022,6 +2030,10 @@ export const requestConfirmation = (stop?: AbortSignal): Promise<undefined> =>
 /** Set a new password by the link; all sessions of the user end */
 export const resetPassword = (body: Resetting, stop?: AbortSignal): Promise<undefined> =>
   call<undefined>("POST", `/password/reset`, body, stop);
+
+/** Make a link by which a user sets a new password within an hour */
+export const resetUserPassword = (user: string, stop?: AbortSignal): Promise<ResetLink> =>
+  call<ResetLink>("POST", `/users/${at(user)}/reset`, undefined, stop);
 
 /** Go on with a paused job */
 export const resumeJob = (job: string, stop?: AbortSignal): Promise<JobBody> =>
