@@ -24,6 +24,7 @@ type cli struct {
 	Doctor  doctorCmd  `cmd:"" help:"Look at a server's data, stopped or running: the audit log, the database, the directory; exit code 0 means all is well."`
 	Device  deviceCmd  `cmd:"" help:"List, show, make and delete a server's devices, and send them commands."`
 	Key     keyCmd     `cmd:"" help:"List, make and revoke a server's API keys."`
+	User    userCmd    `cmd:"" help:"List, invite and change a server's users, look after their sessions, and let a locked-out admin in again."`
 	Health  healthCmd  `cmd:"" help:"Ask a running server whether it is ready; exit code 0 means yes."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
@@ -33,6 +34,9 @@ type console struct{ out, err io.Writer }
 
 // printf prints for a person: there is nobody to tell when that fails.
 func (c *console) printf(format string, args ...any) { _, _ = fmt.Fprintf(c.out, format, args...) }
+
+// tell prints beside the output, for a person only.
+func (c *console) tell(format string, args ...any) { _, _ = fmt.Fprintf(c.err, format, args...) }
 
 type versionCmd struct{}
 
