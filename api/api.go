@@ -23,6 +23,7 @@ import (
 const (
 	prefix     = "/api/v1"
 	livePath   = prefix + "/live"
+	docsPath   = "/api/docs"
 	writeStall = 60 * time.Second // a client that takes no byte for so long is cut
 )
 
@@ -94,6 +95,7 @@ func New(d Deps) (*API, error) {
 		return nil, fmt.Errorf("write the OpenAPI document: %w", err)
 	}
 	a.mux.HandleFunc("GET /api/openapi.json", a.document("application/json", spec))
+	a.mux.HandleFunc("GET "+docsPath, a.docs)
 	if err := a.asyncRoute(); err != nil {
 		return nil, err
 	}
@@ -164,6 +166,16 @@ func (a *API) dispatch(w *recorder, r *http.Request) {
 		}
 		a.Page.ServeHTTP(w, r)
 	}
+}
+
+// docs hands the page about the API to the dashboard, whose it is: its policy lets it load
+// its own script.
+func (a *API) docs(w http.ResponseWriter, r *http.Request) {
+	if a.Page == nil {
+		writeProblem(w, newProblem(http.StatusNotFound, "there is no such path"))
+		return
+	}
+	a.Page.ServeHTTP(w, r)
 }
 
 func firstSegment(p string) string {

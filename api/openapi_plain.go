@@ -47,6 +47,7 @@ func (a *API) plainOperations(doc *huma.OpenAPI) {
 	}}
 	plain("get-openapi", "/api/openapi.json", public, "This document", map[int]*huma.Response{200: answer("OpenAPI 3.1", "application/json", object)})
 	plain("get-asyncapi", "/api/asyncapi.json", public, "The MQTT side, as an AsyncAPI document", map[int]*huma.Response{200: answer("AsyncAPI 3.0", "application/json", object)})
+	plain("get-docs", docsPath, public, "This document as a page for people", map[int]*huma.Response{200: answer("The page, which loads nothing from elsewhere", "text/html", text)})
 	live := map[int]*huma.Response{101: {Description: "The WebSocket is open"}}
 	for _, code := range []int{400, 401, 403, 405, 426, 429, 503} {
 		live[code] = answer(http.StatusText(code), problemType, doc.Components.Schemas.Schema(typeOf[Problem](), true, ""))

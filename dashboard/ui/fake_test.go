@@ -37,6 +37,7 @@ type fakeServer struct {
 	hidden    []bool   // what the tab said of being shown
 	version   string
 	done      sync.WaitGroup
+	extra     map[string]http.HandlerFunc // more routes, by pattern
 }
 
 // fakeConn is one browser's socket.
@@ -75,6 +76,9 @@ func (f *fakeServer) handler() http.Handler {
 		writeJSON(w, 200, object{"items": f.rejected[r.PathValue("id")]})
 	}))
 	mux.HandleFunc("GET /api/v1/live", f.guarded(f.live))
+	for pattern, h := range f.extra {
+		mux.HandleFunc(pattern, h)
+	}
 	return mux
 }
 

@@ -463,17 +463,23 @@ func TestTheAccessibilityEngineFindsNothing(t *testing.T) {
 			b.media("prefers-color-scheme", theme)
 			for _, width := range []int64{1440, 390} {
 				b.do(chromedp.EmulateViewport(width, 900))
-				found, err := chromedp.Run(b.ctx, chromedp.Evaluate[[]string](`axe.run({runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]})
-					.then(r => r.passes.length < 10 ? ["the engine looked at nothing"] : r.violations.map(v => v.id + ": " + v.nodes.map(n => n.html).slice(0, 3).join(" ")))`, chromedp.EvalAwaitPromise))
-				if err != nil {
-					t.Fatalf("run the engine: %v", err)
-				}
-				for _, v := range found {
+				for _, v := range engine(b) {
 					t.Errorf("%s, %s, %d px: %s", path, theme, width, v)
 				}
 			}
 		}
 	}
+}
+
+// engine says what the engine, which the tab has, finds on the page.
+func engine(b *tab) []string {
+	b.t.Helper()
+	found, err := chromedp.Run(b.ctx, chromedp.Evaluate[[]string](`axe.run({runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]})
+		.then(r => r.passes.length < 10 ? ["the engine looked at nothing"] : r.violations.map(v => v.id + ": " + v.nodes.map(n => n.html).slice(0, 3).join(" ")))`, chromedp.EvalAwaitPromise))
+	if err != nil {
+		b.t.Fatalf("run the engine: %v", err)
+	}
+	return found
 }
 
 func TestThePageHasLandmarksNamesAndOneHeading(t *testing.T) {

@@ -20,7 +20,12 @@ var dist embed.FS
 // script or style.
 const policy = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
 
-const indexName = "index.html"
+const (
+	indexName = "index.html"
+	docsName  = "docs.html"
+	// DocsPath is where the page about the HTTP API is.
+	DocsPath = "/api/docs"
+)
 
 // contentType returns a file's media type by its name; the operating system's
 // table differs from machine to machine.
@@ -47,7 +52,7 @@ type file struct {
 }
 
 // Handler serves the dashboard's page: index.html at / and at the page's own
-// routes, and its assets by name, gzipped for whoever takes that. Any other path is 404, any method but GET and HEAD 405. The page
+// routes, the page about the API at DocsPath, and their assets by name, gzipped for whoever takes that. Any other path is 404, any method but GET and HEAD 405. The page
 // shows version and offers to reload when the live gateway's differs.
 //
 // It panics when the embedded files cannot be read, which no input can cause.
@@ -69,8 +74,9 @@ func Handler(version string) http.Handler {
 			index(w, r)
 		})
 	}
+	mux.HandleFunc("GET "+DocsPath, servePage(files[docsName]))
 	for name, f := range files {
-		if name != indexName {
+		if name != indexName && name != docsName {
 			mux.HandleFunc("GET /"+name, serveAsset(f))
 		}
 	}
@@ -103,7 +109,7 @@ func load(version string) (map[string]file, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read the embedded page: %w", err)
 		}
-		if e.Name() == indexName {
+		if e.Name() == indexName || e.Name() == docsName {
 			b = bytes.ReplaceAll(b, []byte("{{version}}"), []byte(html.EscapeString(version)))
 		}
 		small, err := compress(b)

@@ -24,6 +24,8 @@ func bundle(root string) (map[string][]byte, error) {
 		EntryPointsAdvanced: []api.EntryPoint{
 			{InputPath: "src/main.tsx", OutputPath: "app"},
 			{InputPath: "src/css/app.css", OutputPath: "app"},
+			{InputPath: "src/docs/main.tsx", OutputPath: "docs"},
+			{InputPath: "src/css/docs.css", OutputPath: "docs"},
 		},
 		Outdir:            "dist",
 		Bundle:            true,
@@ -48,7 +50,7 @@ func bundle(root string) (map[string][]byte, error) {
 	for _, f := range r.OutputFiles {
 		page[filepath.Base(f.Path)] = f.Contents
 	}
-	for _, name := range []string{"index.html", "icon.svg"} {
+	for _, name := range []string{"index.html", "docs.html", "icon.svg"} {
 		b, err := os.ReadFile(filepath.Join(dir, "src", name))
 		if err != nil {
 			return nil, fmt.Errorf("copy from src: %w", err)

@@ -2,6 +2,7 @@
 // page: they are shown once by the server and kept nowhere but here.
 
 import { signal } from "@preact/signals";
+import { shellWord } from "./copy";
 import { welcome } from "./live";
 import type { Credential } from "./types";
 
@@ -16,11 +17,6 @@ export function credentialOf(device: string): Credential | undefined {
   return fresh.value.get(device);
 }
 
-/** A word of a POSIX shell command line. */
-export function shellWord(s: string): string {
-  return /^[A-Za-z0-9_.:@%+=/-]+$/.test(s) ? s : "'" + s.replaceAll("'", `'\\''`) + "'";
-}
-
 /** The mosquitto_pub line that sends one value as device, empty while the MQTT
  * port is not known. Without a credential the line says TOKEN in its place. */
 export function publishLine(device: string, c: Credential | undefined): string {
@@ -31,20 +27,4 @@ export function publishLine(device: string, c: Credential | undefined): string {
   if (c?.password) words.push("-P", c.password);
   words.push("-q", "1", "-t", `devices/${device}/telemetry`, "-m", '{"temperature":21.5}');
   return words.map(shellWord).join(" ");
-}
-
-/** Puts text on the clipboard; false when the browser does not let us. */
-export async function copy(text: string, shown: HTMLElement | null): Promise<boolean> {
-  if (navigator.clipboard) {
-    try {
-      await navigator.clipboard.writeText(text);
-      return true;
-    } catch {
-      // no permission: the older way may still work
-    }
-  }
-  if (!shown) return false;
-  // Outside https and localhost there is only the older way.
-  getSelection()?.selectAllChildren(shown);
-  return document.execCommand("copy");
 }

@@ -37,6 +37,7 @@ const T = {
   drop: "Revoke",
   sure: "Really revoke?",
   more: "More",
+  use: "What keys can do: the API",
 };
 
 export function KeysPage() {
@@ -50,7 +51,7 @@ function Keys() {
     <>
       <MakeForm list={list} />
       <section class="sec keys" aria-labelledby="keys-title">
-        <header><h2 id="keys-title">{T.title}</h2></header>
+        <header><h2 id="keys-title">{T.title}</h2><p class="r"><a class="link" href="/api/docs">{T.use}</a></p></header>
         <p class="error" role="alert">{list.fault}</p>
         <div class="scroll">
           <table class="plain">

@@ -1,7 +1,7 @@
 // A command line with its copy button.
 
 import { useRef, useState } from "preact/hooks";
-import { copy } from "../lib/connect";
+import { copy } from "../lib/copy";
 
 const T = { copy: "Copy", copied: "Copied", failed: "Selected: press Ctrl C" };
 

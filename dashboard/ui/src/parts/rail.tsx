@@ -5,25 +5,20 @@ import { count } from "../lib/format";
 import { welcome } from "../lib/live";
 import { route } from "../lib/route";
 import { isAdmin, me } from "../lib/session";
-import { choice, choose, type Choice } from "../lib/theme";
+import { pageVersion } from "../lib/version";
 import { Logo } from "./logo";
+import { ThemeSwitch } from "./themeswitch";
 
 const T = {
   devices: "Devices",
   users: "Users",
   keys: "API keys",
   account: "My account",
-  theme: "Theme",
+  api: "API",
+  apiHint: "What the HTTP API can do, with examples",
   updated: (v: string) => `The server now runs ${v}.`,
   reload: "Reload the page",
 };
-
-const THEMES: [Choice, string][] = [["system", "Auto"], ["light", "Light"], ["dark", "Dark"]];
-
-/** The version this page was served with. */
-function pageVersion(): string {
-  return document.querySelector<HTMLMetaElement>('meta[name="muster-version"]')?.content ?? "";
-}
 
 export function Rail() {
   const total = fleet.value?.total;
@@ -42,20 +37,11 @@ export function Rail() {
       {isAdmin() && <a href="/keys" aria-current={here === "keys" ? "page" : undefined}>{T.keys}</a>}
       {me.value?.role && <a href="/account" aria-current={here === "account" ? "page" : undefined}>{T.account}</a>}
       <div class="foot">
+        <a class="api" href="/api/docs" title={T.apiHint}>{T.api}</a>
         <ThemeSwitch />
         <Version />
       </div>
     </nav>
-  );
-}
-
-function ThemeSwitch() {
-  return (
-    <div class="tabs" role="group" aria-label={T.theme}>
-      {THEMES.map(([key, word]) => (
-        <button key={key} type="button" aria-pressed={choice.value === key} onClick={() => choose(key)}>{word}</button>
-      ))}
-    </div>
   );
 }
 
