@@ -3,14 +3,13 @@
 import { effect } from "@preact/signals";
 import { render } from "preact";
 import { App } from "./app";
-import { call } from "./lib/api";
 import { startClock } from "./lib/clock";
 import { startFleet } from "./lib/fleet";
 import { startLive } from "./lib/live";
 import { startRouter } from "./lib/route";
+import { getMe } from "./lib/schema.gen";
 import { me, session } from "./lib/session";
 import { startTheme } from "./lib/theme";
-import type { Me } from "./lib/types";
 
 startTheme();
 startClock();
@@ -25,7 +24,7 @@ effect(() => {
   startLive();
 });
 
-call<Me>("GET", "/me")
+getMe()
   .then((m) => {
     me.value = m;
     session.value = "in";

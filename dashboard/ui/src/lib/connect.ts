@@ -4,22 +4,22 @@
 import { signal } from "@preact/signals";
 import { shellWord } from "./copy";
 import { welcome } from "./live";
-import type { Credential } from "./types";
+import type { Issued } from "./schema.gen";
 
-const fresh = signal<ReadonlyMap<string, Credential>>(new Map());
+const fresh = signal<ReadonlyMap<string, Issued>>(new Map());
 
 /** Remembers a new credential of a device for as long as the page is open. */
-export function remember(device: string, c: Credential): void {
+export function remember(device: string, c: Issued): void {
   fresh.value = new Map(fresh.peek()).set(device, c);
 }
 
-export function credentialOf(device: string): Credential | undefined {
+export function credentialOf(device: string): Issued | undefined {
   return fresh.value.get(device);
 }
 
 /** The mosquitto_pub line that sends one value as device, empty while the MQTT
  * port is not known. Without a credential the line says TOKEN in its place. */
-export function publishLine(device: string, c: Credential | undefined): string {
+export function publishLine(device: string, c: Issued | undefined): string {
   const port = welcome.value?.mqtt_port ?? 0;
   if (port === 0) return "";
   const host = location.hostname.replace(/^\[(.*)\]$/, "$1");

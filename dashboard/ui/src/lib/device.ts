@@ -4,9 +4,11 @@
 import { signal, untracked } from "@preact/signals";
 import { ApiError, call, message } from "./api";
 import { serverNow } from "./clock";
+import type { Page } from "./list";
 import { FULL_HZ, isLive, link, subscribe, type Frame } from "./live";
+import { getDevice, listDeviceRejected, type DeviceSessions, type Reading, type Rejected } from "./schema.gen";
 import { Series } from "./series";
-import type { DeviceItem, Latest, Page, Reading, RejectedMessage, Sessions } from "./types";
+import type { DeviceItem, Latest } from "./types";
 
 export const RANGES = [
   { key: "15m", ms: 15 * 60_000, words: "15 min" },
@@ -37,9 +39,9 @@ export class DeviceModel {
   /** The numeric keys, in the order of their charts. */
   readonly keys = signal<string[]>([]);
   readonly history = signal<History>({ state: "loading", readings: 0, from: 0, error: "" });
-  readonly rejected = signal<RejectedMessage[]>([]);
+  readonly rejected = signal<Rejected[]>([]);
   /** The MQTT sessions, and when they were looked at, in ms. */
-  readonly sessions = signal<{ of: Sessions; at: number } | null>(null);
+  readonly sessions = signal<{ of: DeviceSessions; at: number } | null>(null);
   /** Counts changes of the points, so that charts redraw. */
   readonly frame = signal(0);
   /** The right edge of the charts in ms: now, or when the page was last live. */
@@ -237,8 +239,8 @@ export class DeviceModel {
     this.sessionsBusy = true;
     this.sessionsAt = now;
     try {
-      const got = await call<{ mqtt: Sessions }>("GET", this.path);
-      this.sessions.value = { of: got.mqtt, at: serverNow() };
+      const { mqtt } = await getDevice(this.id);
+      if (mqtt) this.sessions.value = { of: mqtt, at: serverNow() };
     } catch {
       // the next look tries again
     } finally {
@@ -258,7 +260,7 @@ export class DeviceModel {
 
   private async fetchRejected(): Promise<void> {
     try {
-      const got = await call<Page<RejectedMessage>>("GET", `${this.path}/rejected?limit=${REJECTED}`);
+      const got = await listDeviceRejected(this.id, { limit: REJECTED });
       this.rejected.value = got.items;
       this.rejectedBusy = false;
       this.refreshRejected(); // more may have come meanwhile

@@ -1,8 +1,16 @@
 // A list that is asked of the API: its pages, and what went wrong.
 
 import { useEffect, useState } from "preact/hooks";
-import { call, message } from "./api";
-import type { Page } from "./types";
+import { message } from "./api";
+
+/** A page of a list, as the API has it. */
+export interface Page<T> {
+  items: T[];
+  next?: string | null; // cursor of the page after; none at the end
+}
+
+/** Asks for the page at a cursor, or for the first. */
+export type Read<T> = (at: { cursor?: string }, stop?: AbortSignal) => Promise<Page<T>>;
 
 export interface List<T> {
   items: T[] | null; // null until the first page is here
@@ -13,15 +21,14 @@ export interface List<T> {
   run: (change: () => Promise<unknown>) => Promise<void>;
 }
 
-/** The list at path, which may have a query. */
-export function useList<T>(path: string): List<T> {
+/** The list that ask reads; ask is looked at once. */
+export function useList<T>(ask: Read<T>): List<T> {
   const [items, setItems] = useState<T[] | null>(null);
   const [next, setNext] = useState("");
   const [fault, setFault] = useState("");
   const [turn, setTurn] = useState(0);
   const read = async (cursor: string, stop?: AbortSignal) => {
-    const q = cursor ? (path.includes("?") ? "&" : "?") + "cursor=" + encodeURIComponent(cursor) : "";
-    const page = await call<Page<T>>("GET", path + q, undefined, stop);
+    const page = await ask(cursor ? { cursor } : {}, stop);
     setItems((old) => (cursor ? [...(old ?? []), ...page.items] : page.items));
     setNext(page.next ?? "");
   };
@@ -29,7 +36,7 @@ export function useList<T>(path: string): List<T> {
     const stop = new AbortController();
     read("", stop.signal).catch((e: unknown) => stop.signal.aborted || setFault(message(e)));
     return () => stop.abort();
-  }, [path, turn]);
+  }, [turn]);
   const run = async (change: () => Promise<unknown>) => {
     setFault("");
     try {

@@ -3,8 +3,8 @@
 // every subscription back by itself.
 
 import { batch, signal } from "@preact/signals";
-import { call } from "./api";
 import { serverNow, setServerTime } from "./clock";
+import { getMe } from "./schema.gen";
 import { me, session } from "./session";
 
 const PING_MS = 15_000;
@@ -147,7 +147,7 @@ async function closed(): Promise<void> {
 /** A refused upgrade does not say why; the API does. */
 async function whoAmI(): Promise<void> {
   try {
-    me.value = await call("GET", "/me");
+    me.value = await getMe();
   } catch {
     // 401 shows the sign-in page; anything else is what the link already says
   }

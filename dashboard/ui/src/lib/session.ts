@@ -1,7 +1,7 @@
 // Who is signed in. "out" shows the sign-in page; nothing else is then shown.
 
 import { signal } from "@preact/signals";
-import type { Me } from "./types";
+import type { Me } from "./schema.gen";
 
 export const session = signal<"checking" | "in" | "out">("checking");
 export const me = signal<Me | null>(null);

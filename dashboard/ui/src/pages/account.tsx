@@ -1,10 +1,9 @@
 // My account: name, password, e-mail, second factor, sessions.
 
 import { useState } from "preact/hooks";
-import { call } from "../lib/api";
 import { useForm } from "../lib/form";
 import { me, session } from "../lib/session";
-import type { User } from "../lib/types";
+import { changeMe, changeMyEmail, changeMyPassword, requestConfirmation, signOut as endSession, type User } from "../lib/schema.gen";
 import { Field, Submit } from "../parts/field";
 import { enter } from "./signin";
 import { SecondFactor } from "./secondfactor";
@@ -36,7 +35,7 @@ const T = {
 export function AccountPage() {
   const u = me.value?.user;
   const signOut = async () => {
-    await call("DELETE", "/session").catch(() => undefined); // over either way
+    await endSession().catch(() => undefined); // over either way
     session.value = "out";
   };
   return (
@@ -62,7 +61,7 @@ function NameForm({ user }: { user: User }) {
   const [said, say] = useState("");
   const submit = form.submit(async (v) => {
     say("");
-    await call("PATCH", "/me", { name: v.name.trim() });
+    await changeMe({ name: v.name.trim() });
     await enter();
     say(T.saved);
   });
@@ -80,7 +79,7 @@ function PasswordForm() {
   const [said, say] = useState("");
   const submit = form.submit(async (v) => {
     say("");
-    await call("POST", "/me/password", v);
+    await changeMyPassword(v);
     form.clear();
     say(T.changed);
   });
@@ -101,12 +100,12 @@ function EmailForm({ user }: { user: User }) {
   const form = useForm({ email: "", password: "" });
   const [said, say] = useState("");
   const confirm = form.submit(async () => {
-    await call("POST", "/me/confirmation");
+    await requestConfirmation();
     say(T.sent);
   });
   const submit = form.submit(async (v) => {
     say("");
-    await call("POST", "/me/email", { email: v.email.trim(), password: v.password });
+    await changeMyEmail({ email: v.email.trim(), password: v.password });
     form.clear();
     say(T.moved);
   });

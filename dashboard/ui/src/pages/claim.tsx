@@ -1,8 +1,9 @@
 // Where the QR code of a claim code leads: one press makes the device yours.
 
 import { useState } from "preact/hooks";
-import { call, message } from "../lib/api";
+import { message } from "../lib/api";
 import { devicePath, go } from "../lib/route";
+import { claimDevice } from "../lib/schema.gen";
 
 const T = {
   title: "Claim a device",
@@ -22,7 +23,7 @@ export function ClaimPage({ code: given }: { code: string }) {
     setBusy(true);
     setError("");
     try {
-      const device = await call<{ id: string }>("POST", "/claims", { code: code.trim() });
+      const device = await claimDevice({ code: code.trim() });
       go(devicePath(device.id), true);
     } catch (e) {
       setError(message(e));

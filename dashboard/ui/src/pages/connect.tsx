@@ -2,13 +2,14 @@
 
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { call, message } from "../lib/api";
+import { message } from "../lib/api";
 import { credentialOf, publishLine, remember } from "../lib/connect";
 import { exact, seconds, value } from "../lib/format";
 import { subscribe, welcome } from "../lib/live";
 import { devicePath } from "../lib/route";
 import { mayWriteDevices } from "../lib/session";
-import type { Created, Credential, DeviceItem } from "../lib/types";
+import { addCredential, createDevice } from "../lib/schema.gen";
+import type { DeviceItem } from "../lib/types";
 import { CopyLine } from "../parts/copyline";
 
 const T = {
@@ -72,8 +73,8 @@ function CreateForm({ field, suggestion, onMade }: FormProps) {
     setBusy(true);
     setError("");
     try {
-      const made = await call<Created>("POST", "/devices", { id: id.trim(), credential: "token", ...(name.trim() && { name: name.trim() }) });
-      remember(made.device.id, made.credential);
+      const made = await createDevice({ id: id.trim(), credential: "token", ...(name.trim() && { name: name.trim() }) });
+      if (made.credential) remember(made.device.id, made.credential);
       onMade(made.device.id);
     } catch (e) {
       setError(message(e));
@@ -138,7 +139,7 @@ function NewToken({ id }: { id: string }) {
     setBusy(true);
     setError("");
     try {
-      const made = await call<{ credential: Credential }>("POST", `/devices/${encodeURIComponent(id)}/credentials`, { kind: "token" });
+      const made = await addCredential(id, { kind: "token" });
       remember(id, made.credential);
     } catch (e) {
       setError(message(e));

@@ -3,7 +3,8 @@
 
 import { now } from "../lib/clock";
 import { absolute, ago, clock, count, exact, value } from "../lib/format";
-import type { Latest, Ledger, RejectedMessage, Sessions } from "../lib/types";
+import type { DeviceSessions, Ledger, Rejected as RejectedMessage } from "../lib/schema.gen";
+import type { Latest } from "../lib/types";
 import { useHeat } from "../parts/heat";
 
 const T = {
@@ -88,7 +89,7 @@ function LedgerLine({ ledger, line: [key, words] }: { ledger: Ledger; line: [key
 
 const OLD_MS = 12_000; // since the sessions were looked at, after which their age is said
 
-const HELD: [keyof Sessions, string][] = [
+const HELD: [keyof DeviceSessions, string][] = [
   ["queued", "waiting for the device"],
   ["inflight", "sent, not acknowledged"],
   ["dropped", "lost: queue full, too slow or too large"],
@@ -96,7 +97,7 @@ const HELD: [keyof Sessions, string][] = [
 
 /** What the MQTT sessions hold for the device and what they have lost; nothing when
  * both are nothing. */
-export function SessionsTable({ seen }: { seen: { of: Sessions; at: number } | null }) {
+export function SessionsTable({ seen }: { seen: { of: DeviceSessions; at: number } | null }) {
   if (!seen || (seen.of.queued === 0 && seen.of.dropped === 0)) return null;
   const { of, at } = seen;
   const old = now.value - at > OLD_MS;

@@ -1,12 +1,11 @@
 // API keys: what programs may do. For admins.
 
 import { useState } from "preact/hooks";
-import { call } from "../lib/api";
 import { useForm } from "../lib/form";
 import { day } from "../lib/format";
 import { useList, type List } from "../lib/list";
 import { isAdmin, me } from "../lib/session";
-import type { APIKey } from "../lib/types";
+import { createAPIKey, deleteAPIKey, listAPIKeys, type ApiKey } from "../lib/schema.gen";
 import { CopyLine } from "../parts/copyline";
 import { Field, Submit } from "../parts/field";
 
@@ -46,7 +45,7 @@ export function KeysPage() {
 }
 
 function Keys() {
-  const list = useList<APIKey>("/api-keys");
+  const list = useList<ApiKey>((_, stop) => listAPIKeys(stop));
   return (
     <>
       <MakeForm list={list} />
@@ -64,7 +63,7 @@ function Keys() {
   );
 }
 
-function MakeForm({ list }: { list: List<APIKey> }) {
+function MakeForm({ list }: { list: List<ApiKey> }) {
   const form = useForm({ name: "", selector: "", days: "0", scopes: "" });
   const [scopes, setScopes] = useState<readonly string[]>([]);
   const [mine, setMine] = useState(false);
@@ -72,8 +71,8 @@ function MakeForm({ list }: { list: List<APIKey> }) {
   const submit = form.submit(async (v) => {
     setSecret("");
     if (scopes.length === 0) return form.refuse("scopes", T.noScope);
-    const made = await call<{ secret: string }>("POST", "/api-keys", {
-      name: v.name.trim(), scopes, ...(v.selector.trim() && { selector: v.selector.trim() }), ...(mine && { owner: "me" }),
+    const made = await createAPIKey({
+      name: v.name.trim(), scopes: [...scopes], ...(v.selector.trim() && { selector: v.selector.trim() }), ...(mine && { owner: "me" }),
       ...(v.days !== "0" && { expires_at: new Date(Date.now() + Number(v.days) * 86_400_000).toISOString() }),
     });
     setSecret(made.secret);
@@ -111,7 +110,7 @@ function MakeForm({ list }: { list: List<APIKey> }) {
   );
 }
 
-function Row({ apiKey: k, list }: { apiKey: APIKey; list: List<APIKey> }) {
+function Row({ apiKey: k, list }: { apiKey: ApiKey; list: List<ApiKey> }) {
   const [sure, setSure] = useState(false);
   return (
     <tr>
@@ -122,7 +121,7 @@ function Row({ apiKey: k, list }: { apiKey: APIKey; list: List<APIKey> }) {
       <td>{k.expires_at ? day(k.expires_at) : T.never}</td>
       <td class="n">
         {sure
-          ? <button type="button" class="btn" aria-label={`${T.sure} ${k.name}`} onBlur={() => setSure(false)} onClick={() => list.run(() => call("DELETE", "/api-keys/" + k.id))}>{T.sure}</button>
+          ? <button type="button" class="btn" aria-label={`${T.sure} ${k.name}`} onBlur={() => setSure(false)} onClick={() => list.run(() => deleteAPIKey(k.id))}>{T.sure}</button>
           : <button type="button" class="btn txt" aria-label={`${T.drop} ${k.name}`} onClick={() => setSure(true)}>{T.drop}</button>}
       </td>
     </tr>

@@ -2,9 +2,9 @@
 // programs that look at mails follow links too.
 
 import { useState } from "preact/hooks";
-import { call } from "../lib/api";
 import { useForm } from "../lib/form";
 import { go, linkToken } from "../lib/route";
+import { acceptInvitation, confirmEmail, forgotPassword, resetPassword } from "../lib/schema.gen";
 import { session } from "../lib/session";
 import { Door, Field, Submit } from "../parts/field";
 import { enter } from "./signin";
@@ -41,7 +41,7 @@ function Done({ text }: { text: string }) {
 export function InvitePage() {
   const form = useForm({ name: "", password: "" });
   const submit = form.submit(async (v) => {
-    await call("POST", "/invitations/accept", { token: linkToken(), name: v.name.trim(), password: v.password });
+    await acceptInvitation({ token: linkToken(), name: v.name.trim(), password: v.password });
     await enter();
     go("/devices", true);
   });
@@ -64,7 +64,7 @@ export function ForgotPage() {
   const form = useForm({ email: "" });
   const [done, setDone] = useState(false);
   const submit = form.submit(async (v) => {
-    await call("POST", "/password/forgot", { email: v.email.trim() });
+    await forgotPassword({ email: v.email.trim() });
     setDone(true);
   });
   return (
@@ -87,7 +87,7 @@ export function ResetPage() {
   const form = useForm({ password: "" });
   const [done, setDone] = useState(false);
   const submit = form.submit(async (v) => {
-    await call("POST", "/password/reset", { token: linkToken(), password: v.password });
+    await resetPassword({ token: linkToken(), password: v.password });
     session.value = "out";
     setDone(true);
   });
@@ -113,7 +113,7 @@ export function ConfirmPage() {
   const form = useForm<never>({} as Record<never, string>);
   const [done, setDone] = useState(false);
   const submit = form.submit(async () => {
-    await call("POST", "/email/confirm", { token: linkToken() });
+    await confirmEmail({ token: linkToken() });
     setDone(true);
   });
   return (

@@ -1,18 +1,12 @@
 // The second factor: set up by a QR code and a first code, removed by the password.
 
 import { useState } from "preact/hooks";
-import { call } from "../lib/api";
 import { useForm } from "../lib/form";
 import { me } from "../lib/session";
-import type { User } from "../lib/types";
+import { beginTotp, confirmTotp, deleteTotp, type TotpSetup, type User } from "../lib/schema.gen";
 import { CopyLine } from "../parts/copyline";
 import { Field, Submit } from "../parts/field";
 import { enter } from "./signin";
-
-interface Setup {
-  secret: string;
-  svg: string;
-}
 
 const T = {
   title: "Second factor",
@@ -32,10 +26,10 @@ const T = {
 };
 
 export function SecondFactor({ user }: { user: User }) {
-  const [setup, setSetup] = useState<Setup | null>(null);
+  const [setup, setSetup] = useState<TotpSetup | null>(null);
   const [codes, setCodes] = useState<string[]>([]);
   const form = useForm<never>({} as Record<never, string>);
-  const begin = form.submit(async () => setSetup(await call<Setup>("POST", "/me/totp")));
+  const begin = form.submit(async () => setSetup(await beginTotp()));
   const on = (codes: string[]) => {
     setSetup(null);
     setCodes(codes);
@@ -61,10 +55,10 @@ export function SecondFactor({ user }: { user: User }) {
   );
 }
 
-function ConfirmForm({ setup, onDone }: { setup: Setup; onDone: (codes: string[]) => void }) {
+function ConfirmForm({ setup, onDone }: { setup: TotpSetup; onDone: (codes: string[]) => void }) {
   const form = useForm({ code: "" });
   const submit = form.submit(async (v) => {
-    const made = await call<{ recovery_codes: string[] }>("POST", "/me/totp/confirm", { code: v.code.trim() });
+    const made = await confirmTotp({ code: v.code.trim() });
     onDone(made.recovery_codes);
   });
   return (
@@ -93,7 +87,7 @@ function QR({ svg }: { svg: string }) {
 function DropForm() {
   const form = useForm({ password: "" });
   const submit = form.submit(async (v) => {
-    await call("DELETE", "/me/totp", v);
+    await deleteTotp(v);
     await enter();
   });
   return (

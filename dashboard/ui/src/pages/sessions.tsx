@@ -1,9 +1,8 @@
 // The sessions of who is signed in, and how to end them.
 
-import { call } from "../lib/api";
 import { day } from "../lib/format";
 import { useList } from "../lib/list";
-import type { Session } from "../lib/types";
+import { endSession, endSessions, listSessions, type Session } from "../lib/schema.gen";
 
 const T = {
   title: "Sessions",
@@ -21,12 +20,12 @@ const T = {
 };
 
 export function Sessions() {
-  const list = useList<Session>("/sessions?user=me");
+  const list = useList<Session>((at, stop) => listSessions({ ...at, user: "me" }, stop));
   return (
     <section class="sec sessions" aria-labelledby="sessions-title">
       <header>
         <h2 id="sessions-title">{T.title}</h2><p>{T.how}</p>
-        <div class="r"><button type="button" class="btn" onClick={() => list.run(() => call("DELETE", "/sessions"))}>{T.others}</button></div>
+        <div class="r"><button type="button" class="btn" onClick={() => list.run(() => endSessions())}>{T.others}</button></div>
       </header>
       <p class="error" role="alert">{list.fault}</p>
       <div class="scroll">
@@ -39,7 +38,7 @@ export function Sessions() {
                 <td class="mono">{s.address}</td><td>{day(s.last_seen_at)}</td><td>{day(s.created_at)}</td>
                 <td class="n">
                   {!s.current && (
-                    <button type="button" class="btn txt" aria-label={T.endOf(s.agent)} onClick={() => list.run(() => call("DELETE", "/sessions/" + s.id))}>{T.end}</button>
+                    <button type="button" class="btn txt" aria-label={T.endOf(s.agent)} onClick={() => list.run(() => endSession(s.id))}>{T.end}</button>
                   )}
                 </td>
               </tr>

@@ -1,8 +1,8 @@
 // Shown to who followed the set-up link, whose session is nobody's yet.
 
 import { signal } from "@preact/signals";
-import { call } from "../lib/api";
 import { useForm } from "../lib/form";
+import { setUp } from "../lib/schema.gen";
 import { me } from "../lib/session";
 import { Field, Submit } from "../parts/field";
 import { enter } from "./signin";
@@ -28,7 +28,7 @@ export function SetupPanel() {
 function SetupForm() {
   const form = useForm({ name: "", email: "", password: "" });
   const submit = form.submit(async (v) => {
-    await call("POST", "/setup", { name: v.name.trim(), email: v.email.trim(), password: v.password });
+    await setUp({ name: v.name.trim(), email: v.email.trim(), password: v.password });
     await enter();
   });
   return (

@@ -1,10 +1,10 @@
 // Shown when nobody is signed in.
 
 import { useEffect, useState } from "preact/hooks";
-import { ApiError, call } from "../lib/api";
+import { ApiError } from "../lib/api";
 import { useForm } from "../lib/form";
 import { me, session } from "../lib/session";
-import type { Me, Methods } from "../lib/types";
+import { getMe, getSignInMethods, signIn, type Methods } from "../lib/schema.gen";
 import { Door, Field, Submit } from "../parts/field";
 import { Logo } from "../parts/logo";
 
@@ -29,7 +29,7 @@ const T = {
 
 /** Goes on as whoever has just signed in. */
 export async function enter(): Promise<void> {
-  me.value = await call<Me>("GET", "/me");
+  me.value = await getMe();
   session.value = "in";
 }
 
@@ -38,7 +38,7 @@ export function SignInPage() {
   const [methods, setMethods] = useState<Methods | null>(null);
   useEffect(() => {
     const stop = new AbortController();
-    call<Methods>("GET", "/session/methods", undefined, stop.signal).then(setMethods, () => setMethods(null)); // the form works without
+    getSignInMethods(stop.signal).then(setMethods, () => setMethods(null)); // the form works without
     return () => stop.abort();
   }, []);
   return (
@@ -61,7 +61,7 @@ function PasswordForm() {
   const [asked, setAsked] = useState(false);
   const submit = form.submit(async (v) => {
     try {
-      await call("POST", "/session", { email: v.email.trim(), password: v.password, ...(asked && { code: v.code.trim() }) });
+      await signIn({ email: v.email.trim(), password: v.password, ...(asked && { code: v.code.trim() }) });
     } catch (e) {
       if (!(e instanceof ApiError) || e.status !== 401) throw e;
       if (e.code === "second_factor_needed") return setAsked(true);
@@ -94,7 +94,7 @@ function KeyForm() {
   const form = useForm({ key: "" });
   const submit = form.submit(async (v) => {
     if (!v.key.trim()) return form.refuse("key", T.empty);
-    await call("POST", "/session", { key: v.key.trim() });
+    await signIn({ key: v.key.trim() });
     await enter();
   });
   return (

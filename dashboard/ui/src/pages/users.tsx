@@ -1,14 +1,15 @@
 // Users: who may come in, and as what. For admins.
 
 import { useState } from "preact/hooks";
-import { call } from "../lib/api";
 import { useForm } from "../lib/form";
 import { day } from "../lib/format";
 import { useList, type List } from "../lib/list";
 import { isAdmin, me } from "../lib/session";
-import type { Role, User } from "../lib/types";
+import { changeUser, clearUserTotp, createUser, deleteUser, listUsers, type ChangedUser, type User } from "../lib/schema.gen";
 import { CopyLine } from "../parts/copyline";
 import { Field, Submit } from "../parts/field";
+
+type Role = User["role"];
 
 const ROLES: readonly Role[] = ["viewer", "operator", "admin"];
 
@@ -45,7 +46,7 @@ export function UsersPage() {
 }
 
 function Users() {
-  const list = useList<User>("/users");
+  const list = useList<User>(listUsers);
   return (
     <>
       <InviteForm list={list} />
@@ -65,13 +66,13 @@ function Users() {
 }
 
 function InviteForm({ list }: { list: List<User> }) {
-  const form = useForm({ email: "", role: "viewer" });
+  const form = useForm<"email" | "role">({ email: "", role: "viewer" });
   const [made, setMade] = useState<{ email: string; link: string } | null>(null);
   const submit = form.submit(async (v) => {
     setMade(null);
     const email = v.email.trim();
-    const out = await call<{ invitation: string }>("POST", "/users", { email, role: v.role });
-    setMade({ email, link: new URL(out.invitation, location.origin).href });
+    const out = await createUser({ email, role: v.role as Role });
+    setMade({ email, link: new URL(out.invitation ?? "", location.origin).href });
     form.clear();
     list.reload();
   });
@@ -101,8 +102,7 @@ function RoleChoice({ id, label, value, onChange }: { id?: string; label?: strin
 
 function Row({ user: u, list }: { user: User; list: List<User> }) {
   const [sure, setSure] = useState(false);
-  const path = "/users/" + u.id;
-  const change = (body: object) => list.run(() => call("PATCH", path, body));
+  const change = (body: ChangedUser) => list.run(() => changeUser(u.id, body));
   const mine = u.id === me.value?.user?.id;
   const who = u.email ?? u.name;
   return (
@@ -112,10 +112,10 @@ function Row({ user: u, list }: { user: User; list: List<User> }) {
       <td>{stateOf(u)}</td>
       <td>{u.last_login_at ? day(u.last_login_at) : T.never}</td>
       <td class="n acts">
-        {u.second_factor && <button type="button" class="btn txt" aria-label={`${T.clear}, ${who}`} onClick={() => list.run(() => call("DELETE", path + "/totp"))}>{T.clear}</button>}
+        {u.second_factor && <button type="button" class="btn txt" aria-label={`${T.clear}, ${who}`} onClick={() => list.run(() => clearUserTotp(u.id))}>{T.clear}</button>}
         <button type="button" class="btn txt" aria-label={`${u.disabled ? T.enable : T.disable} ${who}`} onClick={() => change({ disabled: !u.disabled })}>{u.disabled ? T.enable : T.disable}</button>
         {sure
-          ? <button type="button" class="btn" aria-label={`${T.sure} ${who}`} onBlur={() => setSure(false)} onClick={() => list.run(() => call("DELETE", path))}>{T.sure}</button>
+          ? <button type="button" class="btn" aria-label={`${T.sure} ${who}`} onBlur={() => setSure(false)} onClick={() => list.run(() => deleteUser(u.id))}>{T.sure}</button>
           : <button type="button" class="btn txt" aria-label={`${T.drop} ${who}`} onClick={() => setSure(true)}>{T.drop}</button>}
       </td>
     </tr>
