@@ -114,10 +114,11 @@ func (op *operation) answer() (body *schema, stream bool) {
 			continue
 		}
 		for kind, m := range op.Responses[status].Content {
-			if kind == "application/json" {
-				body = m.Schema
-			} else {
+			switch {
+			case kind != "application/json":
 				stream = true
+			case body == nil: // of several the one of the lowest status
+				body = m.Schema
 			}
 		}
 	}
