@@ -22,6 +22,7 @@ import (
 	"muster/broker/wire"
 	"muster/broker/ws"
 	"muster/internal/lifecycle"
+	"muster/traffic"
 )
 
 // Limits that are not configured.
@@ -76,6 +77,7 @@ type Config struct {
 	Now     func() time.Time
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
+	Traffic *traffic.Meter // counts the connections and messages of accounts; nil for nobody
 }
 
 func (c Config) withDefaults() (Config, error) {

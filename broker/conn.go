@@ -16,6 +16,7 @@ import (
 	"muster/broker/topic"
 	"muster/broker/wire"
 	"muster/internal/lifecycle"
+	"muster/traffic"
 )
 
 // cause is why a connection ended: label is for metrics, text for people.
@@ -80,7 +81,8 @@ type conn struct {
 	epoch     uint64 // of this connection, for Presence
 	at        time.Time
 	keepalive time.Duration
-	window    int // messages to the client that may be in flight
+	window    int           // messages to the client that may be in flight
+	traffic   *traffic.Conn // of an account, else nil
 
 	mu      sync.Mutex
 	out     outbox

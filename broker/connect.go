@@ -12,6 +12,7 @@ import (
 	"muster"
 	"muster/broker/wire"
 	"muster/devices"
+	"muster/traffic"
 )
 
 // Protocol levels (MQTT 3.1.1 and 5, section 3.1.2.2).
@@ -185,6 +186,9 @@ func (c *conn) establish(sc *scratch, p *wire.ConnectPacket, fresh *session, who
 	c.aliasOf = min(p.AliasMaximum, maxOutAlias)
 	c.epoch, c.at = b.epoch.Add(1), b.cfg.Now()
 	info := c.describe(who, id)
+	if who.Device == "" && who.Place == Normal {
+		c.traffic = b.cfg.Traffic.Open(traffic.Who{ID: who.Credential, Name: who.Name}, traffic.MQTT)
+	}
 	b.attach(c, fresh, p.CleanStart, expiry, func(was bool) {
 		c.known.Store(true)
 		present, ack.SessionPresent = was, was

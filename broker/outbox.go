@@ -94,6 +94,7 @@ func (c *conn) send(o *wire.Out, k *kicks, droppable bool) sent {
 	b.b = c.dialect.AppendPublish(b.b, o)
 	c.stats.sent++
 	c.b.sent.Add(1)
+	c.traffic.Sent(1)
 	c.note(k)
 	if size > pressOut {
 		c.out.waiting = true

@@ -23,6 +23,7 @@ func (c *conn) publish(sc *scratch, p *wire.PublishPacket, size int) error {
 	c.stats.bytesIn += uint64(size)
 	c.mu.Unlock()
 	c.b.in[p.QoS].Add(1)
+	c.traffic.Received(1) // after the sum, which is never less
 	if p.QoS == 2 {
 		if again, err := c.seenBefore(sc, p.ID); again || err != nil {
 			return err

@@ -81,7 +81,10 @@ func (b *Broker) ServeWebSocket(w http.ResponseWriter, r *http.Request) {
 // lets the last packets leave and closes the socket.
 func (c *conn) finish(err error) {
 	defer c.b.serving.leave()
-	defer c.b.conns.remove(c)
+	defer func() {
+		c.traffic.Close()
+		c.b.conns.remove(c)
+	}()
 	if c.guest != nil {
 		defer c.b.guests.Add(-1)
 	}

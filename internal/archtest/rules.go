@@ -77,6 +77,7 @@ func rooms() []Room {
 		{"notify", 2},
 		{"once", 2},
 		{"tasks", 2},
+		{"traffic", 2},
 		{"api", 3},
 		{"broker", 3},
 		{"bus", 3},
