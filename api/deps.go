@@ -15,6 +15,7 @@ import (
 	"muster/devices"
 	"muster/devices/query"
 	"muster/ingest"
+	"muster/traffic"
 )
 
 // DeviceReader finds devices.
@@ -148,9 +149,12 @@ type Deps struct {
 	Tasks     Tasks
 	Audit     AuditLog
 	Feed      EventFeed
+	Channels  Channels
 	Webhooks  Webhooks
 	Writer    TelemetryWriter
 	Once      Once
+	// Traffic counts the streams and their events; nil for nobody.
+	Traffic *traffic.Meter
 	// Ready returns what is not ready yet, nothing when all is.
 	Ready   func(ctx context.Context) []Reason
 	System  []Section

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,8 +16,8 @@ import (
 
 	"muster"
 	"muster/accounts"
-	"muster/devices/query"
 	"muster/feed"
+	"muster/traffic"
 )
 
 const (
@@ -31,13 +32,34 @@ const (
 
 // EventFeed is what the API needs of *feed.Feed.
 type EventFeed interface {
-	Epoch() string
-	Follow(seq int64) (*feed.Reader, error)
+	Open(a feed.Ask) (*feed.Follower, error)
 }
 
-// DeviceMatcher says whether a device is selected by a query, now.
+// DeviceMatcher returns what says whether a device is selected by all queries, now; nil
+// when all queries are empty.
 type DeviceMatcher interface {
-	Matches(id muster.DeviceID, e *query.Expr) bool
+	Matcher(queries ...string) (func(muster.DeviceID) bool, error)
+}
+
+// ChannelAsk is what a stream of a live channel shows: as the sub command of the
+// WebSocket has it.
+type ChannelAsk struct {
+	Channel, Q, Sort, After string
+	Limit                   int
+	Cols                    []string
+}
+
+// Channels opens the channels of the live gateway to streams.
+type Channels interface {
+	// OpenChannel opens one for who. It is to be closed. write sends whole events.
+	OpenChannel(who accounts.Principal, ask ChannelAsk, write func(events []byte, frames int) error) (Channel, error)
+}
+
+// Channel is one that is open.
+type Channel interface {
+	// Run writes until ctx ends, write fails, or who may not see it any more.
+	Run(ctx context.Context)
+	Close()
 }
 
 // streams are those that are open.
@@ -57,6 +79,9 @@ type stream struct {
 	w    http.ResponseWriter
 	last time.Time // when something was written
 	buf  []byte
+
+	traffic *traffic.Conn
+	pending int // events in buf
 }
 
 var (
@@ -84,12 +109,14 @@ func (s *streams) enter(st *stream) error {
 	}
 	s.open[st] = struct{}{}
 	s.owners[owner]++
+	st.traffic = st.api.Traffic.Open(traffic.Who{ID: owner, Name: st.who.Name}, traffic.SSE)
 	return nil
 }
 
 func (s *streams) leave(st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	st.traffic.Close()
 	delete(s.open, st)
 	owner := streamOwner(st.who)
 	if s.owners[owner]--; s.owners[owner] == 0 {
@@ -130,19 +157,24 @@ func (a *API) EndStreams() {
 }
 
 type streamInput struct {
-	Channel string `query:"channel" default:"events" maxLength:"140" enum:"events" doc:"What to follow"`
-	Types   string `query:"types" maxLength:"1024" doc:"Types, or families with .*, separated by commas; all when empty" example:"presence.*,device.created"`
-	Q       string `query:"q" maxLength:"4096" doc:"Only events of devices that match now" example:"group:hall-3"`
-	After   string `query:"after" maxLength:"128" doc:"The id of the last event that was read, where Last-Event-ID cannot be sent"`
+	Channel string `query:"channel" default:"events" maxLength:"140" doc:"What to follow: events, fleet, devices, device:{id}, tasks, task:{id} or system" example:"events"`
+	Types   string `query:"types" maxLength:"1024" doc:"Of events: types, or families with .*, separated by commas; all when empty" example:"presence.*,device.created"`
+	Q       string `query:"q" maxLength:"4096" doc:"Of events: only those of devices that match now. Of devices: those to show" example:"group:hall-3"`
+	After   string `query:"after" maxLength:"4096" doc:"Of events: the id of the last one that was read, where Last-Event-ID cannot be sent. Of devices: the next of the page before"`
+	Sort    string `query:"sort" maxLength:"256" doc:"Of devices: as in GET /devices" example:"-seen"`
+	Limit   int    `query:"limit" minimum:"1" maximum:"200" doc:"Of devices and tasks: how many to show; 50 when absent"`
+	Cols    string `query:"cols" maxLength:"4096" doc:"Of devices: keys of values to show, separated by commas; the first of each device when absent" example:"temperature,battery"`
 	LastID  string `header:"Last-Event-ID" maxLength:"128" doc:"The id of the last event that was read: what came after it is sent, over a restart of the server too"`
 }
 
 func (a *API) streamRoutes() {
 	op := huma.Operation{
 		OperationID: "stream", Method: http.MethodGet, Path: "/stream", Tags: []string{"events"},
-		Summary: "Follow events as server-sent events",
-		Description: "Every event is `{type,timestamp,data}` with the id `<epoch>-<number>`. A client that comes again with Last-Event-ID gets exactly what it missed. " +
+		Summary: "Follow events, devices, tasks or counters as server-sent events",
+		Description: "Every channel of the WebSocket is here too; the data of each event is a frame as it is sent there, a snapshot first (docs/stream.md). They need the scope telemetry:read besides. " +
+			"The channel events has a form of its own: every event is `{type,timestamp,data}` with the id `<epoch>-<number>`. A client that comes again with Last-Event-ID gets exactly what it missed. " +
 			"When that is not kept any more an event named `reset` says so, and the stream goes on from now. A comment is sent every 15 s.",
+		Errors: []int{404},
 		Responses: map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{
 			"text/event-stream": {Schema: &huma.Schema{Type: "string", Description: "Server-sent events"}},
 		}}},
@@ -161,21 +193,57 @@ func (a *API) streamRoutes() {
 func (a *API) stream(ctx context.Context, in *streamInput) (func(huma.Context), error) {
 	req := requestOf(ctx)
 	st := &stream{api: a, who: req.who, req: req.Request}
-	events, err := a.followEvents(st, in)
+	run, closed, err := a.openChannel(st, in)
 	if err != nil {
 		return nil, err
 	}
 	ctx, st.end = context.WithCancelCause(ctx)
 	if err := a.streams.enter(st); err != nil {
+		closed()
 		st.end(err)
 		return nil, err
 	}
 	return func(hc huma.Context) {
 		defer a.streams.leave(st)
+		defer closed()
 		defer st.end(nil)
 		_, st.w = humago.Unwrap(hc)
-		st.serve(ctx, events.run)
+		st.serve(ctx, run)
 	}, nil
+}
+
+// openChannel opens what in asks for; closed gives it back.
+func (a *API) openChannel(st *stream, in *streamInput) (run func(context.Context) error, closed func(), err error) {
+	if in.Channel == eventsChannel {
+		events, err := a.followEvents(st, in)
+		if err != nil {
+			return nil, nil, err
+		}
+		return events.run, func() {}, nil
+	}
+	ask := ChannelAsk{Channel: in.Channel, Q: in.Q, Sort: in.Sort, After: in.After, Limit: in.Limit}
+	if in.Cols != "" {
+		ask.Cols = strings.Split(in.Cols, ",")
+	}
+	c, err := a.Channels.OpenChannel(st.who, ask, st.put)
+	if err != nil {
+		return nil, nil, err
+	}
+	return func(ctx context.Context) error {
+		if err := st.flush(); err != nil { // before the channel's own goroutine writes
+			return err
+		}
+		c.Run(ctx)
+		c.Close() // nothing is written from here on
+		return nil
+	}, c.Close, nil
+}
+
+// put sends events of a channel.
+func (st *stream) put(events []byte, frames int) error {
+	st.buf = append(st.buf, events...)
+	st.pending += frames
+	return st.flush()
 }
 
 func (st *stream) serve(ctx context.Context, run func(ctx context.Context) error) {
@@ -214,7 +282,8 @@ func (st *stream) flush() error {
 	if err != nil {
 		return errors.Join(errGone, err)
 	}
-	st.buf, st.last = st.buf[:0], time.Now()
+	st.traffic.Sent(st.pending)
+	st.buf, st.pending, st.last = st.buf[:0], 0, time.Now()
 	if cap(st.buf) > 1<<20 {
 		st.buf = nil // a rare giant is not kept
 	}

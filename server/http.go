@@ -13,6 +13,7 @@ import (
 	"muster/api"
 	"muster/dashboard/live"
 	"muster/dashboard/ui"
+	"muster/tasks"
 )
 
 // mqttPath is where MQTT over WebSocket is served.
@@ -29,8 +30,12 @@ func (s *Server) buildHTTP() error {
 	if public != nil {
 		gateway.Origins = []string{public.Scheme + "://" + public.Host}
 	}
+	who := viewers{s.accounts, s.registry, func(r *http.Request) (accounts.Principal, error) { return web.Authenticate(r) }}
+	if err := s.buildCounters(); err != nil {
+		return err
+	}
 	s.live = live.New(gateway, live.Deps{
-		Auth:  viewers{s.accounts, s.registry, func(r *http.Request) (accounts.Principal, error) { return web.Authenticate(r) }},
+		Auth: who, System: s.counters, Tasks: liveTasks{s.tasks}, Events: liveEvents{s.feed, s.registry}, Traffic: s.traffic,
 		Fleet: s.fleet, Devices: s.fleet, Log: s.cfg.Logger, Now: s.cfg.Now,
 	})
 	deps := api.Deps{
@@ -48,6 +53,8 @@ func (s *Server) buildHTTP() error {
 		Tasks:     s.tasks,
 		Audit:     s.stores.control,
 		Feed:      s.feed,
+		Channels:  channels{s.live, who},
+		Traffic:   s.traffic,
 		Webhooks:  s.webhooks,
 		Writer:    s.ingest,
 		Once:      s.once,
@@ -131,6 +138,8 @@ func (s *Server) sections() []api.Section {
 		func() (string, any) { return "commands", s.commands.Stats() },
 		func() (string, any) { return "tasks", s.tasks.Stats() },
 		func() (string, any) { return "live", s.live.Stats() },
+		func() (string, any) { return "counters", s.Counters() },
+		func() (string, any) { return "shared_workers", []tasks.SharedStatus{s.counters.sampler.Status()} },
 		func() (string, any) { return "caches", s.caches.Section() },
 		func() (string, any) { return "idempotency", s.once.Stats() },
 		func() (string, any) {

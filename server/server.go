@@ -38,6 +38,7 @@ import (
 	"muster/oidc"
 	"muster/once"
 	"muster/tasks"
+	"muster/traffic"
 )
 
 // Server is every room, wired.
@@ -69,6 +70,8 @@ type Server struct {
 	certs    *listen.Certs // nil without TLS
 	live     *live.Gateway
 	fleet    *fleet
+	traffic  *traffic.Meter
+	counters *counters
 	listener net.Listener
 	web      *api.API
 	http     *http.Server
@@ -90,7 +93,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, failed: make(chan error, 1), began: cfg.Now(), metrics: prometheus.NewRegistry()}
+	s := &Server{cfg: cfg, failed: make(chan error, 1), began: cfg.Now(), metrics: prometheus.NewRegistry(), traffic: traffic.New()}
 	s.loops = lifecycle.NewGroup(cfg.Logger)
 	if err := s.build(ctx); err != nil {
 		return nil, errors.Join(err, s.close(ctx))
@@ -251,7 +254,7 @@ func (s *Server) Stop(ctx context.Context) error {
 		_ = s.listener.Close() // when Serve had not begun
 	}
 	// Tasks first: they tell the others of what they do.
-	errs = append(errs, s.tasks.Stop(ctx), s.live.Stop(ctx), s.broker.Stop(ctx), s.said.intake.Stop(ctx), s.ingest.Stop(ctx))
+	errs = append(errs, s.tasks.Stop(ctx), s.live.Stop(ctx), s.counters.sampler.Stop(ctx), s.broker.Stop(ctx), s.said.intake.Stop(ctx), s.ingest.Stop(ctx))
 	if s.unwatch != nil {
 		s.unwatch()
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"sync"
@@ -143,7 +144,7 @@ func (v viewers) viewer(p accounts.Principal, err error) (live.Principal, error)
 			role = accounts.Admin
 		}
 	}
-	out := live.Principal{ID: p.ID, Name: p.Name, Role: role}
+	out := live.Principal{ID: p.ID, Name: p.Name, Role: role, Owner: cmp.Or(p.User, p.ID), Admin: p.Allows(accounts.Admin)}
 	if p.Expires != 0 {
 		out.Expires = p.Expires.Time()
 	}

@@ -175,6 +175,7 @@ func (t *Tasks) prune() {
 // drop forgets a task that has ended, with the lock held.
 func (t *Tasks) drop(j *job) {
 	delete(t.jobs, j.ID)
+	t.watch.changes.Add(1)
 	t.order = slices.DeleteFunc(t.order, func(o *job) bool { return o == j })
 	t.spend(j)
 	if j.Durable {
@@ -191,6 +192,7 @@ func (t *Tasks) spare() {
 		}
 		if len(j.memory) > 0 {
 			j.Result, j.Expires = nil, 0
+			t.watch.changes.Add(1)
 			t.spend(j)
 		}
 	}

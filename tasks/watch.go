@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"muster"
 )
@@ -13,6 +14,8 @@ const maxWatchers = 10_000
 
 // watchers are those who are told that tasks changed.
 type watchers struct {
+	changes atomic.Uint64
+
 	mu  sync.Mutex
 	all map[*Watcher]struct{}
 }
@@ -21,6 +24,7 @@ func newWatchers() *watchers { return &watchers{all: map[*Watcher]struct{}{}} }
 
 // tell says that a task changed. It never waits for who watches.
 func (w *watchers) tell(id string) {
+	w.changes.Add(1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for one := range w.all {
@@ -29,6 +33,10 @@ func (w *watchers) tell(id string) {
 		}
 	}
 }
+
+// Changes returns a number that grows after each change of a task, and after one is
+// dropped: who remembers it from before a look knows when to look again.
+func (t *Tasks) Changes() uint64 { return t.watch.changes.Load() }
 
 // Watcher follows one task, or all. However fast tasks change, it holds the id of each
 // that did once.

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"muster/traffic"
 )
 
 // Close codes: a client reconnects after 4000 to 4499 and not after 4500 to 4999.
@@ -38,7 +40,8 @@ const (
 // does; commands and flushes run in goroutines of their own, which end.
 type client struct {
 	g    *Gateway
-	conn *websocket.Conn
+	conn *websocket.Conn // nil of a stream
+	out  *Stream         // of a stream, else nil
 	slot int
 
 	waiting bool // guarded by g.mu: counted among those without a session
@@ -49,11 +52,13 @@ type client struct {
 	flushers sync.WaitGroup // the flush under way
 	bucket   bucket         // the command goroutine's own, as are the next two
 	authErr  error          // why the cookie did not let it in
+	more     bool           // the flush goroutine's own: events wait that it did not send at once
 	joined   bool
 
 	mu        sync.Mutex
-	who       Principal // set before hello for a cookie, by hello for a token
-	greeted   bool      // welcome was sent
+	who       Principal     // set before hello for a cookie, by hello for a token
+	traffic   *traffic.Conn // set by hello, before anything is sent
+	greeted   bool          // welcome was sent
 	subs      map[string]*sub
 	replies   [][]byte
 	pongData  []byte // of the client's last ping
@@ -138,6 +143,7 @@ func (c *client) end(err error) {
 	for _, s := range subs {
 		c.g.closeSub(s)
 	}
+	c.traffic.Close()
 	c.g.leave(c, user, c.joined)
 }
 
@@ -159,6 +165,10 @@ func halfClose(nc net.Conn) {
 
 // cut closes the socket at once.
 func (c *client) cut() {
+	if c.out != nil {
+		c.out.cut()
+		return
+	}
 	_ = c.conn.Close() // a second close fails, and that is fine
 }
 
@@ -167,7 +177,7 @@ func (c *client) cut() {
 func (c *client) deadline(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.closing {
+	if !c.closing && c.out == nil {
 		_ = c.conn.SetReadDeadline(socketDeadline(d)) // a closed socket fails in the next read
 	}
 }

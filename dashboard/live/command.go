@@ -7,10 +7,12 @@ import (
 	"github.com/gorilla/websocket"
 
 	"muster"
+	"muster/traffic"
 )
 
 // frame obeys one frame. It runs alone: the reader waits for it.
 func (c *client) frame(kind int, data []byte) {
+	defer func() { c.traffic.Received(1) }() // of a hello, too
 	if c.saidBye() {
 		return
 	}
@@ -132,6 +134,7 @@ func (c *client) hello(cmd *command) bool {
 	c.joined = true
 	c.mu.Lock()
 	c.who, c.greeted = who, true
+	c.traffic = c.g.deps.Traffic.Open(traffic.Who{ID: who.Owner, Name: who.Name}, traffic.WebSocket)
 	c.mu.Unlock()
 	c.deadline(c.g.cfg.SilenceTimeout)
 	c.reply(c.g.welcome(cmd.ID, who))

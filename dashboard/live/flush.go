@@ -4,11 +4,14 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"muster/traffic"
 )
 
 // job is what one round of a flush has to write.
 type job struct {
 	replies [][]byte
+	traffic *traffic.Conn
 	subs    []*sub // whose marks are to be sent
 	wanted  []wanted
 	ping    bool
@@ -66,13 +69,17 @@ func (c *client) take() (job, bool) {
 			c.drained()
 		}
 	}
+	if c.more && !c.hidden {
+		c.due = true
+	}
+	c.more = false
 	idle := len(c.replies) == 0 && !c.pingDue && !c.pongDue && !c.due && !c.wants && c.byeCode == 0
 	if idle || c.ended && c.byeCode == 0 {
 		c.flushing = false
 		return job{}, false
 	}
 	j := job{
-		replies: c.replies, ping: c.pingDue, pong: c.pongDue, pongMsg: c.pongData,
+		replies: c.replies, traffic: c.traffic, ping: c.pingDue, pong: c.pongDue, pongMsg: c.pongData,
 		byeCode: c.byeCode, byeWhy: c.byeWhy,
 	}
 	if (c.due || c.wants) && c.byeCode == 0 {
@@ -105,7 +112,10 @@ func (c *client) write(j *job) error {
 	if !ok {
 		buf = new([]byte)
 	}
-	m := message{b: append((*buf)[:0], '[')}
+	m := message{b: (*buf)[:0], sse: c.out != nil}
+	if !m.sse {
+		m.b = append(m.b, '[')
+	}
 	for _, r := range j.replies {
 		m.add(r)
 	}
@@ -118,7 +128,7 @@ func (c *client) write(j *job) error {
 	if j.byeCode != 0 {
 		m.add(byeFrame(j.byeCode, j.byeWhy))
 	}
-	err := c.send(j, m.bytes())
+	err := c.send(j, m.bytes(), m.frames)
 	if cap(m.b) <= 256<<10 { // a rare giant is not kept
 		*buf = m.b
 		c.g.buffers.Put(buf)
@@ -126,7 +136,10 @@ func (c *client) write(j *job) error {
 	return err
 }
 
-func (c *client) send(j *job, data []byte) error {
+func (c *client) send(j *job, data []byte, frames int) error {
+	if c.out != nil {
+		return c.out.send(data, frames)
+	}
 	if j.pong {
 		if err := c.conn.WriteControl(websocket.PongMessage, j.pongMsg, c.writeDeadline()); err != nil {
 			return err
@@ -142,6 +155,7 @@ func (c *client) send(j *job, data []byte) error {
 		if err := c.sendData(data); err != nil {
 			return err
 		}
+		j.traffic.Sent(1)
 		c.g.stats.messages.Add(1)
 		c.g.stats.bytes.Add(uint64(len(data)))
 	}
@@ -181,6 +195,10 @@ func (c *client) parted() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closing = true
+	if c.out != nil {
+		c.out.cut()
+		return
+	}
 	nc := c.conn.NetConn()
 	_ = nc.SetReadDeadline(socketDeadline(lingerTime)) // fails on a closed socket, which is what follows
 }

@@ -13,14 +13,35 @@ import (
 type message struct {
 	b      []byte // starts with the bracket that a single object does not need
 	frames int
+	sse    bool // an event of a stream each, and no bracket
+	from   int  // where the frame under way begins; of sse only
 }
 
 // next makes room for one more object.
 func (m *message) next() {
-	if m.frames > 0 {
+	switch {
+	case m.sse:
+		m.endEvent()
+		m.put("data: ")
+		m.from = len(m.b)
+	case m.frames > 0:
 		m.b = append(m.b, ',')
 	}
 	m.frames++
+}
+
+// endEvent ends the event of the frame before, if there is one. What stands between the
+// tokens of JSON that came from outside may be a line break, which an event has not.
+func (m *message) endEvent() {
+	if m.frames == 0 {
+		return
+	}
+	for i := m.from; i < len(m.b); i++ {
+		if m.b[i] == '\n' || m.b[i] == '\r' {
+			m.b[i] = ' '
+		}
+	}
+	m.put("\n\n")
 }
 
 func (m *message) add(frame []byte) {
@@ -30,10 +51,13 @@ func (m *message) add(frame []byte) {
 
 // bytes returns what to write; nil when there is nothing.
 func (m *message) bytes() []byte {
-	switch m.frames {
-	case 0:
+	switch {
+	case m.frames == 0:
 		return nil
-	case 1:
+	case m.sse:
+		m.endEvent()
+		return m.b
+	case m.frames == 1:
 		return m.b[1:]
 	}
 	m.b = append(m.b, ']')
@@ -42,7 +66,7 @@ func (m *message) bytes() []byte {
 
 // mark and undo take back a frame that turned out empty.
 func (m *message) mark() message      { return *m }
-func (m *message) undo(to message)    { m.b, m.frames = m.b[:len(to.b)], to.frames }
+func (m *message) undo(to message)    { m.b, m.frames, m.from = m.b[:len(to.b)], to.frames, to.from }
 func (m *message) put(s string)       { m.b = append(m.b, s...) }
 func (m *message) putString(s string) { m.b = appendString(m.b, s) }
 
@@ -54,6 +78,9 @@ func (m *message) open(t string, s *sub) {
 	m.put(t)
 	m.put(`","ch":`)
 	m.putString(s.ch)
+	if s.kind == kindEvents { // its numbers are the feed's
+		return
+	}
 	m.put(`,"seq":`)
 	m.b = strconv.AppendUint(m.b, *s.seq+1, 10)
 }
@@ -67,12 +94,26 @@ func (g *Gateway) snapshot(m *message, s *sub, re int64, answers bool) {
 		m.add(goneFrame(s, re, answers))
 		return
 	}
+	if s.kind == kindTask && !g.lookAtTask(s) {
+		m.add(goneFrame(s, re, answers))
+		return
+	}
 	m.open("snapshot", s)
 	if answers {
 		m.put(`,"re":`)
 		m.b = strconv.AppendInt(m.b, re, 10)
 	}
 	switch s.kind {
+	case kindSystem:
+		g.systemSnapshot(m, s)
+	case kindTasks:
+		g.tasksSnapshot(m, s)
+	case kindTask:
+		m.put(`,"item":`)
+		m.b = append(m.b, s.told[s.task]...)
+	case kindEvents:
+		m.eventsSnapshot(s)
+		return
 	case kindFleet:
 		body, v := g.fleet.get()
 		s.fleetSent.Store(v)
@@ -129,7 +170,11 @@ func goneFrame(s *sub, re int64, answers bool) []byte {
 	if answers {
 		id = &re
 	}
-	return errorFrame(id, s.ch, muster.NotFound.String(), "the device has been removed", false)
+	what := "device"
+	if s.kind == kindTask {
+		what = "task"
+	}
+	return errorFrame(id, s.ch, muster.NotFound.String(), "the "+what+" has been removed", false)
 }
 
 // delta appends what changed since the last frame of s; nothing when nothing did.
@@ -137,6 +182,15 @@ func (g *Gateway) delta(m *message, s *sub) {
 	before := m.mark()
 	kept := false
 	switch s.kind {
+	case kindEvents:
+		g.eventFrames(m, s)
+		return
+	case kindSystem:
+		kept = g.systemDelta(m, s)
+	case kindTasks:
+		kept = g.tasksDelta(m, s)
+	case kindTask:
+		kept = g.taskDelta(m, s)
 	case kindFleet:
 		kept = g.fleetDelta(m, s)
 	case kindDevice:

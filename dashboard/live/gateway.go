@@ -77,6 +77,7 @@ type Gateway struct {
 	index   index
 	fleet   fleetFeed
 	counts  matchCounts
+	polled  polled
 	version atomic.Uint64 // the last pass that is wholly in the rows
 	tick    atomic.Uint64 // ticks since the start
 	ready   []*client     // have something to be sent; the loop's own
@@ -85,6 +86,7 @@ type Gateway struct {
 	mu      sync.Mutex
 	open    bool // between Start and Stop
 	conns   int  // admitted, with or without hello
+	streams int  // of server-sent events
 	waiting int  // of those, without a session and before hello
 	next    int  // wheel slot of the next client
 	wheel   [pingSeconds]map[*client]struct{}
@@ -103,6 +105,7 @@ func New(cfg Config, deps Deps) *Gateway {
 	g.index.pages = map[*row]struct{}{}
 	g.counts.groups = map[matched]*matchGroup{}
 	g.fleet.subs = map[*sub]struct{}{}
+	g.polled.subs = map[*sub]struct{}{}
 	for i := range g.wheel {
 		g.wheel[i] = map[*client]struct{}{}
 	}
@@ -209,6 +212,7 @@ func (g *Gateway) Revoke(principal string) {
 // Stats are figures for /metrics and the System page.
 type Stats struct {
 	Connections int    // open sockets
+	Streams     int    // of server-sent events that show its channels
 	Rows        int    // devices that somebody watches
 	Messages    uint64 // WebSocket messages written
 	Bytes       uint64 // in them
@@ -225,10 +229,11 @@ type counters struct {
 // Stats returns the figures since the start.
 func (g *Gateway) Stats() Stats {
 	g.mu.Lock()
-	conns := g.conns
+	conns, streams := g.conns, g.streams
 	g.mu.Unlock()
 	return Stats{
 		Connections: conns,
+		Streams:     streams,
 		Rows:        g.index.size(),
 		Messages:    g.stats.messages.Load(),
 		Bytes:       g.stats.bytes.Load(),

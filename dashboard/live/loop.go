@@ -34,6 +34,7 @@ func (g *Gateway) doTick(ctx context.Context) {
 		g.recount(ctx)
 	}
 	g.pass()
+	g.polled.behind(g)
 	g.offer(n)
 }
 

@@ -21,6 +21,7 @@ type command struct {
 	After string   `json:"after"`
 	Limit *int     `json:"limit"`
 	Cols  []string `json:"cols"`
+	Types string   `json:"types"`
 	On    *bool    `json:"on"`
 	TS    *int64   `json:"ts"`
 

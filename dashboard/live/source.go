@@ -8,14 +8,20 @@ import (
 
 	"muster"
 	"muster/devices"
+	"muster/feed"
 	"muster/ingest"
+	"muster/traffic"
 )
 
-// Deps are the rooms that the gateway reads from. All fields are needed.
+// Deps are the rooms that the gateway reads from. All fields are needed but Traffic.
 type Deps struct {
 	Auth    Auth
 	Fleet   Fleet
 	Devices Devices
+	System  System
+	Tasks   Tasks
+	Events  Events
+	Traffic *traffic.Meter // counts the sockets and their messages; nil for nobody
 	Log     *slog.Logger
 	Now     func() time.Time
 }
@@ -35,6 +41,8 @@ type Principal struct {
 	ID      string    // stable; connections are limited and revoked by it
 	Name    string    // shown to the user
 	Role    string    // viewer, operator or admin
+	Owner   string    // the user or key that owns what it starts: it sees its own counters and tasks
+	Admin   bool      // sees those of all
 	Expires time.Time // when the session or key ends; zero for never
 	// Only is the device query that bounds what it sees; empty for the whole fleet. Sees
 	// says whether a device is within, now; it is set with Only, and answers from memory.
@@ -125,4 +133,35 @@ type DeviceState struct {
 	devices.Device
 	muster.Presence
 	Connection *devices.Connection // nil while not connected; not changed after it is returned
+}
+
+// System gives the counters of the whole server.
+type System interface {
+	// Watch has them read once a second until leave is called.
+	Watch() (leave func())
+	// Version grows with every reading that differs from the one before.
+	Version() uint64
+	// Item returns the members of what who may see of the newest reading.
+	Item(who Principal) []Member
+}
+
+// Member is one member of a JSON object.
+type Member struct {
+	Name string
+	JSON []byte // not changed after it is returned
+}
+
+// Tasks gives the tasks that a Principal may see, as the API writes them.
+type Tasks interface {
+	// Changes grows after each change of any task.
+	Changes() uint64
+	// Newest returns at most limit of them, the newest first: each with its id as name.
+	Newest(who Principal, limit int) []Member
+	// Task returns one; NotFound when there is none that who may see.
+	Task(who Principal, id string) ([]byte, error)
+}
+
+// Events opens the feed for who, from place on, empty for now: types and q choose events.
+type Events interface {
+	Follow(who Principal, types, q, place string) (*feed.Follower, error)
 }

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"muster"
+	"muster/feed"
 )
 
 // kind is what a channel shows.
@@ -16,12 +17,20 @@ const (
 	kindFleet kind = iota
 	kindDevices
 	kindDevice
+	kindSystem
+	kindTasks
+	kindTask
+	kindEvents
 )
 
 const (
 	chFleet        = "fleet"
 	chDevices      = "devices"
 	chDevicePrefix = "device:"
+	chSystem       = "system"
+	chTasks        = "tasks"
+	chTaskPrefix   = "task:"
+	chEvents       = "events"
 )
 
 // sub is one subscription of one client. A second one to the same channel, and
@@ -35,6 +44,16 @@ type sub struct {
 	id    muster.DeviceID
 	only  func(muster.DeviceID) bool // which devices it may show; nil for all
 	seq   *uint64                    // frames sent on the channel; the flush goroutine's own
+	who   Principal
+	task  string // of a task channel
+	types string // of an events channel
+
+	// Of the channels in polled.
+	leave  func()            // of a system channel, until it is closed
+	seen   atomic.Uint64     // the version of the source that was looked at last
+	told   map[string][]byte // members, or tasks by id, as they were sent last; the flush goroutine's own
+	follow *feed.Follower    // the flush goroutine's own, but Ready
+	placed int64             // the place in the feed that the client knows; the flush goroutine's own
 
 	// Set by openSub, then not changed.
 	rows  []*row
@@ -71,7 +90,7 @@ func (s *sub) markRow(at int) {
 func (s *sub) renewed() *sub {
 	return &sub{
 		c: s.c, ch: s.ch, kind: s.kind, query: s.query, cols: s.cols, id: s.id, only: s.only, seq: s.seq,
-		re: s.re, hasRe: s.hasRe && s.want,
+		who: s.who, task: s.task, types: s.types, follow: s.follow, re: s.re, hasRe: s.hasRe && s.want,
 	}
 }
 
@@ -99,6 +118,10 @@ func (g *Gateway) openSub(s *sub) (err error) {
 		}
 	case kindDevices:
 		if err := g.openList(s); err != nil {
+			return err
+		}
+	default:
+		if err := g.openPolled(s); err != nil {
 			return err
 		}
 	}
@@ -156,9 +179,14 @@ func (g *Gateway) closeSub(s *sub) {
 		return
 	}
 	s.closed = true
-	if s.kind == kindFleet {
+	switch s.kind {
+	case kindFleet:
 		g.fleet.remove(s)
 		return
+	case kindSystem, kindTasks, kindTask, kindEvents:
+		g.closePolled(s)
+		return
+	case kindDevice, kindDevices:
 	}
 	g.counts.leave(s)
 	if s.rows != nil {
@@ -169,7 +197,7 @@ func (g *Gateway) closeSub(s *sub) {
 // subFor checks the fields of a sub command.
 func subFor(c *client, cmd *command) (*sub, error) {
 	who := c.principal()
-	s := &sub{c: c, ch: cmd.Ch, only: who.Sees, query: ListQuery{Only: who.Only}}
+	s := &sub{c: c, ch: cmd.Ch, who: who, only: who.Sees, query: ListQuery{Only: who.Only}}
 	if cmd.ID != nil {
 		s.re, s.hasRe = *cmd.ID, true
 	}
@@ -189,7 +217,7 @@ func subFor(c *client, cmd *command) (*sub, error) {
 		s.id, err = muster.ParseDeviceID(cmd.Ch[len(chDevicePrefix):])
 		return s, err
 	}
-	return nil, errChannel
+	return s, s.polledFor(cmd)
 }
 
 const (
