@@ -48,7 +48,7 @@ func newSite(t tester, w *world, cfg live.Config) *site {
 	s := &site{t: t, w: w, ticks: make(chan time.Time)}
 	cfg.Version, cfg.MQTTPort, cfg.Ticks = "1.2.3", 1883, s.ticks
 	s.g = live.New(cfg, live.Deps{
-		Auth: w, Fleet: w, Devices: w, Now: w.now,
+		Auth: w, Fleet: w, Devices: w, System: w.said, Tasks: w.said, Events: w.said, Traffic: w.said.meter, Now: w.now,
 		Log: slog.New(slog.DiscardHandler),
 	})
 	if err := s.g.Start(context.Background()); err != nil {

@@ -24,12 +24,19 @@ type page struct {
 	subs   map[string]string         // channel to the command that asks for it
 	hidden bool
 	gone   map[string]bool // devices removed since the view was asked for
+
+	user   string
+	system map[string]any
+	tasks  map[string]any
+	task   map[string]map[string]any // nil while removed
+	events []string
+	place  string // in the feed
 }
 
 func newPage(p *peer) *page {
 	return &page{
 		p: p, seq: map[string]float64{}, rows: map[string]map[string]any{},
-		device: map[string]map[string]any{}, subs: map[string]string{}, gone: map[string]bool{},
+		device: map[string]map[string]any{}, subs: map[string]string{}, gone: map[string]bool{}, task: map[string]map[string]any{},
 	}
 }
 
@@ -46,6 +53,10 @@ func merge(into, set map[string]any) {
 // take applies one frame; whatever breaks the contract is fatal.
 func (m *page) take(f map[string]any) {
 	ch, _ := f["ch"].(string)
+	if ch == "events" {
+		m.takeEvent(f)
+		return
+	}
 	switch f["t"] {
 	case "snapshot", "delta":
 		seq := f["seq"].(float64)
@@ -64,6 +75,7 @@ func (m *page) take(f map[string]any) {
 		if code != "superseded" {
 			delete(m.subs, ch)
 			delete(m.device, strings.TrimPrefix(ch, "device:"))
+			delete(m.task, strings.TrimPrefix(ch, "task:"))
 		}
 		return
 	default:
@@ -77,6 +89,7 @@ func (m *page) take(f map[string]any) {
 		if f["t"] == "snapshot" {
 			m.fleet = f["item"].(map[string]any)
 		}
+	case m.takePolled(ch, f, set, del):
 	case ch == "devices" && f["t"] == "snapshot":
 		m.order, m.rows = nil, map[string]map[string]any{}
 		for _, it := range f["items"].([]any) {

@@ -30,6 +30,7 @@ type world struct {
 	panicOn muster.DeviceID
 	extra   uint64 // queued, to make the fleet change
 	looked  func() // called at the end of each look at a device
+	said    *said
 }
 
 func newWorld(n int) *world {
@@ -38,6 +39,7 @@ func newWorld(n int) *world {
 		devices: map[muster.DeviceID]live.DeviceState{},
 		latest:  map[muster.DeviceID]map[string]ingest.LatestValue{},
 		ledger:  map[muster.DeviceID]ingest.Ledger{},
+		said:    newSaid(),
 	}
 	for i := range n {
 		w.add(deviceName(i))
@@ -157,7 +159,7 @@ func (w *world) Authenticate(r *http.Request) (live.Principal, error) {
 	if err != nil {
 		return live.Principal{}, muster.Errorf(muster.Unauthorized, "no session")
 	}
-	return live.Principal{ID: "u-" + c.Value, Name: c.Value, Role: "operator"}, nil
+	return live.Principal{ID: "u-" + c.Value, Name: c.Value, Role: "operator", Owner: c.Value, Admin: c.Value == "root"}, nil
 }
 
 func (w *world) AuthenticateToken(token string) (live.Principal, error) {
