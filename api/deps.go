@@ -132,8 +132,8 @@ type Reason struct {
 // as JSON. It must be quick.
 type Section func() (name string, data any)
 
-// Deps are the parts an API works with. Page, LiveSocket and OIDC may be nil, and so
-// may PublicURL; all else is needed.
+// Deps are the parts an API works with. Page, LiveSocket, Channels and OIDC may be nil,
+// and so may PublicURL; all else is needed.
 type Deps struct {
 	Registry  Registry
 	Accounts  Accounts

@@ -27,7 +27,10 @@ const (
 	streamBeat    = 15 * time.Second
 	streamRetry   = 2 * time.Second  // that a client waits before it comes again
 	streamSpread  = 10 * time.Second // over which clients come again after the server stopped
-	eventsChannel = "events"
+
+	eventsChannel  = "events"
+	devicesChannel = "devices"
+	tasksChannel   = "tasks"
 )
 
 // EventFeed is what the API needs of *feed.Feed.
@@ -214,12 +217,18 @@ func (a *API) stream(ctx context.Context, in *streamInput) (func(huma.Context), 
 
 // openChannel opens what in asks for; closed gives it back.
 func (a *API) openChannel(st *stream, in *streamInput) (run func(context.Context) error, closed func(), err error) {
+	if err := in.fits(); err != nil {
+		return nil, nil, err
+	}
 	if in.Channel == eventsChannel {
 		events, err := a.followEvents(st, in)
 		if err != nil {
 			return nil, nil, err
 		}
 		return events.run, func() {}, nil
+	}
+	if a.Channels == nil {
+		return nil, nil, muster.Errorf(muster.NotFound, "there is no such channel")
 	}
 	ask := ChannelAsk{Channel: in.Channel, Q: in.Q, Sort: in.Sort, After: in.After, Limit: in.Limit}
 	if in.Cols != "" {
@@ -237,6 +246,28 @@ func (a *API) openChannel(st *stream, in *streamInput) (run func(context.Context
 		c.Close() // nothing is written from here on
 		return nil
 	}, c.Close, nil
+}
+
+// fits refuses parameters that are of another channel.
+func (in *streamInput) fits() error {
+	events, list := in.Channel == eventsChannel, in.Channel == devicesChannel
+	for _, p := range []struct {
+		name  string
+		given bool
+		meant bool
+	}{
+		{"types", in.Types != "", events},
+		{"q", in.Q != "", events || list},
+		{"after", in.After != "", events || list},
+		{"sort", in.Sort != "", list},
+		{"cols", in.Cols != "", list},
+		{"limit", in.Limit != 0, list || in.Channel == tasksChannel},
+	} {
+		if p.given && !p.meant {
+			return muster.Errorf(muster.Invalid, "%s is no parameter of the channel %.40s", p.name, in.Channel)
+		}
+	}
+	return nil
 }
 
 // put sends events of a channel.

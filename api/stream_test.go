@@ -188,7 +188,7 @@ func TestAStreamIsFilteredByTypeByQueryAndByTheKeysSelector(t *testing.T) {
 	}
 	r.stream("?after="+start, bearer(mine)).want(all[0], all[2])
 	for query, want := range map[string]int{
-		"?types=nothing": 422, "?q=((": 422, "?after=x": 422, "?after=x-y": 422, "?after=-1": 422, "?channel=nothing": 422, "?colour=red": 422,
+		"?types=nothing": 422, "?q=((": 422, "?after=x": 422, "?after=x-y": 422, "?after=-1": 422, "?channel=nothing": 404, "?limit=3": 422, "?sort=id": 422, "?cols=a": 422, "?channel=fleet&q=id:a": 422, "?channel=devices&types=device.*": 422, "?colour=red": 422,
 		"?types=" + strings.Repeat("device.*,", 33) + "device.*": 422,
 	} {
 		r.do("GET", "/api/v1/stream"+query, nil, bearer(r.admin)).wantStatus(t, want)
