@@ -4194,19 +4194,25 @@ func (c *Client) StartTask(ctx context.Context, body *NewTask, params *StartTask
 
 // StreamParams are the optional parameters of Stream.
 type StreamParams struct {
-	// What to follow
+	// What to follow: events, fleet, devices, device:{id}, tasks, task:{id} or system
 	Channel string
-	// Types, or families with .*, separated by commas; all when empty
+	// Of events: types, or families with .*, separated by commas; all when empty
 	Types string
-	// Only events of devices that match now
+	// Of events: only those of devices that match now. Of devices: those to show
 	Q string
-	// The id of the last event that was read, where Last-Event-ID cannot be sent
+	// Of events: the id of the last one that was read, where Last-Event-ID cannot be sent. Of devices: the next of the page before
 	After string
+	// Of devices: as in GET /devices
+	Sort string
+	// Of devices and tasks: how many to show; 50 when absent
+	Limit int64
+	// Of devices: keys of values to show, separated by commas; the first of each device when absent
+	Cols string
 	// The id of the last event that was read: what came after it is sent, over a restart of the server too
 	LastEventID string
 }
 
-// Stream: Follow events as server-sent events. Every event is `{type,timestamp,data}` with the id `<epoch>-<number>`. A client that comes again with Last-Event-ID gets exactly what it missed. When that is not kept any more an event named `reset` says so, and the stream goes on from now. A comment is sent every 15 s.
+// Stream: Follow events, devices, tasks or counters as server-sent events. Every channel of the WebSocket is here too; the data of each event is a frame as it is sent there, a snapshot first (docs/stream.md). They need the scope telemetry:read besides. The channel events has a form of its own: every event is `{type,timestamp,data}` with the id `<epoch>-<number>`. A client that comes again with Last-Event-ID gets exactly what it missed. When that is not kept any more an event named `reset` says so, and the stream goes on from now. A comment is sent every 15 s.
 // It is GET /api/v1/stream. The caller closes the answer's body.
 func (c *Client) Stream(ctx context.Context, params *StreamParams) (*http.Response, error) {
 	r := request{method: http.MethodGet, path: "/api/v1/stream", query: url.Values{}, header: http.Header{}}
@@ -4215,6 +4221,9 @@ func (c *Client) Stream(ctx context.Context, params *StreamParams) (*http.Respon
 		r.queryValue("types", params.Types)
 		r.queryValue("q", params.Q)
 		r.queryValue("after", params.After)
+		r.queryValue("sort", params.Sort)
+		r.queryValue("limit", params.Limit)
+		r.queryValue("cols", params.Cols)
 		r.headerValue("Last-Event-ID", params.LastEventID)
 	}
 	return c.do(ctx, &r)

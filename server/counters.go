@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -269,7 +270,7 @@ func (c *counters) sample() {
 	c.newest, c.taken = c.read(), time.Now()
 	parts := c.newest.parts()
 	for name, part := range parts {
-		if string(c.parts[name]) != string(part) {
+		if !bytes.Equal(c.parts[name], part) {
 			c.parts = parts
 			c.version.Add(1)
 			return

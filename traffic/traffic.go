@@ -147,17 +147,17 @@ func (m *Meter) letGo() bool {
 	return false
 }
 
-// Received counts n messages from the client. It must not be called after Close.
+// Received counts n messages from the client, n not negative. It must not be called after Close.
 func (c *Conn) Received(n int) {
 	if c != nil {
-		c.of.received[c.over].Add(uint64(n)) //nolint:gosec // counts are not negative
+		c.of.received[c.over].Add(uint64(n))
 	}
 }
 
-// Sent counts n messages to the client. It must not be called after Close.
+// Sent counts n messages to the client, n not negative. It must not be called after Close.
 func (c *Conn) Sent(n int) {
 	if c != nil {
-		c.of.sent[c.over].Add(uint64(n)) //nolint:gosec // counts are not negative
+		c.of.sent[c.over].Add(uint64(n))
 	}
 }
 

@@ -65,7 +65,8 @@ func (m *message) bytes() []byte {
 }
 
 // mark and undo take back a frame that turned out empty.
-func (m *message) mark() message      { return *m }
+func (m *message) mark() message { return *m }
+
 func (m *message) undo(to message)    { m.b, m.frames, m.from = m.b[:len(to.b)], to.frames, to.from }
 func (m *message) put(s string)       { m.b = append(m.b, s...) }
 func (m *message) putString(s string) { m.b = appendString(m.b, s) }

@@ -217,7 +217,8 @@ func subFor(c *client, cmd *command) (*sub, error) {
 		s.id, err = muster.ParseDeviceID(cmd.Ch[len(chDevicePrefix):])
 		return s, err
 	}
-	return s, s.polledFor(cmd)
+	err := s.polledFor(cmd)
+	return s, err
 }
 
 const (
