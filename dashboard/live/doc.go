@@ -3,9 +3,9 @@
 // and the conflation of what they are told: of a device that changes a hundred
 // times between two ticks a viewer hears once, with the newest values.
 //
-// The server mounts Gateway as an HTTP handler and starts and stops it; ingest
-// calls Observe after each commit, devices calls DevicesChanged. It reads state
-// through the interfaces in Deps and writes none.
+// The server mounts Gateway as an HTTP handler, opens its channels to the API's streams
+// by Attach, and starts and stops it; ingest calls Observe after each commit, devices
+// calls DevicesChanged. It reads state through the interfaces in Deps and writes none.
 //
 // The way of one change: Observe marks the watched rows (one atomic load when
 // nobody watches); the tick loop reads each marked row once from its source,
@@ -13,6 +13,12 @@
 // such connection gets a short-lived flush goroutine, which writes one frame with
 // all that is new to it. Nothing is queued by rate: what waits for a slow
 // connection is a set of marks, bounded by what it shows.
+//
+// The channels system, tasks, task:{id} and events are polled instead: at each tick one
+// number of their source says whether there is news, and the flush reads it. Of events a
+// connection keeps its place in the feed and no queue: a slow one reads them from the
+// store, and loses none that is kept. Attach shows any channel but events to a stream of
+// server-sent events, frame by frame as to a socket; docs/stream.md has the protocol.
 //
 // It never queries telemetry, never takes a token from a URL, and never blocks
 // those who call Observe.
