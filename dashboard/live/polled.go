@@ -278,7 +278,9 @@ func (m *message) putReset(s *sub) {
 }
 
 // eventFrames appends the next events of the feed that pass the filter, or where the
-// channel is when none did.
+// channel is when none did. It runs for a connection, which outlives those that wake it.
+//
+//nolint:contextcheck,nolintlint // contextcheck looks here, and reports at those who call
 func (g *Gateway) eventFrames(m *message, s *sub) {
 	if !s.follow.Ready() {
 		return
