@@ -251,6 +251,8 @@ func (p *probe) prelude(op operation) {
 	switch op.id {
 	case "resume-job":
 		p.ask(http.MethodPost, "/jobs/"+p.given["job"]+"/pause", "")
+	case "reset-user-password":
+		p.ask(http.MethodPatch, "/users/"+p.given["user"], `{"disabled":false}`)
 	case "delete-profile":
 		p.ask(http.MethodDelete, "/profiles/conforming/provisioning", "")
 	}
