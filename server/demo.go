@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"muster"
+	"muster/audit"
 	"muster/devices"
 	"muster/sim"
 )
@@ -16,6 +17,7 @@ const DemoDevices = 25
 // the real broker.
 func (s *Server) startDemo(ctx context.Context) error {
 	cfg := sim.Config{Addr: s.MQTTAddr(), Devices: DemoDevices, Rate: 1, Profile: sim.Mixed, Prefix: "demo", QoS: 1, Seed: 1}
+	ctx = audit.With(ctx, audit.Actor{Kind: audit.System, Name: "demo"}, s.cfg.Now)
 	tokens := make([]string, DemoDevices)
 	for i := range tokens {
 		token, err := s.demoToken(ctx, cfg.ID(i), cfg.ProfileOf(i))
