@@ -10,6 +10,7 @@ import (
 
 	"muster"
 	"muster/accounts"
+	"muster/audit"
 	"muster/devices/command"
 )
 
@@ -205,6 +206,7 @@ func (a *API) createJob(ctx context.Context, in *struct {
 		s.Waves = append(s.Waves, command.Wave(w))
 	}
 	if b.DryRun {
+		audit.Nothing(ctx)
 		n, err := a.Commands.CountJob(s)
 		if err != nil {
 			return nil, err

@@ -213,9 +213,9 @@ func (t *Tasks) Cancel(ctx context.Context, id string, by Viewer) (Task, error) 
 	if out.State.Final() {
 		return out, muster.Errorf(muster.Conflict, "the task has ended already")
 	}
+	audit.Note(ctx, "task.cancel", "tasks/"+id, map[string]any{"state": out.State}, map[string]any{"cancelled": true})
 	if out.Durable { // so that it is not begun again when the server dies now
 		out.Cancelled = true
-		audit.Note(ctx, "task.cancel", "tasks/"+id, map[string]any{"state": out.State}, map[string]any{"cancelled": true})
 		if err := t.store.SaveTask(ctx, out); err != nil {
 			return out, err
 		}

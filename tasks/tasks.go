@@ -148,9 +148,14 @@ func (t *Tasks) StartWith(ctx context.Context, kind string, input json.RawMessag
 
 func (t *Tasks) start(ctx context.Context, kind string, input json.RawMessage, owner Owner, file io.Reader) (*job, error) {
 	j, joined, err := t.begin(kind, input, owner)
-	if err != nil || joined {
-		return j, err
+	if err != nil {
+		return nil, err
 	}
+	if joined {
+		audit.Nothing(ctx)
+		return j, nil
+	}
+	audit.Note(ctx, "task.start", "tasks/"+j.ID, nil, map[string]any{"kind": j.Kind, "input": j.Input})
 	if j.Durable {
 		err = t.keepNew(ctx, j, file)
 	}
@@ -214,7 +219,6 @@ func (t *Tasks) keepNew(ctx context.Context, j *job, file io.Reader) error {
 			return err
 		}
 	}
-	audit.Note(ctx, "task.start", "tasks/"+j.ID, nil, map[string]any{"kind": j.Kind, "input": j.Input})
 	if err := t.store.SaveTask(ctx, j.Task); err != nil {
 		return fmt.Errorf("store a task: %w", err)
 	}

@@ -177,28 +177,32 @@ func (c *Commands) Send(ctx context.Context, s Spec, wait time.Duration) (Comman
 		}
 		defer c.waits.leave()
 	}
-	id, err := c.create(ctx, s)
+	id, again, err := c.create(ctx, s)
 	if err != nil {
 		return Command{}, err
 	}
-	audit.Note(ctx, "command.send", "devices/"+string(s.Device)+"/commands/"+strconv.FormatInt(id, 10), nil, map[string]string{"method": s.Method})
+	if again {
+		audit.Nothing(ctx)
+	} else {
+		audit.Note(ctx, "command.send", "devices/"+string(s.Device)+"/commands/"+strconv.FormatInt(id, 10), nil, map[string]string{"method": s.Method})
+	}
 	if wait > 0 {
 		c.await(ctx, id, min(wait, MaxWait))
 	}
 	return c.store.Command(context.WithoutCancel(ctx), s.Device, id)
 }
 
-// create returns the id of the new command, or of the one that was made with the key.
-func (c *Commands) create(ctx context.Context, s Spec) (int64, error) {
+// create returns the id of the new command, or again of the one that was made with the key.
+func (c *Commands) create(ctx context.Context, s Spec) (id int64, again bool, err error) {
 	op := &sendOp{spec: s, reply: newReply()}
 	if s.Key == "" {
 		err := c.do(ctx, op, op.reply)
-		return op.id, err
+		return op.id, false, err
 	}
 	op.key, op.hash = keyHash(s.By, s.Key), s.bodyHash()
 	release, err := c.wish.hold(ctx, string(s.Device)+" "+op.key)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	found, ok, err := c.store.CommandByKey(ctx, s.Device, op.key)
 	if err != nil || ok && found.Created > c.micros()-micros(KeyFor) {
@@ -206,13 +210,13 @@ func (c *Commands) create(ctx context.Context, s Spec) (int64, error) {
 		if err == nil && found.Hash != op.hash {
 			err = errOtherBody()
 		}
-		return found.ID, err
+		return found.ID, true, err
 	}
 	op.release = release
 	if err := c.do(ctx, op, op.reply); err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	return op.id, nil
+	return op.id, false, nil
 }
 
 func errOtherBody() error {

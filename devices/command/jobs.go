@@ -73,6 +73,7 @@ func (c *Commands) CreateJob(ctx context.Context, s JobSpec) (Job, error) {
 	case found.Hash != hash:
 		return Job{}, errOtherBody()
 	}
+	audit.Nothing(ctx) // it was made before
 	return c.store.Job(ctx, found.ID)
 }
 
