@@ -33,7 +33,8 @@ const (
 // buildTasks makes the room of tasks and its kinds.
 func (s *Server) buildTasks() error {
 	s.tasks = tasks.New(tasks.Config{
-		Store: s.stores.control, Loader: s.stores.control, Dir: filepath.Join(s.cfg.DataDir, "tasks"), Now: s.cfg.Now, Logger: s.cfg.Logger,
+		Store: s.stores.control, Loader: s.stores.control,
+		Alive: func(o tasks.Owner) bool { return s.accounts.Alive(o.ID) }, Dir: filepath.Join(s.cfg.DataDir, "tasks"), Now: s.cfg.Now, Logger: s.cfg.Logger,
 	})
 	j := bulkJobs{s.registry}
 	kinds := []tasks.Kind{

@@ -38,6 +38,9 @@ func (t *Tasks) Load(ctx context.Context) error {
 	if err := t.files.sweep(t.needs); err != nil {
 		return err
 	}
+	for _, j := range t.orphans() {
+		j.Cancelled = true // nobody knows of it yet
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.ready = true
@@ -86,6 +89,7 @@ func (t *Tasks) Run(ctx context.Context) error {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
+		t.Recheck() //nolint:contextcheck // tasks outlive whoever started or ended one
 		if err := t.Sweep(ctx); err != nil && ctx.Err() == nil {
 			t.log.Warn("old tasks are not forgotten yet", "err", err)
 		}

@@ -29,7 +29,10 @@ type Config struct {
 	MaxBytes int64
 	// Retry is how long a durable task that finds the store away waits at first before it
 	// tries again, and then ever longer; 100 ms when zero.
-	Retry  time.Duration
+	Retry time.Duration
+	// Alive says whether an owner may come in now: the tasks of one who may not are
+	// cancelled, at Load and by Recheck. It must not block; nil is for everybody.
+	Alive  func(Owner) bool
 	Now    func() time.Time
 	Logger *slog.Logger
 }
@@ -40,6 +43,7 @@ type Tasks struct {
 	loader Loader
 	files  *files
 	retry  time.Duration
+	alive  func(Owner) bool // nil for everybody
 	now    func() time.Time
 	log    *slog.Logger
 	watch  *watchers
@@ -94,7 +98,7 @@ func newJob(t Task, k *kind) *job {
 func New(c Config) *Tasks {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Tasks{
-		store: c.Store, loader: c.Loader, now: c.Now, log: c.Logger, watch: newWatchers(),
+		store: c.Store, loader: c.Loader, alive: c.Alive, now: c.Now, log: c.Logger, watch: newWatchers(),
 		retry: cmp.Or(c.Retry, firstBackoff),
 		files: &files{dir: c.Dir, max: cmp.Or(c.MaxBytes, 4<<30)},
 		ctx:   ctx, cancel: cancel, halt: make(chan struct{}),

@@ -1,0 +1,73 @@
+package tasks_test
+
+import (
+	"sync/atomic"
+	"testing"
+
+	"muster/tasks"
+)
+
+func TestTheTasksOfWhoMayNotComeInAnyMoreAreCancelled(t *testing.T) {
+	g := newGate()
+	r := newRig(t, kindOf("gate", g.run, durable, func(k *tasks.Kind) { k.Concurrency, k.Queue = 1, 9 }))
+	var gone atomic.Bool
+	r.stop()
+	r.alive = func(o tasks.Owner) bool { return o.ID != "key_gone" || !gone.Load() }
+	r.open()
+	theirs := tasks.Owner{Kind: "key", ID: "key_gone", Name: "gone"}
+	running, err := r.Start(t.Context(), "gate", nil, theirs)
+	must(t, err)
+	<-g.entered
+	waiting, err := r.Start(t.Context(), "gate", nil, theirs)
+	must(t, err)
+	ours, err := r.Start(t.Context(), "gate", nil, owner)
+	must(t, err)
+	r.Recheck()
+	if task, err := r.Task(running.ID, tasks.Viewer{Admin: true}); err != nil || task.State != tasks.Running {
+		t.Errorf("while its owner may come in it is %s, %v", task.State, err)
+	}
+	gone.Store(true)
+	r.Recheck()
+	for _, id := range []string{running.ID, waiting.ID} {
+		wantEnd(t, r, id, tasks.Cancelled)
+	}
+	if run := <-g.entered; run.Task != ours.ID {
+		t.Errorf("%s runs next, want %s", run.Task, ours.ID)
+	}
+}
+
+func TestTheTasksOfWhoMayNotComeInAnyMoreAreNotBegunAgainAfterARestart(t *testing.T) {
+	g := newGate()
+	r := newRig(t, kindOf("gate", g.run, durable))
+	task := r.start("gate", "{}")
+	<-g.entered
+	r.stop()
+	r.alive = func(tasks.Owner) bool { return false }
+	r.open()
+	wantEnd(t, r, task.ID, tasks.Cancelled)
+	select {
+	case <-g.entered:
+		t.Error("it was begun again")
+	default:
+	}
+}
+
+// wantEnd waits for the end of anybody's task.
+func wantEnd(t *testing.T, r *rig, id string, want tasks.State) {
+	t.Helper()
+	w, err := r.Watch(id)
+	must(t, err)
+	defer w.Close()
+	for {
+		task, err := r.Task(id, tasks.Viewer{Admin: true})
+		must(t, err)
+		if task.State.Final() {
+			if task.State != want {
+				t.Errorf("%s ended as %s, want %s", id, task.State, want)
+			}
+			return
+		}
+		<-w.C
+		w.Take()
+	}
+}
