@@ -17,7 +17,7 @@ func (a *Accounts) Alive(id string) bool {
 		return ok && !u.Disabled
 	}
 	if k, ok := a.keys[a.hashes[id]]; ok && k.ID == id {
-		return k.keyNow.alive(at)
+		return k.alive(at)
 	}
 	s, ok := a.sessionByID(id)
 	if ok {

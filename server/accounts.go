@@ -18,7 +18,7 @@ func (s *Server) buildAccounts() {
 	s.accounts.OnEnded(func(principal string) {
 		s.live.Revoke(principal)
 		s.web.Revoke(principal)
-		s.tasks.Recheck() //nolint:contextcheck // tasks take their own time
+		s.tasks.Recheck()
 	})
 	s.accounts.OnRights(s.recheckAccounts)
 	s.accounts.OnServiceDeleted(func(name string) { s.broker.Forget("", name) })
