@@ -249,7 +249,7 @@ func (c contestant) webhook(int) contest {
 func (c contestant) task(round int) contest {
 	var list strings.Builder
 	list.WriteString("id,credential\n")
-	for i := range 50_000 {
+	for i := range 20_000 {
 		fmt.Fprintf(&list, "task-%d-%05d,none\n", round, i)
 	}
 	w := web{c.T, "http://" + c.s.HTTPAddr()}
@@ -262,6 +262,9 @@ func (c contestant) task(round int) contest {
 	getsOn := func() bool {
 		_, got := c.admin(http.MethodGet, at, nil)
 		n, _ := got["done"].(float64)
+		if state := of(got, "state"); state == "failed" || state == "timed_out" {
+			c.Errorf("the task is %v", got)
+		}
 		before := done.Swap(int64(n))
 		return int64(n) > before
 	}
@@ -301,13 +304,14 @@ func (c contest) fight(t *testing.T) {
 			})
 		}
 	}
+	stop := sync.OnceFunc(func() { over.Store(true); wg.Wait() })
+	defer stop()
 	wait(t, deleteAfter)
 	until(t, "a use that works", func() bool { return worked.Load() > 0 })
 	c.delete()
 	answered.Store(time.Now().UnixNano())
 	wait(t, deleteUntil)
-	over.Store(true)
-	wg.Wait()
+	stop()
 	if !c.gone() {
 		t.Error("it is there again")
 	}
