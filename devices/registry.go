@@ -212,6 +212,9 @@ func (r *Registry) loadCredential(c Credential) error {
 // one that a caller who goes away does not cancel: a change whose end nobody saw
 // would leave memory and store apart.
 func (r *Registry) change(ctx context.Context, fn func(ctx context.Context) error) error {
+	if err := ctx.Err(); err != nil { // of two that are ready select takes either
+		return muster.Errorf(muster.Busy, "waiting to change the registry: %w", err)
+	}
 	select {
 	case r.turn <- struct{}{}:
 		defer func() { <-r.turn }()

@@ -1,6 +1,7 @@
 package tasks_test
 
 import (
+	"context"
 	"sync/atomic"
 	"testing"
 
@@ -69,5 +70,34 @@ func wantEnd(t *testing.T, r *rig, id string, want tasks.State) {
 		}
 		<-w.C
 		w.Take()
+	}
+}
+
+func TestNoStepBeginsAfterATaskWasCancelled(t *testing.T) {
+	waits, tried := make(chan struct{}), make(chan error, 20)
+	begun := 0
+	r := newRig(t, kindOf("steps", func(ctx context.Context, run *tasks.Run) error {
+		close(waits)
+		<-ctx.Done()
+		var err error
+		for range cap(tried) { // a task that does not look whether it was cancelled
+			err = run.Step(ctx, 1, 2, nil, func(context.Context) error { begun++; return nil })
+			tried <- err
+		}
+		return err
+	}, durable))
+	task := r.start("steps", "{}")
+	<-waits
+	if _, err := r.Cancel(t.Context(), task.ID, me); err != nil {
+		t.Fatal(err)
+	}
+	r.ends(task.ID, tasks.Cancelled)
+	for range cap(tried) {
+		if err := <-tried; err == nil {
+			t.Error("a step was taken")
+		}
+	}
+	if begun > 0 {
+		t.Errorf("%d steps were begun", begun)
 	}
 }

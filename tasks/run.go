@@ -103,6 +103,9 @@ func (r *Run) Step(ctx context.Context, done, total int64, checkpoint any, do fu
 		}
 		s.Size = r.out.size
 	}
+	if ctx.Err() != nil { // do may not look: none begins after the task was cancelled
+		return muster.Errorf(muster.Unavailable, "begin a step: %w", context.Cause(ctx))
+	}
 	under := withStep(ctx, s)
 	if err := do(under); err != nil {
 		return r.undo(ctx, s, err)
