@@ -353,6 +353,10 @@ func userDoings() doings {
 			_, at := w.someone()
 			return deed{path: "/" + at, want: records("user.delete " + at + " b")}
 		},
+		"reset-user-password": func(w *writer) deed {
+			_, at := w.someone()
+			return deed{path: "/" + at + "/reset", want: records("user.reset_link " + at + " -")}
+		},
 		"clear-user-totp": func(w *writer) deed {
 			email, at := w.someone()
 			w.secondFactor(withCookie(w.enter(email)))
