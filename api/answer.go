@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -292,16 +293,30 @@ func saysJSON(contentType string) bool {
 	return contentType == "" || err == nil && (kind == "application/json" || strings.HasSuffix(kind, "+json"))
 }
 
-// document serves b, which is made once.
-func (a *API) document(contentType string, b []byte) http.HandlerFunc {
-	sum := sha256.Sum256(b)
-	etag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+// document serves the OpenAPI document, which is written when it is first asked for.
+func (a *API) document() http.HandlerFunc {
+	type written struct {
+		text []byte
+		etag string
+	}
+	write := sync.OnceValues(func() (written, error) {
+		text, err := json.Marshal(a.huma.OpenAPI())
+		sum := sha256.Sum256(text)
+		return written{text, `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`}, err
+	})
 	return func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("ETag", etag)
-		if none := r.Header.Get("If-None-Match"); none != "" && knows(none, etag) {
+		doc, err := write()
+		if err != nil {
+			err = fmt.Errorf("write the OpenAPI document: %w", err)
+			a.logFault(requestOf(r.Context()), err)
+			writeProblem(w, problemOf(err))
+			return
+		}
+		w.Header().Set("ETag", doc.etag)
+		if none := r.Header.Get("If-None-Match"); none != "" && knows(none, doc.etag) {
 			w.WriteHeader(http.StatusNotModified)
 			return
 		}
-		writeBody(w, contentType, b)
+		writeBody(w, "application/json", doc.text)
 	}
 }

@@ -90,11 +90,7 @@ func New(d Deps) (*API, error) {
 	a.webhookRoutes()
 	a.systemRoutes()
 	a.completeDocument()
-	spec, err := json.Marshal(a.huma.OpenAPI())
-	if err != nil {
-		return nil, fmt.Errorf("write the OpenAPI document: %w", err)
-	}
-	a.mux.HandleFunc("GET /api/openapi.json", a.document("application/json", spec))
+	a.mux.HandleFunc("GET /api/openapi.json", a.document())
 	a.mux.HandleFunc("GET "+docsPath, a.docs)
 	if err := a.asyncRoute(); err != nil {
 		return nil, err

@@ -25,16 +25,23 @@ const (
 func (a *API) completeDocument() {
 	doc := a.huma.OpenAPI()
 	a.plainOperations(doc)
+	w := &wording{vocabulary(), requestExamples(), requestTexts()}
 	for path, item := range doc.Paths {
 		for _, op := range []*huma.Operation{item.Get, item.Put, item.Post, item.Delete, item.Patch} {
 			if op != nil {
-				completeOperation(doc, path, op)
+				w.completeOperation(doc, path, op)
 			}
 		}
 	}
 }
 
-func completeOperation(doc *huma.OpenAPI, path string, op *huma.Operation) {
+// wording is what the examples are made of.
+type wording struct {
+	words           map[string]any
+	requests, texts map[string]string
+}
+
+func (w *wording) completeOperation(doc *huma.OpenAPI, path string, op *huma.Operation) {
 	scope := scopeOf(op.Security)
 	if op.Extensions == nil {
 		op.Extensions = map[string]any{}
@@ -60,16 +67,16 @@ func completeOperation(doc *huma.OpenAPI, path string, op *huma.Operation) {
 			continue
 		}
 		for kind, media := range answer.Content {
-			exemplify(doc, media, kind, "")
+			w.exemplify(doc, media, kind, "")
 		}
 	}
 	if op.RequestBody != nil {
 		for kind, media := range op.RequestBody.Content {
-			exemplify(doc, media, kind, op.OperationID)
+			w.exemplify(doc, media, kind, op.OperationID)
 		}
 	}
 	for _, p := range op.Parameters {
-		if v, ok := vocabulary()[p.In+" "+p.Name]; ok && p.Example == nil {
+		if v, ok := w.words[p.In+" "+p.Name]; ok && p.Example == nil {
 			p.Example = v
 		}
 	}
@@ -155,28 +162,29 @@ func plainJSON(v any) any {
 
 // exemplify gives media an example: of a request the one written for it, else one made of the
 // examples of its properties.
-func exemplify(doc *huma.OpenAPI, media *huma.MediaType, kind, request string) {
+func (w *wording) exemplify(doc *huma.OpenAPI, media *huma.MediaType, kind, request string) {
 	if media.Example != nil || len(media.Examples) > 0 || media.Schema == nil {
 		return
 	}
-	if text, ok := requestTexts()[request+" "+kind]; ok {
+	if text, ok := w.texts[request+" "+kind]; ok {
 		media.Example = text
 		return
 	}
 	if kind != "application/json" && !strings.HasSuffix(kind, "+json") {
 		return
 	}
-	if text, ok := requestExamples()[request]; ok {
+	if text, ok := w.requests[request]; ok {
 		media.Example = plainJSON(json.RawMessage(text))
 		return
 	}
-	c := composer{doc.Components.Schemas, request != ""}
+	c := composer{doc.Components.Schemas, w.words, request != ""}
 	media.Example = plainJSON(c.compose(media.Schema, "", "", 0))
 }
 
 // composer makes an example of a schema.
 type composer struct {
 	schemas huma.Registry
+	words   map[string]any
 	bare    bool // only what must be there
 }
 
@@ -189,7 +197,7 @@ func (c composer) compose(s *huma.Schema, owner, name string, depth int) any {
 		s = c.schemas.SchemaFromRef(s.Ref)
 	}
 	for _, key := range []string{owner + "." + name, name} {
-		if v, ok := vocabulary()[key]; ok && name != "" && fits(s, v) {
+		if v, ok := c.words[key]; ok && name != "" && fits(s, v) {
 			return v
 		}
 	}
