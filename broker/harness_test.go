@@ -368,8 +368,8 @@ func (c *raw) next(kind byte) packets.Packet {
 		c.t.Fatalf("read %s: %v", packets.PacketNames[kind], err)
 	}
 	if pk.FixedHeader.Type != kind {
-		c.t.Fatalf("got %s (code %#x, topic %q), want %s",
-			packets.PacketNames[pk.FixedHeader.Type], pk.ReasonCode, pk.TopicName, packets.PacketNames[kind])
+		c.t.Fatalf("got %s (code %#x, topic %q, payload %.40q), want %s",
+			packets.PacketNames[pk.FixedHeader.Type], pk.ReasonCode, pk.TopicName, pk.Payload, packets.PacketNames[kind])
 	}
 	return pk
 }
