@@ -71,7 +71,10 @@ func TestPoisonIsRejectedInTheTraceAndWhatWasReadBackIsSettled(t *testing.T) {
 	// 24 MiB of others, so that frames no longer fit in memory and are read back.
 	const n = 400
 	for i := range n {
-		r.send(t, "filler", fmt.Sprintf(`{"i":%d,"pad":"%060000d"}`, i, 0), nil, 0)
+		m := ingest.Message{Device: "filler", Payload: fmt.Appendf(nil, `{"i":%d,"pad":"%060000d"}`, i, 0), QoS: 1, Untraced: true} // it would fill the trace, too
+		if err := r.in.Accept(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
 	}
 	r.send(t, "late", `{"i":2}`, a, 1)
 	a.wait(t, 1)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -87,10 +88,10 @@ func TestGuardTurnsAPanicIntoAnErrorWithItsStack(t *testing.T) {
 func TestALoopThatIsMadeToFailIsStartedAgainAndTheOthersGoOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := NewGroup(slog.New(slog.DiscardHandler))
-		runs := map[string]int{}
-		for _, name := range []string{"a", "b"} {
+		var runs [2]atomic.Int32
+		for i, name := range []string{"a", "b"} {
 			g.Go(name, func(ctx context.Context) error {
-				runs[name]++
+				runs[i].Add(1)
 				<-ctx.Done()
 				return nil
 			})
@@ -99,11 +100,11 @@ func TestALoopThatIsMadeToFailIsStartedAgainAndTheOthersGoOn(t *testing.T) {
 		if !g.Fail("a", "on purpose\nand more") || g.Fail("nobody", "") {
 			t.Error("Fail does not know what runs")
 		}
-		time.Sleep(time.Second) //nolint:forbidigo // synctest's clock
+		<-time.After(time.Second) // by the bubble's clock
 		synctest.Wait()
 		st := g.Status()
-		if runs["a"] != 2 || runs["b"] != 1 || st[0].Restarts != 1 || st[1].Restarts != 0 || !st[0].Running {
-			t.Errorf("%v, %+v", runs, st)
+		if a, b := runs[0].Load(), runs[1].Load(); a != 2 || b != 1 || st[0].Restarts != 1 || st[1].Restarts != 0 || !st[0].Running {
+			t.Errorf("%d and %d runs, %+v", runs[0].Load(), runs[1].Load(), st)
 		}
 		if st[0].LastErr != "panic: on purpose" || st[0].Restarted.IsZero() || !st[1].Restarted.IsZero() {
 			t.Errorf("%+v", st[0])
