@@ -153,7 +153,7 @@ func (s *scanner) escape() (rune, *fault) {
 	return 0, s.fail("malformed JSON: unknown escape")
 }
 
-// unicode reads \uXXXX, and its partner when it is half of a surrogate pair. A
+// unicode reads \u and four hexadecimal digits, and its partner when it is half of a surrogate pair. A
 // lone surrogate is refused: no text store can keep it.
 func (s *scanner) unicode() (rune, *fault) {
 	r, ok := s.hex4(s.i + 2)

@@ -187,9 +187,6 @@ func TestAHundredMegabytesAreRefusedBeforeTheyAreRead(t *testing.T) {
 }
 
 func TestWhoSendsSlowlyHoldsNobodyAndIsCut(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it waits for the server's own times")
-	}
 	s := servertest.Start(t)
 	t.Run("group", func(t *testing.T) {
 		for name, text := range map[string]string{

@@ -336,7 +336,7 @@ func (s *scanner) escape() bool {
 	return ok && low >= 0xDC00 && low < 0xE000
 }
 
-// unit reads \uXXXX.
+// unit reads \u and four hexadecimal digits.
 func (s *scanner) unit() (uint64, bool) {
 	if s.i+6 > len(s.b) || s.b[s.i] != '\\' || s.b[s.i+1] != 'u' {
 		return 0, false

@@ -316,7 +316,7 @@ func (p *parser) unescape(start int) (string, error) {
 	return string(appendQuoted(make([]byte, 0, len(out)+2), string(out))), nil
 }
 
-// unicodeEscape reads uXXXX, or the two of a pair with the backslash between, and
+// unicodeEscape reads u and four hexadecimal digits, or the two of a pair with the backslash between, and
 // returns its length, 0 when it is none.
 func unicodeEscape(s string) (rune, int) {
 	r, ok := hex4(s)
