@@ -59,7 +59,7 @@ func (w *wants) take() []wanted {
 // RunDesired applies the patches of jobs of kind desired until ctx ends. What the
 // Desirer cannot do now is tried again.
 func (c *Commands) RunDesired(ctx context.Context) error {
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(soonest)
 	defer timer.Stop()
 	for {
 		select {

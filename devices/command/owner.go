@@ -59,6 +59,11 @@ func (c *Commands) loadCommand(o Open) {
 	c.desk.soil(it.line)
 }
 
+// soonest is the shortest time that a loop's timer is set to. One that is due at once is
+// fired by the goroutine that asks it, and two such of one synctest bubble at the same
+// time crash Go's race detector, which has one context for a bubble's timers.
+const soonest = time.Microsecond
+
 // Run owns the commands until ctx ends; then it notes what happened until then, in at
 // most 5 s. Callers are refused while it does not run. It is started again after a
 // panic and then reads all from the store anew.
@@ -71,7 +76,7 @@ func (c *Commands) Run(ctx context.Context) error {
 	c.inbox.setClosed(false)
 	orderly := false
 	defer func() { c.stop(ctx, orderly) }()
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(soonest)
 	defer timer.Stop()
 	for {
 		select {
@@ -82,7 +87,7 @@ func (c *Commands) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		wake := c.turn(ctx)
-		timer.Reset(max(wake.Time().Sub(c.now()), 0))
+		timer.Reset(max(wake.Time().Sub(c.now()), soonest))
 	}
 }
 
