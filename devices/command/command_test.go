@@ -582,6 +582,7 @@ func TestAGatewayThatListensIsSentWhatWaitsForItsChildren(t *testing.T) {
 		}
 		a, b := r.send("c1", "m"), r.send("c2", "m")
 		own := r.send("g", "m")
+		settle() // each was tried, and waits for its device
 		for _, id := range []muster.DeviceID{"c1", "c2", "g"} {
 			r.wire.connect(id)
 		}
