@@ -60,10 +60,11 @@ func (w *wording) completeOperation(doc *huma.OpenAPI, path string, op *huma.Ope
 		}
 		if problem := answer.Content[problemType]; problem != nil {
 			problem.Example = exampleProblem(code)
+			more, _ := answer.Extensions[codesExtension].([]string) // the operation's own
 			if answer.Extensions == nil {
 				answer.Extensions = map[string]any{}
 			}
-			answer.Extensions[codesExtension] = codesAt(code)
+			answer.Extensions[codesExtension] = append(codesAt(code), more...)
 			continue
 		}
 		for kind, media := range answer.Content {
@@ -129,8 +130,6 @@ func codesAt(status int) []string {
 	switch status {
 	case http.StatusUnauthorized:
 		codes = append(codes, "second_factor_needed")
-	case http.StatusUnprocessableEntity:
-		codes = append(codes, "rejected")
 	case http.StatusConflict:
 		codes = append(codes, "idempotency_in_flight", "idempotency_mismatch")
 	}

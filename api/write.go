@@ -67,6 +67,7 @@ func (a *API) writeRoutes() {
 			media.Schema = a.huma.OpenAPI().Components.Schemas.Schema(typeOf[takenProblem](), true, "")
 		}
 	}
+	post.Responses["422"].Extensions = map[string]any{codesExtension: []string{"rejected"}}
 	post.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 		"application/json":     {Schema: &huma.Schema{Description: "A message, an array of them, or devices with theirs"}},
 		"application/x-ndjson": {Schema: &huma.Schema{Type: "string", Description: "A message a line"}},
