@@ -101,6 +101,16 @@ func userState(u *client.User) string {
 	}
 }
 
+// user opens the API and finds the user that n names.
+func (r *remote) user(ctx context.Context, n *named) (*client.Client, *client.User, error) {
+	api, err := r.open()
+	if err != nil {
+		return nil, nil, err
+	}
+	x, err := n.find(ctx, r, api)
+	return api, x, err
+}
+
 type userShow struct {
 	remote
 	named
@@ -108,11 +118,7 @@ type userShow struct {
 
 // Run shows a user.
 func (u *userShow) Run(ctx context.Context, c *console) error {
-	api, err := u.open()
-	if err != nil {
-		return err
-	}
-	x, err := u.find(ctx, &u.remote, api)
+	_, x, err := u.user(ctx, &u.named)
 	if err != nil {
 		return err
 	}
@@ -190,11 +196,7 @@ func (u *userCreate) Run(ctx context.Context, c *console) error {
 
 // change finds the user and changes him as he was found.
 func (r *remote) change(ctx context.Context, c *console, n *named, to *client.ChangedUser, word string) error {
-	api, err := r.open()
-	if err != nil {
-		return err
-	}
-	x, err := n.find(ctx, r, api)
+	api, x, err := r.user(ctx, n)
 	if err != nil {
 		return err
 	}
@@ -248,11 +250,7 @@ type userDelete struct {
 
 // Run deletes a user.
 func (u *userDelete) Run(ctx context.Context, c *console) error {
-	api, err := u.open()
-	if err != nil {
-		return err
-	}
-	x, err := u.find(ctx, &u.remote, api)
+	api, x, err := u.user(ctx, &u.named)
 	if err != nil {
 		return err
 	}
@@ -266,11 +264,7 @@ type userReset struct {
 
 // Run makes a link. It alone goes to standard output, so that a script can take it.
 func (u *userReset) Run(ctx context.Context, c *console) error {
-	api, err := u.open()
-	if err != nil {
-		return err
-	}
-	x, err := u.find(ctx, &u.remote, api)
+	api, x, err := u.user(ctx, &u.named)
 	if err != nil {
 		return err
 	}
@@ -288,11 +282,7 @@ type userClearSecondFactor struct {
 
 // Run removes a second factor.
 func (u *userClearSecondFactor) Run(ctx context.Context, c *console) error {
-	api, err := u.open()
-	if err != nil {
-		return err
-	}
-	x, err := u.find(ctx, &u.remote, api)
+	api, x, err := u.user(ctx, &u.named)
 	if err != nil {
 		return err
 	}
