@@ -43,6 +43,10 @@ type Error struct {
 	Kind Kind
 	Msg  string
 	Err  error // the cause, for the log; may be nil
+	// Fields are the members of the input that it is about, as the API names them, each a path
+	// such as tags or waves/0/count: of one thing or of those that do not go together. None
+	// when it is about none.
+	Fields []string
 }
 
 func (e *Error) Error() string { return e.Msg }
@@ -53,6 +57,38 @@ func (e *Error) Unwrap() error { return e.Err }
 func Errorf(k Kind, format string, args ...any) error {
 	err := fmt.Errorf(format, args...)
 	return &Error{Kind: k, Msg: err.Error(), Err: errors.Unwrap(err)}
+}
+
+// At returns err as being about a member of the input, or about several that do not go
+// together. What names members already is about those of that member: At(err, "waves/0")
+// of an error about count is about waves/0/count. An error that is no Error is returned
+// as it is, nil too.
+func At(err error, fields ...string) error {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		return err
+	}
+	if len(e.Fields) > 0 && len(fields) == 1 {
+		inner := make([]string, len(e.Fields))
+		for i, f := range e.Fields {
+			inner[i] = fields[0] + "/" + f
+		}
+		fields = inner
+	}
+	return &Error{Kind: e.Kind, Msg: e.Msg, Err: err, Fields: fields}
+}
+
+// InvalidAt returns an Invalid Error about a member of the input; see At.
+func InvalidAt(field, format string, args ...any) error {
+	return At(Errorf(Invalid, format, args...), field)
+}
+
+// FieldsOf returns the members of the input that err is about, nil when it says none.
+func FieldsOf(err error) []string {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Fields
+	}
+	return nil
 }
 
 // KindOf returns the kind of the outermost Error in err's chain, Internal when

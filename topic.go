@@ -1,6 +1,7 @@
 package muster
 
 import (
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -54,18 +55,18 @@ func CheckRights(publish, subscribe []string) error {
 
 func checkRights(list string, filters []string) error {
 	if len(filters) > MaxFilters {
-		return Errorf(Invalid, "%s has %d filters, at most %d are allowed", list, len(filters), MaxFilters)
+		return InvalidAt(list, "%s has %d filters, at most %d are allowed", list, len(filters), MaxFilters)
 	}
 	for i, f := range filters {
 		if err := CheckFilter(f); err != nil {
-			return Errorf(Invalid, "%s[%d]: %w", list, i, err)
+			return InvalidAt(list+"/"+strconv.Itoa(i), "%s[%d]: %w", list, i, err)
 		}
 		switch {
 		case strings.HasPrefix(f, "$SYS/") && list == "subscribe":
 		case f[0] == '$':
-			return Errorf(Invalid, "%s[%d]: topics that begin with $ are the server's; only $SYS/ may be subscribed to", list, i)
+			return InvalidAt(list+"/"+strconv.Itoa(i), "%s[%d]: topics that begin with $ are the server's; only $SYS/ may be subscribed to", list, i)
 		case f == "devices/me" || strings.HasPrefix(f, "devices/me/"):
-			return Errorf(Invalid, "%s[%d]: me stands for the connected device; every device has its own topics anyway", list, i)
+			return InvalidAt(list+"/"+strconv.Itoa(i), "%s[%d]: me stands for the connected device; every device has its own topics anyway", list, i)
 		}
 	}
 	return nil

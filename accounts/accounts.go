@@ -35,9 +35,9 @@ type Accounts struct {
 
 	hasher *hasher
 	post   *post
-	// What was tried: passwords by what was typed, second factors by user, mails by
-	// address, and all of it by network.
-	tries, codes, mails, networks *limits
+	// What was tried: passwords by what was typed and network, by what was typed alone,
+	// second factors by user, mails by address, and all of it by network.
+	tries, everywhere, codes, mails, networks *limits
 
 	mu       sync.RWMutex
 	keys     map[[32]byte]*liveKey // by hash; at most MaxKeys
@@ -68,7 +68,7 @@ func New(store Store, now func() time.Time, log *slog.Logger, cfg Config) *Accou
 		turn:   make(chan struct{}, 1),
 		expiry: make(chan struct{}, 1),
 		hasher: newHasher(), post: newPost(),
-		tries: newLimits(), codes: newLimits(), mails: newLimits(), networks: newLimits(),
+		tries: newLimits(), everywhere: newLimits(), codes: newLimits(), mails: newLimits(), networks: newLimits(),
 		keys:     map[[32]byte]*liveKey{},
 		hashes:   map[string][32]byte{},
 		sessions: map[[32]byte]*liveSession{},
@@ -85,7 +85,8 @@ func New(store Store, now func() time.Time, log *slog.Logger, cfg Config) *Accou
 
 // OnEnded has fn called with the Principal.ID of each key that is deleted, expires or
 // may not do what it could, and of each session that ends or gets another role, so that
-// its open connections can be cut. fn must not block, nor change accounts. Call it
+// its open connections can be cut; and with the id of each user who is deleted, disabled,
+// enabled or gets another role, for what goes on in his name without a session. fn must not block, nor change accounts. Call it
 // once, before Load.
 func (a *Accounts) OnEnded(fn func(principal string)) { a.ended = fn }
 
@@ -127,12 +128,10 @@ func (a *Accounts) Load(ctx context.Context) error {
 	}
 	for _, s := range l.sessions {
 		a.sessions[s.Hash] = newLiveSession(s)
-		setup.done = setup.done || s.Role == Admin
 	}
 	for _, s := range l.services {
 		a.addService(s)
 	}
-	setup.done = setup.done || a.usableAdmins("") > 0
 	a.setup = setup
 	return nil
 }

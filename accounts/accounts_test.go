@@ -383,9 +383,9 @@ func TestTheSetupLinkWorksOnceAndIsNewAtEachStart(t *testing.T) {
 		wantKind(t, err, muster.Conflict)
 		_, _, err = a.RedeemSetup(t.Context(), old)
 		wantKind(t, err, muster.NotFound)
-		if again, err := a.SetupToken(t.Context()); err != nil || again != "" {
-			t.Errorf("a token is made after set-up: %v", err)
-		}
+	}
+	if again, err := a.SetupToken(t.Context()); err != nil || again != "" {
+		t.Errorf("a token is made after the link was used: %v", err)
 	}
 	for name, v := range m.settings {
 		if strings.Contains(v, token) {
@@ -453,8 +453,45 @@ func TestAnAdminWhoSignsInByKeyEndsTheSetupLink(t *testing.T) {
 	}
 	_, _, err = a.RedeemSetup(t.Context(), token)
 	wantKind(t, err, muster.Conflict)
-	if again, err := open(t, m).SetupToken(t.Context()); err != nil || again != "" {
-		t.Errorf("the next start makes a token: %v", err)
+	if again, err := a.SetupToken(t.Context()); err != nil || again != "" {
+		t.Errorf("a token is made while he is in: %v", err)
+	}
+	a = open(t, m)
+	must(t, a.EnsureAdminKey(t.Context(), "mst_0123456789012345678901"))
+	if again, err := a.SetupToken(t.Context()); err != nil || again == "" {
+		t.Errorf("the environment's key takes the first person's way in: %v", err)
+	}
+}
+
+func TestASetupLinkThatLedToNoAdminIsMadeAgainAtTheNextStart(t *testing.T) {
+	m := newMemory()
+	var last string
+	for range 3 {
+		a := open(t, m)
+		token, err := a.SetupToken(t.Context())
+		if err != nil || token == "" {
+			t.Fatalf("a start without an admin makes no link: %v", err)
+		}
+		cookie, s, err := a.RedeemSetup(t.Context(), token)
+		must(t, err)
+		if last != "" {
+			_, err = a.AuthenticateSession(last)
+			wantKind(t, err, muster.Unauthorized)
+		}
+		if all := a.Sessions(""); len(all) != 1 || all[0].ID != s.ID {
+			t.Errorf("there are the sessions %v", all)
+		}
+		last = cookie
+	}
+	a := open(t, m)
+	who, err := a.AuthenticateSession(last)
+	must(t, err)
+	_, err = a.FirstAdmin(t.Context(), who, "Ana", "ana@example.com", goodPassword)
+	must(t, err)
+	for _, a := range []*accounts.Accounts{a, open(t, m)} {
+		if again, err := a.SetupToken(t.Context()); err != nil || again != "" {
+			t.Errorf("a token is made beside an admin: %v", err)
+		}
 	}
 }
 

@@ -36,3 +36,24 @@ func TestNobodyIsAliveWhoMayNotComeIn(t *testing.T) {
 	must(t, p.DeleteUser(t.Context(), u.ID))
 	want("when all is deleted", map[string]bool{u.ID: false, s.ID: false, free: false, owned: false})
 }
+
+func TestWhoHasALowerRoleMayNotDoWhatItHasNot(t *testing.T) {
+	p := newPeople(t)
+	p.user(t, "root@example.com", accounts.Admin)
+	u := p.user(t, "u@example.com", accounts.Operator)
+	_, s := p.signIn(t, "u@example.com")
+	k, _, err := p.CreateKey(t.Context(), accounts.KeySpec{Name: "k", Scopes: []string{accounts.DevicesRead, accounts.DevicesWrite}, Owner: u.ID})
+	must(t, err)
+	want := func(writes bool) {
+		t.Helper()
+		for _, id := range []string{u.ID, s.ID, k.ID} {
+			if !p.May(id, accounts.DevicesRead) || p.May(id, accounts.DevicesWrite) != writes || !p.May(id, "") {
+				t.Errorf("%s may write: %v", id, !writes)
+			}
+		}
+	}
+	want(true)
+	_, err = p.UpdateUser(t.Context(), u.ID, accounts.UserChange{Role: new(accounts.Viewer)})
+	must(t, err)
+	want(false)
+}

@@ -27,7 +27,7 @@ func (a *Accounts) commit(ctx context.Context, b Batch) error {
 
 // effects are the ids of what a change ended or gave other rights.
 type effects struct {
-	ended []string // sessions and keys
+	ended []string // sessions, keys and users
 	keys  []string
 }
 
@@ -102,6 +102,7 @@ func (a *Accounts) replaceUser(u UserRecord, e *effects) {
 	if !had || old.Role == u.Role && old.Disabled == u.Disabled {
 		return
 	}
+	e.ended = append(e.ended, u.ID)
 	for _, s := range a.sessions {
 		if a.belongs(s.Session, u.ID) {
 			e.ended = append(e.ended, s.ID)
@@ -118,6 +119,7 @@ func (a *Accounts) replaceUser(u UserRecord, e *effects) {
 func (a *Accounts) removeUser(id string, e *effects) {
 	a.dropTokensOf(TokensOf{User: id})
 	a.endSessionsOf(SessionsOf{User: id}, e)
+	e.ended = append(e.ended, id)
 	for hash, k := range a.keys {
 		if k.Owner == id {
 			delete(a.keys, hash)

@@ -133,19 +133,19 @@ func (a *Accounts) checkKey(spec KeySpec, now time.Time) error {
 		return err
 	}
 	if !spec.Expires.IsZero() && !spec.Expires.After(now) {
-		return muster.Errorf(muster.Invalid, "the key's expiry is not in the future")
+		return muster.InvalidAt("expires_at", "the key's expiry is not in the future")
 	}
 	if spec.Selector == "" {
 		return nil
 	}
 	if slices.Contains(spec.Scopes, Admin) {
-		return muster.Errorf(muster.Invalid, "a key with the scope admin is not bound to some devices: it could make itself another")
+		return muster.At(muster.Errorf(muster.Invalid, "a key with the scope admin is not bound to some devices: it could make itself another"), "scopes", "selector")
 	}
 	if a.cfg.CheckSelector == nil {
-		return muster.Errorf(muster.Invalid, "keys cannot be bound to some devices here")
+		return muster.InvalidAt("selector", "keys cannot be bound to some devices here")
 	}
 	if err := a.cfg.CheckSelector(spec.Selector); err != nil {
-		return fmt.Errorf("the key's device selector: %w", err)
+		return fmt.Errorf("the key's device selector: %w", muster.At(err, "selector"))
 	}
 	return nil
 }
@@ -338,13 +338,13 @@ func CheckGivenKey(key string) error {
 func checkKeyName(name string) error {
 	switch {
 	case name == "":
-		return muster.Errorf(muster.Invalid, "an API key needs a name")
+		return muster.InvalidAt("name", "an API key needs a name")
 	case len(name) > maxKeyName:
-		return muster.Errorf(muster.Invalid, "the key's name has %d bytes, at most %d are allowed", len(name), maxKeyName)
+		return muster.InvalidAt("name", "the key's name has %d bytes, at most %d are allowed", len(name), maxKeyName)
 	case name == AdminKeyName:
-		return muster.Errorf(muster.Invalid, "the name %s is reserved", AdminKeyName)
+		return muster.InvalidAt("name", "the name %s is reserved", AdminKeyName)
 	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
-		return muster.Errorf(muster.Invalid, "the key's name is not plain text")
+		return muster.InvalidAt("name", "the key's name is not plain text")
 	}
 	return nil
 }

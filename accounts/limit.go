@@ -24,11 +24,13 @@ type rate struct {
 	every time.Duration
 }
 
-// The rates. An account is what was typed as e-mail, known or not.
-func accountRate() rate { return rate{10, 30 * time.Second} } // passwords for one account
-func codeRate() rate    { return rate{5, 5 * time.Minute} }   // second factors for one user
-func mailRate() rate    { return rate{3, 10 * time.Minute} }  // mails to one address
-func addressRate() rate { return rate{60, time.Second} }      // of everything, from one network
+// The rates. An account is what was typed as e-mail, known or not. One network gets a third of what an account
+// gets back from all of them: a stranger with one address cannot empty it.
+func accountRate() rate    { return rate{10, 30 * time.Second} }  // passwords for one account, from one network
+func everywhereRate() rate { return rate{100, 10 * time.Second} } // passwords for one account, from all networks where it is not at home
+func codeRate() rate       { return rate{5, 5 * time.Minute} }    // second factors for one user
+func mailRate() rate       { return rate{3, 10 * time.Minute} }   // mails to one address
+func addressRate() rate    { return rate{60, time.Second} }       // of everything, from one network
 
 // maxBuckets bounds what limits remember of one sort. When full the bucket that was used
 // least recently is forgotten, and with it what was tried: who wants that must make
@@ -103,6 +105,9 @@ func (l *limits) refused() uint64 {
 	return l.waits
 }
 
+// noNetwork is the network of what is no address.
+const noNetwork = "unknown"
+
 // network is the key of an address: itself for IPv4, its /64 for IPv6, of which one
 // machine has all addresses. Addresses that are none share one key.
 func network(address string) string {
@@ -110,7 +115,7 @@ func network(address string) string {
 	if err != nil {
 		ap, err := netip.ParseAddrPort(address)
 		if err != nil {
-			return "unknown"
+			return noNetwork
 		}
 		ip = ap.Addr()
 	}
@@ -120,7 +125,7 @@ func network(address string) string {
 	}
 	p, err := ip.Prefix(64)
 	if err != nil {
-		return "unknown"
+		return noNetwork
 	}
 	return p.String()
 }

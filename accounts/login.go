@@ -26,14 +26,10 @@ func (e *NeedCodeError) Unwrap() error { return muster.Errorf(muster.Unauthorize
 // SignInPassword makes a session for a user. Whoever cannot come in gets one answer,
 // Unauthorized, after the same work: unknown, disabled, without a password, with a wrong
 // one or a wrong code. NeedCodeError when the password is right and the second factor is
-// missing; a WaitError after too many tries for this e-mail or from this network, or when
+// missing; a WaitError after too many tries for this e-mail or from this network (see mayTry), or when
 // too many passwords are being checked.
 func (a *Accounts) SignInPassword(ctx context.Context, in PasswordLogin) (cookie string, s Session, err error) {
-	now := a.now()
-	if err := a.networks.take(now, network(in.Address), addressRate()); err != nil {
-		return "", Session{}, err
-	}
-	if err := a.tries.take(now, typed(in.Email), accountRate()); err != nil {
+	if err := a.mayTry(in.Email, in.Client); err != nil {
 		return "", Session{}, err
 	}
 	r, known := a.byEmail(canonical(in.Email))
@@ -61,7 +57,7 @@ func (a *Accounts) SignInPassword(ctx context.Context, in PasswordLogin) (cookie
 	if err != nil {
 		return "", Session{}, err
 	}
-	a.tries.reset(typed(in.Email))
+	a.tries.reset(tryKey(in.Email, in.Client))
 	return cookie, s, nil
 }
 
@@ -86,12 +82,14 @@ func (a *Accounts) signInUser(ctx context.Context, seen UserRecord, rehashed str
 // with it, and the changes of b that notes are about.
 func (a *Accounts) enter(ctx context.Context, r UserRecord, from Client, b Batch, notes ...note) (string, Session, error) {
 	r.LastLogin = muster.MicrosOf(a.now())
+	r.Networks = seenAt(r.Networks, network(from.Address), r.LastLogin)
 	b.Users = append(b.Users, r)
 	cookie, s, err := a.newSession(ctx, Session{Role: r.Role, User: r.ID}, from, b, notes...)
 	if err != nil {
 		return "", Session{}, err
 	}
-	return cookie, s, a.setupOver(ctx, r.Role)
+	a.setupOver(r.Role)
+	return cookie, s, nil
 }
 
 func errLogin() error {

@@ -143,7 +143,7 @@ func TestTooManyPasswordsForOneAccountAreRefusedKnownOrNot(t *testing.T) {
 	p.user(t, "here@example.com", accounts.Viewer)
 	answers := map[string]string{}
 	for _, email := range []string{"here@example.com", "nobody@example.com"} {
-		for i := range 10 {
+		for i := range 100 {
 			err := p.try(t, accounts.PasswordLogin{Email: email, Password: "not the password", Client: accounts.Client{Address: fmt.Sprintf("192.0.2.%d", i)}})
 			wantKind(t, err, muster.Unauthorized)
 		}
@@ -157,11 +157,17 @@ func TestTooManyPasswordsForOneAccountAreRefusedKnownOrNot(t *testing.T) {
 		t.Errorf("the answers tell who is here: %v", answers)
 	}
 	p.clock.add(30 * time.Second)
-	p.signIn(t, "here@example.com")
-	for range 10 { // signing in filled the bucket
-		wantKind(t, p.try(t, accounts.PasswordLogin{Email: "here@example.com", Password: "not the password"}), muster.Unauthorized)
+	here := func(password string) error {
+		return p.try(t, accounts.PasswordLogin{Email: "here@example.com", Password: password, Client: accounts.Client{Address: "198.51.100.1"}})
 	}
-	wantWait(t, p.try(t, accounts.PasswordLogin{Email: "here@example.com", Password: goodPassword}))
+	for range 2 {
+		wantKind(t, here("not the password"), muster.Unauthorized)
+	}
+	must(t, here(goodPassword))
+	for range 10 { // signing in filled the bucket of where he is
+		wantKind(t, here("not the password"), muster.Unauthorized)
+	}
+	wantWait(t, here(goodPassword))
 }
 
 func TestTooManyPasswordsFromOneNetworkAreRefused(t *testing.T) {
@@ -295,4 +301,65 @@ func TestTheAdminOfTheEnvironmentIsMadeOnce(t *testing.T) {
 	}
 	wantKind(t, p.EnsureAdminUser(t.Context(), "x", goodPassword), muster.Invalid)
 	wantKind(t, p.EnsureAdminUser(t.Context(), "x@example.com", "short"), muster.Invalid)
+}
+
+func TestAStrangerAtOneAddressKeepsNobodyOut(t *testing.T) {
+	p := newPeople(t)
+	p.user(t, "here@example.com", accounts.Admin)
+	stranger, other := accounts.Client{Address: "192.0.2.66"}, accounts.Client{Address: "198.51.100.7"}
+	try := func(email, password string, from accounts.Client) error {
+		return p.try(t, accounts.PasswordLogin{Email: email, Password: password, Client: from})
+	}
+	for _, email := range []string{"here@example.com", "nobody@example.com"} {
+		for range 240 { // two hours at the rate that he gets
+			p.clock.add(30 * time.Second)
+			wantKind(t, try(email, "not the password", stranger), muster.Unauthorized)
+		}
+		for range 9 {
+			wantKind(t, try(email, "not the password", stranger), muster.Unauthorized)
+		}
+		before := p.Stats().Hashes
+		wantWait(t, try(email, goodPassword, stranger))
+		wantKind(t, try(email, "not the password", other), muster.Unauthorized)
+		if n := p.Stats().Hashes - before; n != 1 {
+			t.Errorf("%d passwords are checked of %s", n, email)
+		}
+	}
+	must(t, try("here@example.com", goodPassword, other))
+}
+
+func TestStrangersEverywhereKeepNobodyOutOfWhereHeIsAtHome(t *testing.T) {
+	p := newPeople(t)
+	p.user(t, "here@example.com", accounts.Admin)
+	home, before, away := accounts.Client{Address: "[2001:db8:1:1::7]:4711"}, accounts.Client{Address: "198.51.100.7"}, accounts.Client{Address: "198.51.100.8"}
+	try := func(from accounts.Client) error {
+		return p.try(t, accounts.PasswordLogin{Email: "here@example.com", Password: goodPassword, Client: from})
+	}
+	flood := func() {
+		for i := range 100 {
+			from := accounts.Client{Address: fmt.Sprintf("192.0.%d.2", i)}
+			wantKind(t, p.try(t, accounts.PasswordLogin{Email: "here@example.com", Password: "not the password", Client: from}), muster.Unauthorized)
+		}
+	}
+	must(t, try(before))
+	for _, s := range p.Sessions("") {
+		must(t, p.EndSession(t.Context(), s.ID))
+	}
+	must(t, try(home))
+	p.clock.add(13 * 24 * time.Hour)
+	flood()
+	for range 2 {
+		wantWait(t, try(away))
+		must(t, try(accounts.Client{Address: "2001:db8:1:1::8"})) // of the same network
+		must(t, try(before))                                      // without a session there
+		p.restart(t)
+		flood() // a restart forgets tries, and not where he is at home
+	}
+	for range 10 { // at home there is a bound, too
+		wantKind(t, p.try(t, accounts.PasswordLogin{Email: "here@example.com", Password: "not the password", Client: home}), muster.Unauthorized)
+	}
+	wantWait(t, try(home))
+	p.clock.add(31 * 24 * time.Hour) // longer than he is remembered, and than a session lives
+	flood()
+	wantWait(t, try(before))
 }

@@ -22,6 +22,7 @@ type memory struct {
 	identities map[[2]string]accounts.Identity
 	tokens     map[[32]byte]accounts.Token
 	down       bool
+	hold       func() // called before accounts are written; nil for nothing
 }
 
 func newMemory() *memory {
@@ -134,6 +135,9 @@ func (m *memory) Identities(ctx context.Context) ([]accounts.Identity, error) {
 func (m *memory) Tokens(ctx context.Context) ([]accounts.Token, error) { return all(ctx, m, m.tokens) }
 
 func (m *memory) WriteAccounts(ctx context.Context, b accounts.Batch) error {
+	if m.hold != nil {
+		m.hold()
+	}
 	return m.do(ctx, func() error {
 		for _, d := range b.DropTokens {
 			maps.DeleteFunc(m.tokens, func(_ [32]byte, t accounts.Token) bool {

@@ -1,6 +1,7 @@
 package accounts
 
 import (
+	"fmt"
 	"slices"
 
 	"muster"
@@ -83,12 +84,12 @@ func (p Principal) Allows(scope string) bool {
 // checkScopes refuses none and unknown ones.
 func checkScopes(scopes []string) error {
 	if len(scopes) == 0 {
-		return muster.Errorf(muster.Invalid, "an API key needs at least one scope")
+		return muster.InvalidAt("scopes", "an API key needs at least one scope")
 	}
 	known := Scopes()
-	for _, s := range scopes {
+	for i, s := range scopes {
 		if !slices.Contains(known, s) {
-			return muster.Errorf(muster.Invalid, "there is no scope %.40q", s)
+			return muster.InvalidAt(fmt.Sprintf("scopes/%d", i), "there is no scope %.40q", s)
 		}
 	}
 	return nil

@@ -69,14 +69,15 @@ func (a *Accounts) ConfirmEmail(ctx context.Context, token string) error {
 // ForgotPassword mails a link that sets a new password within an hour to the user of
 // this e-mail, if there is one who is enabled and comes in by password. It answers nil
 // all the same and in the same time: who is looked for, and the mail written, by RunMail.
-// A WaitError when asked too often, known or not.
+// When it was asked too often for this e-mail, known or not, no further mail is sent; a
+// WaitError when it was from this network.
 func (a *Accounts) ForgotPassword(_ context.Context, email string, from Client) error {
 	now := a.now()
 	if err := a.networks.take(now, network(from.Address), addressRate()); err != nil {
 		return err
 	}
-	if err := a.mails.take(now, typed(email), mailRate()); err != nil {
-		return err
+	if a.mails.take(now, typed(email), mailRate()) != nil {
+		return nil //nolint:nilerr // enough are on their way: who asked is told nothing, and need not ask again
 	}
 	email = canonical(email)
 	if len(email) > MaxEmail {
@@ -132,7 +133,8 @@ func (a *Accounts) ResetPassword(ctx context.Context, token, password string, fr
 	if err != nil {
 		return err
 	}
-	a.tries.reset(typed(r.Email))
+	a.tries.reset(tryKey(r.Email, from))
+	a.everywhere.reset(typed(r.Email))
 	a.mail(changedMail(r.Email))
 	return nil
 }

@@ -52,24 +52,24 @@ func (s ServiceAccount) usable(at muster.Micros) bool {
 // check returns Invalid unless s may be a service account.
 func (s ServiceAccount) check() error {
 	if s.Name == "" || len(s.Name) > MaxServiceName {
-		return muster.Errorf(muster.Invalid, "a service account's name has 1 to %d characters", MaxServiceName)
+		return muster.InvalidAt("name", "a service account's name has 1 to %d characters", MaxServiceName)
 	}
 	for i := range len(s.Name) {
 		c := s.Name[i]
 		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 		if !letter && !strings.ContainsRune("._:@-", rune(c)) {
-			return muster.Errorf(muster.Invalid, "a service account's name has letters, digits and . _ : @ - only")
+			return muster.InvalidAt("name", "a service account's name has letters, digits and . _ : @ - only")
 		}
 	}
 	if strings.HasPrefix(s.Name, keyPrefix) || strings.HasPrefix(s.Name, secretPrefix) {
-		return muster.Errorf(muster.Invalid, "a service account's name is not spelled like a key or a secret")
+		return muster.InvalidAt("name", "a service account's name is not spelled like a key or a secret")
 	}
 	if err := muster.CheckRights(s.Publish, s.Subscribe); err != nil {
 		return err
 	}
 	for _, f := range slices.Concat(s.Publish, s.Subscribe) {
 		if strings.Contains(f, "{id}") {
-			return muster.Errorf(muster.Invalid, "{id} stands for a device's id, and a service account is none")
+			return muster.At(muster.Errorf(muster.Invalid, "{id} stands for a device's id, and a service account is none"), "publish", "subscribe")
 		}
 	}
 	return nil
@@ -88,7 +88,7 @@ type ServiceSpec struct {
 func (a *Accounts) CreateServiceAccount(ctx context.Context, spec ServiceSpec) (ServiceAccount, string, error) {
 	now := a.now()
 	if !spec.Expires.IsZero() && !spec.Expires.After(now) {
-		return ServiceAccount{}, "", muster.Errorf(muster.Invalid, "the account's expiry is not in the future")
+		return ServiceAccount{}, "", muster.InvalidAt("expires_at", "the account's expiry is not in the future")
 	}
 	secret := secretPrefix + rand.Text()
 	s := ServiceAccount{

@@ -7,31 +7,23 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"fmt"
-	"time"
 
 	"muster"
 )
 
-// The settings that setting up is kept under.
-const (
-	settingSetupDone = "setup.done" // when the first admin session was made, RFC 3339
-	settingSetupUsed = "setup.used" // hash of the token that made it, so that a second click is told so
-)
+// settingSetupUsed is the setting with the hash of the token that was used last, so that a second click is told so.
+const settingSetupUsed = "setup.used"
 
 // setupState is about the one-time link. open is the hash of the token that is
 // good now, nil when there is none. Tokens live as long as the process, so the
 // next start makes a new one by itself.
 type setupState struct {
-	done bool
+	done bool // the link of this start was used, or an admin came in by another way
 	open []byte
 	used []byte
 }
 
 func (a *Accounts) loadSetup(ctx context.Context) (setupState, error) {
-	done, err := a.store.Setting(ctx, settingSetupDone)
-	if err != nil {
-		return setupState{}, fmt.Errorf("load settings: %w", err)
-	}
 	used, err := a.store.Setting(ctx, settingSetupUsed)
 	if err != nil {
 		return setupState{}, fmt.Errorf("load settings: %w", err)
@@ -40,17 +32,20 @@ func (a *Accounts) loadSetup(ctx context.Context) (setupState, error) {
 	if err != nil {
 		return setupState{}, fmt.Errorf("setting %s: %w", settingSetupUsed, err)
 	}
-	return setupState{done: done != "", used: hash}, nil
+	return setupState{used: hash}, nil
 }
 
 // SetupToken returns a new token for the one-time set-up link, which makes the
-// one before it worthless, or an empty one when an admin has signed in before.
+// one before it worthless, or an empty one when there is an admin user who can come
+// in, or when an admin has signed in since the start: a link that was opened and led to
+// no admin is made again at the next start. The key that the environment gives is for
+// programs, and takes no person's way in.
 // Only its hash is kept.
 func (a *Accounts) SetupToken(ctx context.Context) (token string, err error) {
 	err = a.change(ctx, func(context.Context) error {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if a.setup.done {
+		if a.setup.done || a.usableAdmins("") > 0 {
 			return nil
 		}
 		token = rand.Text()
@@ -67,13 +62,16 @@ func (a *Accounts) RedeemSetup(ctx context.Context, token string) (cookie string
 }
 
 // RedeemSetupFrom makes an admin session for who has the set-up token, which is nobody's
-// until FirstAdmin. It works once:
+// until FirstAdmin; one that an earlier link made, and is still nobody's, ends. It works once:
 // of several at the same time one wins, the others and all later ones get
 // Conflict. A token that is not the newest is NotFound.
 func (a *Accounts) RedeemSetupFrom(ctx context.Context, token string, from Client) (cookie string, s Session, err error) {
 	hash := sha256.Sum256([]byte(token))
 	err = a.change(ctx, func(ctx context.Context) error {
 		if err := a.checkSetup(hash[:]); err != nil {
+			return err
+		}
+		if err := a.endUnclaimed(ctx); err != nil {
 			return err
 		}
 		if cookie, s, err = a.newSession(ctx, Session{Role: Admin}, from, Batch{}); err != nil {
@@ -103,34 +101,40 @@ func (a *Accounts) checkSetup(hash []byte) error {
 	}
 }
 
-// setupRedeemed closes the link. The session that was made is on record already
-// and tells the next start so, should these settings fail to be written.
+// endUnclaimed is called in turn. It ends the sessions that earlier links made.
+func (a *Accounts) endUnclaimed(ctx context.Context) error {
+	var unclaimed []Session
+	a.mu.RLock()
+	for _, s := range a.sessions {
+		if s.User == "" && s.Key == "" {
+			unclaimed = append(unclaimed, s.Session)
+		}
+	}
+	a.mu.RUnlock()
+	for _, s := range unclaimed {
+		if err := a.endSession(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setupRedeemed closes the link.
 func (a *Accounts) setupRedeemed(ctx context.Context, hash []byte) {
 	a.mu.Lock()
 	a.setup = setupState{done: true, used: hash}
 	a.mu.Unlock()
-	err := a.store.SetSetting(ctx, settingSetupUsed, hex.EncodeToString(hash))
-	if err == nil {
-		err = a.store.SetSetting(ctx, settingSetupDone, a.now().UTC().Format(time.RFC3339))
-	}
-	if err != nil {
-		a.log.Warn("that set-up is done is not recorded", "err", err)
+	if err := a.store.SetSetting(ctx, settingSetupUsed, hex.EncodeToString(hash)); err != nil {
+		a.log.Warn("that the set-up link was used is not recorded", "err", err)
 	}
 }
 
-// setupOver ends the set-up link when the first admin came in by another way.
-func (a *Accounts) setupOver(ctx context.Context, role string) error {
-	a.mu.RLock()
-	over := a.setup.done || role != Admin
-	a.mu.RUnlock()
-	if over {
-		return nil
-	}
-	if err := a.store.SetSetting(ctx, settingSetupDone, a.now().UTC().Format(time.RFC3339)); err != nil {
-		return fmt.Errorf("record that set-up is done: %w", err)
+// setupOver ends the set-up link when an admin came in by another way.
+func (a *Accounts) setupOver(role string) {
+	if role != Admin {
+		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.setup.done = true
-	return nil
 }

@@ -15,7 +15,7 @@ func (a *Accounts) Stats() Stats {
 		MailQueued: a.post.queued(), MailSent: a.post.sent.Load(), MailFailed: a.post.failed.Load(),
 		MailDropped: a.post.dropped.Load(), Hashes: a.hasher.hashes.Load(),
 	}
-	for _, l := range []*limits{a.tries, a.codes, a.mails, a.networks} {
+	for _, l := range []*limits{a.tries, a.everywhere, a.codes, a.mails, a.networks} {
 		s.Waits += l.refused()
 	}
 	a.mu.RLock()

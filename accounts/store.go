@@ -50,6 +50,7 @@ type UserRecord struct {
 	Disabled  bool
 	Created   muster.Micros
 	LastLogin muster.Micros // 0 for never
+	Networks  []SeenNetwork // where he signed in from lately, at most 8
 }
 
 // Identity says that a person at an OpenID provider is a user.

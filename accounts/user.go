@@ -97,16 +97,16 @@ func CheckEmail(email string) (string, error) {
 func CheckUserName(name string) error {
 	switch {
 	case len(name) > maxUserName:
-		return muster.Errorf(muster.Invalid, "the name has %d bytes, at most %d are allowed", len(name), maxUserName)
+		return muster.InvalidAt("name", "the name has %d bytes, at most %d are allowed", len(name), maxUserName)
 	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
-		return muster.Errorf(muster.Invalid, "the name is not plain text")
+		return muster.InvalidAt("name", "the name is not plain text")
 	}
 	return nil
 }
 
 func checkRole(role string) error {
 	if roleScopes(role) == nil {
-		return muster.Errorf(muster.Invalid, "the role is not viewer, operator or admin")
+		return muster.InvalidAt("role", "the role is not viewer, operator or admin")
 	}
 	return nil
 }

@@ -89,7 +89,7 @@ func TestAChangeOfRoleCountsAtOnceAndCutsConnections(t *testing.T) {
 	p.takeEnded()
 	_, err = p.UpdateUser(t.Context(), u.ID, accounts.UserChange{Role: new(accounts.Operator)})
 	must(t, err)
-	if d := cmp.Diff(map[string]bool{s.ID: true, k.ID: true}, p.takeEnded()); d != "" {
+	if d := cmp.Diff(map[string]bool{s.ID: true, k.ID: true, u.ID: true}, p.takeEnded()); d != "" {
 		t.Errorf("told to be cut: %s", d)
 	}
 	if !slices.Contains(p.cut, k.ID) {
@@ -132,7 +132,7 @@ func TestADisabledUserIsOutInEveryWayAtOnce(t *testing.T) {
 		}
 		p.restart(t)
 	}
-	if d := cmp.Diff(map[string]bool{s.ID: true, ks.ID: true, k.ID: true}, ended); d != "" {
+	if d := cmp.Diff(map[string]bool{s.ID: true, ks.ID: true, k.ID: true, u.ID: true}, ended); d != "" {
 		t.Errorf("told to be cut: %s", d)
 	}
 	if ended[free.ID] || len(p.store.sessions) != 0 {

@@ -45,6 +45,7 @@ type Record struct {
 	Action        string          // "device.update"
 	Object        string          // "devices/d1": the path of the thing in the API
 	Before, After json.RawMessage // null for none
+	MAC           string          // Keys.MAC of it; empty in records from before there were codes
 }
 
 // Trail gathers the changes of one request until a transaction writes them. It is

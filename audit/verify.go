@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"crypto/hmac"
 	"fmt"
 	"time"
 
@@ -30,10 +29,10 @@ type Verified struct {
 
 // Verify reads the whole log, in bounded steps, and reports each fault: records that
 // are missing, changed, added or moved, seals that are missing or forged, an end that
-// was cut off. It goes on after a fault. It writes nothing and may be run beside a
+// was cut off, and the breaks that the sealer found earlier. It goes on after a fault. It writes nothing and may be run beside a
 // server. Its error is about reading, not about the log.
-func Verify(ctx context.Context, store Store, anchor Anchor, key []byte, now time.Time, report func(Finding)) (Verified, error) {
-	v := verifier{store: store, key: key, report: report}
+func Verify(ctx context.Context, store Store, anchor Anchor, keys Keys, now time.Time, report func(Finding)) (Verified, error) {
+	v := verifier{store: store, keys: keys, report: report}
 	last, err := store.AuditLast(ctx) // first: what is recorded later is not looked for
 	if err != nil {
 		return v.seen, fmt.Errorf("read the audit log's counter: %w", err)
@@ -42,24 +41,44 @@ func Verify(ctx context.Context, store Store, anchor Anchor, key []byte, now tim
 	if err != nil {
 		return v.seen, fmt.Errorf("read the last seal beside the database: %w", err)
 	}
-	if err := v.seals(ctx, kept); err != nil {
+	v.signed = kept.Signed
+	v.earlier(kept)
+	if err := v.seals(ctx, kept.Seal); err != nil {
 		return v.seen, err
 	}
-	if kept.Last > v.at.Last {
-		v.fault(v.at.Last+1, kept.Last, "the log ends before the record that was sealed last: it was cut short or put back")
+	if kept.Seal.Last > v.at.Last {
+		v.fault(v.at.Last+1, kept.Seal.Last, cutShort)
+	}
+	if kept.Seal.Last == 0 && v.seen.Seals > 1 {
+		v.fault(1, v.at.Last, "the seal that was kept beside the database is lost")
 	}
 	return v.seen, v.rest(ctx, last, now)
 }
 
 type verifier struct {
 	store  Store
-	key    []byte
+	keys   Keys
+	signed int64 // the first record that has a code, 0 when none has
 	report func(Finding)
 	at     Seal // the last one that was looked at
 	seen   Verified
 }
 
 func (v *verifier) fault(first, last int64, what string) { v.report(Finding{first, last, what}) }
+
+// earlier reports what the sealer found.
+func (v *verifier) earlier(h Head) {
+	for _, b := range h.Breaks {
+		what := fmt.Sprintf("%s (found at %s)", b.What, b.At.Time().Format(time.RFC3339))
+		if b.Expected != "" || b.Found != "" {
+			what += fmt.Sprintf(", expected %.16s, found %.16s", b.Expected, b.Found)
+		}
+		v.fault(b.First, b.Last, what)
+	}
+	if h.More > 0 {
+		v.fault(1, h.Seal.Last, fmt.Sprintf("%d breaks more were found", h.More))
+	}
+}
 
 // seals checks every seal and the records under it.
 func (v *verifier) seals(ctx context.Context, kept Seal) error {
@@ -89,23 +108,20 @@ func (v *verifier) seal(ctx context.Context, s, kept Seal) error {
 		v.at = s
 		return nil
 	}
-	records, err := v.store.AuditAfter(ctx, s.First-1, int(s.Last-s.First+1))
-	if err != nil {
-		return fmt.Errorf("read the audit log: %w", err)
+	if v.signed == 0 {
+		v.signed = s.Signed
 	}
-	for len(records) > 0 && records[len(records)-1].Seq > s.Last {
-		records = records[:len(records)-1]
+	if s.Signed != 0 && s.Signed != v.signed {
+		v.fault(s.First, s.Last, fmt.Sprintf("the seal has record %d as the first with a code, not %d", s.Signed, v.signed))
+	}
+	records, err := under(ctx, v.store, s)
+	if err != nil {
+		return err
 	}
 	v.seen.Records += int64(len(records))
-	want := chain(v.key, v.at.Hash, records)
-	switch {
-	case int64(len(records)) != s.Last-s.First+1:
-		v.fault(s.First, s.Last, fmt.Sprintf("%d records are missing", s.Last-s.First+1-int64(len(records))))
-	case !hmac.Equal(want[:], s.Hash[:]):
-		v.fault(s.First, s.Last, "the records, or the seals before them, are not what was sealed")
-	}
+	v.keys.check(v.at.Hash, s, records, v.signed, v.report)
 	if s.Last == kept.Last && s.Hash != kept.Hash {
-		v.fault(s.First, s.Last, "the seal is not the one that was kept beside the database")
+		v.fault(s.First, s.Last, notTheKept)
 	}
 	v.at = s
 	return nil
@@ -120,6 +136,7 @@ func (v *verifier) rest(ctx context.Context, last int64, now time.Time) error {
 		if err != nil {
 			return fmt.Errorf("read the audit log: %w", err)
 		}
+		v.keys.codes(records, v.signed, v.report)
 		for _, r := range records {
 			if r.Seq != next {
 				v.fault(next, r.Seq-1, "records are missing")

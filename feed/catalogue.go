@@ -30,6 +30,19 @@ const (
 	JobAborted              = "job.aborted"
 	TelemetryRejected       = "telemetry.rejected"
 	TaskFinished            = "task.finished"
+	DeliveryDead            = "delivery.dead"
+	NotificationCreated     = "notification.created"
+	NotificationAcked       = "notification.acked"
+	NotificationResolved    = "notification.resolved"
+	RolloutCreated          = "rollout.created"
+	RolloutStarted          = "rollout.started"
+	RolloutPaused           = "rollout.paused"
+	RolloutResumed          = "rollout.resumed"
+	RolloutPhase            = "rollout.phase"
+	RolloutGate             = "rollout.gate"
+	RolloutStopped          = "rollout.stopped"
+	RolloutCompleted        = "rollout.completed"
+	RolloutAborted          = "rollout.aborted"
 	WebhookTest             = "webhook.test"
 )
 
@@ -66,6 +79,19 @@ func Catalogue() []Kind {
 		{JobAborted, "A job was aborted, by a person or by its own rule", jobSample("aborted")},
 		{TelemetryRejected, "A device sent what could not be kept; at most one a device and minute", `{"device":"d1","code":"bad_payload","detail":"the payload is not JSON"}`},
 		{TaskFinished, "A long request ended", `{"task":"tsk_x","kind":"devices.import","state":"succeeded"}`},
+		{DeliveryDead, "A mail, webhook or other delivery was given up", `{"delivery":"dlv_x","channel":"email","target":"usr_x","notification":"ntf_x","error":"the mail server refused the recipient (550)"}`},
+		{NotificationCreated, "A notification was sent to a topic", notificationSample("open", "")},
+		{NotificationAcked, "Somebody takes care of a notification, as its ack policy asks", notificationSample("acked", `,"acked_by":"Ann"`)},
+		{NotificationResolved, "What a notification told of is over", notificationSample("resolved", "")},
+		{RolloutCreated, "A rollout was written, as a draft or to start at once", rolloutSample("draft", "")},
+		{RolloutStarted, "A rollout offers its release from now on", rolloutSample("running", "")},
+		{RolloutPaused, "A rollout was paused, by a person or by its own rule", rolloutSample("paused", "operator")},
+		{RolloutResumed, "A paused rollout goes on", rolloutSample("running", "")},
+		{RolloutPhase, "A rollout began its next phase", rolloutSample("running", "")},
+		{RolloutGate, "A phase is over, and a person must approve before the next begins", rolloutSample("running", "")},
+		{RolloutStopped, "A rollout stopped itself, and is paused or aborted as its plan says; rollout.paused or rollout.aborted comes too", rolloutSample("paused", "failure_threshold")},
+		{RolloutCompleted, "A rollout is through with all its devices", rolloutSample("completed", "")},
+		{RolloutAborted, "A rollout was aborted, by a person or by its own rule", rolloutSample("aborted", "operator")},
 		{WebhookTest, "Sent by the test button of a webhook", `{"webhook":"whk_x"}`},
 	}
 }
@@ -79,8 +105,21 @@ func jobSample(state string) string {
 		`","total":20,"succeeded":12,"failed":1,"expired":0,"cancelled":0}`
 }
 
+func notificationSample(state, more string) string {
+	return `{"notification":"ntf_x","topic":"cold-chain","device":"d1","severity":"major","title":"Pump 1 is offline","state":"` + state +
+		`","sender":"Muster","recipients":3` + more + `}`
+}
+
+func rolloutSample(status, reason string) string {
+	if reason != "" {
+		reason = `"reason":"` + reason + `",`
+	}
+	return `{"rollout":"rol_x","name":"Pumps 2.1","release":"rel_x","product":"pump","status":"` + status + `",` + reason +
+		`"phase":"canary","phases":3,"phase_number":1,"devices":2000,"confirmed":8,"failing":2}`
+}
+
 // Reserved returns the families of types that are not sent yet, but may be asked for.
-func Reserved() []string { return []string{"rollout.*", "notification.*"} }
+func Reserved() []string { return nil }
 
 // KnownFilter says whether pattern can be asked for: "*", a type, or a family with ".*".
 func KnownFilter(pattern string) bool {

@@ -195,7 +195,10 @@ func (f *Feed) Follow(seq int64) (*Reader, error) {
 	if seq < 0 {
 		seq = f.last
 	}
-	if seq < f.first-1 || seq > f.last {
+	if seq > f.last {
+		return nil, muster.Errorf(muster.NotFound, "there is no event with the number %d yet: it was read before the database was put back, or made up", seq)
+	}
+	if seq < f.first-1 {
 		return nil, muster.Errorf(muster.NotFound, "the events after number %d are not kept any more", seq)
 	}
 	return &Reader{feed: f, at: seq}, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -194,6 +195,15 @@ func TestWhatIsForgottenIsSaidToBe(t *testing.T) {
 		}
 		if _, err := f.Follow(50_000); err != nil {
 			t.Error(err)
+		}
+		for place, want := range map[string]string{"-250001": "yet", "-49999": "not kept any more"} {
+			w, err := f.Open(feed.Ask{Place: f.Epoch() + place})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if why := w.Reset(); !strings.Contains(why, want) {
+				t.Errorf("the place %s is told %q", place, why)
+			}
 		}
 	})
 }

@@ -20,6 +20,8 @@ type Ask struct {
 	// Match says whether a device is asked for, now. With it, events without a device
 	// are not; nil asks for all.
 	Match func(muster.DeviceID) bool
+	// Show says whether who asks may learn of an event, now; nil for any.
+	Show func(context.Context, *Event) bool
 }
 
 // Follower is a place in the feed and a filter: what server-sent events and the live
@@ -29,6 +31,7 @@ type Follower struct {
 	reader *Reader
 	types  []string
 	match  func(muster.DeviceID) bool
+	show   func(context.Context, *Event) bool
 	at     atomic.Int64
 	reset  string // why events are missing before what comes next; empty when none are
 }
@@ -37,16 +40,16 @@ type Follower struct {
 // as a place is none. A place that is of another feed, or not kept any more, is no error:
 // see Reset.
 func (f *Feed) Open(a Ask) (*Follower, error) {
-	w := &Follower{feed: f, match: a.Match}
+	w := &Follower{feed: f, match: a.Match, show: a.Show}
 	if a.Types != "" {
 		w.types = strings.Split(a.Types, ",")
 	}
 	if len(w.types) > maxTypes {
-		return nil, muster.Errorf(muster.Invalid, "types has %d patterns, at most %d are allowed", len(w.types), maxTypes)
+		return nil, muster.InvalidAt("types", "types has %d patterns, at most %d are allowed", len(w.types), maxTypes)
 	}
 	for _, t := range w.types {
 		if !KnownFilter(t) {
-			return nil, muster.Errorf(muster.Invalid, "there is no type of event %.64q; /api/v1/event-types has all", t)
+			return nil, muster.InvalidAt("types", "there is no type of event %.64q; /api/v1/event-types has all", t)
 		}
 	}
 	seq := int64(-1)
@@ -54,7 +57,7 @@ func (f *Feed) Open(a Ask) (*Follower, error) {
 		i := strings.LastIndexByte(a.Place, '-')
 		n, err := strconv.ParseInt(a.Place[i+1:], 10, 64)
 		if i <= 0 || err != nil || n < 0 {
-			return nil, muster.Errorf(muster.Invalid, "the place in the stream is the id of an event that was read")
+			return nil, muster.InvalidAt("after", "the place in the stream is the id of an event that was read")
 		}
 		if seq = n; a.Place[:i] != f.Epoch() {
 			w.reset, seq = "this is another feed than the one that was read", -1
@@ -114,7 +117,7 @@ func (w *Follower) Next(ctx context.Context, limit int) ([]Event, error) {
 	w.at.Store(w.reader.At())
 	kept := events[:0]
 	for i := range events {
-		if w.wants(&events[i]) {
+		if w.wants(&events[i]) && (w.show == nil || w.show(ctx, &events[i])) {
 			kept = append(kept, events[i])
 		}
 	}

@@ -8,17 +8,18 @@ import (
 
 	"muster"
 	"muster/ingest"
+	"muster/store/postgres/pgtest"
 )
 
 func TestInfo(t *testing.T) {
 	t.Run("a server with timescaledb keeps telemetry in a hypertable", func(t *testing.T) {
-		i := opened(t, database(t, server(t, "MUSTER_TEST_TIMESCALE"))).Info()
+		i := opened(t, pgtest.Empty(t, pgtest.Server(t, "MUSTER_TEST_TIMESCALE"))).Info()
 		if i.Server == "" || i.Timescale == "" || i.Licence == "" || !i.Hypertable {
 			t.Errorf("info is %+v, want all of it", i)
 		}
 	})
 	t.Run("a plain server keeps telemetry in native partitions", func(t *testing.T) {
-		i := opened(t, database(t, server(t, "MUSTER_TEST_POSTGRES"))).Info()
+		i := opened(t, pgtest.Empty(t, pgtest.Server(t, "MUSTER_TEST_POSTGRES"))).Info()
 		if i.Server == "" || i.Timescale != "" || i.Licence != "" || i.Hypertable {
 			t.Errorf("info is %+v, want a server's version only", i)
 		}
@@ -106,7 +107,7 @@ func TestJSONByMeaning(t *testing.T) {
 }
 
 func TestPartitionDropped(t *testing.T) {
-	dsn := database(t, server(t, "MUSTER_TEST_POSTGRES"))
+	dsn := pgtest.Empty(t, pgtest.Server(t, "MUSTER_TEST_POSTGRES"))
 	s := opened(t, dsn)
 	stored(t, s, numbers("d", 0, 1))
 	admin(t, dsn, `DROP TABLE telemetry_default_19700101`)

@@ -9,6 +9,7 @@ import (
 
 	"muster"
 	"muster/ingest"
+	"muster/store/postgres/pgtest"
 )
 
 // Both benchmarks store 5,000 messages of 10 values a turn, of 1,000 devices, each
@@ -21,7 +22,7 @@ const (
 
 func onEachEngine(b *testing.B, run func(b *testing.B, dsn string)) {
 	for _, e := range engines {
-		b.Run(e.name, func(b *testing.B) { run(b, database(b, server(b, e.env))) })
+		b.Run(e.name, func(b *testing.B) { run(b, pgtest.Empty(b, pgtest.Server(b, e.env))) })
 	}
 }
 

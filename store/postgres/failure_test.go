@@ -14,6 +14,7 @@ import (
 
 	"muster"
 	"muster/ingest"
+	"muster/store/postgres/pgtest"
 )
 
 const day = 24 * 3600 * muster.Micros(1_000_000)
@@ -107,7 +108,7 @@ func TestDeadServer(t *testing.T) {
 }
 
 func TestOpenRefused(t *testing.T) {
-	dsn := server(t, "MUSTER_TEST_POSTGRES")
+	dsn := pgtest.Server(t, "MUSTER_TEST_POSTGRES")
 	const password = "s3cret-Pa55"
 	p, through := proxied(t, strings.Replace(dsn, "postgres@", "postgres:"+password+"@", 1))
 	p.stop()

@@ -2,17 +2,14 @@ package postgres
 
 import (
 	"context"
-	"crypto/rand"
 	"log/slog"
-	"net/url"
-	"os"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 
+	"muster/store/postgres/pgtest"
 	"muster/store/storetest"
 )
 
@@ -24,39 +21,11 @@ var engines = []struct{ name, env string }{
 	{"plain postgresql", "MUSTER_TEST_POSTGRES"},
 }
 
-// server returns the URL in the variable env. Without one the test is skipped, in
-// CI it fails: there the servers must be up.
-func server(t testing.TB, env string) string {
-	t.Helper()
-	dsn := os.Getenv(env)
-	if dsn == "" {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is not set, and CI must not skip", env)
-		}
-		t.Skipf("%s is not set: start a server with scripts/timescale-up.sh or scripts/postgres-up.sh and set it", env)
-	}
-	return dsn
-}
-
 // onEach runs a test on every engine, each time in a database of its own.
 func onEach(t *testing.T, run func(t *testing.T, dsn string)) {
 	for _, e := range engines {
-		t.Run(e.name, func(t *testing.T) { run(t, database(t, server(t, e.env))) })
+		t.Run(e.name, func(t *testing.T) { run(t, pgtest.Empty(t, pgtest.Server(t, e.env))) })
 	}
-}
-
-// database creates an empty database that the test's end drops, and returns its URL.
-func database(t testing.TB, serverURL string) string {
-	t.Helper()
-	name := "muster_test_" + strings.ToLower(rand.Text())
-	admin(t, serverURL, "CREATE DATABASE "+name)
-	t.Cleanup(func() { admin(t, serverURL, "DROP DATABASE "+name+" WITH (FORCE)") })
-	u, err := url.Parse(serverURL)
-	if err != nil {
-		t.Fatal("the server's URL cannot be parsed")
-	}
-	u.Path = "/" + name
-	return u.String()
 }
 
 // admin runs one statement on a connection of its own.
@@ -131,9 +100,9 @@ func TestConformance(t *testing.T) {
 	const maxRejected = 2000
 	for _, e := range engines {
 		t.Run(e.name, func(t *testing.T) {
-			dsn := server(t, e.env)
+			dsn := pgtest.Server(t, e.env)
 			storetest.Run(t, func(t testing.TB) storetest.Database {
-				db := database(t, dsn)
+				db := pgtest.Empty(t, dsn)
 				return storetest.Database{
 					Open: func(ctx context.Context) (storetest.Store, error) {
 						return open(ctx, db, slog.New(slog.DiscardHandler), maxRejected)

@@ -1,0 +1,167 @@
+package desk
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"muster"
+	"muster/firmware/director"
+	"muster/firmware/rollout"
+)
+
+const (
+	groupSize = 1000 // reports in one transaction, at most
+	queueSize = 4096 // reports that wait; who comes then waits in Report
+)
+
+// Reporter commits reports; it is the director.
+type Reporter interface {
+	Reports(ctx context.Context, list []director.Report) []error
+}
+
+// Desk answers devices. It is safe for concurrent use.
+type Desk struct {
+	store    Store
+	reporter Reporter
+	releases Releases
+	queue    chan waiting
+}
+
+// waiting is a report whose sender waits for its end.
+type waiting struct {
+	report director.Report
+	done   chan<- error
+}
+
+// New returns a Desk, which needs Run to take reports.
+func New(store Store, reporter Reporter, releases Releases) *Desk {
+	return &Desk{store: store, reporter: reporter, releases: releases, queue: make(chan waiting, queueSize)}
+}
+
+// Offer returns what a device is to do now; NotFound when there is nothing.
+func (d *Desk) Offer(ctx context.Context, device muster.DeviceID) (Offer, error) {
+	a, err := d.store.LastAction(ctx, device)
+	if err != nil {
+		return Offer{}, err //nolint:wrapcheck // the store says what it was doing
+	}
+	o := Offer{
+		Device: device, Rollout: a.Device.Rollout, Action: a.Device.Action, Attempt: a.Device.Attempt,
+		State: a.Device.State, Deadline: a.Device.Deadline, Windows: a.Windows, Zone: a.Zone,
+	}
+	if !o.State.InFlight() {
+		if a.Closed >= o.Action || !takenBack(o.State) {
+			return Offer{}, errNothing()
+		}
+		o.Stop = true
+	}
+	if o.Release, err = d.releases.Release(ctx, a.Release); err != nil {
+		return Offer{}, fmt.Errorf("look up the release of rollout %s: %w", o.Rollout, err)
+	}
+	return o, nil
+}
+
+// takenBack says whether a device in s was told to install what it is not to install any
+// more: its rollout was paused, aborted or replaced. Of what ended by the device's own
+// doing, or by its silence, it knows.
+func takenBack(s rollout.State) bool {
+	return s == rollout.Queued || s == rollout.Canceled || s == rollout.Skipped || s == rollout.TimedOut
+}
+
+func errNothing() error { return muster.Errorf(muster.NotFound, "the device has no firmware offered") }
+
+// Report takes what a device says, and returns when it is committed. A report names its
+// action, except for the versions that a device reports. The errors are those
+// of director.Reports: NotFound when nothing is in flight at the device, Stale for what is
+// about an action or an attempt that is over, or came before, Conflict for what does not
+// happen in the device's state.
+func (d *Desk) Report(ctx context.Context, r director.Report) error {
+	done := make(chan error, 1)
+	select {
+	case d.queue <- waiting{r, done}:
+	case <-ctx.Done():
+		return muster.Errorf(muster.Busy, "waiting to take a firmware report: %w", ctx.Err())
+	}
+	select {
+	case err := <-done:
+		if err != nil || !ends(r.Fact.Event) {
+			return err
+		}
+		return d.store.CloseAction(ctx, r.Device, r.Fact.Action) //nolint:wrapcheck // the store says what it was doing
+	case <-ctx.Done():
+		return muster.Errorf(muster.Busy, "waiting for a firmware report to be kept: %w", ctx.Err())
+	}
+}
+
+// ends says whether a device that said so knows that its action is over.
+func ends(e rollout.Event) bool {
+	return e == rollout.SaysFailed || e == rollout.SaysDenied || e == rollout.SaysCanceled
+}
+
+// Stopped notes that a device knows that an action is over: it does not install it.
+// NotFound when the device never had it.
+func (d *Desk) Stopped(ctx context.Context, device muster.DeviceID, action int32) error {
+	a, err := d.store.LastAction(ctx, device)
+	if err != nil {
+		return err //nolint:wrapcheck // the store says what it was doing
+	}
+	if action == 0 || action > a.Device.Action {
+		return errNothing()
+	}
+	return d.store.CloseAction(ctx, device, action) //nolint:wrapcheck // likewise
+}
+
+// Run commits reports, as many in one transaction as have come while the one before was
+// written, until ctx ends. Those that wait then get its error.
+func (d *Desk) Run(ctx context.Context) error {
+	defer d.refuse()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err() //nolint:wrapcheck // the loop's own end
+		case first := <-d.queue:
+			d.commit(ctx, d.group(first))
+		}
+	}
+}
+
+// group returns first and what waits behind it.
+func (d *Desk) group(first waiting) []waiting {
+	group := []waiting{first}
+	for len(group) < groupSize {
+		select {
+		case next := <-d.queue:
+			group = append(group, next)
+		default:
+			return group
+		}
+	}
+	return group
+}
+
+// writeTimeout bounds the transactions of one group.
+const writeTimeout = 10 * time.Second
+
+func (d *Desk) commit(ctx context.Context, group []waiting) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	list := make([]director.Report, len(group))
+	for i := range group {
+		list[i] = group[i].report
+	}
+	for i, err := range d.reporter.Reports(ctx, list) {
+		group[i].done <- err
+	}
+}
+
+// refuse ends the wait of those that came last.
+func (d *Desk) refuse() {
+	for {
+		select {
+		case w := <-d.queue:
+			w.done <- muster.Errorf(muster.Busy, "the server is stopping")
+		default:
+			return
+		}
+	}
+}

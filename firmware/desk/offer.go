@@ -1,0 +1,70 @@
+package desk
+
+import (
+	"context"
+
+	"muster"
+	"muster/firmware"
+	"muster/firmware/rollout"
+)
+
+// Offer is what a device is to do about its firmware now.
+type Offer struct {
+	Device  muster.DeviceID
+	Rollout string
+	Action  int32 // names the attempt to the device, in every door
+	Attempt int
+	State   rollout.State
+	// Stop says that the action was taken back after it was offered, and that the device
+	// has not said yet that it knows. Else the action is in flight.
+	Stop     bool
+	Deadline muster.Micros    // when silence ends the attempt; 0 for never
+	Windows  []rollout.Window // in which it may install; none for always
+	Zone     string           // of devices that have none
+	Release  Release
+}
+
+// Release is what an offer is of.
+type Release struct {
+	ID       string
+	Manifest *firmware.Manifest
+	Signed   firmware.Signed // what devices verify: the canonical manifest, and its signatures
+	Files    []File          // in the manifest's order
+}
+
+// File is an image of a release, with the digests that clients of other protocols ask for.
+type File struct {
+	Filename string
+	Size     int64  // bytes
+	SHA256   string // in hex, as the others
+	SHA1     string
+	MD5      string
+}
+
+// Releases knows what is in the catalogue. A release that is not there is NotFound.
+type Releases interface {
+	Release(ctx context.Context, id string) (Release, error)
+}
+
+// Action is the newest that was offered to a device.
+type Action struct {
+	Device  rollout.Device
+	Release string
+	Windows []rollout.Window // of the rollout's plan, as Zone is
+	Zone    string
+	Closed  int32 // the newest action whose end the device knows
+}
+
+// Store keeps what devices were offered.
+type Store interface {
+	// LastAction returns the newest action of a device; NotFound when it never had one.
+	LastAction(ctx context.Context, device muster.DeviceID) (Action, error)
+	// CloseAction notes that a device knows of the end of an action, and of those before.
+	CloseAction(ctx context.Context, device muster.DeviceID, action int32) error
+}
+
+// Failure is an attempt of a device that failed.
+type Failure struct {
+	Device muster.DeviceID
+	At     muster.Micros
+}

@@ -1,0 +1,433 @@
+package director
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"muster"
+	"muster/firmware/rollout"
+)
+
+// Asleep is the Due of a device that is not there: Wake makes it due again.
+const Asleep = muster.Micros(math.MaxInt64)
+
+// Select says which devices of a rollout a decision is about: those of one of the fields.
+type Select struct {
+	Due     bool              // queued, due, and of a phase that is open; in the order of their ranks, with Elsewhere and Secure
+	Overdue bool              // with a deadline that has passed
+	In      []rollout.State   // in one of these states
+	IDs     []muster.DeviceID // these, whatever their state
+	Limit   int               // at most so many; 0 for all of IDs
+}
+
+// Fence is the lease that a coordinator acts under. The zero Fence is that of reports, which
+// any process may hand in.
+type Fence struct {
+	Owner string
+	Epoch int64
+}
+
+// Decide is called with a locked rollout and its selected devices, changes them, and returns
+// what it did for the log.
+type Decide func(r *rollout.Rollout, devices []*rollout.Device) ([]rollout.Change, error)
+
+// Store keeps rollouts.
+type Store interface {
+	// Open returns the rollouts that have something to do: those that have not ended, and
+	// ended ones with devices in flight or queued. At most limit.
+	Open(ctx context.Context, limit int) ([]rollout.Rollout, error)
+	// Decide runs decide in one transaction in which the rollout's row is locked, and keeps
+	// all that it changed with one row of the log for each change, or nothing. A fence that
+	// is not the rollout's lease is Stale; a rollout that is not there NotFound.
+	Decide(ctx context.Context, id string, f Fence, now muster.Micros, s Select, decide Decide) error
+	// InFlight returns the rollouts that devices are in flight in; others are left out.
+	InFlight(ctx context.Context, devices []muster.DeviceID) (map[muster.DeviceID]string, error)
+}
+
+// Fleet knows the devices.
+type Fleet interface {
+	// Is says whether what a device reports is the version of a rollout's release.
+	Is(r *rollout.Rollout, version string) bool
+	// Version returns what a device reports of the release's product; empty for nothing.
+	Version(r *rollout.Rollout, device muster.DeviceID) string
+	// Facts returns what a device is to a rollout's release, as of now. It is asked within
+	// transactions, and answers from memory.
+	Facts(r *rollout.Rollout, device muster.DeviceID) rollout.Facts
+	// Alive says whether a device that has the release is there and well.
+	Alive(device muster.DeviceID) bool
+}
+
+// Options are a Director's.
+type Options struct {
+	Owner string        // names the process; unique among those that share a store
+	Lease time.Duration // after which another process takes over; 10 s when 0
+	Batch int           // devices in one transaction; 1000 when 0
+	// Verdict looks at the telemetry of a rollout's phase; nil for never asked.
+	Verdict func(r *rollout.Rollout) rollout.Verdict
+	// Told is called with what was committed, in the caller's goroutine. It does not wait.
+	Told func(id string, changes []rollout.Change)
+}
+
+// Director looks after rollouts. It has no goroutine: who owns it calls Tick.
+type Director struct {
+	store Store
+	fleet Fleet
+	now   func() time.Time
+	o     Options
+}
+
+// New returns a Director.
+func New(store Store, fleet Fleet, now func() time.Time, o Options) *Director {
+	if o.Lease == 0 {
+		o.Lease = 10 * time.Second
+	}
+	if o.Batch == 0 {
+		o.Batch = 1000
+	}
+	if o.Told == nil {
+		o.Told = func(string, []rollout.Change) {}
+	}
+	return &Director{store: store, fleet: fleet, now: now, o: o}
+}
+
+// mostOpen bounds the rollouts that are looked after at a time.
+const mostOpen = 10_000
+
+// mostRounds bounds the transactions of one kind for a rollout in a Tick, so that one large
+// rollout does not hold up the others.
+const mostRounds = 20
+
+// Tick does what is due: in each rollout whose lease it has, or can take, who is silent has
+// timed out, phases end, stopped rollouts take back what they offered, and free slots are
+// filled. What fails in one rollout does not hold up the others; the error has all.
+func (d *Director) Tick(ctx context.Context) error {
+	list, err := d.store.Open(ctx, mostOpen)
+	if err != nil {
+		return fmt.Errorf("look for rollouts: %w", err)
+	}
+	var errs []error
+	for i := range list {
+		if list[i].Status == rollout.Draft {
+			continue
+		}
+		if err := d.look(ctx, &list[i]); err != nil && !lostLease(err) {
+			errs = append(errs, fmt.Errorf("rollout %s: %w", list[i].ID, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func lostLease(err error) bool { return muster.KindOf(err) == muster.Stale }
+
+// look is Tick for one rollout.
+func (d *Director) look(ctx context.Context, r *rollout.Rollout) error {
+	f, err := d.lease(ctx, r)
+	if err != nil {
+		return err
+	}
+	if err := d.sweep(ctx, r.ID, f); err != nil {
+		return err
+	}
+	status, forced, err := d.advance(ctx, r.ID, f)
+	if err != nil {
+		return err
+	}
+	switch status {
+	case rollout.Running:
+		return d.offer(ctx, r.ID, f)
+	case rollout.Paused:
+		return d.drain(ctx, r.ID, f, rollout.Recall, rollout.Offered, rollout.Downloading, rollout.Downloaded)
+	case rollout.Aborted:
+		if err := d.drain(ctx, r.ID, f, rollout.Abort, rollout.Queued, rollout.Offered, rollout.Downloading, rollout.Downloaded); err != nil || !forced {
+			return err
+		}
+		return d.drain(ctx, r.ID, f, rollout.Quit, rollout.Installing, rollout.Rebooting)
+	case rollout.Draft, rollout.Scheduled, rollout.Completed:
+	}
+	return nil
+}
+
+func (d *Director) micros() muster.Micros { return muster.MicrosOf(d.now()) }
+
+// lease takes or renews the lease of a rollout; Stale when another process has it.
+func (d *Director) lease(ctx context.Context, r *rollout.Rollout) (Fence, error) {
+	now := d.micros()
+	half := muster.Micros(d.o.Lease/time.Microsecond) / 2
+	if r.Owner == d.o.Owner && r.Expires-now > half {
+		return Fence{r.Owner, r.Epoch}, nil
+	}
+	var got Fence
+	err := d.store.Decide(ctx, r.ID, Fence{}, now, Select{}, func(r *rollout.Rollout, _ []*rollout.Device) ([]rollout.Change, error) {
+		if r.Owner != d.o.Owner && r.Expires > now {
+			return nil, muster.Errorf(muster.Stale, "another process looks after the rollout")
+		}
+		if r.Owner != d.o.Owner || r.Expires <= now { // who lost it meanwhile must not go on under it
+			r.Epoch++
+		}
+		r.Owner, r.Expires = d.o.Owner, now+2*half
+		got = Fence{r.Owner, r.Epoch}
+		return nil, nil
+	})
+	return got, err //nolint:wrapcheck // look's caller says which rollout
+}
+
+// decide runs one decision, and tells of it after it is committed.
+func (d *Director) decide(ctx context.Context, id string, f Fence, s Select, decide Decide) (devices, moved int, err error) {
+	var changes []rollout.Change
+	err = d.store.Decide(ctx, id, f, d.micros(), s, func(r *rollout.Rollout, list []*rollout.Device) ([]rollout.Change, error) {
+		var err error
+		devices = len(list)
+		changes, err = decide(r, list)
+		return changes, err
+	})
+	if err != nil {
+		return 0, 0, err //nolint:wrapcheck // look's caller says which rollout
+	}
+	if len(changes) > 0 {
+		d.o.Told(id, changes)
+	}
+	return devices, len(changes), nil
+}
+
+// step applies a fact to a device where it can happen, and appends what came of it.
+func step(r *rollout.Rollout, dev *rollout.Device, f rollout.Fact, now muster.Micros, changes []rollout.Change) []rollout.Change {
+	c, err := rollout.Step(r, dev, f, now)
+	if err != nil {
+		return changes
+	}
+	return append(changes, c)
+}
+
+// sweep ends what was silent for too long, and confirms what has soaked.
+func (d *Director) sweep(ctx context.Context, id string, f Fence) error {
+	for range mostRounds {
+		n, _, err := d.decide(ctx, id, f, Select{Overdue: true, Limit: d.o.Batch}, func(r *rollout.Rollout, list []*rollout.Device) (out []rollout.Change, _ error) {
+			now := d.micros()
+			for _, dev := range list {
+				if e, due := dev.Overdue(d.fleet.Alive(dev.ID), now); due {
+					out = step(r, dev, rollout.Fact{Event: e}, now, out)
+				}
+			}
+			return out, nil
+		})
+		if err != nil || n < d.o.Batch {
+			return err
+		}
+	}
+	return nil
+}
+
+// advance begins the next phase when this one is over, and returns the rollout's status, and
+// whether it was aborted by force.
+func (d *Director) advance(ctx context.Context, id string, f Fence) (status rollout.Status, forced bool, err error) {
+	_, _, err = d.decide(ctx, id, f, Select{}, func(r *rollout.Rollout, _ []*rollout.Device) ([]rollout.Change, error) {
+		now := d.micros()
+		if r.Status == rollout.Scheduled && r.StartAt <= now {
+			r.Run(now)
+		}
+		verdict := rollout.NotAsked
+		if d.o.Verdict != nil {
+			verdict = d.o.Verdict(r)
+		}
+		for range r.Plan.Phases {
+			if !r.Advance(verdict, now) {
+				break
+			}
+		}
+		status, forced = r.Status, r.Forced
+		return nil, nil
+	})
+	return status, forced, err
+}
+
+// offer fills free slots, in the order of the ranks. A device for which a rule does not hold
+// waits, or is skipped, and takes no slot.
+func (d *Director) offer(ctx context.Context, id string, f Fence) error {
+	for range mostRounds {
+		full := false
+		n, _, err := d.decide(ctx, id, f, Select{Due: true, Limit: d.o.Batch}, func(r *rollout.Rollout, list []*rollout.Device) ([]rollout.Change, error) {
+			out, rest := d.offerTo(r, list)
+			full = rest
+			return out, nil
+		})
+		if err != nil || n == 0 || full {
+			return err
+		}
+	}
+	return nil
+}
+
+// offerTo offers the release to those of the devices that may have it; full says that some may
+// and there is no slot for them.
+func (d *Director) offerTo(r *rollout.Rollout, list []*rollout.Device) (out []rollout.Change, full bool) {
+	now := d.micros()
+	for _, dev := range list {
+		if r.Status != rollout.Running {
+			return out, true
+		}
+		facts := d.fleet.Facts(r, dev.ID)
+		held, holds := rollout.Held(r, dev, &facts, now)
+		switch {
+		case !holds && r.Budget(1, now) == 1:
+			dev.From = facts.Version
+			out = step(r, dev, rollout.Fact{Event: rollout.Offer}, now, out)
+		case !holds || held.ForAll:
+			return out, true
+		case held.Excludes != "":
+			out = step(r, dev, rollout.Fact{Event: rollout.Exclude, Reason: held.Excludes, Detail: held.Detail}, now, out)
+		case held.Until > now:
+			dev.Due = held.Until
+		default:
+			dev.Due = Asleep
+		}
+	}
+	return out, false
+}
+
+// drain applies an event to all devices in some states.
+func (d *Director) drain(ctx context.Context, id string, f Fence, e rollout.Event, in ...rollout.State) error {
+	for range mostRounds {
+		n, moved, err := d.decide(ctx, id, f, Select{In: in, Limit: d.o.Batch}, func(r *rollout.Rollout, list []*rollout.Device) (out []rollout.Change, _ error) {
+			if r.Status == rollout.Running { // resumed meanwhile
+				return nil, nil
+			}
+			now := d.micros()
+			for _, dev := range list {
+				out = step(r, dev, rollout.Fact{Event: e}, now, out)
+			}
+			return out, nil
+		})
+		if err != nil || n < d.o.Batch || moved == 0 {
+			return err
+		}
+	}
+	return nil
+}
+
+// Report is what a device said, or was seen to be.
+type Report struct {
+	Device muster.DeviceID
+	Fact   rollout.Fact
+	// Version is one that the device reports, in the place of Fact's event: whether it is the
+	// release's is decided where the release is known.
+	Version string
+
+	seen bool // the fleet knows the version
+}
+
+// Reports applies reports in their order, many in one transaction for each rollout, and returns
+// an error for each that was not taken: NotFound for a device that is in flight nowhere, and
+// those of rollout.Step. A failure of the store is every report's.
+func (d *Director) Reports(ctx context.Context, list []Report) []error {
+	errs := make([]error, len(list))
+	ids := make([]muster.DeviceID, len(list))
+	for i := range list {
+		ids[i] = list[i].Device
+	}
+	where, err := d.store.InFlight(ctx, ids)
+	if err != nil {
+		for i := range errs {
+			errs[i] = fmt.Errorf("look for a device's rollout: %w", err)
+		}
+		return errs
+	}
+	by, order := map[string][]int{}, []string(nil)
+	for i := range list {
+		id, ok := where[list[i].Device]
+		if !ok {
+			errs[i] = muster.Errorf(muster.NotFound, "the device has no firmware offered")
+			continue
+		}
+		if by[id] == nil {
+			order = append(order, id)
+		}
+		by[id] = append(by[id], i)
+	}
+	for _, id := range order {
+		d.reportsOf(ctx, id, list, by[id], errs)
+	}
+	return errs
+}
+
+// Seen is Reports for devices that have just said which versions they have, which the fleet
+// knows by now.
+func (d *Director) Seen(ctx context.Context, devices []muster.DeviceID) []error {
+	list := make([]Report, len(devices))
+	for i, id := range devices {
+		list[i] = Report{Device: id, seen: true}
+	}
+	return d.Reports(ctx, list)
+}
+
+// reportsOf applies the reports at some places to one rollout.
+func (d *Director) reportsOf(ctx context.Context, id string, list []Report, at []int, errs []error) {
+	ids, seen := make([]muster.DeviceID, 0, len(at)), map[muster.DeviceID]bool{}
+	for _, i := range at {
+		if dev := list[i].Device; !seen[dev] {
+			seen[dev], ids = true, append(ids, dev)
+		}
+	}
+	_, _, err := d.decide(ctx, id, Fence{}, Select{IDs: ids}, func(r *rollout.Rollout, devices []*rollout.Device) (out []rollout.Change, _ error) {
+		by := make(map[muster.DeviceID]*rollout.Device, len(devices))
+		for _, dev := range devices {
+			by[dev.ID] = dev
+		}
+		now := d.micros()
+		for _, i := range at {
+			dev := by[list[i].Device]
+			if dev == nil {
+				errs[i] = muster.Errorf(muster.NotFound, "the device has no firmware offered")
+				continue
+			}
+			fact, err := d.fact(r, &list[i])
+			if errs[i] = err; err != nil {
+				continue
+			}
+			var c rollout.Change
+			if c, errs[i] = rollout.Step(r, dev, fact, now); errs[i] == nil {
+				out = append(out, c)
+			}
+		}
+		return out, nil
+	})
+	if err != nil {
+		for _, i := range at {
+			errs[i] = err
+		}
+	}
+}
+
+// fact returns what a report is to a rollout.
+func (d *Director) fact(r *rollout.Rollout, p *Report) (rollout.Fact, error) {
+	f, version := p.Fact, p.Version
+	if p.seen {
+		version = d.fleet.Version(r, p.Device)
+	}
+	switch {
+	case version == "" && p.seen:
+		return f, muster.Errorf(muster.Conflict, "the device reports no version")
+	case version == "":
+	case d.fleet.Is(r, version):
+		f.Event = rollout.SeesTarget
+	default:
+		f.Event = rollout.SeesOther
+	}
+	return f, nil
+}
+
+// Wake makes devices that were asleep due, in a rollout: they have come.
+func (d *Director) Wake(ctx context.Context, id string, devices []muster.DeviceID) error {
+	_, _, err := d.decide(ctx, id, Fence{}, Select{IDs: devices}, func(_ *rollout.Rollout, list []*rollout.Device) ([]rollout.Change, error) {
+		now := d.micros()
+		for _, dev := range list {
+			if dev.State == rollout.Queued && dev.Due == Asleep {
+				dev.Due = now
+			}
+		}
+		return nil, nil
+	})
+	return err
+}

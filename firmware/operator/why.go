@@ -1,0 +1,97 @@
+package operator
+
+import (
+	"context"
+	"fmt"
+
+	"muster"
+	"muster/firmware/rollout"
+)
+
+// Why is why a device does, or does not, get a rollout's release now.
+type Why struct {
+	Rollout string
+	Device  rollout.Device // queued in the last phase when it is not in the rollout
+	In      bool           // it is
+	Rules   []rollout.Rule // every rule of an offer, in the order in which they are looked at
+	Held    string         // name of the first that does not hold; empty when all do
+	Words   string         // all of it in a sentence
+	Version string         // that the device reports; empty when it never did
+}
+
+// Why evaluates every rule of an offer for a device. NotFound for a rollout that is not there;
+// a device that is not in it is answered all the same.
+func (o *Operator) Why(ctx context.Context, id string, device muster.DeviceID) (Why, error) {
+	r, err := o.Rollout(ctx, id)
+	if err != nil {
+		return Why{}, err
+	}
+	w := Why{Rollout: id}
+	if w.Device, w.In, err = o.p.Reader.Standing(ctx, &r, device); err != nil {
+		return Why{}, err //nolint:wrapcheck // the store says what it was doing
+	}
+	facts, now := o.p.Facts.Facts(&r, device), o.now()
+	w.Version = facts.Version
+	w.Rules = append([]rollout.Rule{o.inRollout(&r, &w)}, rollout.Explain(&r, &w.Device, &facts, now)...)
+	first, held := rollout.First(w.Rules)
+	if held {
+		w.Held = first.Name
+	}
+	w.Words = words(&w, first, held)
+	return w, nil
+}
+
+// inRollout is the rule that is before all others.
+func (o *Operator) inRollout(r *rollout.Rollout, w *Why) rollout.Rule {
+	rule := rollout.Rule{Name: "in_rollout", Holds: w.In}
+	switch {
+	case w.In:
+		rule.Detail = fmt.Sprintf("the device is in phase %d of %d", w.Device.Phase+1, len(r.Plan.Phases))
+	case r.Of != "":
+		rule.Detail = "the device is none that the rollout goes back for"
+	case r.Status == rollout.Draft && o.p.Fleet.Matches(r.Query, w.Device.ID):
+		rule.Detail = "the rollout has no devices before it starts; this one matches now"
+	case r.Status == rollout.Draft:
+		rule.Detail = "the rollout has no devices before it starts; this one does not match now"
+	case !o.p.Fleet.Matches(r.Query, w.Device.ID):
+		rule.Detail = "the device does not match the rollout's query"
+	case r.Membership == rollout.Snapshot:
+		rule.Detail = "the device matches the rollout's query now, and did not when the rollout was started"
+	default:
+		rule.Detail = "the device matches the rollout's query now, and joins soon"
+	}
+	return rule
+}
+
+// words says it in a sentence.
+func words(w *Why, first rollout.Rule, held bool) string {
+	s := w.Device.State
+	switch {
+	case !w.In:
+		return "The device does not get the release: " + first.Detail + "."
+	case s == rollout.Confirmed:
+		return "The device has the release: it reported the version, and stayed healthy."
+	case s.Ended():
+		return fmt.Sprintf("The rollout is through with the device: it is %s%s.", s, reasonWords(&w.Device))
+	case s.InFlight():
+		return fmt.Sprintf("The device has the offer (action %d), and is %s.", w.Device.Action, s)
+	case !held:
+		return "Nothing holds the release back: the device is offered it within a second."
+	}
+	out := "The device waits: " + first.Detail
+	if first.Until > 0 {
+		out += ", until " + first.Until.Time().Format("2006-01-02 15:04:05 UTC")
+	}
+	return out + "."
+}
+
+func reasonWords(d *rollout.Device) string {
+	switch {
+	case d.Reason == "":
+		return ""
+	case d.Detail == "":
+		return ": " + string(d.Reason)
+	default:
+		return ": " + string(d.Reason) + " (" + d.Detail + ")"
+	}
+}

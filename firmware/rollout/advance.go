@@ -1,0 +1,97 @@
+package rollout
+
+import "muster"
+
+// Budget returns how many devices may be offered the release now, at most n, and takes that
+// from the rate: none when the rollout does not run, as many as there are free slots.
+func (r *Rollout) Budget(n int, now muster.Micros) int {
+	if r.Status != Running {
+		return 0
+	}
+	return r.Tokens.take(max(0, min(n, r.Plan.Concurrent-r.InFlight())), r.Plan.PerMinute, now)
+}
+
+// Verdict is what the telemetry of updated devices says, for a phase that asks.
+type Verdict uint8
+
+// The verdicts.
+const (
+	NotAsked Verdict = iota
+	NotYet           // too little is known
+	Good
+	Worse // than that of devices that do not have the release
+)
+
+// Advance looks whether the phase is over: enough of its devices are confirmed, for long
+// enough, its telemetry is not worse, and a person agrees where one must. It goes on to the
+// next then, and returns true; several calls may be needed for several empty phases. A phase
+// whose devices have all ended without enough successes pauses the rollout. The last phase
+// ends when none of its devices is open; with dynamic membership it never does by itself.
+func (r *Rollout) Advance(v Verdict, now muster.Micros) bool {
+	if r.Status != Running {
+		return false
+	}
+	if v == Worse && r.Overruled <= r.Phase {
+		r.Status, r.Reason = Paused, Regression
+		return true
+	}
+	ph, last := &r.Plan.Phases[r.Phase], r.Phase == len(r.Plan.Phases)-1
+	open := 0
+	for i := range r.Counts[:r.Phase+1] {
+		open += r.Counts[i].Open()
+	}
+	if last && open == 0 && r.Membership == Snapshot {
+		r.Status, r.Waiting, r.Ended = Completed, false, now
+		return true
+	}
+	if last {
+		return false
+	}
+	switch passed := r.succeeded(ph); {
+	case passed && r.Passed == 0:
+		r.Passed = now
+	case !passed:
+		r.Passed = 0
+		if r.Counts[r.Phase].Open() > 0 {
+			return false
+		}
+		r.Status, r.Reason = Paused, TooFewSuccesses
+		return true
+	}
+	if v == NotYet || now-r.Passed < micros(ph.Soak) && r.asked() > 0 {
+		return false
+	}
+	if ph.Gate == Manual {
+		was := r.Waiting
+		r.Waiting = true
+		return !was
+	}
+	r.next(now)
+	return true
+}
+
+// Approve lets the next phase begin at a manual gate. It is a Conflict where none waits.
+func (r *Rollout) Approve(now muster.Micros) error {
+	if r.Status != Running || !r.Waiting {
+		return muster.Errorf(muster.Conflict, "no phase of the rollout waits for an approval")
+	}
+	r.next(now)
+	return nil
+}
+
+func (r *Rollout) next(now muster.Micros) {
+	r.Phase++
+	r.PhaseAt, r.Passed, r.Waiting = now, 0, false
+}
+
+// succeeded says whether enough devices of the phase are confirmed. What was skipped counts
+// neither way.
+func (r *Rollout) succeeded(ph *Phase) bool {
+	return float64(r.Counts[r.Phase].By[Confirmed])*100 >= ph.Success*float64(r.asked())
+}
+
+// asked returns how many devices of the phase are to get the release.
+func (r *Rollout) asked() int {
+	c := &r.Counts[r.Phase]
+	return c.Total() - c.By[Skipped]
+}

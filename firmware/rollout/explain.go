@@ -1,0 +1,139 @@
+package rollout
+
+import (
+	"fmt"
+	"time"
+
+	"muster"
+)
+
+// Facts are what Explain must know of a device and the release. Versions are compared
+// by whoever fills this in: the package knows no release.
+type Facts struct {
+	Gone      bool          // there is no such device any more
+	Version   string        // that the device reports; empty when it never did
+	Unknown   bool          // the release must know a version that the device never reported
+	Installed bool          // it is the release's
+	Hardware  bool          // the release is for it
+	Source    bool          // the version is at or over the least that the release asks for
+	Signed    bool          // the release is signed as the server asks, and no needed key is revoked
+	Withdrawn bool          // the release is revoked
+	Blocked   muster.Micros // until when the device is not offered anything, for its failures; 0 for not blocked
+	Reachable bool          // connected, or asking just now
+	Local     time.Time     // the time at the device
+}
+
+// Rule is one condition of an offer.
+type Rule struct {
+	Name   string        `json:"name"`
+	Holds  bool          `json:"holds"`
+	Detail string        `json:"detail"`          // in words
+	Until  muster.Micros `json:"until,omitempty"` // when it will hold by itself, if that is known
+	// Excludes is the reason for which a device that breaks the rule is skipped instead of
+	// waiting; empty when it waits.
+	Excludes Reason `json:"-"`
+	// ForAll says that no other device of the rollout is offered the release either.
+	ForAll bool `json:"-"`
+}
+
+// Explain evaluates every rule of an offer, in the order in which they are looked at: the
+// first that does not hold is why the device does not get the release. A device is offered
+// the release if, and only if, all hold.
+func Explain(r *Rollout, d *Device, f *Facts, now muster.Micros) []Rule {
+	list := make([]Rule, 0, 20)
+	add := func(name string, holds bool, format string, args ...any) *Rule {
+		list = append(list, Rule{Name: name, Holds: holds, Detail: fmt.Sprintf(format, args...)})
+		return &list[len(list)-1]
+	}
+	why := string(r.Status)
+	if r.Reason != "" && r.Status != Running {
+		why += ": " + string(r.Reason)
+	}
+	add("rollout_running", r.Status == Running, "the rollout is %s", why).ForAll = true
+	add("not_ended", !d.State.Ended(), "the device is %s%s", d.State, because(d.Reason))
+	add("device_there", !f.Gone, "the device is %s", either(f.Gone, "deleted", "known")).Excludes = Deleted
+	add("release_valid", !f.Withdrawn, "the release is %s", either(f.Withdrawn, "revoked", "not revoked")).ForAll = true
+	add("release_signed", f.Signed, "the release is %s", either(f.Signed, "signed as it must be", "not signed by enough keys that are good")).ForAll = true
+	add("not_installed", !f.Installed, "the device reports %s", versionText(f.Version)).Excludes = AlreadyInstalled
+	add("hardware", f.Hardware, "the release is %s the device's hardware", either(f.Hardware, "for", "not for")).Excludes = Ineligible
+	add("version_known", !f.Unknown, "the device %s", either(f.Unknown, "has reported no version, and the release does not replace any", "has reported what the release must know"))
+	add("source_version", f.Source, "the device's version is %s what the release can replace", either(f.Source, "among", "below")).Excludes = Ineligible
+	add("security_version", d.Secure <= r.Security, "the release's security version is %d, the device confirmed %d", r.Security, d.Secure).Excludes = Ineligible
+	add("not_blocked", f.Blocked <= now, "the device %s", either(f.Blocked <= now, "has not failed too often of late", "failed too often of late")).Excludes = Blocked
+	add("attempts_left", d.Attempt < MaxAttempt, "the device was offered the release %d times", d.Attempt).Excludes = Blocked
+	add("phase_open", d.Phase <= r.Phase, "the device is in phase %s, the rollout in %s", r.phaseName(d.Phase), r.phaseName(r.Phase))
+	add("not_in_flight", !d.State.InFlight(), "the device is %s", d.State)
+	add("no_other_rollout", !d.Elsewhere, "%s", either(d.Elsewhere, "another rollout is updating the device", "no other rollout is updating the device"))
+	add("retry_due", d.Due <= now, "%s", either(d.Due <= now, "nothing is waited for before the attempt", "the next attempt is later, after a failure")).Until = later(d.Due, now)
+	open, next := Open(r.Plan.Windows, f.Local)
+	add("window_open", open, "the maintenance window is %s", either(open, "open", "closed")).Until = at(next)
+	add("reachable", f.Reachable, "the device is %s", either(f.Reachable, "there", "not there"))
+	add("slot_free", r.InFlight() < r.Plan.Concurrent, "%d of %d slots are taken", r.InFlight(), r.Plan.Concurrent).ForAll = true
+	rate := r.Tokens
+	add("rate", rate.take(1, r.Plan.PerMinute, now) == 1, "%s", perMinute(r.Plan.PerMinute)).ForAll = true
+	return list
+}
+
+// Held returns the first rule that holds an offer back; false when none does.
+func Held(r *Rollout, d *Device, f *Facts, now muster.Micros) (Rule, bool) {
+	return First(Explain(r, d, f, now))
+}
+
+// First returns the first rule that does not hold; false when all do.
+func First(rules []Rule) (Rule, bool) {
+	for _, r := range rules {
+		if !r.Holds {
+			return r, true
+		}
+	}
+	return Rule{}, false
+}
+
+func (r *Rollout) phaseName(i int) string {
+	if i < len(r.Plan.Phases) && r.Plan.Phases[i].Name != "" {
+		return r.Plan.Phases[i].Name
+	}
+	return fmt.Sprint(i + 1)
+}
+
+func either(yes bool, a, b string) string {
+	if yes {
+		return a
+	}
+	return b
+}
+
+func because(r Reason) string {
+	if r == "" {
+		return ""
+	}
+	return ": " + string(r)
+}
+
+func versionText(v string) string {
+	if v == "" {
+		return "no version"
+	}
+	return "version " + v
+}
+
+func perMinute(n int) string {
+	if n <= 0 {
+		return "the rate is not limited"
+	}
+	return fmt.Sprintf("%d offers a minute are allowed", n)
+}
+
+func later(due, now muster.Micros) muster.Micros {
+	if due <= now {
+		return 0
+	}
+	return due
+}
+
+func at(t time.Time) muster.Micros {
+	if t.IsZero() {
+		return 0
+	}
+	return muster.MicrosOf(t)
+}

@@ -1,0 +1,231 @@
+package rollout
+
+import (
+	"time"
+
+	"muster"
+)
+
+// Fact is an event with what belongs to it.
+type Fact struct {
+	Event    Event
+	Action   int32  // that it is about; 0 for facts that name none
+	Attempt  int    // likewise
+	Seq      int64  // of a device's reports; they count up from 1 in each attempt, 0 for unnumbered ones
+	Progress int    // percent, of SaysDownloading
+	Reason   Reason // of Exclude
+	Detail   string // of SaysFailed and SaysDenied
+}
+
+// Change is what a fact did to a device, for the audit log and for who watches. It is a
+// change of state only if From and To differ.
+type Change struct {
+	Device  muster.DeviceID
+	Action  int32
+	Attempt int // in which it happened
+	Event   Event
+	From    State
+	To      State
+	Reason  Reason
+	Detail  string
+	Stops   Status // what this did to the rollout: Paused or Aborted; empty for nothing
+	At      muster.Micros
+}
+
+// Moved says whether the state changed.
+func (c *Change) Moved() bool { return c.From != c.To }
+
+// Failed says whether an attempt of the device failed by this.
+func (c *Change) Failed() bool {
+	switch c.To {
+	case Failed, RolledBack, TimedOut:
+		return c.Moved()
+	case Queued:
+		return c.Moved() && (c.Event == SaysFailed || c.Event == Silence)
+	default:
+		return false
+	}
+}
+
+// Step applies a fact to a device and its rollout, at a time. A stale report, one of another
+// action or attempt and one that came before, is a Stale error; a fact that cannot happen in
+// the device's state is a Conflict. Neither changes anything. A failure that crosses the
+// threshold of the device's phase stops the rollout in the same call.
+func Step(r *Rollout, d *Device, f Fact, now muster.Micros) (Change, error) {
+	if err := d.isOf(f); err != nil {
+		return Change{}, err
+	}
+	next, ok := Next(d.State, f.Event)
+	if !ok {
+		return Change{}, muster.Errorf(muster.Conflict, "%s does not happen to a device that is %s", f.Event, d.State)
+	}
+	c := Change{Device: d.ID, Action: d.Action, Attempt: d.Attempt, Event: f.Event, From: d.State, At: now}
+	if f.Seq > 0 {
+		d.Seq = f.Seq
+	}
+	before := *d
+	if f.Event <= SaysRebooting && next < d.State { // as after a power cut
+		if d.Repeats++; d.Repeats > mostRepeats {
+			next, f.Reason = Failed, Looping
+		}
+	}
+	d.enter(r, next, f, now)
+	r.count(&before, d)
+	c.To, c.Reason, c.Detail, c.Action, c.Attempt = d.State, d.Reason, d.Detail, d.Action, d.Attempt
+	if before.Failing != d.Failing || before.good() != d.good() { // a success may complete the sample
+		c.Stops = r.judge(d.Phase, now)
+	}
+	return c, nil
+}
+
+// isOf says whether a fact is about what the device is doing now.
+func (d *Device) isOf(f Fact) error {
+	switch {
+	case f.Action != 0 && f.Action != d.Action:
+		return muster.Errorf(muster.Stale, "the action is not the device's current one")
+	case f.Attempt != 0 && f.Attempt != d.Attempt:
+		return muster.Errorf(muster.Stale, "the attempt is not the device's current one")
+	case f.Seq != 0 && f.Seq <= d.Seq:
+		return muster.Errorf(muster.Stale, "the report came before, or a later one did")
+	}
+	return nil
+}
+
+// enter puts the device into a state, and what belongs to it.
+func (d *Device) enter(r *Rollout, next State, f Fact, now muster.Micros) {
+	was := d.State
+	d.State, d.Updated = next, now
+	switch next {
+	case Failed, RolledBack, TimedOut:
+		d.fail(r, was, next, f, now)
+		return
+	case Confirmed:
+		d.Failing, d.Reason, d.Detail = false, "", ""
+	case Skipped:
+		d.Reason, d.Detail = skippedFor(f), cut(f.Detail)
+	case Queued: // recalled: it is no attempt that failed
+		d.Due = now
+	case Offered:
+		d.Attempt++
+		d.Action = r.actionOf(d.Attempt)
+		d.Seq, d.Repeats, d.Progress, d.Soaking = 0, 0, 0, false
+	case Downloading:
+		d.Progress = min(max(f.Progress, 0), 100)
+	case Downloaded, Installing, Rebooting, Canceled, states:
+	}
+	d.wait(&r.Plan, next < was, f.Event, now)
+}
+
+// wait sets until when the device may be silent, or for how long it soaks. Who reports the
+// version a second time soaks on; who restarts in between begins to soak anew.
+func (d *Device) wait(p *Plan, back bool, e Event, now muster.Micros) {
+	switch {
+	case d.State == Rebooting && e == SeesTarget && d.Soaking:
+	case d.State == Rebooting && (e == SeesTarget || d.Soaking && !back):
+		d.Soaking, d.Deadline = true, now+micros(p.Soak)
+	default:
+		d.Soaking, d.Deadline = false, 0
+		if limit := p.Deadlines.Of(d.State); limit > 0 {
+			d.Deadline = now + micros(limit)
+		}
+	}
+}
+
+// Overdue returns what has become of a device whose deadline has passed: it has soaked, if
+// it was alive all the time, or it was silent. False when it is not due.
+func (d *Device) Overdue(alive bool, now muster.Micros) (Event, bool) {
+	switch {
+	case d.State.Ended() || d.Deadline == 0 || now < d.Deadline:
+		return 0, false
+	case d.Soaking && alive:
+		return Soaked, true
+	default:
+		return Silence, true
+	}
+}
+
+func skippedFor(f Fact) Reason {
+	switch f.Event {
+	case SaysDenied:
+		return Denied
+	case Replaced:
+		return Superseded
+	default:
+		return f.Reason
+	}
+}
+
+// fail ends an attempt. What failed, or was silent, is tried again while there are attempts;
+// what came back with its old version has shown that the release is not for it.
+// Who does not come back for the next attempt within the time of an offer has had his last.
+func (d *Device) fail(r *Rollout, was, end State, f Fact, now muster.Micros) {
+	d.Failing, d.Soaking, d.Deadline = true, false, 0
+	d.Reason, d.Detail = reasonOf(end, f), cut(f.Detail)
+	d.Failures++
+	if was == Queued || end == RolledBack || d.Reason == Looping || d.Failures >= r.Plan.Attempts {
+		return
+	}
+	d.State = Queued
+	d.Due = now + micros(r.Plan.RetryAfter)<<min(d.Failures-1, 10)
+	d.Deadline = d.Due + micros(r.Plan.Deadlines.Offered)
+}
+
+func reasonOf(end State, f Fact) Reason {
+	switch {
+	case f.Reason == Looping:
+		return Looping
+	case end == TimedOut:
+		return Silent
+	case end == RolledBack:
+		return OldVersion
+	default:
+		return DeviceError
+	}
+}
+
+// count moves a device between the counts of its phase.
+func (r *Rollout) count(before, after *Device) {
+	c := &r.Counts[after.Phase]
+	c.By[before.State]--
+	c.By[after.State]++
+	c.Failing += one(after.Failing) - one(before.Failing)
+	if before.Failing && !after.Failing {
+		r.unforgive(after.Phase)
+	}
+	c.Soaking += one(after.soaks()) - one(before.soaks())
+}
+
+// soaks says whether the device counts as soaking.
+func (d *Device) soaks() bool { return d.State == Rebooting && d.Soaking && !d.Failing }
+
+// good says whether the device is a good result so far.
+func (d *Device) good() bool { return d.State == Confirmed || d.soaks() }
+
+func one(yes bool) int {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+// judge stops the rollout when a phase has too many failures.
+func (r *Rollout) judge(phase int, now muster.Micros) Status {
+	if r.Status != Running {
+		return ""
+	}
+	c := &r.Counts[phase]
+	old := r.forgiven(phase)
+	if !r.Plan.Phases[phase].Failure.Crossed(c.Failing-old, c.Results()-old) {
+		return ""
+	}
+	r.Status, r.Reason = Paused, TooManyFailures
+	if r.Plan.OnFailure == Aborts {
+		r.Status, r.Ended = Aborted, now
+	}
+	return r.Status
+}
+
+// cut is what is kept of a text.
+func cut(s string) string { return s[:min(len(s), MaxDetail)] }
+
+func micros(d time.Duration) muster.Micros { return muster.Micros(d / time.Microsecond) }

@@ -1,0 +1,62 @@
+package rollout
+
+import (
+	"slices"
+	"time"
+)
+
+// Window is a part of a week, in the zone of the device, in which it may be offered the
+// release. To at or before From is on the next day.
+type Window struct {
+	Days []time.Weekday `json:"days,omitempty"` // on which From lies; every day when empty
+	From Clock          `json:"from"`
+	To   Clock          `json:"to"`
+}
+
+// Clock is a time of day, in minutes after midnight: 0 to 1439.
+type Clock int
+
+// lookAhead is how many days Open looks for the next window: more than a week, since a
+// window that lies in the hour that a clock change leaves out does not happen that day.
+const lookAhead = 15
+
+// Open says whether one of the windows is open at t, whose location is the device's; if not,
+// when the next one opens, and the zero time when none ever does. Without windows it is
+// always open. A time that a clock change leaves out is as much later (RFC 5545, 3.3.5).
+func Open(windows []Window, t time.Time) (open bool, next time.Time) {
+	if len(windows) == 0 {
+		return true, time.Time{}
+	}
+	for i := range windows {
+		for day := -1; day <= lookAhead; day++ {
+			from, to, ok := windows[i].on(t, day)
+			switch {
+			case !ok || !t.Before(to):
+				continue
+			case !t.Before(from):
+				return true, time.Time{}
+			case next.IsZero() || from.Before(next):
+				next = from
+			}
+			break
+		}
+	}
+	return false, next
+}
+
+// on returns when the window that begins so many days after t's opens and closes.
+func (w *Window) on(t time.Time, days int) (from, to time.Time, ok bool) {
+	y, m, d := t.Date()
+	noon := time.Date(y, m, d+days, 12, 0, 0, 0, t.Location()) // every day has one
+	if len(w.Days) > 0 && !slices.Contains(w.Days, noon.Weekday()) {
+		return from, to, false
+	}
+	at := func(c Clock, later int) time.Time {
+		return time.Date(y, m, d+days+later, int(c)/60, int(c)%60, 0, 0, t.Location())
+	}
+	from, to = at(w.From, 0), at(w.To, 0)
+	if w.To <= w.From {
+		to = at(w.To, 1)
+	}
+	return from, to, from.Before(to)
+}

@@ -1,0 +1,218 @@
+package target
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"muster"
+	"muster/devices"
+	"muster/devices/query"
+	"muster/firmware"
+	"muster/firmware/rollout"
+)
+
+// Devices is the registry.
+type Devices interface {
+	Get(id muster.DeviceID) (devices.Device, error)
+	Presence(id muster.DeviceID) (muster.Presence, bool)
+}
+
+// Reported is what devices report; Leaf returns the JSON text of a member, empty for none.
+type Reported interface {
+	Leaf(id muster.DeviceID, side query.Field, path []string) string
+}
+
+// Release is what must be known of a release before an offer.
+type Release struct {
+	Manifest  *firmware.Manifest
+	Signed    bool // as the server asks for, by keys that are good
+	Withdrawn bool
+}
+
+// Catalogue knows releases. One that is not there is NotFound.
+type Catalogue interface {
+	Known(ctx context.Context, release string) (Release, error)
+}
+
+const (
+	maxPolled = 200_000         // devices that asked just now; when there are more the oldest are forgotten first
+	polled    = 2 * time.Minute // for which a device that asked counts as there
+	alive     = time.Hour       // for which one that asks only now and then counts as alive
+)
+
+// Fleet is a director.Fleet. It is safe for concurrent use.
+type Fleet struct {
+	devices   Devices
+	reported  Reported
+	catalogue Catalogue
+	now       func() time.Time
+
+	mu       sync.Mutex
+	releases map[string]known // of rollouts that are open
+	asked    *recent
+	failures failures
+}
+
+// known is a release with its version parsed; broken when it has none that can be read.
+type known struct {
+	Release
+
+	version, least firmware.Version
+	hasLeast       bool
+}
+
+// New returns a Fleet that knows no release yet: see Refresh.
+func New(d Devices, r Reported, c Catalogue, now func() time.Time) *Fleet {
+	return &Fleet{devices: d, reported: r, catalogue: c, now: now, releases: map[string]known{}, asked: newRecent(maxPolled), failures: newFailures()}
+}
+
+// Refresh reads what the catalogue says now of the releases of rollouts, and forgets all
+// others. A release that is gone counts as withdrawn.
+func (f *Fleet) Refresh(ctx context.Context, open []rollout.Rollout) error {
+	next := make(map[string]known, len(open))
+	for i := range open {
+		id := open[i].Release
+		if _, ok := next[id]; ok {
+			continue
+		}
+		k, err := f.look(ctx, id)
+		if err != nil {
+			return fmt.Errorf("look up the release of rollout %s: %w", open[i].ID, err)
+		}
+		next[id] = k
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.releases = next
+	return nil
+}
+
+func (f *Fleet) look(ctx context.Context, id string) (known, error) {
+	r, err := f.catalogue.Known(ctx, id)
+	if muster.KindOf(err) == muster.NotFound {
+		return known{Release: Release{Manifest: &firmware.Manifest{}, Withdrawn: true}}, nil
+	}
+	if err != nil {
+		return known{}, err //nolint:wrapcheck // Refresh says for which rollout
+	}
+	k := known{Release: r}
+	if k.version, err = firmware.ParseVersion(r.Manifest.Version); err != nil {
+		return known{}, fmt.Errorf("read the version of release %s: %w", id, err)
+	}
+	if r.Manifest.MinFrom != "" {
+		k.hasLeast = true
+		if k.least, err = firmware.ParseVersion(r.Manifest.MinFrom); err != nil {
+			return known{}, fmt.Errorf("read the least version of release %s: %w", id, err)
+		}
+	}
+	return k, nil
+}
+
+func (f *Fleet) release(id string) (known, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	k, ok := f.releases[id]
+	return k, ok
+}
+
+// Facts implements director.Fleet. A device that is not there any more is not reachable.
+func (f *Fleet) Facts(r *rollout.Rollout, id muster.DeviceID) rollout.Facts {
+	now := f.now()
+	k, ok := f.release(r.Release)
+	d, err := f.devices.Get(id)
+	if !ok || err != nil {
+		return rollout.Facts{Gone: muster.KindOf(err) == muster.NotFound, Hardware: true, Source: true, Signed: ok && k.Signed, Withdrawn: ok && k.Withdrawn, Local: now}
+	}
+	facts := rollout.Facts{
+		Version: f.version(&d, k.Manifest.Product), Hardware: f.fits(&d, k.Manifest.Hardware), Source: true,
+		Signed: k.Signed && !expired(k.Manifest, now), Withdrawn: k.Withdrawn,
+		Blocked: f.blocked(id, now), Reachable: f.there(id, now, polled), Local: now.In(zoneOf(&d, r.Plan.Zone)),
+	}
+	facts.Installed = k.is(facts.Version)
+	if k.hasLeast {
+		v, known := firmware.Reported(facts.Version)
+		facts.Unknown = !known
+		facts.Source = !known || v.Compare(k.least) >= 0
+	}
+	return facts
+}
+
+func expired(m *firmware.Manifest, now time.Time) bool {
+	return !m.Expires.IsZero() && !now.Before(m.Expires)
+}
+
+// is says whether a reported version is the release's.
+func (k *known) is(version string) bool {
+	return k.version != firmware.Version{} && k.version.Is(version)
+}
+
+// Is implements director.Fleet.
+func (f *Fleet) Is(r *rollout.Rollout, version string) bool {
+	k, ok := f.release(r.Release)
+	return ok && k.is(version)
+}
+
+// Alive implements director.Fleet.
+func (f *Fleet) Alive(id muster.DeviceID) bool { return f.there(id, f.now(), alive) }
+
+// there says whether a device is connected, or asked within a time.
+func (f *Fleet) there(id muster.DeviceID, now time.Time, within time.Duration) bool {
+	if p, ok := f.devices.Presence(id); ok && (p.State == muster.PresenceOnline || p.State == muster.PresenceQuiet) {
+		return true
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at, ok := f.asked.at(id)
+	return ok && now.Sub(at) < within
+}
+
+// Asked notes that a device that holds no connection has asked for its firmware.
+func (f *Fleet) Asked(id muster.DeviceID) {
+	now := f.now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked.note(id, now)
+}
+
+// Version implements director.Fleet.
+func (f *Fleet) Version(r *rollout.Rollout, id muster.DeviceID) string {
+	k, ok := f.release(r.Release)
+	d, err := f.devices.Get(id)
+	if !ok || err != nil {
+		return ""
+	}
+	return f.version(&d, k.Manifest.Product)
+}
+
+// version returns the version that a device reports of a product: versions.PRODUCT of its
+// twin, else its firmware's. Empty when it reports none.
+func (f *Fleet) version(d *devices.Device, product string) string {
+	if v := f.text(d.ID, "versions", product); v != "" {
+		return v
+	}
+	return d.Firmware
+}
+
+// text returns a string that a device reports.
+func (f *Fleet) text(id muster.DeviceID, path ...string) string {
+	return plainString(f.reported.Leaf(id, query.Reported, path))
+}
+
+// fits says whether a release for some hardware is for a device: one of its tags board and
+// revision, else of hw.board and hw.revision of its twin.
+func (f *Fleet) fits(d *devices.Device, on []firmware.Hardware) bool {
+	if len(on) == 0 {
+		return true
+	}
+	board, ok := d.Tags.Get("board")
+	if !ok {
+		board = f.text(d.ID, "hw", "board")
+	}
+	revision, ok := d.Tags.Get("revision")
+	if !ok {
+		revision = f.text(d.ID, "hw", "revision")
+	}
+	return runsOn(on, board, revision)
+}

@@ -1,0 +1,194 @@
+package target_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"muster"
+	"muster/devices"
+	"muster/devices/query"
+	"muster/firmware"
+	"muster/firmware/desk"
+	"muster/firmware/rollout"
+	"muster/firmware/target"
+)
+
+// world has one device, d, and one release, rel.
+type world struct {
+	at       time.Time
+	device   devices.Device
+	presence muster.PresenceState
+	reported map[string]string // by the path's last two steps
+	release  target.Release
+	err      error
+}
+
+func (w *world) Get(id muster.DeviceID) (devices.Device, error) {
+	if id != "d" {
+		return devices.Device{}, muster.Errorf(muster.NotFound, "there is no such device")
+	}
+	return w.device, nil
+}
+
+func (w *world) Presence(id muster.DeviceID) (muster.Presence, bool) {
+	return muster.Presence{State: w.presence}, id == "d"
+}
+
+func (w *world) Leaf(_ muster.DeviceID, _ query.Field, path []string) string {
+	return w.reported[path[0]+"."+path[1]]
+}
+
+func (w *world) Known(context.Context, string) (target.Release, error) { return w.release, w.err }
+
+func newWorld() *world {
+	m := &firmware.Manifest{Product: "pump", Version: "2.0.0"}
+	return &world{
+		at: time.Date(2026, 3, 29, 0, 30, 0, 0, time.UTC), device: devices.Device{ID: "d", Firmware: "1.4.0"}, presence: muster.PresenceOnline,
+		reported: map[string]string{}, release: target.Release{Manifest: m, Signed: true},
+	}
+}
+
+func (w *world) fleet(t *testing.T) *target.Fleet {
+	t.Helper()
+	f := target.New(w, w, w, func() time.Time { return w.at })
+	if err := f.Refresh(t.Context(), []rollout.Rollout{{ID: "r", Release: "rel"}}); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func tags(t *testing.T, m map[string]string) devices.Tags {
+	t.Helper()
+	list, err := devices.TagsOf(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func TestWhatAReleaseIsToADevice(t *testing.T) {
+	board := func(w *world) {
+		w.release.Manifest.Hardware = []firmware.Hardware{{Board: "p1", Revisions: []string{"a", "b"}}}
+	}
+	for name, c := range map[string]struct {
+		make func(t *testing.T, w *world)
+		is   func(f rollout.Facts) bool
+	}{
+		"another version is to be replaced":         {func(*testing.T, *world) {}, func(f rollout.Facts) bool { return !f.Installed && f.Version == "1.4.0" && f.Reachable }},
+		"its own version is installed":              {func(_ *testing.T, w *world) { w.device.Firmware = "v2.0.0" }, func(f rollout.Facts) bool { return f.Installed }},
+		"a version of the product itself is nearer": {func(_ *testing.T, w *world) { w.reported["versions.pump"] = `"2.0.0"` }, func(f rollout.Facts) bool { return f.Installed && f.Version == "2.0.0" }},
+		"a version that is no text is none":         {func(_ *testing.T, w *world) { w.reported["versions.pump"] = `2` }, func(f rollout.Facts) bool { return f.Version == "1.4.0" }},
+		"hardware by tags": {func(t *testing.T, w *world) {
+			board(w)
+			w.device.Tags = tags(t, map[string]string{"board": "p1", "revision": "b"})
+		}, func(f rollout.Facts) bool { return f.Hardware }},
+		"hardware by what it reports": {func(_ *testing.T, w *world) {
+			board(w)
+			w.reported["hw.board"], w.reported["hw.revision"] = `"p1"`, `"a"`
+		}, func(f rollout.Facts) bool { return f.Hardware }},
+		"a tag goes before what it reports": {func(t *testing.T, w *world) {
+			board(w)
+			w.reported["hw.board"], w.reported["hw.revision"] = `"p1"`, `"a"`
+			w.device.Tags = tags(t, map[string]string{"board": "p2"})
+		}, func(f rollout.Facts) bool { return !f.Hardware }},
+		"another revision": {func(t *testing.T, w *world) {
+			board(w)
+			w.device.Tags = tags(t, map[string]string{"board": "p1", "revision": "c"})
+		}, func(f rollout.Facts) bool { return !f.Hardware }},
+		"hardware that nobody knows":     {func(_ *testing.T, w *world) { board(w) }, func(f rollout.Facts) bool { return !f.Hardware }},
+		"a version below the least":      {func(_ *testing.T, w *world) { w.release.Manifest.MinFrom = "1.5.0" }, func(f rollout.Facts) bool { return !f.Source && !f.Unknown }},
+		"a version over the least":       {func(_ *testing.T, w *world) { w.release.Manifest.MinFrom = "1.4.0" }, func(f rollout.Facts) bool { return f.Source && !f.Unknown }},
+		"a least version and none known": {func(_ *testing.T, w *world) { w.release.Manifest.MinFrom, w.device.Firmware = "1.4.0", "" }, func(f rollout.Facts) bool { return f.Unknown }},
+		"a release that is revoked":      {func(_ *testing.T, w *world) { w.release.Withdrawn = true }, func(f rollout.Facts) bool { return f.Withdrawn }},
+		"a release that is gone":         {func(_ *testing.T, w *world) { w.err = muster.Errorf(muster.NotFound, "gone") }, func(f rollout.Facts) bool { return f.Withdrawn && !f.Installed }},
+		"a release that is over":         {func(_ *testing.T, w *world) { w.release.Manifest.Expires = w.at }, func(f rollout.Facts) bool { return !f.Signed }},
+		"a device that is away":          {func(_ *testing.T, w *world) { w.presence = muster.PresenceOffline }, func(f rollout.Facts) bool { return !f.Reachable }},
+		"the time where it is": {func(t *testing.T, w *world) { w.device.Tags = tags(t, map[string]string{"tz": "Europe/Berlin"}) }, func(f rollout.Facts) bool {
+			return f.Local.Hour() == 1 && f.Local.Location().String() == "Europe/Berlin"
+		}},
+		"a zone that is none": {func(t *testing.T, w *world) { w.device.Tags = tags(t, map[string]string{"tz": "Local"}) }, func(f rollout.Facts) bool {
+			return f.Local.Location().String() == "Asia/Tokyo" // the plan's
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			c.make(t, w)
+			if f := w.fleet(t).Facts(&rollout.Rollout{Release: "rel", Plan: rollout.Plan{Zone: "Asia/Tokyo"}}, "d"); !c.is(f) {
+				t.Errorf("%+v", f)
+			}
+		})
+	}
+}
+
+func TestADeviceOrAReleaseThatIsNotKnownIsOfferedNothing(t *testing.T) {
+	w := newWorld()
+	f := w.fleet(t)
+	for name, facts := range map[string]rollout.Facts{
+		"device": f.Facts(&rollout.Rollout{Release: "rel"}, "gone"), "release": f.Facts(&rollout.Rollout{Release: "other"}, "d"),
+	} {
+		r := &rollout.Rollout{Status: rollout.Running, Plan: rollout.DefaultPlan(), Counts: make([]rollout.Counts, 3)}
+		if _, held := rollout.Held(r, &rollout.Device{}, &facts, 1); !held {
+			t.Errorf("an unknown %s is offered the release", name)
+		}
+	}
+	w.err = errors.New("the store is away")
+	if err := f.Refresh(t.Context(), []rollout.Rollout{{ID: "r", Release: "rel"}}); err == nil {
+		t.Error("nothing is said of a catalogue that cannot be read")
+	}
+	if facts := f.Facts(&rollout.Rollout{Release: "rel"}, "d"); !facts.Signed {
+		t.Error("what was known before is forgotten")
+	}
+}
+
+func TestWhoAskedJustNowIsThere(t *testing.T) {
+	w := newWorld()
+	w.presence = muster.PresenceNever
+	f := w.fleet(t)
+	r := &rollout.Rollout{Release: "rel"}
+	there := func() bool { return f.Facts(r, "d").Reachable }
+	if there() || f.Alive("d") {
+		t.Fatal("who never came is there")
+	}
+	f.Asked("d")
+	if !there() || !f.Alive("d") {
+		t.Error("who asked is not there")
+	}
+	w.at = w.at.Add(10 * time.Minute)
+	if there() || !f.Alive("d") {
+		t.Error("who asked ten minutes ago is there, or is dead")
+	}
+	w.at = w.at.Add(time.Hour)
+	if f.Alive("d") {
+		t.Error("who asked more than an hour ago is alive")
+	}
+}
+
+func TestThreeFailuresInADayBlockADevice(t *testing.T) {
+	w := newWorld()
+	f := w.fleet(t)
+	r := &rollout.Rollout{Release: "rel"}
+	began := muster.MicrosOf(w.at)
+	change := func(to rollout.State, e rollout.Event) rollout.Change {
+		return rollout.Change{Device: "d", From: rollout.Installing, To: to, Event: e, At: muster.MicrosOf(w.at)}
+	}
+	f.SetFailures([]desk.Failure{{Device: "d", At: began}})
+	w.at = w.at.Add(time.Hour)
+	f.Changed([]rollout.Change{change(rollout.Queued, rollout.SaysFailed), change(rollout.Queued, rollout.Recall), change(rollout.Confirmed, rollout.Soaked)})
+	if b := f.Facts(r, "d").Blocked; b != 0 {
+		t.Fatal("two failures block")
+	}
+	f.Changed([]rollout.Change{change(rollout.TimedOut, rollout.Silence)})
+	day := muster.Micros(24 * time.Hour / time.Microsecond)
+	if b := f.Facts(r, "d").Blocked; b != began+day {
+		t.Errorf("blocked until %d, want %d", b, began+day)
+	}
+	w.at = w.at.Add(23 * time.Hour)
+	if b := f.Facts(r, "d").Blocked; b != 0 {
+		t.Error("blocked a day after the first")
+	}
+	if since := target.FailuresSince(w.at); since != began {
+		t.Errorf("since %d, want %d", since, began)
+	}
+}
