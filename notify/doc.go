@@ -1,8 +1,10 @@
-// Package notify tells third parties what happens: so far by webhooks. It owns which
-// webhooks there are, which events each wants, and the secrets that sign them.
+// Package notify is notifications that people can rely on: topics that users make, who
+// may publish to them and who is subscribed, what was sent, and the state each recipient
+// has it in (sent, delivered, seen, read, acked), with escalation until somebody acked.
 //
-// The API changes webhooks and tests them; whoever delivers events asks Matching for the
-// webhooks of each, and Keys for what signs it. Package store/control keeps them, and
-// notify/webhook sends one attempt. It knows no HTTP and no SQL, keeps secrets sealed,
-// and shows each but once.
+// The API, the live gateway, devices (through the server) and the feed of system events
+// call Send and Mark. Everything that one call changes (notification, receipts,
+// deliveries) is one transaction of the control store; package notify/outbox delivers what
+// goes out, and Inbox tells connected people what was committed, in its order. It knows no
+// HTTP, SQL, SMTP or MQTT, and never sends anything itself.
 package notify

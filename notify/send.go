@@ -1,102 +1,523 @@
 package notify
 
 import (
+	"bytes"
 	"context"
-	"crypto/rand"
-	"time"
+	"encoding/json"
+	"hash/maphash"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"muster"
 	"muster/feed"
+	"muster/notify/outbox"
 )
 
 const (
-	// MaxEvent is the longest body of a webhook, in bytes (Standard Webhooks, "Payload
-	// size": usually smaller than 20 kB).
-	MaxEvent = 20_000
-
-	maxTests = 10 // at once
+	notificationPrefix = "ntf_"
+	pageSize           = 1000
+	maxTurns           = 8 // tries at a change that others were quicker with
 )
 
-// Message is one event as it is sent. ID is the same over every attempt.
+// Message is what is to be sent.
 type Message struct {
-	ID   string // [A-Za-z0-9_-]{1,64}
-	Body []byte // JSON of at most MaxEvent bytes
+	Topic    string    // id or name
+	To       []Subject // some of the subscribers; empty for all
+	Severity Severity
+	Lane     *outbox.Lane // nil for that of the severity
+	Title    string
+	Body     string
+	Data     json.RawMessage // an object
+	Link     string
+	Actions  []Action
+	Device   muster.DeviceID // that it is about
+	DedupKey string
+	Resolve  bool // what was sent with DedupKey is over
+	Expires  muster.Micros
 }
 
-// MessageOf returns e as webhooks get it. When its data would make the body longer than
-// MaxEvent, data is {"device":...,"truncated":true,"bytes":n} instead: the receiver asks
-// the API.
-func MessageOf(e feed.Event) Message {
-	body := e.Envelope()
-	if len(body) <= MaxEvent {
-		return Message{e.ID(), body}
-	}
-	thin := struct {
-		Device    muster.DeviceID `json:"device,omitempty"`
-		Truncated bool            `json:"truncated"`
-		Bytes     int             `json:"bytes"`
-	}{e.Device, true, len(e.Data)}
-	return Message{e.ID(), feed.NewEvent(e.Type, e.Device, e.At, thin).Envelope()}
+// Result is what became of a message.
+type Result struct {
+	Notification  Notification
+	Duplicate     bool      // one with its dedup key is open: that one was counted up
+	Resolved      bool      // the one with its dedup key is resolved
+	NotSubscribed []Subject // those of To who get nothing, in order
 }
 
-// Target is where a message goes, and what signs it.
-type Target struct {
-	URL  string
-	Keys [][]byte // one or two, the newest first
-}
-
-// Verdict says what follows from an attempt.
-type Verdict string
-
-// The verdicts.
-const (
-	Delivered Verdict = "delivered" // the receiver said 2xx
-	Again     Verdict = "again"     // it may work later
-	Gone      Verdict = "gone"      // the receiver said 410: the webhook is to be disabled
-	Dead      Verdict = "dead"      // trying again is of no use: a bad URL or event, or an address that may not be reached
-)
-
-// Attempt is what came of sending one message once.
-type Attempt struct {
-	Verdict    Verdict
-	At         muster.Micros // when it began
-	Duration   time.Duration
-	Status     int           // of the answer, 0 for none
-	Error      string        // in words, empty when delivered; holds no part of the URL's path
-	Response   string        // how the answer's body begins, at most 1 KiB of plain text
-	RetryAfter time.Duration // as the receiver wishes, 0 when it says nothing
-}
-
-// Sender makes one attempt, within a time of its own.
-type Sender interface {
-	Deliver(ctx context.Context, t Target, m Message) Attempt
-}
-
-// Test sends the event webhook.test to a webhook at once, also to a disabled one, and
-// says what came of it. A webhook that answers 410 is disabled. At most 10 tests run at
-// once: Busy beyond.
-func (w *Webhooks) Test(ctx context.Context, id string) (Attempt, error) {
-	h, err := w.Get(id)
+// Send writes a notification, its receipts and its deliveries in one transaction. When it
+// returns, everybody will get it. Forbidden for who may not publish, Invalid when m breaks
+// a rule, NotFound for no such topic or nothing to resolve, Conflict for a topic that is
+// inactive, Busy with a WaitError in it beyond the sender's limit.
+func (n *Notify) Send(ctx context.Context, who Who, m Message) (Result, error) {
+	t, err := n.sendable(who, m.Topic)
 	if err != nil {
-		return Attempt{}, err
+		return Result{}, err
 	}
-	select {
-	case w.testing <- struct{}{}:
-		defer func() { <-w.testing }()
-	default:
-		return Attempt{}, muster.Errorf(muster.Busy, "%d webhooks are being tested already", maxTests)
+	if err := n.checkMessage(&m); err != nil {
+		return Result{}, err
 	}
-	keys, err := w.Keys(h)
-	if err != nil {
-		return Attempt{}, err
+	if err := n.senders.take(who.sender()); err != nil {
+		return Result{}, err
 	}
-	e := feed.NewEvent(feed.WebhookTest, "", muster.MicrosOf(w.options.Now()), map[string]string{"webhook": h.ID})
-	// The event is none of the feed's, which would give it its number.
-	a := w.options.Sender.Deliver(ctx, Target{h.URL, keys}, Message{"evt_" + rand.Text(), e.Envelope()})
-	if a.Verdict == Gone {
-		if _, err := w.Disable(ctx, id, "it answered 410 Gone"); err != nil && muster.KindOf(err) != muster.NotFound {
-			return Attempt{}, err
+	return n.send(ctx, &t, Sender{who.Kind, who.ID, who.Name}, &m)
+}
+
+func (n *Notify) sendable(who Who, ref string) (Topic, error) {
+	t, err := n.find(who, ref)
+	if err != nil && who.Device != "" { // a device sees the topics that it may publish to
+		var ok bool
+		if t, ok = n.topic(ref); ok && n.mayPublish(who, &t) {
+			err = nil
 		}
 	}
-	return a, nil
+	switch {
+	case err != nil:
+		return Topic{}, err
+	case !n.mayPublish(who, &t):
+		return Topic{}, muster.Errorf(muster.Forbidden, "publishing to the topic %s needs the role %s", t.Name, RolePublisher)
+	case t.Status != Active:
+		return Topic{}, muster.Errorf(muster.Conflict, "the topic %s is inactive", t.Name)
+	}
+	return t, nil
+}
+
+// send is in turn with the others of its dedup key, and tries until no other process was quicker.
+func (n *Notify) send(ctx context.Context, t *Topic, by Sender, m *Message) (r Result, err error) {
+	if m.DedupKey == "" {
+		return n.sendNow(ctx, t, by, m)
+	}
+	err = inTurn(ctx, n.marking[maphash.String(n.seed, t.ID+m.DedupKey)%stripes], func(ctx context.Context) error {
+		r, err = n.sendNow(ctx, t, by, m)
+		return err
+	})
+	return r, err
+}
+
+func (n *Notify) sendNow(ctx context.Context, t *Topic, by Sender, m *Message) (r Result, err error) {
+	for range maxTurns {
+		var c composed
+		if c, err = n.compose(ctx, t, by, m); err == nil {
+			err = n.commit(ctx, &c)
+		}
+		if muster.KindOf(err) != muster.Conflict {
+			return c.result, err
+		}
+	}
+	return Result{}, err
+}
+
+// composed is what a message does, before it is written.
+type composed struct {
+	result Result
+	write  Write
+	events []feed.Event
+}
+
+// add has c do what o does too.
+func (c *composed) add(o *composed) {
+	w := &o.write
+	c.write.New = append(c.write.New, w.New...)
+	c.write.Updates = append(c.write.Updates, w.Updates...)
+	c.write.Receipts = append(c.write.Receipts, w.Receipts...)
+	c.write.Touch = append(c.write.Touch, w.Touch...)
+	c.write.Over.add(w.Over)
+	c.write.Out.Add(w.Out)
+	c.events = append(c.events, o.events...)
+}
+
+func (n *Notify) commit(ctx context.Context, c *composed) error {
+	ctx = feed.With(ctx)
+	feed.Note(ctx, c.events...)
+	if _, err := n.store.Write(ctx, c.write); err != nil {
+		return err //nolint:wrapcheck // the store says what it was doing
+	}
+	for i := range c.write.New {
+		n.escalates(c.write.New[i].EscalateAt)
+	}
+	return nil
+}
+
+func (n *Notify) compose(ctx context.Context, t *Topic, by Sender, m *Message) (composed, error) {
+	if m.DedupKey != "" {
+		old, err := n.store.OpenByKey(ctx, t.ID, m.DedupKey)
+		switch {
+		case err == nil && m.Resolve:
+			return n.resolve(ctx, t, old, m)
+		case err == nil && old.Expires != 0 && old.Expires <= n.now():
+			return n.instead(ctx, t, by, old, m)
+		case err == nil:
+			return n.repeat(ctx, t, old, m)
+		case muster.KindOf(err) != muster.NotFound:
+			return composed{}, err //nolint:wrapcheck // the store says what it was doing
+		}
+	}
+	if m.Resolve {
+		return composed{}, muster.Errorf(muster.NotFound, "nothing with this dedup key is open")
+	}
+	return n.first(ctx, t, by, m)
+}
+
+// instead makes a new notification in the place of one that has expired, which is over then
+// without a word.
+func (n *Notify) instead(ctx context.Context, t *Topic, by Sender, old Notification, m *Message) (composed, error) {
+	c, err := n.first(ctx, t, by, m)
+	if err != nil {
+		return composed{}, err
+	}
+	note := old
+	note.State, note.ResolvedAt, note.Updated, note.EscalateAt, note.Version = Resolved, n.now(), n.now(), 0, old.Version+1
+	c.write.Updates, c.write.Touch = []Update{{note, old.Version}}, []string{note.ID}
+	return c, nil
+}
+
+// first makes a new notification.
+func (n *Notify) first(ctx context.Context, t *Topic, by Sender, m *Message) (composed, error) {
+	now := n.now()
+	note := newNotification(t, by, m, now)
+	p := plan{n: &note, at: now}
+	missing, err := n.recipients(ctx, t, m.To, p.tell)
+	if err != nil {
+		return composed{}, err
+	}
+	note.Recipients = int64(len(p.receipts))
+	return composed{
+		Result{Notification: note, NotSubscribed: missing},
+		Write{New: []Notification{note}, Receipts: p.receipts, Out: p.batch()},
+		[]feed.Event{n.event(feed.NotificationCreated, t, &note, now)},
+	}, nil
+}
+
+func newNotification(t *Topic, by Sender, m *Message, now muster.Micros) Notification {
+	n := Notification{
+		ID: outbox.NewID(notificationPrefix, now), Topic: t.ID, Sender: by, Severity: m.Severity, Lane: int(laneOf(m)), Title: m.Title, Body: m.Body,
+		Data: m.Data, Link: m.Link, Actions: m.Actions, Device: m.Device, DedupKey: m.DedupKey, Count: 1, State: Open, AckPolicy: t.AckPolicy,
+		Created: now, Updated: now, Expires: m.Expires, Version: 1,
+	}
+	if s := t.Escalation.Steps; len(s) > 0 && t.AckPolicy != AckNone {
+		n.EscalateAt = now + muster.Micros(s[0].After.Microseconds())
+	}
+	return n
+}
+
+func laneOf(m *Message) outbox.Lane {
+	switch {
+	case m.Lane != nil:
+		return *m.Lane
+	case m.Severity == Critical:
+		return outbox.Urgent
+	case m.Severity == Info:
+		return outbox.Bulk
+	}
+	return outbox.Normal
+}
+
+// recipients calls tell with the subscriptions of a topic, those of to only when it names
+// some, and returns who of to is not subscribed. Users who are disabled get nothing.
+func (n *Notify) recipients(ctx context.Context, t *Topic, to []Subject, tell func(*Subscription)) (missing []Subject, err error) {
+	wanted := make(map[Subject]bool, len(to))
+	for _, s := range to {
+		wanted[s] = false
+	}
+	var after Subject
+	for {
+		page, err := n.store.Subscriptions(ctx, t.ID, after, pageSize)
+		if err != nil {
+			return nil, err //nolint:wrapcheck // the store says what it was doing
+		}
+		for i := range page {
+			s := &page[i]
+			if _, ok := wanted[s.Subject]; len(to) > 0 && !ok || !n.present(s.Subject) || !n.entitled(t, s.Subject) {
+				continue
+			}
+			if len(to) > 0 {
+				wanted[s.Subject] = true
+			}
+			tell(s)
+		}
+		if len(page) < pageSize {
+			break
+		}
+		after = page[len(page)-1].Subject
+	}
+	for _, s := range to {
+		if got, ok := wanted[s]; ok && !got {
+			missing = append(missing, s)
+			delete(wanted, s)
+		}
+	}
+	return missing, nil
+}
+
+// present says whether a subject is there and may get something.
+func (n *Notify) present(s Subject) bool {
+	if id, ok := s.Device(); ok {
+		return n.options.Devices.Has(id)
+	}
+	p, ok := n.options.People.Person(string(s))
+	return ok && !p.Disabled
+}
+
+// entitled says whether a subject may still have what is sent to a topic: who lost the topic
+// has lost its notifications, though his subscription is there.
+func (n *Notify) entitled(t *Topic, s Subject) bool {
+	if _, device := s.Device(); device {
+		return true
+	}
+	p, _ := n.options.People.Person(string(s))
+	return n.sees(Who{Kind: "user", ID: string(s), User: string(s), Admin: p.Admin}, t)
+}
+
+// repeat counts old up, with what m says now. Told anew are those channels alone that old was
+// not severe enough for, and m is.
+func (n *Notify) repeat(ctx context.Context, t *Topic, old Notification, m *Message) (composed, error) {
+	note := old
+	note.Count, note.Title, note.Body, note.Data, note.Link, note.Actions = old.Count+1, m.Title, m.Body, m.Data, m.Link, m.Actions
+	note.Severity = max(old.Severity, m.Severity)
+	note.Updated, note.Version = n.now(), old.Version+1
+	if m.Expires != 0 {
+		note.Expires = m.Expires
+	}
+	c := composed{
+		result: Result{Notification: note, Duplicate: true},
+		write:  Write{Updates: []Update{{note, old.Version}}, Touch: []string{note.ID}},
+	}
+	if note.Severity == old.Severity {
+		return c, nil
+	}
+	note.Lane = min(note.Lane, int(laneOf(&Message{Severity: note.Severity})))
+	p := plan{n: &note, at: n.now(), rise: true, above: old.Severity}
+	if _, err := n.recipients(ctx, t, nil, p.tell); err != nil {
+		return composed{}, err
+	}
+	out, err := n.ofRecipients(ctx, &note, p.out)
+	if err != nil {
+		return composed{}, err
+	}
+	p.out = out
+	c.result.Notification, c.write.Updates, c.write.Out = note, []Update{{note, old.Version}}, p.batch()
+	return c, nil
+}
+
+// ofRecipients leaves of deliveries those to recipients of a notification.
+func (n *Notify) ofRecipients(ctx context.Context, note *Notification, list []outbox.Delivery) (out []outbox.Delivery, err error) {
+	for i := range list {
+		_, err := n.store.Receipt(ctx, note.ID, subjectOf(&list[i]))
+		switch {
+		case err == nil:
+			out = append(out, list[i])
+		case muster.KindOf(err) != muster.NotFound:
+			return nil, err //nolint:wrapcheck // the store says what it was doing
+		}
+	}
+	return out, nil
+}
+
+// resolve ends old, and tells whom it was told to: a channel that took the news takes the
+// end too, however the subscription is by now. News that nobody has tried to send is dropped,
+// and its end with it; news that was tried is not tried again, so that none comes after its
+// end.
+func (n *Notify) resolve(ctx context.Context, t *Topic, old Notification, m *Message) (composed, error) {
+	now := n.now()
+	note := old
+	note.State, note.ResolvedAt, note.Updated, note.EscalateAt, note.Version = Resolved, now, now, 0, old.Version+1
+	if m.Body != "" {
+		note.Body = m.Body
+	}
+	told, err := n.store.Told(ctx, note.ID, MaxSubscribers)
+	if err != nil {
+		return composed{}, err //nolint:wrapcheck // the store says what it was doing
+	}
+	vias, err := n.viasOf(ctx, t)
+	if err != nil {
+		return composed{}, err
+	}
+	p := plan{n: &note, at: now}
+	seen := map[[2]string]bool{}
+	for i := range told {
+		d := &told[i]
+		at := [2]string{d.Channel, d.Target}
+		if seen[at] || untried(d) || !n.present(subjectOf(d)) {
+			continue
+		}
+		seen[at] = true
+		next := p.delivery(subjectOf(d), d.Channel)
+		next.Fold, next.Expires = d.Fold, 0
+		if d.State == outbox.StateSending {
+			next.Due = max(next.Due, d.Due) // the lease's end: never before what it ends
+		}
+		if v, ok := vias[at]; ok {
+			v.hold(&next, note.Severity)
+		}
+		p.out = append(p.out, next)
+	}
+	return composed{
+		Result{Notification: note, Resolved: true},
+		Write{Updates: []Update{{note, old.Version}}, Touch: []string{note.ID}, Out: p.batch(), Over: overOf(told, now)},
+		[]feed.Event{n.event(feed.NotificationResolved, t, &note, now)},
+	}, nil
+}
+
+// viasOf returns the channels of a topic's subscriptions, by channel and target.
+func (n *Notify) viasOf(ctx context.Context, t *Topic) (map[[2]string]Via, error) {
+	out := map[[2]string]Via{}
+	var after Subject
+	for {
+		page, err := n.store.Subscriptions(ctx, t.ID, after, pageSize)
+		if err != nil {
+			return nil, err //nolint:wrapcheck // the store says what it was doing
+		}
+		for i := range page {
+			s := &page[i]
+			for _, v := range s.Channels {
+				target := string(s.Subject)
+				if id, ok := s.Subject.Device(); ok {
+					target = string(id)
+				}
+				out[[2]string{v.Channel, target}] = v
+			}
+		}
+		if len(page) < pageSize {
+			return out, nil
+		}
+		after = page[len(page)-1].Subject
+	}
+}
+
+func untried(d *outbox.Delivery) bool { return d.State == outbox.StateQueued && d.Attempts == 0 }
+
+// overOf says what becomes of deliveries whose notification is over.
+func overOf(told []outbox.Delivery, now muster.Micros) (out Over) {
+	out.At = now
+	for i := range told {
+		switch d := &told[i]; {
+		case untried(d):
+			out.Untried = append(out.Untried, d.ID)
+		case d.State.Open():
+			out.Tried = append(out.Tried, d.ID)
+		}
+	}
+	return out
+}
+
+// checkMessage refuses what can not be sent.
+func (n *Notify) checkMessage(m *Message) error {
+	switch {
+	case blank(m.Title) && !m.Resolve || len(m.Title) > MaxTitle || !oneLine(m.Title):
+		return muster.InvalidAt("title", "the title is not one line of 1 to %d bytes", MaxTitle)
+	case len(m.Body) > MaxBody || !text(m.Body):
+		return muster.InvalidAt("body", "the body is not plain text of at most %d bytes", MaxBody)
+	case m.Severity < Info || m.Severity > Critical:
+		return muster.InvalidAt("severity", "there is no such severity")
+	case m.Lane != nil && (*m.Lane < outbox.Urgent || *m.Lane > outbox.Bulk):
+		return muster.InvalidAt("priority", "there is no such priority")
+	case len(m.DedupKey) > MaxKey || !oneLine(m.DedupKey):
+		return muster.InvalidAt("dedup_key", "the dedup key is not one line of at most %d bytes", MaxKey)
+	case m.Resolve && m.DedupKey == "":
+		return muster.At(muster.Errorf(muster.Invalid, "what is to be resolved has a dedup key"), "resolve", "dedup_key")
+	case m.Expires != 0 && m.Expires <= n.now():
+		return muster.InvalidAt("expires_at", "the notification is expired already")
+	case len(m.To) > MaxTo:
+		return muster.InvalidAt("to", "a notification names at most %d recipients", MaxTo)
+	case m.Device != "" && !n.options.Devices.Has(m.Device):
+		return muster.InvalidAt("device", "there is no such device")
+	}
+	if err := checkData(m.Data); err != nil {
+		return err
+	}
+	return checkActions(m)
+}
+
+// blank says whether nothing of a text can be seen.
+func blank(s string) bool {
+	return strings.IndexFunc(s, func(c rune) bool { return unicode.IsGraphic(c) && !unicode.IsSpace(c) }) < 0
+}
+
+func checkData(data json.RawMessage) error {
+	if len(data) == 0 {
+		return nil
+	}
+	if len(data) > MaxData {
+		return muster.InvalidAt("data", "data has %d bytes, at most %d are allowed", len(data), MaxData)
+	}
+	if !utf8.Valid(data) || !json.Valid(data) || !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
+		return muster.InvalidAt("data", "data is not a JSON object")
+	}
+	return nil
+}
+
+func checkActions(m *Message) error {
+	if m.Link != "" {
+		if err := checkLink(m.Link); err != nil {
+			return muster.At(err, "link")
+		}
+	}
+	if len(m.Actions) > MaxActions {
+		return muster.InvalidAt("actions", "a notification has at most %d actions", MaxActions)
+	}
+	for _, a := range m.Actions {
+		if strings.TrimSpace(a.Label) == "" || len(a.Label) > maxLabel || !oneLine(a.Label) {
+			return muster.InvalidAt("actions", "an action's label is one line of 1 to %d bytes", maxLabel)
+		}
+		if err := checkLink(a.URL); err != nil {
+			return muster.At(err, "actions")
+		}
+	}
+	return nil
+}
+
+// eventData is a notification in the feed.
+type eventData struct {
+	Notification string          `json:"notification"`
+	Topic        string          `json:"topic,omitempty"`
+	Device       muster.DeviceID `json:"device,omitempty"`
+	Severity     string          `json:"severity"`
+	Title        string          `json:"title,omitempty"`
+	Body         string          `json:"body,omitempty"`
+	State        string          `json:"state"`
+	Sender       string          `json:"sender,omitempty"`
+	Recipients   int64           `json:"recipients"`
+	AckedBy      string          `json:"acked_by,omitempty"`
+	Link         string          `json:"link,omitempty"`
+	Data         json.RawMessage `json:"data,omitempty"`
+}
+
+// event is what the feed is told of note. Everybody who may read devices hears the feed: of
+// a private topic it has no words.
+func (n *Notify) event(kind string, t *Topic, note *Notification, at muster.Micros) feed.Event {
+	if t.Visibility != Internal {
+		return feed.NewEvent(kind, "", at, eventData{
+			Notification: note.ID, Severity: note.Severity.String(), State: string(note.State), Recipients: note.Recipients,
+		})
+	}
+	return feed.NewEvent(kind, note.Device, at, wordsOf(t, note))
+}
+
+// wordsOf is all that an event says of note.
+func wordsOf(t *Topic, note *Notification) eventData {
+	return eventData{
+		note.ID, t.Name, note.Device, note.Severity.String(), note.Title, note.Body, string(note.State), note.Sender.Name, note.Recipients,
+		note.AckedBy, note.Link, note.Data,
+	}
+}
+
+// severities are their names, in order.
+var severities = [...]string{"info", "warning", "major", "critical"}
+
+// String returns the name of s.
+func (s Severity) String() string {
+	if s < Info || int(s) >= len(severities) {
+		return "unknown"
+	}
+	return severities[s]
+}
+
+// ParseSeverity reads a name; Invalid for none of them.
+func ParseSeverity(name string) (Severity, error) {
+	i := slices.Index(severities[:], name)
+	if i < 0 {
+		return 0, muster.InvalidAt("severity", "there is no severity %.40q: info, warning, major or critical", name)
+	}
+	return Severity(i), nil
 }

@@ -31,7 +31,9 @@ const (
 // Mail is one message. Key makes its Message-ID: the same for each attempt at the same
 // mail, so that a mailbox that got it twice shows it once; empty for a new one each
 // time. To is one bare address, HTML may be empty.
-type Mail struct{ To, Subject, Text, HTML, Key string }
+//
+// Note goes with the attempt: what was not as it was to be; empty for nothing.
+type Mail struct{ To, Subject, Text, HTML, Key, Note string }
 
 // Send hands m to the server within Timeout. Invalid means that trying again is of no
 // use (the mail breaks a rule, or the server refused it with a 5xx); Unavailable that it
@@ -184,7 +186,7 @@ func (m *Mailer) failure(err error) error {
 		kind = muster.Invalid
 	}
 	words := strings.TrimSpace(fmt.Sprint(code, " ", refused.EnhancedStatusCode()))
-	return &muster.Error{Kind: kind, Msg: fmt.Sprintf("the mail server refused %s (%s)", doing, words), Err: cause}
+	return &muster.Error{Kind: kind, Msg: fmt.Sprintf("the mail server refused %s (%s)", doing, words), Err: &reply{code, cause}}
 }
 
 // aboutUs says whether a 5xx is about how we signed in, which the operator can change
@@ -195,7 +197,7 @@ func aboutUs(code int) bool { return code == 530 || code == 534 || code == 535 |
 // them is the mail's fault.
 func (m *Mailer) noEntry(err error) error {
 	if said, ok := errors.AsType[*textproto.Error](err); ok {
-		return muster.Errorf(muster.Unavailable, "the mail server does not let us in (%d)", said.Code)
+		return &muster.Error{Kind: muster.Unavailable, Msg: fmt.Sprintf("the mail server does not let us in (%d)", said.Code), Err: &reply{said.Code, nil}}
 	}
 	if m.password != "" && strings.Contains(err.Error(), m.password) {
 		return muster.Errorf(muster.Unavailable, "the mail server does not let us in")

@@ -12,7 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"muster/notify"
+	"muster/notify/hooks"
+	"muster/notify/outbox"
 	"muster/notify/webhook"
 )
 
@@ -60,12 +61,12 @@ func sender(t *testing.T, c webhook.Config) *webhook.Sender {
 	return s
 }
 
-func target(t testing.TB, u string) notify.Target {
-	return notify.Target{URL: u, Keys: [][]byte{key(t, vectorSecret)}}
+func target(t testing.TB, u string) hooks.Target {
+	return hooks.Target{URL: u, Keys: [][]byte{key(t, vectorSecret)}}
 }
 
-func message() notify.Message {
-	return notify.Message{ID: "evt_1", Body: []byte(`{"type":"webhook.test"}`)}
+func message() hooks.Message {
+	return hooks.Message{ID: "evt_1", Body: []byte(`{"type":"webhook.test"}`)}
 }
 
 func TestNoSpellingReachesAnInnerAddress(t *testing.T) {
@@ -88,7 +89,7 @@ func TestNoSpellingReachesAnInnerAddress(t *testing.T) {
 				dns.answers[host] = [][]string{loopback}
 			}
 			a := s.Deliver(t.Context(), target(t, "http://"+host+":"+port+"/secret-path?token=hush"), message())
-			if a.Verdict != notify.Dead || !strings.Contains(a.Error, "inner network") || a.Status != 0 {
+			if a.Verdict != outbox.Dead || !strings.Contains(a.Error, "inner network") || a.Status != 0 {
 				t.Errorf("%+v", a)
 			}
 			if strings.Contains(a.Error, "hush") || strings.Contains(a.Error, "secret-path") {
@@ -111,11 +112,11 @@ func TestEveryInnerNetworkIsRefused(t *testing.T) {
 	} {
 		t.Run(addr, func(t *testing.T) {
 			s := sender(t, webhook.Config{Resolver: &names{answers: map[string][][]string{"x.example": {{addr}}}}, Timeout: 2 * time.Second})
-			if a := s.Deliver(t.Context(), target(t, "https://x.example/"), message()); a.Verdict != notify.Dead || !strings.Contains(a.Error, "inner network") {
+			if a := s.Deliver(t.Context(), target(t, "https://x.example/"), message()); a.Verdict != outbox.Dead || !strings.Contains(a.Error, "inner network") {
 				t.Errorf("by name: %+v", a)
 			}
 			host := netip.AddrPortFrom(netip.MustParseAddr(addr), 443).String()
-			if a := s.Deliver(t.Context(), target(t, "https://"+host+"/"), message()); a.Verdict != notify.Dead || !strings.Contains(a.Error, "inner network") {
+			if a := s.Deliver(t.Context(), target(t, "https://"+host+"/"), message()); a.Verdict != outbox.Dead || !strings.Contains(a.Error, "inner network") {
 				t.Errorf("as %s: %+v", host, a)
 			}
 		})
@@ -128,7 +129,7 @@ func TestAnOuterAddressIsNotTakenForAnInnerOne(t *testing.T) {
 	cancel()
 	for _, addr := range []string{"1.1.1.1", "9.255.255.255", "11.0.0.1", "100.63.255.255", "100.128.0.1", "128.0.0.1", "172.15.0.1", "172.32.0.1", "192.0.1.1", "223.255.255.255", "2606:4700::1111", "2a00::1", "2001:4860::1"} {
 		s := sender(t, webhook.Config{Resolver: &names{answers: map[string][][]string{"x.example": {{addr}}}}})
-		if a := s.Deliver(ctx, target(t, "http://x.example/"), message()); strings.Contains(a.Error, "inner") || a.Verdict != notify.Again {
+		if a := s.Deliver(ctx, target(t, "http://x.example/"), message()); strings.Contains(a.Error, "inner") || a.Verdict != outbox.Again {
 			t.Errorf("%s: %+v", addr, a)
 		}
 	}
@@ -139,11 +140,11 @@ func TestANameThatLeadsElsewhereTheSecondTimeIsJudgedAnew(t *testing.T) {
 	dns := &names{answers: map[string][][]string{"rebind.example": {{"::1"}, {"127.0.0.1"}}}}
 	s := sender(t, webhook.Config{Resolver: dns, Allow: []netip.Prefix{netip.MustParsePrefix("::1/128")}, Timeout: 2 * time.Second})
 	first := s.Deliver(t.Context(), target(t, "http://rebind.example:"+port+"/"), message())
-	if first.Verdict != notify.Again { // allowed, but nobody listens there
+	if first.Verdict != outbox.Again { // allowed, but nobody listens there
 		t.Errorf("first: %+v", first)
 	}
 	second := s.Deliver(t.Context(), target(t, "http://rebind.example:"+port+"/"), message())
-	if second.Verdict != notify.Dead || hits.Load() != 0 {
+	if second.Verdict != outbox.Dead || hits.Load() != 0 {
 		t.Errorf("second: %+v, %d requests", second, hits.Load())
 	}
 }
@@ -153,14 +154,14 @@ func TestListedNetworksAreReached(t *testing.T) {
 	dns := &names{answers: map[string][][]string{"in.example": {{"10.9.9.9", "::ffff:127.0.0.1"}}}}
 	s := sender(t, webhook.Config{Resolver: dns, Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
 	for _, host := range []string{"in.example", "127.0.0.1", "[::ffff:127.0.0.1]"} {
-		if a := s.Deliver(t.Context(), target(t, "http://"+host+":"+port+"/"), message()); a.Verdict != notify.Delivered {
+		if a := s.Deliver(t.Context(), target(t, "http://"+host+":"+port+"/"), message()); a.Verdict != outbox.Delivered {
 			t.Errorf("%s: %+v", host, a)
 		}
 	}
 	if hits.Load() != 3 {
 		t.Errorf("%d requests", hits.Load())
 	}
-	if a := s.Deliver(t.Context(), target(t, "http://10.0.0.1:1/"), message()); a.Verdict != notify.Dead {
+	if a := s.Deliver(t.Context(), target(t, "http://10.0.0.1:1/"), message()); a.Verdict != outbox.Dead {
 		t.Errorf("10.0.0.1: %+v", a)
 	}
 }
@@ -172,7 +173,7 @@ func TestTheProxyOfTheEnvironmentIsNotUsed(t *testing.T) {
 	}
 	t.Setenv("NO_PROXY", "")
 	s := sender(t, webhook.Config{Resolver: &names{answers: map[string][][]string{"x.example": {{"10.0.0.1"}}}}})
-	if a := s.Deliver(t.Context(), target(t, "http://x.example/"), message()); a.Verdict != notify.Dead {
+	if a := s.Deliver(t.Context(), target(t, "http://x.example/"), message()); a.Verdict != outbox.Dead {
 		t.Errorf("%+v", a)
 	}
 	if hits.Load() != 0 {

@@ -20,7 +20,8 @@ import (
 	"unicode"
 
 	"muster"
-	"muster/notify"
+	"muster/notify/hooks"
+	"muster/notify/outbox"
 )
 
 const (
@@ -52,7 +53,7 @@ type Sender struct {
 	now       func() time.Time
 }
 
-var _ notify.Sender = (*Sender)(nil)
+var _ hooks.Sender = (*Sender)(nil)
 
 // New returns a Sender. It knows no proxy, whatever the environment says: a proxy would
 // dial what the guard forbids.
@@ -78,16 +79,24 @@ func (s *Sender) Close() { s.transport.CloseIdleConnections() }
 
 // Deliver makes one attempt: a POST of m to t, signed with every key of t, that follows
 // no redirect and takes at most Timeout.
-func (s *Sender) Deliver(ctx context.Context, t notify.Target, m notify.Message) notify.Attempt {
+func (s *Sender) Deliver(ctx context.Context, t hooks.Target, m hooks.Message) outbox.Attempt {
 	began := s.now()
-	a := notify.Attempt{At: muster.MicrosOf(began)}
+	req, err := s.request(ctx, t, m, began)
+	if err != nil {
+		return outbox.Attempt{At: muster.MicrosOf(began), Verdict: outbox.Dead, Error: muster.Public(err)}
+	}
+	return s.Post(ctx, req)
+}
+
+// Post makes one attempt at a request as it is, unsigned, that follows no redirect and takes
+// at most Timeout. It sets User-Agent.
+func (s *Sender) Post(ctx context.Context, req *http.Request) outbox.Attempt {
+	began := s.now()
+	a := outbox.Attempt{At: muster.MicrosOf(began)}
 	limited, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	req, err := s.request(limited, t, m, began)
-	if err != nil {
-		a.Verdict, a.Error = notify.Dead, muster.Public(err)
-		return a
-	}
+	req = req.Clone(limited)
+	req.Header.Set("User-Agent", s.agent)
 	res, err := s.transport.RoundTrip(req) // the transport itself: a client follows redirects and may keep cookies
 	if err != nil {
 		a.Duration = s.now().Sub(began)
@@ -103,12 +112,12 @@ func (s *Sender) Deliver(ctx context.Context, t notify.Target, m notify.Message)
 }
 
 // request is m, ready to be sent.
-func (s *Sender) request(ctx context.Context, t notify.Target, m notify.Message, at time.Time) (*http.Request, error) {
+func (s *Sender) request(ctx context.Context, t hooks.Target, m hooks.Message, at time.Time) (*http.Request, error) {
 	if err := checkID(m.ID); err != nil {
 		return nil, err
 	}
-	if len(m.Body) > notify.MaxEvent {
-		return nil, muster.Errorf(muster.TooLarge, "the event has %d bytes, at most %d are sent", len(m.Body), notify.MaxEvent)
+	if len(m.Body) > hooks.MaxEvent {
+		return nil, muster.Errorf(muster.TooLarge, "the event has %d bytes, at most %d are sent", len(m.Body), hooks.MaxEvent)
 	}
 	if len(t.Keys) == 0 {
 		return nil, muster.Errorf(muster.Invalid, "there is no secret to sign with")
@@ -122,7 +131,6 @@ func (s *Sender) request(ctx context.Context, t notify.Target, m notify.Message,
 		return nil, muster.Errorf(muster.Invalid, "the URL cannot be sent to")
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("User-Agent", s.agent)
 	req.Header.Set(HeaderID, m.ID)
 	req.Header.Set(HeaderTimestamp, strconv.FormatInt(at.Unix(), 10))
 	req.Header.Set(HeaderSignature, Sign(t.Keys, m.ID, at, m.Body))
@@ -131,30 +139,30 @@ func (s *Sender) request(ctx context.Context, t notify.Target, m notify.Message,
 
 // failure is an attempt without an answer. Its words name hosts and addresses, and
 // nothing of the URL's path.
-func failure(err error) (notify.Verdict, string) {
+func failure(err error) (outbox.Verdict, string) {
 	if in, ok := errors.AsType[*innerError](err); ok {
-		return notify.Dead, in.Error()
+		return outbox.Dead, in.Error()
 	}
 	if t, ok := errors.AsType[net.Error](err); ok && t.Timeout() || errors.Is(err, context.DeadlineExceeded) {
-		return notify.Again, "there was no answer in time"
+		return outbox.Again, "there was no answer in time"
 	}
 	if d, ok := errors.AsType[*net.DNSError](err); ok { // its own words name the resolver
-		return notify.Again, clean([]byte("the host " + d.Name + " is not known: " + d.Err))
+		return outbox.Again, clean([]byte("the host " + d.Name + " is not known: " + d.Err))
 	}
-	return notify.Again, clean([]byte(err.Error()))
+	return outbox.Again, clean([]byte(err.Error()))
 }
 
 // judge says what an answer's status means ("Delivery success and failure").
-func judge(status int) (notify.Verdict, string) {
+func judge(status int) (outbox.Verdict, string) {
 	switch {
 	case status >= 200 && status <= 299:
-		return notify.Delivered, ""
+		return outbox.Delivered, ""
 	case status == http.StatusGone:
-		return notify.Gone, "the receiver wants no more events (410 Gone)"
+		return outbox.Gone, "the receiver wants no more events (410 Gone)"
 	case status >= 300 && status <= 399:
-		return notify.Again, fmt.Sprintf("the receiver redirects (%d), which is not followed: use the URL it redirects to", status)
+		return outbox.Again, fmt.Sprintf("the receiver redirects (%d), which is not followed: use the URL it redirects to", status)
 	}
-	return notify.Again, fmt.Sprintf("the receiver answered %d", status)
+	return outbox.Again, fmt.Sprintf("the receiver answered %d", status)
 }
 
 // excerpt reads how a body begins, and a little more so that the connection can be used

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"muster"
-	"muster/notify"
+	"muster/notify/hooks"
 )
 
 // The headers ("Webhook headers").
@@ -52,9 +52,9 @@ func mac(key []byte, id, timestamp string, body []byte) []byte {
 // ParseSecret returns the key of a secret, whsec_ and base64; the prefix may be
 // missing. Invalid when it is not 24 to 64 bytes.
 func ParseSecret(secret string) ([]byte, error) {
-	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, notify.SecretPrefix))
+	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, hooks.SecretPrefix))
 	if err != nil || len(key) < minKey || len(key) > maxKey {
-		return nil, muster.Errorf(muster.Invalid, "the secret is not %s and base64 of %d to %d bytes", notify.SecretPrefix, minKey, maxKey)
+		return nil, muster.Errorf(muster.Invalid, "the secret is not %s and base64 of %d to %d bytes", hooks.SecretPrefix, minKey, maxKey)
 	}
 	return key, nil
 }

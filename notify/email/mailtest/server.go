@@ -42,6 +42,7 @@ const (
 	From    Step = "from"    // at MAIL FROM
 	To      Step = "to"      // at RCPT TO
 	Content Step = "content" // at the end of DATA
+	Kept    Step = "kept"    // when it has kept the mail, before its yes
 	Taken   Step = "taken"   // after its yes to the mail; only hanging up
 )
 
@@ -97,6 +98,7 @@ func Start(t testing.TB, c Config) *Server {
 	t.Cleanup(func() {
 		close(s.ended)
 		_ = server.Close()
+		_ = l.Close() // the server does not know it before it serves
 		<-served
 	})
 	return s
@@ -304,7 +306,7 @@ func (s *session) Data(r io.Reader) error {
 	}
 	s.taken = true
 	s.server.take(m)
-	return nil
+	return s.at(Kept)
 }
 
 // Reset implements smtp.Session. It is called after the answer to DATA was written.

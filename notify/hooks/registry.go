@@ -1,4 +1,4 @@
-package notify
+package hooks
 
 import (
 	"bytes"
@@ -39,11 +39,12 @@ type Devices interface {
 	Matches(id muster.DeviceID, e *query.Expr) bool
 }
 
-// Options are what Webhooks works with; all are needed.
+// Options are what Webhooks works with; all are needed but Chats.
 type Options struct {
 	Devices Devices
 	Sealer  Sealer
 	Sender  Sender
+	Chats   Chats // the chat services that can be sent to; nil for none
 	Now     func() time.Time
 }
 
@@ -103,23 +104,29 @@ func (w *Webhooks) Get(id string) (Webhook, error) {
 	return h, nil
 }
 
-// Create makes a webhook and returns it with its secret, which is shown this once.
+// Create makes a webhook and returns it with its secret, which is shown this once; one of a
+// chat service has none.
 // Invalid for a bad URL, description, type or query; Conflict when there are
 // MaxWebhooks.
 func (w *Webhooks) Create(ctx context.Context, s Spec) (h Webhook, secret string, err error) {
 	now := muster.MicrosOf(w.options.Now())
 	h = Webhook{
 		ID: idPrefix + rand.Text(), URL: s.URL, Description: s.Description, Types: s.Types, Query: s.Query, Disabled: s.Disabled,
-		Owner: s.Owner, Version: 1, Created: now, Updated: now,
+		Topics: s.Topics, Owner: s.Owner, OwnerID: s.OwnerID, Version: 1, Created: now, Updated: now,
+	}
+	if err := w.takeURL(&h, ""); err != nil {
+		return Webhook{}, "", err
 	}
 	if err := w.check(&h); err != nil {
 		return Webhook{}, "", err
 	}
-	first, secret, err := w.newSecret(h.ID, now)
-	if err != nil {
-		return Webhook{}, "", err
+	if len(h.Secrets) == 0 { // no chat service
+		first, text, err := w.newSecret(h.ID, now)
+		if err != nil {
+			return Webhook{}, "", err
+		}
+		h.Secrets, secret = []Secret{first}, text
 	}
-	h.Secrets = []Secret{first}
 	err = w.change(ctx, func(ctx context.Context) error {
 		if n := len(w.List()); n >= MaxWebhooks {
 			return muster.Errorf(muster.Conflict, "there are %d webhooks already: delete some first", n)
@@ -135,7 +142,11 @@ func (w *Webhooks) Create(ctx context.Context, s Spec) (h Webhook, secret string
 // Update changes a webhook. NotFound, Invalid, or what c.If says.
 func (w *Webhooks) Update(ctx context.Context, id string, c Change) (Webhook, error) {
 	return w.edit(ctx, id, "webhook.update", c.If, func(h *Webhook) error {
+		before := h.URL
 		*h = c.apply(*h)
+		if err := w.takeURL(h, before); err != nil {
+			return err
+		}
 		return w.check(h)
 	})
 }
@@ -152,12 +163,16 @@ func (w *Webhooks) Disable(ctx context.Context, id, reason string) (Webhook, err
 }
 
 // RotateSecret gives a webhook a new secret, which is shown this once. The one before
-// signs beside it for overlap (0 to MaxOverlap); one older still ends at once.
+// signs beside it for overlap (0 to MaxOverlap); one older still ends at once. Conflict for
+// a chat service: its secret is its URL.
 func (w *Webhooks) RotateSecret(ctx context.Context, id string, overlap time.Duration) (h Webhook, secret string, err error) {
 	if overlap < 0 || overlap > MaxOverlap {
 		return Webhook{}, "", muster.Errorf(muster.Invalid, "the overlap is not between 0 and %v", MaxOverlap)
 	}
 	h, err = w.edit(ctx, id, "webhook.rotate", nil, func(h *Webhook) error {
+		if _, chat := ChatOf(h.URL); chat {
+			return muster.Errorf(muster.Conflict, "a chat service has no secret that signs: give the webhook another URL")
+		}
 		now := w.options.Now()
 		next, text, err := w.newSecret(id, muster.MicrosOf(now))
 		if err != nil {
@@ -233,7 +248,7 @@ func (w *Webhooks) edit(ctx context.Context, id, action string, cond func(Webhoo
 
 // same says whether a change left everything as it was. Secrets change by being made.
 func same(a, b Webhook) bool {
-	return a.URL == b.URL && a.Description == b.Description && slices.Equal(a.Types, b.Types) && a.Query == b.Query &&
+	return a.URL == b.URL && a.Description == b.Description && slices.Equal(a.Types, b.Types) && slices.Equal(a.Topics, b.Topics) && a.Query == b.Query &&
 		a.Disabled == b.Disabled && a.Reason == b.Reason &&
 		slices.EqualFunc(a.Secrets, b.Secrets, func(x, y Secret) bool { return x.Created == y.Created && bytes.Equal(x.Sealed, y.Sealed) })
 }
@@ -278,7 +293,7 @@ func (w *Webhooks) check(h *Webhook) error {
 		return nil
 	}
 	_, err := w.options.Devices.Compile(h.Query)
-	return err
+	return muster.At(err, "q")
 }
 
 // view is a webhook in the audit log. Paths of URLs are often secrets: of them there is
@@ -289,6 +304,7 @@ type view struct {
 	Description string   `json:"description,omitempty"`
 	Types       []string `json:"types"`
 	Query       string   `json:"q,omitempty"`
+	Topics      []string `json:"topics,omitempty"`
 	Disabled    bool     `json:"disabled"`
 	Reason      string   `json:"reason,omitempty"`
 	Secrets     int      `json:"secrets"`
@@ -297,10 +313,12 @@ type view struct {
 
 func viewOf(h Webhook) view {
 	v := view{
-		Description: h.Description, Types: h.Types, Query: h.Query, Disabled: h.Disabled, Reason: h.Reason,
+		Description: h.Description, Types: h.Types, Query: h.Query, Topics: h.Topics, Disabled: h.Disabled, Reason: h.Reason,
 		Secrets: len(h.Secrets), Version: h.Version,
 	}
-	if u, err := url.Parse(h.URL); err == nil {
+	if _, chat := ChatOf(h.URL); chat {
+		v.Host = h.URL
+	} else if u, err := url.Parse(h.URL); err == nil {
 		v.Host = u.Scheme + "://" + u.Host
 	}
 	sum := sha256.Sum256([]byte(h.URL))

@@ -1,4 +1,4 @@
-package notify
+package hooks
 
 import (
 	"crypto/rand"
@@ -29,14 +29,23 @@ type Sealer interface {
 func (w *Webhooks) newSecret(id string, at muster.Micros) (Secret, string, error) {
 	key := make([]byte, secretBytes)
 	_, _ = rand.Read(key) // never fails
-	sealed, err := w.options.Sealer.Seal(key, bindOf(id))
+	sealed, err := w.seal(id, key, at)
 	if err != nil {
-		return Secret{}, "", fmt.Errorf("seal the webhook's secret: %w", err)
+		return Secret{}, "", err
 	}
-	return Secret{Sealed: sealed, Created: at}, SecretPrefix + base64.StdEncoding.EncodeToString(key), nil
+	return sealed, SecretPrefix + base64.StdEncoding.EncodeToString(key), nil
 }
 
-// Keys returns what signs events for h now, the newest first. Internal when a secret
+func (w *Webhooks) seal(id string, plain []byte, at muster.Micros) (Secret, error) {
+	sealed, err := w.options.Sealer.Seal(plain, bindOf(id))
+	if err != nil {
+		return Secret{}, fmt.Errorf("seal the webhook's secret: %w", err)
+	}
+	return Secret{Sealed: sealed, Created: at}, nil
+}
+
+// Keys returns what signs events for h now, the newest first; of a chat service its service
+// URL alone. Internal when a secret
 // does not open: the data directory has another key than it was sealed with.
 func (w *Webhooks) Keys(h Webhook) ([][]byte, error) {
 	now := muster.MicrosOf(w.options.Now())

@@ -1,4 +1,4 @@
-package notify_test
+package hooks_test
 
 import (
 	"bytes"
@@ -23,7 +23,8 @@ import (
 	"muster/audit"
 	"muster/devices"
 	"muster/feed"
-	"muster/notify"
+	"muster/notify/hooks"
+	"muster/notify/outbox"
 	"muster/store/control"
 	"muster/store/sqlite"
 )
@@ -57,13 +58,13 @@ func (sealer) Open(sealed []byte, bind string) ([]byte, error) {
 // sent is a Sender that remembers, and answers as it is told.
 type sent struct {
 	mu      sync.Mutex
-	targets []notify.Target
-	last    notify.Message
-	answer  notify.Attempt
+	targets []hooks.Target
+	last    hooks.Message
+	answer  outbox.Attempt
 	hold    chan struct{}
 }
 
-func (s *sent) Deliver(_ context.Context, t notify.Target, m notify.Message) notify.Attempt {
+func (s *sent) Deliver(_ context.Context, t hooks.Target, m hooks.Message) outbox.Attempt {
 	s.mu.Lock()
 	s.targets, s.last = append(s.targets, t), m
 	hold, answer := s.hold, s.answer
@@ -76,7 +77,7 @@ func (s *sent) Deliver(_ context.Context, t notify.Target, m notify.Message) not
 
 // rig is webhooks over the real store and registry.
 type rig struct {
-	*notify.Webhooks
+	*hooks.Webhooks
 	store    *control.Control
 	db       *sql.DB
 	registry *devices.Registry
@@ -100,9 +101,9 @@ func newRig(t *testing.T) *rig {
 }
 
 // again returns the webhooks as they are after a restart.
-func (r *rig) again(t *testing.T) *notify.Webhooks {
+func (r *rig) again(t *testing.T) *hooks.Webhooks {
 	t.Helper()
-	w := notify.New(r.store, notify.Options{
+	w := hooks.New(r.store, hooks.Options{
 		Devices: r.registry, Sealer: sealer{}, Sender: r.sent, Now: func() time.Time { return r.clock },
 	})
 	must(t, w.Load(t.Context()))
@@ -123,11 +124,11 @@ func wantKind(t testing.TB, err error, k muster.Kind) {
 	}
 }
 
-func spec() notify.Spec {
-	return notify.Spec{URL: "https://hooks.example.com/T0/hush?x=1", Types: []string{"device.*", "command.failed"}, Description: "To the shop", Owner: "ada"}
+func spec() hooks.Spec {
+	return hooks.Spec{URL: "https://hooks.example.com/T0/hush?x=1", Types: []string{"device.*", "command.failed"}, Description: "To the shop", Owner: "ada"}
 }
 
-func (r *rig) make(t testing.TB, s notify.Spec) (notify.Webhook, string) {
+func (r *rig) make(t testing.TB, s hooks.Spec) (hooks.Webhook, string) {
 	t.Helper()
 	h, secret, err := r.Create(t.Context(), s)
 	must(t, err)
@@ -165,29 +166,29 @@ func TestAWebhookIsKeptOverARestart(t *testing.T) {
 func TestWhatCanBeNoWebhookIsRefused(t *testing.T) {
 	r := newRig(t)
 	h, _ := r.make(t, spec())
-	tests := map[string]func(*notify.Spec){
-		"no URL":                           func(s *notify.Spec) { s.URL = "" },
-		"a path only":                      func(s *notify.Spec) { s.URL = "/x" },
-		"another scheme":                   func(s *notify.Spec) { s.URL = "ftp://x.example/" },
-		"no host":                          func(s *notify.Spec) { s.URL = "https:///x" },
-		"a user":                           func(s *notify.Spec) { s.URL = "https://a:b@x.example/" },
-		"a fragment":                       func(s *notify.Spec) { s.URL = "https://x.example/#a" },
-		"an empty fragment":                func(s *notify.Spec) { s.URL = "https://x.example/#" },
-		"a line break":                     func(s *notify.Spec) { s.URL = "https://x.example/\r\nX: y" },
-		"a space":                          func(s *notify.Spec) { s.URL = "https://x.example/a b" },
-		"port 0":                           func(s *notify.Spec) { s.URL = "https://x.example:0/" },
-		"a port that is none":              func(s *notify.Spec) { s.URL = "https://x.example:99999/" },
-		"a colon and no port":              func(s *notify.Spec) { s.URL = "https://x.example:/" },
-		"a long URL":                       func(s *notify.Spec) { s.URL = "https://x.example/" + strings.Repeat("a", 2048) },
-		"no type":                          func(s *notify.Spec) { s.Types = nil },
-		"a type that is none":              func(s *notify.Spec) { s.Types = []string{"device.created", "device.exploded"} },
-		"a family that is none":            func(s *notify.Spec) { s.Types = []string{"nothing.*"} },
-		"part of a word with a star":       func(s *notify.Spec) { s.Types = []string{"dev*"} },
-		"too many types":                   func(s *notify.Spec) { s.Types = slices.Repeat([]string{"device.created"}, 51) },
-		"a query that is not understood":   func(s *notify.Spec) { s.Query = "v.>" },
-		"a group that does not exist":      func(s *notify.Spec) { s.Query = "group:nowhere" },
-		"a description with control codes": func(s *notify.Spec) { s.Description = "a\x1bb" },
-		"a long description":               func(s *notify.Spec) { s.Description = strings.Repeat("d", 501) },
+	tests := map[string]func(*hooks.Spec){
+		"no URL":                           func(s *hooks.Spec) { s.URL = "" },
+		"a path only":                      func(s *hooks.Spec) { s.URL = "/x" },
+		"another scheme":                   func(s *hooks.Spec) { s.URL = "ftp://x.example/" },
+		"no host":                          func(s *hooks.Spec) { s.URL = "https:///x" },
+		"a user":                           func(s *hooks.Spec) { s.URL = "https://a:b@x.example/" },
+		"a fragment":                       func(s *hooks.Spec) { s.URL = "https://x.example/#a" },
+		"an empty fragment":                func(s *hooks.Spec) { s.URL = "https://x.example/#" },
+		"a line break":                     func(s *hooks.Spec) { s.URL = "https://x.example/\r\nX: y" },
+		"a space":                          func(s *hooks.Spec) { s.URL = "https://x.example/a b" },
+		"port 0":                           func(s *hooks.Spec) { s.URL = "https://x.example:0/" },
+		"a port that is none":              func(s *hooks.Spec) { s.URL = "https://x.example:99999/" },
+		"a colon and no port":              func(s *hooks.Spec) { s.URL = "https://x.example:/" },
+		"a long URL":                       func(s *hooks.Spec) { s.URL = "https://x.example/" + strings.Repeat("a", 2048) },
+		"no type":                          func(s *hooks.Spec) { s.Types = nil },
+		"a type that is none":              func(s *hooks.Spec) { s.Types = []string{"device.created", "device.exploded"} },
+		"a family that is none":            func(s *hooks.Spec) { s.Types = []string{"nothing.*"} },
+		"part of a word with a star":       func(s *hooks.Spec) { s.Types = []string{"dev*"} },
+		"too many types":                   func(s *hooks.Spec) { s.Types = slices.Repeat([]string{"device.created"}, 51) },
+		"a query that is not understood":   func(s *hooks.Spec) { s.Query = "v.>" },
+		"a group that does not exist":      func(s *hooks.Spec) { s.Query = "group:nowhere" },
+		"a description with control codes": func(s *hooks.Spec) { s.Description = "a\x1bb" },
+		"a long description":               func(s *hooks.Spec) { s.Description = strings.Repeat("d", 501) },
 	}
 	for name, spoil := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -198,7 +199,7 @@ func TestWhatCanBeNoWebhookIsRefused(t *testing.T) {
 			if s.Types == nil {
 				s.Types = []string{}
 			}
-			_, err = r.Update(t.Context(), h.ID, notify.Change{URL: &s.URL, Types: s.Types, Query: &s.Query, Description: &s.Description})
+			_, err = r.Update(t.Context(), h.ID, hooks.Change{URL: &s.URL, Types: s.Types, Query: &s.Query, Description: &s.Description})
 			wantKind(t, err, muster.Invalid)
 		})
 	}
@@ -212,26 +213,26 @@ func TestAChangeKeepsWhatItDoesNotName(t *testing.T) {
 	h, _ := r.make(t, spec())
 	r.clock = r.clock.Add(time.Minute)
 	url, off := "http://other.example/", true
-	got, err := r.Update(t.Context(), h.ID, notify.Change{URL: &url, Disabled: &off})
+	got, err := r.Update(t.Context(), h.ID, hooks.Change{URL: &url, Disabled: &off})
 	must(t, err)
 	want := h
 	want.URL, want.Disabled, want.Version, want.Updated = url, true, 2, muster.MicrosOf(r.clock)
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	same, err := r.Update(t.Context(), h.ID, notify.Change{URL: &url})
+	same, err := r.Update(t.Context(), h.ID, hooks.Change{URL: &url})
 	must(t, err)
 	if d := cmp.Diff(got, same); d != "" {
 		t.Errorf("a change of nothing made a new version: %s", d)
 	}
-	_, err = r.Update(t.Context(), h.ID, notify.Change{URL: &h.URL, If: func(now notify.Webhook) error {
+	_, err = r.Update(t.Context(), h.ID, hooks.Change{URL: &h.URL, If: func(now hooks.Webhook) error {
 		if now.Version != 1 {
 			return muster.Errorf(muster.Stale, "it is version %d", now.Version)
 		}
 		return nil
 	}})
 	wantKind(t, err, muster.Stale)
-	_, err = r.Update(t.Context(), "whk_x", notify.Change{URL: &url})
+	_, err = r.Update(t.Context(), "whk_x", hooks.Change{URL: &url})
 	wantKind(t, err, muster.NotFound)
 	if after, err := r.again(t).Get(h.ID); err != nil || !cmp.Equal(after, got) {
 		t.Errorf("%v %v", after, err)
@@ -240,8 +241,8 @@ func TestAChangeKeepsWhatItDoesNotName(t *testing.T) {
 
 func TestTheNumberOfWebhooksHasABound(t *testing.T) {
 	r := newRig(t)
-	for i := range notify.MaxWebhooks {
-		must(t, r.store.PutWebhook(t.Context(), notify.Webhook{ID: fmt.Sprintf("whk_%04d", i), URL: "https://x.example/", Types: []string{"*"}}))
+	for i := range hooks.MaxWebhooks {
+		must(t, r.store.PutWebhook(t.Context(), hooks.Webhook{ID: fmt.Sprintf("whk_%04d", i), URL: "https://x.example/", Types: []string{"*"}}))
 	}
 	w := r.again(t)
 	_, _, err := w.Create(t.Context(), spec())
@@ -255,7 +256,7 @@ func TestTheNumberOfWebhooksHasABound(t *testing.T) {
 func TestTwoSecretsSignWhileOneReplacesTheOther(t *testing.T) {
 	r := newRig(t)
 	h, first := r.make(t, spec())
-	texts := func(h notify.Webhook) (out []string) {
+	texts := func(h hooks.Webhook) (out []string) {
 		keys, err := r.Keys(h)
 		must(t, err)
 		for _, k := range keys {
@@ -289,7 +290,7 @@ func TestTwoSecretsSignWhileOneReplacesTheOther(t *testing.T) {
 	_, fifth, err := r.RotateSecret(t.Context(), h.ID, 0)
 	must(t, err)
 	same(fifth)
-	for _, d := range []time.Duration{-1, notify.MaxOverlap + 1} {
+	for _, d := range []time.Duration{-1, hooks.MaxOverlap + 1} {
 		_, _, err := r.RotateSecret(t.Context(), h.ID, d)
 		wantKind(t, err, muster.Invalid)
 	}
@@ -327,7 +328,7 @@ func TestChangesAreNotedWithoutSecrets(t *testing.T) {
 			t.Error("nothing was noted, or it was not written")
 		}
 	}
-	var h notify.Webhook
+	var h hooks.Webhook
 	var secrets []string
 	do(func(ctx context.Context) error {
 		var secret string
@@ -338,7 +339,7 @@ func TestChangesAreNotedWithoutSecrets(t *testing.T) {
 	})
 	off := true
 	do(func(ctx context.Context) error {
-		_, err := r.Update(ctx, h.ID, notify.Change{Disabled: &off})
+		_, err := r.Update(ctx, h.ID, hooks.Change{Disabled: &off})
 		return err
 	})
 	do(func(ctx context.Context) error {
@@ -348,7 +349,7 @@ func TestChangesAreNotedWithoutSecrets(t *testing.T) {
 	})
 	on := false
 	do(func(ctx context.Context) error {
-		_, err := r.Update(ctx, h.ID, notify.Change{Disabled: &on})
+		_, err := r.Update(ctx, h.ID, hooks.Change{Disabled: &on})
 		return err
 	})
 	do(func(ctx context.Context) error { _, err := r.Disable(ctx, h.ID, "410"); return err })
@@ -410,7 +411,7 @@ func TestEventsGoToThoseWhoWantThem(t *testing.T) {
 	cold := register("tag:zone=cold", "*")
 	off := register("", "*")
 	yes := true
-	_, err := r.Update(t.Context(), off, notify.Change{Disabled: &yes})
+	_, err := r.Update(t.Context(), off, hooks.Change{Disabled: &yes})
 	must(t, err)
 	tests := []struct {
 		kind   string
@@ -425,7 +426,7 @@ func TestEventsGoToThoseWhoWantThem(t *testing.T) {
 		{feed.JobStarted, "", []string{all}},
 		{"no.such", "cold-1", nil},
 	}
-	check := func(w *notify.Webhooks) {
+	check := func(w *hooks.Webhooks) {
 		t.Helper()
 		for _, tt := range tests {
 			var got []string
@@ -470,7 +471,7 @@ func TestAQueryFollowsItsGroup(t *testing.T) {
 func TestTheTestButtonSendsAnEvent(t *testing.T) {
 	r := newRig(t)
 	h, _ := r.make(t, spec())
-	r.sent.answer = notify.Attempt{Verdict: notify.Delivered, Status: 200}
+	r.sent.answer = outbox.Attempt{Verdict: outbox.Delivered, Status: 200}
 	a, err := r.Test(t.Context(), h.ID)
 	must(t, err)
 	if a != r.sent.answer {
@@ -484,7 +485,7 @@ func TestTheTestButtonSendsAnEvent(t *testing.T) {
 	}
 	keys, err := r.Keys(h)
 	must(t, err)
-	if d := cmp.Diff(notify.Target{URL: h.URL, Keys: keys}, r.sent.targets[0]); d != "" {
+	if d := cmp.Diff(hooks.Target{URL: h.URL, Keys: keys}, r.sent.targets[0]); d != "" {
 		t.Error("it was signed with something else")
 	}
 	_, err = r.Test(t.Context(), "whk_x")
@@ -494,7 +495,7 @@ func TestTheTestButtonSendsAnEvent(t *testing.T) {
 func TestAnAnswerOfGoneDisables(t *testing.T) {
 	r := newRig(t)
 	h, _ := r.make(t, spec())
-	r.sent.answer = notify.Attempt{Verdict: notify.Gone, Status: 410}
+	r.sent.answer = outbox.Attempt{Verdict: outbox.Gone, Status: 410}
 	_, err := r.Test(t.Context(), h.ID)
 	must(t, err)
 	got, err := r.again(t).Get(h.ID)
@@ -503,7 +504,7 @@ func TestAnAnswerOfGoneDisables(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	on := false
-	got, err = r.Update(t.Context(), h.ID, notify.Change{Disabled: &on})
+	got, err = r.Update(t.Context(), h.ID, hooks.Change{Disabled: &on})
 	must(t, err)
 	if got.Disabled || got.Reason != "" {
 		t.Errorf("%+v", got)
@@ -534,11 +535,11 @@ func TestOnlyTenTestsRunAtOnce(t *testing.T) {
 func TestALongEventIsSentThin(t *testing.T) {
 	short := feed.NewEvent(feed.DeviceCreated, "d1", 5, map[string]string{"device": "d1"})
 	short.Seq = 7
-	if m := notify.MessageOf(short); m.ID != "evt_7" || !bytes.Equal(m.Body, short.Envelope()) {
+	if m := hooks.MessageOf(short); m.ID != "evt_7" || !bytes.Equal(m.Body, short.Envelope()) {
 		t.Errorf("%s %s", m.ID, m.Body)
 	}
-	long := feed.NewEvent(feed.CommandFailed, "d1", 5, map[string]string{"device": "d1", "error": strings.Repeat("x", notify.MaxEvent)})
-	m := notify.MessageOf(long)
+	long := feed.NewEvent(feed.CommandFailed, "d1", 5, map[string]string{"device": "d1", "error": strings.Repeat("x", hooks.MaxEvent)})
+	m := hooks.MessageOf(long)
 	var got struct {
 		Type string
 		Data struct {
@@ -548,7 +549,7 @@ func TestALongEventIsSentThin(t *testing.T) {
 		}
 	}
 	must(t, json.Unmarshal(m.Body, &got))
-	if len(m.Body) > notify.MaxEvent || got.Type != feed.CommandFailed || got.Data.Device != "d1" || !got.Data.Truncated || got.Data.Bytes != len(long.Data) {
+	if len(m.Body) > hooks.MaxEvent || got.Type != feed.CommandFailed || got.Data.Device != "d1" || !got.Data.Truncated || got.Data.Bytes != len(long.Data) {
 		t.Errorf("%d bytes: %+v", len(m.Body), got)
 	}
 }
@@ -570,7 +571,7 @@ func TestMemoryAndStoreAgreeAfterAnyChanges(t *testing.T) {
 				ids = append(ids, h.ID)
 			case 1:
 				off := rapid.Bool().Draw(rt, "off")
-				_, _ = r.Update(t.Context(), pick(), notify.Change{Disabled: &off})
+				_, _ = r.Update(t.Context(), pick(), hooks.Change{Disabled: &off})
 			case 2:
 				_, _, _ = r.RotateSecret(t.Context(), pick(), time.Duration(rapid.IntRange(0, 100).Draw(rt, "overlap"))*time.Second)
 			case 3:

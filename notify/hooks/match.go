@@ -1,6 +1,7 @@
-package notify
+package hooks
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -49,8 +50,23 @@ func (w *Webhooks) index() {
 // its device as it is now. An event without a device, or whose device is gone, passes an
 // empty query only. It waits for nobody.
 func (w *Webhooks) Matching(e feed.Event) []Webhook {
+	a, _ := aboutOf(&e)
+	return w.matching(&e, a.Topic)
+}
+
+// naming says whether an enabled webhook wants a type of event, of some topics only.
+func (w *Webhooks) naming(kind string) bool {
+	return slices.ContainsFunc((*w.wanted.Load())[kind], func(m *matcher) bool { return len(m.hook.Topics) > 0 })
+}
+
+// matching is Matching for an event about a notification of a topic, which a private one's does not tell.
+func (w *Webhooks) matching(e *feed.Event, topic string) []Webhook {
 	var out []Webhook
+	_, note := aboutOf(e)
 	for _, m := range (*w.wanted.Load())[e.Type] {
+		if note && len(m.hook.Topics) > 0 && !slices.Contains(m.hook.Topics, topic) {
+			continue
+		}
 		if m.hook.Query == "" || e.Device != "" && w.selects(m, e.Device) {
 			out = append(out, m.hook)
 		}
@@ -70,10 +86,10 @@ func (w *Webhooks) selects(m *matcher, id muster.DeviceID) bool {
 }
 
 // Problem returns why h gets no event at all although it is enabled, empty when it
-// does: its query names a group or profile that is gone.
+// does: its query names a group or profile that is gone, or its chat service is not built in.
 func (w *Webhooks) Problem(h Webhook) string {
-	if h.Query == "" {
-		return ""
+	if why := w.noChat(&h); why != "" || h.Query == "" {
+		return why
 	}
 	if _, err := w.options.Devices.Compile(h.Query); err != nil {
 		return "the query selects nothing: " + muster.Public(err)

@@ -1,4 +1,4 @@
-package notify
+package hooks
 
 import (
 	"net/url"
@@ -21,6 +21,7 @@ const (
 	maxURL         = 2048 // bytes
 	maxDescription = 500  // bytes
 	maxReason      = 200  // bytes
+	maxTopic       = 64   // bytes of a name
 	idPrefix       = "whk_"
 )
 
@@ -28,15 +29,17 @@ const (
 // slices never change in place.
 type Webhook struct {
 	ID          string // "whk_..."
-	URL         string // http or https, without user, password or fragment
+	URL         string // http or https, without user, password or fragment; or "shoutrrr:" and a service's name
 	Description string
 	Types       []string // "device.created", "device.*" or "*", in order
 	Query       string   // of the devices whose events it wants, in the query language; empty for all events
 	Secrets     []Secret // one or two, the newest first
 	Disabled    bool
-	Reason      string // why Muster disabled it; empty when somebody did
-	Owner       string // who made it, as people know it
-	Version     int64  // of its registration, from 1: each change makes the next
+	Reason      string   // why Muster disabled it; empty when somebody did
+	Topics      []string // of notification.* events those to these topics only, by name, in order; empty for all
+	Owner       string   // who made it, as people know it
+	OwnerID     string   // the user who did, or whose key it was; empty for none
+	Version     int64    // of its registration, from 1: each change makes the next
 	Created     muster.Micros
 	Updated     muster.Micros
 }
@@ -50,12 +53,14 @@ type Secret struct {
 
 // Spec is a webhook to be made.
 type Spec struct {
-	URL         string
+	URL         string // as Webhook's, or "shoutrrr:" and a service URL, which is a secret
 	Description string
 	Types       []string
 	Query       string
 	Disabled    bool
+	Topics      []string
 	Owner       string
+	OwnerID     string
 }
 
 // Change says what of a webhook is to be otherwise; what is nil stays.
@@ -64,6 +69,7 @@ type Change struct {
 	Description *string
 	Types       []string
 	Query       *string
+	Topics      *[]string
 	Disabled    *bool
 	// If is asked with the webhook as it is, in turn: its error ends the change. May be nil.
 	If func(Webhook) error
@@ -83,6 +89,9 @@ func (c Change) apply(w Webhook) Webhook {
 	if c.Query != nil {
 		w.Query = *c.Query
 	}
+	if c.Topics != nil {
+		w.Topics = *c.Topics
+	}
 	if c.Disabled != nil {
 		w.Disabled, w.Reason = *c.Disabled, ""
 	}
@@ -95,16 +104,25 @@ func (w *Webhook) check() error {
 		return err
 	}
 	if len(w.Description) > maxDescription || !plainText(w.Description) {
-		return muster.Errorf(muster.Invalid, "the description is not plain text of at most %d bytes", maxDescription)
+		return muster.InvalidAt("description", "the description is not plain text of at most %d bytes", maxDescription)
 	}
 	if len(w.Types) == 0 || len(w.Types) > MaxTypes {
-		return muster.Errorf(muster.Invalid, `a webhook names 1 to %d types of events; "*" is all`, MaxTypes)
+		return muster.InvalidAt("types", `a webhook names 1 to %d types of events; "*" is all`, MaxTypes)
 	}
-	for _, t := range w.Types {
+	for i, t := range w.Types {
 		if !feed.KnownFilter(t) {
-			return muster.Errorf(muster.Invalid, "there is no type of event %s", strconv.QuoteToASCII(t[:min(len(t), 60)]))
+			return muster.InvalidAt("types/"+strconv.Itoa(i), "there is no type of event %s", strconv.QuoteToASCII(t[:min(len(t), 60)]))
 		}
 	}
+	if len(w.Topics) > MaxTypes || slices.ContainsFunc(w.Topics, func(s string) bool { return s == "" || len(s) > maxTopic || !plainText(s) }) {
+		return muster.InvalidAt("topics", "a webhook names at most %d topics, each by a name of at most %d bytes", MaxTypes, maxTopic)
+	}
+	if len(w.Topics) == 0 {
+		w.Topics = nil
+	}
+	topics := slices.Clone(w.Topics)
+	slices.Sort(topics)
+	w.Topics = slices.Compact(topics)
 	types := slices.Clone(w.Types)
 	slices.Sort(types)
 	w.Types = slices.Compact(types)
@@ -114,22 +132,25 @@ func (w *Webhook) check() error {
 // checkURL takes what can be sent to. Where it leads is judged at each dial: a name may
 // lead elsewhere by then.
 func checkURL(s string) error {
+	if _, chat := ChatOf(s); chat {
+		return nil // it was taken apart when it was given
+	}
 	u, err := url.Parse(s)
 	switch {
 	case len(s) > maxURL:
-		return muster.Errorf(muster.Invalid, "the URL has %d bytes, at most %d are allowed", len(s), maxURL)
+		return muster.InvalidAt("url", "the URL has %d bytes, at most %d are allowed", len(s), maxURL)
 	case err != nil || u.Hostname() == "" || u.Opaque != "" || !plainText(s) || strings.Contains(s, " "):
-		return muster.Errorf(muster.Invalid, "the URL is not https://host/path")
+		return muster.InvalidAt("url", "the URL is not https://host/path")
 	case u.Scheme != "https" && u.Scheme != "http":
-		return muster.Errorf(muster.Invalid, "the URL does not begin with https:// or http://")
+		return muster.InvalidAt("url", "the URL does not begin with https:// or http://")
 	case u.User != nil:
-		return muster.Errorf(muster.Invalid, "the URL has a user or a password: the signature tells who sends")
+		return muster.InvalidAt("url", "the URL has a user or a password: the signature tells who sends")
 	case u.Fragment != "" || strings.Contains(s, "#"):
-		return muster.Errorf(muster.Invalid, "the URL has a fragment, which is never sent")
+		return muster.InvalidAt("url", "the URL has a fragment, which is never sent")
 	}
 	if p := u.Port(); p != "" || strings.HasSuffix(u.Host, ":") {
 		if n, err := strconv.Atoi(p); err != nil || n < 1 || n > 65535 {
-			return muster.Errorf(muster.Invalid, "the URL's port is not between 1 and 65535")
+			return muster.InvalidAt("url", "the URL's port is not between 1 and 65535")
 		}
 	}
 	return nil

@@ -1,0 +1,4 @@
+package chat
+
+// Wording is wording.
+var Wording = wording

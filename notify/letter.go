@@ -1,0 +1,54 @@
+package notify
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+)
+
+// Letter is a notification as channels get it, as JSON: what it said when it was told.
+type Letter struct {
+	ID        string            `json:"id"`
+	Topic     string            `json:"topic"` // id
+	Sender    string            `json:"sender"`
+	Severity  Severity          `json:"severity"`
+	Title     string            `json:"title"`
+	Body      string            `json:"body,omitempty"`
+	Data      json.RawMessage   `json:"data,omitempty"`
+	Link      string            `json:"link,omitempty"`
+	Actions   []Action          `json:"actions,omitempty"`
+	Device    string            `json:"device,omitempty"`
+	State     NotificationState `json:"state"`
+	AckPolicy AckPolicy         `json:"ack_policy"`
+	Step      int               `json:"step,omitempty"`
+	CreatedAt int64             `json:"created_at"` // microseconds
+	ExpiresAt int64             `json:"expires_at,omitempty"`
+	Version   int64             `json:"version"`
+}
+
+func contentID(n *Notification) string { return n.ID + "." + strconv.FormatInt(n.Version, 10) }
+
+// letterOf is n as it is now.
+func letterOf(n *Notification) Letter {
+	return Letter{
+		n.ID, n.Topic, n.Sender.Name, n.Severity, n.Title, n.Body, n.Data, n.Link, n.Actions, string(n.Device), n.State, n.AckPolicy, n.Step,
+		int64(n.Created), int64(n.Expires), n.Version,
+	}
+}
+
+func encodeLetter(n *Notification) []byte {
+	b, err := json.Marshal(letterOf(n))
+	if err != nil { // plain data; Data is JSON that was checked
+		panic(fmt.Errorf("write a letter: %w", err))
+	}
+	return b
+}
+
+// DecodeLetter reads a delivery's body.
+func DecodeLetter(b []byte) (Letter, error) {
+	var l Letter
+	if err := json.Unmarshal(b, &l); err != nil {
+		return Letter{}, fmt.Errorf("read a letter: %w", err)
+	}
+	return l, nil
+}

@@ -1,0 +1,84 @@
+package notify
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"sync"
+
+	"muster"
+	"muster/feed"
+)
+
+// maxAbout is of how many notifications it is remembered what topic they are of.
+const maxAbout = 10_000
+
+// abouts remembers the topics of notifications that were told of lately. When it is full it
+// begins anew: the store knows them all.
+type abouts struct {
+	mu     sync.Mutex
+	topics map[string]string // id of the topic, by that of the notification; empty for none any more
+}
+
+func (a *abouts) get(notification string) (topic string, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	topic, ok = a.topics[notification]
+	return topic, ok
+}
+
+func (a *abouts) put(notification, topic string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.topics == nil || len(a.topics) >= maxAbout {
+		a.topics = make(map[string]string)
+	}
+	a.topics[notification] = topic
+}
+
+// Shows says whether who may learn of an event of the feed: of a delivery that was given up
+// admins alone, as of all deliveries; of a notification who sees its topic now; of anything else
+// everybody who hears the feed.
+func (n *Notify) Shows(ctx context.Context, who Who, e *feed.Event) bool {
+	switch {
+	case who.Admin:
+		return true
+	case e.Type == feed.DeliveryDead:
+		return false
+	case !strings.HasPrefix(e.Type, "notification."):
+		return true
+	}
+	var data struct{ Notification, Topic string }
+	if err := json.Unmarshal(e.Data, &data); err != nil {
+		return false
+	}
+	t, ok := n.topic(data.Topic)
+	if data.Topic == "" {
+		t, ok = n.topicOfNote(ctx, data.Notification)
+		return ok && n.sees(who, &t)
+	}
+	return !ok || n.sees(who, &t) // what all might see, of a topic that is gone, or has another name
+}
+
+// topicOfNote returns the topic of a notification; ok is false when either is gone.
+func (n *Notify) topicOfNote(ctx context.Context, notification string) (t Topic, ok bool) {
+	topic, known := n.abouts.get(notification)
+	if !known {
+		note, err := n.store.Notification(ctx, notification)
+		if err != nil && muster.KindOf(err) != muster.NotFound { // who does not know says nothing
+			return Topic{}, false
+		}
+		topic = note.Topic
+		n.abouts.put(notification, topic)
+	}
+	return n.topic(topic)
+}
+
+// topicFor returns the topic of an id, as it is kept when it is not known here: another process may
+// have made it. NotFound when it was deleted.
+func (n *Notify) topicFor(ctx context.Context, id string) (Topic, error) {
+	if t, ok := n.topic(id); ok {
+		return t, nil
+	}
+	return n.store.Topic(ctx, id) //nolint:wrapcheck // the store says what it was doing
+}
