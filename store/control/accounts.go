@@ -52,7 +52,16 @@ func (c *Control) InsertAPIKey(ctx context.Context, k accounts.APIKey) error {
 
 // DeleteAPIKey implements accounts.Store.
 func (c *Control) DeleteAPIKey(ctx context.Context, id string) error {
-	return c.deleteOne(ctx, "delete an API key", `DELETE FROM api_key WHERE id = $1`, id)
+	return c.changeBeside(ctx, "delete an API key", func(ctx context.Context, tx *sql.Tx) error {
+		n, err := exec(ctx, tx, `DELETE FROM api_key WHERE id = $1`, id)
+		if err == nil && n == 0 {
+			err = muster.Errorf(muster.NotFound, "there is no API key %q", id)
+		}
+		if err != nil {
+			return err
+		}
+		return forgetMembers(ctx, tx, [][]any{{id}})
+	})
 }
 
 func (c *Control) deleteOne(ctx context.Context, doing, query, id string) error {

@@ -13,7 +13,11 @@ import (
 	"muster/audit"
 )
 
-const auditColumns = "seq, at, actor_kind, actor, actor_name, address, request, action, object, before, after"
+const auditColumns = "seq, at, actor_kind, actor, actor_name, address, request, action, object, before, after, mac"
+
+// SignAudit has sign make the code of each audit record, which is written with it. Call
+// it once, before anything is written; without it records have no code.
+func (c *Control) SignAudit(sign func(audit.Record) string) { c.sign = sign }
 
 // AuditLast implements audit.Store.
 func (c *Control) AuditLast(ctx context.Context) (last int64, err error) {
@@ -79,7 +83,7 @@ func (c *Control) auditRows(ctx context.Context, rest string, args ...any) ([]au
 		var at int64
 		var before, after string
 		a := &r.Actor
-		if err := rows.Scan(&r.Seq, &at, &a.Kind, &a.ID, &a.Name, &a.Address, &a.Request, &r.Action, &r.Object, &before, &after); err != nil {
+		if err := rows.Scan(&r.Seq, &at, &a.Kind, &a.ID, &a.Name, &a.Address, &a.Request, &r.Action, &r.Object, &before, &after, &r.MAC); err != nil {
 			return nil, failed("read the audit log", err)
 		}
 		r.At, r.Before, r.After = muster.Micros(at), []byte(before), []byte(after)
@@ -105,7 +109,7 @@ func (c *Control) SealsAfter(ctx context.Context, seq int64, limit int) ([]audit
 func (c *Control) sealRows(ctx context.Context, rest string, args ...any) ([]audit.Seal, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	rows, err := c.db.Read.QueryContext(ctx, "SELECT first, last, at, hash FROM audit_seal "+rest, args...) //nolint:gosec // rest is ours, values are args
+	rows, err := c.db.Read.QueryContext(ctx, "SELECT first, last, at, hash, signed FROM audit_seal "+rest, args...) //nolint:gosec // rest is ours, values are args
 	if err != nil {
 		return nil, failed("read the audit log's seals", err)
 	}
@@ -115,7 +119,7 @@ func (c *Control) sealRows(ctx context.Context, rest string, args ...any) ([]aud
 		var s audit.Seal
 		var at int64
 		var text string
-		if err := rows.Scan(&s.First, &s.Last, &at, &text); err != nil {
+		if err := rows.Scan(&s.First, &s.Last, &at, &text, &s.Signed); err != nil {
 			return nil, failed("read the audit log's seals", err)
 		}
 		s.At = muster.Micros(at)
@@ -143,8 +147,8 @@ func (c *Control) InsertSeal(ctx context.Context, s audit.Seal) error {
 		if last != s.First-1 {
 			return muster.Errorf(muster.Conflict, "the audit log is sealed up to %d already", last)
 		}
-		_, err = exec(ctx, tx, "INSERT INTO audit_seal (first, last, at, hash) VALUES ($1, $2, $3, $4)",
-			s.First, s.Last, int64(s.At), hex.EncodeToString(s.Hash[:]))
+		_, err = exec(ctx, tx, "INSERT INTO audit_seal (first, last, at, hash, signed) VALUES ($1, $2, $3, $4, $5)",
+			s.First, s.Last, int64(s.At), hex.EncodeToString(s.Hash[:]), s.Signed)
 		return err
 	})
 }

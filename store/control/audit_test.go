@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,25 +18,67 @@ import (
 	"muster/store/control"
 )
 
-var auditKey = []byte("0123456789abcdef0123456789abcdef")
+var auditKeys = audit.Keys{Seals: []byte("0123456789abcdef0123456789abcdef"), Records: []byte("fedcba9876543210fedcba9876543210")}
 
-// anchor keeps the newest seal in memory.
+// anchor keeps the head in memory.
 type anchor struct {
-	mu   sync.Mutex
-	seal audit.Seal
+	mu    sync.Mutex
+	head  audit.Head
+	bad   bool // it cannot be read
+	aside int
 }
 
-func (a *anchor) Load() (audit.Seal, error) {
+func (a *anchor) Load() (audit.Head, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.seal, nil
+	if a.bad {
+		return audit.Head{}, muster.Errorf(muster.Invalid, "no head")
+	}
+	return a.head, nil
 }
 
-func (a *anchor) Save(s audit.Seal) error {
+func (a *anchor) Save(h audit.Head) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.seal = s
+	a.head = h
 	return nil
+}
+
+func (a *anchor) Aside() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.bad = false
+	a.aside++
+	return nil
+}
+
+func newSealer(c *control.Control, a *anchor) *audit.Sealer {
+	return audit.NewSealer(c, a, auditKeys, time.Now, slog.New(slog.DiscardHandler))
+}
+
+// opened returns a sealer of a log that is signed from here on.
+func opened(t *testing.T, c *control.Control, a *anchor) *audit.Sealer {
+	t.Helper()
+	s := newSealer(c, a)
+	wantNil(t, s.Open(t.Context()))
+	c.SignAudit(auditKeys.MAC)
+	return s
+}
+
+func run(t *testing.T, c *control.Control, statements ...string) {
+	t.Helper()
+	for _, text := range statements {
+		_, err := c.Database().ExecContext(t.Context(), text)
+		wantNil(t, err)
+	}
+}
+
+func wantFound(t *testing.T, c *control.Control, a *anchor, when, what string) {
+	t.Helper()
+	found, _ := findings(t, c, a, time.Now())
+	if !slices.ContainsFunc(found, func(f audit.Finding) bool { return strings.Contains(f.What, what) }) {
+		t.Errorf("%s: %q is not in %v", when, what, found)
+	}
 }
 
 // fataler is a test, also one of rapid's.
@@ -57,7 +100,7 @@ func record(t testing.TB, c *control.Control, n int, at time.Time) {
 
 func findings(t fataler, c *control.Control, a *anchor, now time.Time) (found []audit.Finding, seen audit.Verified) {
 	t.Helper()
-	seen, err := audit.Verify(context.Background(), c, a, auditKey, now, func(f audit.Finding) { found = append(found, f) })
+	seen, err := audit.Verify(context.Background(), c, a, auditKeys, now, func(f audit.Finding) { found = append(found, f) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +110,7 @@ func findings(t fataler, c *control.Control, a *anchor, now time.Time) (found []
 func TestASealedLogIsFoundWhole(t *testing.T) {
 	onEach(t, func(t *testing.T, e engine) {
 		c, a := e.control(t), &anchor{}
-		s := audit.NewSealer(c, a, auditKey, time.Now, slog.New(slog.DiscardHandler))
+		s := opened(t, c, a)
 		wantNil(t, s.Seal(t.Context())) // nothing yet
 		for _, n := range []int{1, 700, 3} {
 			record(t, c, n, time.Now())
@@ -81,8 +124,8 @@ func TestASealedLogIsFoundWhole(t *testing.T) {
 		if found, _ := findings(t, c, a, time.Now().Add(2*time.Minute)); len(found) != 2 {
 			t.Errorf("two records that are not sealed for two minutes give %v", found)
 		}
-		if a.seal.Last != 704 {
-			t.Errorf("beside the database is the seal of %d", a.seal.Last)
+		if a.head.Seal.Last != 704 {
+			t.Errorf("beside the database is the seal of %d", a.head.Seal.Last)
 		}
 	})
 }
@@ -90,9 +133,10 @@ func TestASealedLogIsFoundWhole(t *testing.T) {
 func TestOfTwoSealersOneSealsARecord(t *testing.T) {
 	onEach(t, func(t *testing.T, e engine) {
 		c, a := e.control(t), &anchor{}
+		opened(t, c, a)
 		var wg sync.WaitGroup
 		for range 4 {
-			s := audit.NewSealer(c, a, auditKey, time.Now, slog.New(slog.DiscardHandler))
+			s := newSealer(c, a)
 			wg.Go(func() {
 				for range 15 {
 					record(t, c, 2, time.Now())
@@ -103,10 +147,12 @@ func TestOfTwoSealersOneSealsARecord(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		wantNil(t, audit.NewSealer(c, a, auditKey, time.Now, slog.New(slog.DiscardHandler)).Seal(t.Context()))
+		wantNil(t, newSealer(c, a).Seal(t.Context()))
 		last, err := c.LastSeal(t.Context())
 		wantNil(t, err)
-		wantNil(t, a.Save(last)) // the four saved theirs in any order
+		if a.head.Seal != last || len(a.head.Breaks) != 0 {
+			t.Errorf("the head is %+v, the last seal %+v", a.head, last)
+		}
 		if found, seen := findings(t, c, a, time.Now()); len(found) != 0 || seen.Records != 120 || seen.Unsealed != 0 {
 			t.Errorf("found %v, seen %+v", found, seen)
 		}
@@ -117,7 +163,7 @@ func TestOfTwoSealersOneSealsARecord(t *testing.T) {
 func TestWhateverIsTamperedWithIsFound(t *testing.T) {
 	onEach(t, func(t *testing.T, e engine) {
 		c, a := e.control(t), &anchor{}
-		s := audit.NewSealer(c, a, auditKey, time.Now, slog.New(slog.DiscardHandler))
+		s := opened(t, c, a)
 		for range 6 {
 			record(t, c, 3, time.Now())
 			wantNil(t, s.Seal(t.Context()))
@@ -126,7 +172,7 @@ func TestWhateverIsTamperedWithIsFound(t *testing.T) {
 		db := c.Database()
 		rapid.Check(t, func(t *rapid.T) {
 			seq := rapid.Int64Range(1, last).Draw(t, "record")
-			column := rapid.SampledFrom([]string{"actor_kind", "actor", "actor_name", "address", "request", "action", "object", "before", "after"}).Draw(t, "column")
+			column := rapid.SampledFrom([]string{"actor_kind", "actor", "actor_name", "address", "request", "action", "object", "before", "after", "mac"}).Draw(t, "column")
 			// Each is undone by the next, so that the log is whole again.
 			do, undo := "", ""
 			switch rapid.IntRange(0, 4).Draw(t, "what") {
@@ -145,14 +191,14 @@ func TestWhateverIsTamperedWithIsFound(t *testing.T) {
 				do, undo = fmt.Sprintf("UPDATE audit_seal SET hash = substr(hash, 2) || substr(hash, 1, 1) WHERE last = %d", 3*((seq+2)/3)),
 					fmt.Sprintf("UPDATE audit_seal SET hash = substr(hash, 64, 1) || substr(hash, 1, 63) WHERE last = %d", 3*((seq+2)/3))
 			}
-			run := func(statement string) {
+			do1 := func(statement string) {
 				if _, err := db.ExecContext(context.Background(), statement); err != nil {
 					t.Fatalf("%s: %v", statement, err)
 				}
 			}
-			run(do)
+			do1(do)
 			found, _ := findings(t, c, a, time.Now())
-			run(undo)
+			do1(undo)
 			if len(found) == 0 {
 				t.Fatalf("%s is not found", do)
 			}
@@ -169,7 +215,7 @@ func TestWhateverIsTamperedWithIsFound(t *testing.T) {
 func TestALogThatWasCutOrPutBackIsFound(t *testing.T) {
 	onEach(t, func(t *testing.T, e engine) {
 		c, a := e.control(t), &anchor{}
-		s := audit.NewSealer(c, a, auditKey, time.Now, slog.New(slog.DiscardHandler))
+		s := opened(t, c, a)
 		record(t, c, 5, time.Now())
 		wantNil(t, s.Seal(t.Context()))
 		record(t, c, 5, time.Now())
@@ -185,7 +231,7 @@ func TestALogThatWasCutOrPutBackIsFound(t *testing.T) {
 		}
 		forged := &anchor{}
 		record(t, c, 5, time.Now())
-		wantNil(t, audit.NewSealer(c, forged, auditKey, time.Now, slog.New(slog.DiscardHandler)).Seal(t.Context()))
+		wantNil(t, newSealer(c, forged).Seal(t.Context()))
 		if found, _ := findings(t, c, a, time.Now()); len(found) == 0 {
 			t.Error("another history of the same length is not found")
 		}

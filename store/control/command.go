@@ -87,6 +87,38 @@ func (c *Control) bulk(ctx context.Context, tx *sql.Tx, head, tail string, rows 
 	return changed, nil
 }
 
+// bulkRead is bulk for a statement that returns rows.
+func (c *Control) bulkRead(ctx context.Context, tx *sql.Tx, head, tail string, rows [][]any, scan func(*sql.Rows) error) error {
+	for part := range slices.Chunk(rows, bulkRows) {
+		text, err := json.Marshal(part)
+		if err != nil {
+			return fmt.Errorf("encode rows: %w", err)
+		}
+		if err := read(ctx, tx, head+" "+c.dialect.rows+" AS v "+tail, []any{string(text)}, scan); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read calls scan for every row of query in tx.
+func read(ctx context.Context, tx *sql.Tx, query string, args []any, scan func(*sql.Rows) error) error {
+	rows, err := tx.QueryContext(ctx, query, args...)
+	if err != nil {
+		return fmt.Errorf("run a query: %w", err)
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells of a failure
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return fmt.Errorf("read a row: %w", err)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("read rows: %w", err)
+	}
+	return nil
+}
+
 // insertCommands leaves out those of devices that are not there and returns their ids.
 func (c *Control) insertCommands(ctx context.Context, tx *sql.Tx, list []command.Insert) (missing []int64, err error) {
 	if err := freeKeys(ctx, tx, list); err != nil {

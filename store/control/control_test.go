@@ -2,17 +2,13 @@ package control_test
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"database/sql"
 	"errors"
 	"fmt"
 	"math"
-	"net/url"
-	"os"
 	"regexp"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -24,6 +20,7 @@ import (
 	"muster/devices"
 	"muster/store/control"
 	"muster/store/postgres"
+	"muster/store/postgres/pgtest"
 	"muster/store/sqlite"
 )
 
@@ -62,39 +59,10 @@ func onEach(t *testing.T, run func(t *testing.T, e engine)) {
 	}
 }
 
-// database creates an empty database on the server in env, or skips the test; in CI
-// the servers must be there.
+// database is an empty database on the server in env.
 func database(t testing.TB, env string) string {
 	t.Helper()
-	server := os.Getenv(env)
-	if server == "" {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is not set, and CI must not skip", env)
-		}
-		t.Skipf("%s is not set: start a server with scripts/timescale-up.sh or scripts/postgres-up.sh and set it", env)
-	}
-	name := "muster_control_" + strings.ToLower(rand.Text())
-	admin(t, server, "CREATE DATABASE "+name+"")
-	t.Cleanup(func() { admin(t, server, "DROP DATABASE "+name+" WITH (FORCE)") })
-	u, err := url.Parse(server)
-	if err != nil {
-		t.Fatal("the server's URL cannot be parsed")
-	}
-	u.Path = "/" + name
-	return u.String()
-}
-
-func admin(t testing.TB, server, query string) {
-	t.Helper()
-	ctx := context.Background()
-	h, err := postgres.OpenControl(ctx, server)
-	if err != nil {
-		t.Fatalf("connect: %v", err)
-	}
-	_, err = h.Write.ExecContext(ctx, query)
-	if err := errors.Join(err, h.Close()); err != nil {
-		t.Fatalf("%s: %v", query, err)
-	}
+	return pgtest.Empty(t, pgtest.Server(t, env))
 }
 
 func (e engine) control(t *testing.T) *control.Control {

@@ -14,3 +14,13 @@ func (c *Control) SelectSQL(e *query.Expr, now muster.Micros, limit int) (string
 
 // Database is where the rows lie, to be tampered with.
 func (c *Control) Database() *sql.DB { return c.db.Write }
+
+// The statements that must keep to their indexes, to be explained.
+const (
+	ClaimQuery  = claimQuery
+	FoldQuery   = foldQuery
+	QueuesQuery = queuesQuery
+)
+
+// Ordered is what is run before them.
+func (d Dialect) Ordered() string { return d.ordered }

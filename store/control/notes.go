@@ -23,7 +23,7 @@ func (c *Control) OnEvents(fn func([]feed.Event)) { c.onEvents = fn }
 // notes writes what was noted under ctx, as the last thing in tx: the counters are
 // locked from here to the commit.
 func (c *Control) notes(ctx context.Context, tx *sql.Tx) ([]feed.Event, error) {
-	if err := writeAudit(ctx, tx, audit.Of(ctx).Take()); err != nil {
+	if err := c.writeAudit(ctx, tx, audit.Of(ctx).Take()); err != nil {
 		return nil, err
 	}
 	return c.writeFeed(ctx, tx, feed.Of(ctx).Take())
@@ -45,7 +45,7 @@ func numbers(ctx context.Context, tx *sql.Tx, counter string, n int) (int64, err
 	return last - int64(n) + 1, nil
 }
 
-func writeAudit(ctx context.Context, tx *sql.Tx, records []audit.Record) error {
+func (c *Control) writeAudit(ctx context.Context, tx *sql.Tx, records []audit.Record) error {
 	if len(records) == 0 {
 		return nil
 	}
@@ -55,12 +55,13 @@ func writeAudit(ctx context.Context, tx *sql.Tx, records []audit.Record) error {
 	}
 	rows := make([][]any, len(records))
 	for i, r := range records {
+		r.Seq = seq + int64(i)
 		rows[i] = []any{
-			seq + int64(i), int64(r.At), r.Actor.Kind, r.Actor.ID, r.Actor.Name, r.Actor.Address, r.Actor.Request,
-			r.Action, r.Object, string(r.Before), string(r.After),
+			r.Seq, int64(r.At), r.Actor.Kind, r.Actor.ID, r.Actor.Name, r.Actor.Address, r.Actor.Request,
+			r.Action, r.Object, string(r.Before), string(r.After), c.sign(r),
 		}
 	}
-	return insertAll(ctx, tx, "audit", auditColumns, 11, rows)
+	return insertAll(ctx, tx, "audit", auditColumns, 12, rows)
 }
 
 func (c *Control) writeFeed(ctx context.Context, tx *sql.Tx, events []feed.Event) ([]feed.Event, error) {

@@ -14,10 +14,13 @@ import (
 
 	"muster"
 	"muster/accounts"
+	"muster/audit"
 	"muster/devices"
 	"muster/devices/join"
 	"muster/devices/twin"
 	"muster/feed"
+	"muster/notify"
+	"muster/notify/outbox"
 )
 
 //go:embed migrations/*.sql
@@ -68,6 +71,9 @@ type Dialect struct {
 	locked     bool   // migrations need an advisory lock
 	engine     engine // of the query language
 	rows       string // the elements of the JSON array $1, each as value
+	ordered    string // keeps the transaction's queries on the indexes in whose order they ask; empty where they are anyway
+	hold       string // ends a query for rows that must stay as they are until the transaction ends
+	skip       string // ends a query for rows to change: it locks them, and leaves out those that others have locked
 }
 
 // SQLite is the dialect of modernc.org/sqlite. Only one process opens the file, so
@@ -79,20 +85,29 @@ func SQLite() Dialect {
 // Postgres is the dialect of PostgreSQL 15 and newer through pgx. SQLite's own
 // bytewise collation is called binary; here it gets one of the same name.
 func Postgres() Dialect {
-	return Dialect{migrations: goose.DialectPostgres, engine: postgresEngine{}, rows: "json_array_elements(CAST($1 AS JSON))", locked: true, prepare: `DO $$
+	return Dialect{
+		migrations: goose.DialectPostgres, engine: postgresEngine{}, rows: "json_array_elements(CAST($1 AS JSON))", locked: true,
+		ordered: `SELECT set_config('enable_sort', 'off', TRUE), set_config('enable_bitmapscan', 'off', TRUE), set_config('enable_seqscan', 'off', TRUE),
+			set_config('enable_hashjoin', 'off', TRUE), set_config('enable_mergejoin', 'off', TRUE)`,
+		hold: " FOR NO KEY UPDATE", skip: " FOR UPDATE SKIP LOCKED",
+		prepare: `DO $$
 BEGIN
 	PERFORM pg_advisory_xact_lock(hashtext('muster collation'));
 	IF NOT EXISTS (SELECT FROM pg_collation WHERE collname = 'binary' AND pg_collation_is_visible(oid)) THEN
 		CREATE COLLATION "binary" FROM "C";
 	END IF;
-END $$`}
+END $$`,
+	}
 }
 
 // Control keeps the control data. It is safe for concurrent use.
 type Control struct {
-	db       Handles
-	dialect  Dialect
-	onEvents func([]feed.Event)
+	db           Handles
+	dialect      Dialect
+	onEvents     func([]feed.Event)
+	onDeliveries func([]outbox.Delivery)
+	onInbox      func(notify.Changes)
+	sign         func(audit.Record) string
 }
 
 // The seams that Control fills.
@@ -102,6 +117,8 @@ var (
 	_ join.Store     = (*Control)(nil)
 	_ twin.Store     = (*Control)(nil)
 	_ feed.Store     = (*Control)(nil)
+	_ outbox.Store   = (*Control)(nil)
+	_ notify.Store   = (*Control)(nil)
 )
 
 // Open brings the schema up to date and returns a store on db, which it owns from
@@ -114,7 +131,15 @@ func Open(ctx context.Context, db Handles, dialect Dialect) (*Control, error) {
 		_ = db.Close() // the first error is the one to report
 		return nil, failed("migrate the control schema", err)
 	}
-	return &Control{db: db, dialect: dialect, onEvents: func([]feed.Event) {}}, nil
+	return newControl(db, dialect), nil
+}
+
+func newControl(db Handles, dialect Dialect) *Control {
+	return &Control{
+		db: db, dialect: dialect,
+		onEvents: func([]feed.Event) {}, onDeliveries: func([]outbox.Delivery) {}, onInbox: func(notify.Changes) {},
+		sign: func(audit.Record) string { return "" },
+	}
 }
 
 // Look returns a store on db as it is, which it owns from then on, and the versions of
@@ -131,7 +156,7 @@ func Look(ctx context.Context, db Handles, dialect Dialect) (c *Control, have, k
 		_ = db.Close() // the first error is the one to report
 		return nil, 0, 0, failed("read the control schema's version", err)
 	}
-	return &Control{db: db, dialect: dialect, onEvents: func([]feed.Event) {}}, have, know, nil
+	return newControl(db, dialect), have, know, nil
 }
 
 // Close closes the database. Nothing may be under way.

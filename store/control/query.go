@@ -6,7 +6,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -69,7 +71,7 @@ const (
 	deadlock   = "40P01"
 )
 
-// maxTries is how often a change is tried that meets others that delete its devices.
+// maxTries is how often a change is tried that meets others.
 const maxTries = 20
 
 // changeOfDevices is change for rows of devices that leaves out those that are not
@@ -77,15 +79,23 @@ const maxTries = 20
 // foreign key on PostgreSQL, and the next try sees that it is gone. SQLite has one
 // writer. do may run several times.
 func (c *Control) changeOfDevices(ctx context.Context, doing string, do func(ctx context.Context, tx *sql.Tx) error) error {
+	return c.changeAgain(ctx, doing, do, foreignKey, deadlock)
+}
+
+// changeBeside is change for rows that others change at the same time in another order: on
+// PostgreSQL one of them fails, and is tried again. do may run several times.
+func (c *Control) changeBeside(ctx context.Context, doing string, do func(ctx context.Context, tx *sql.Tx) error) error {
+	return c.changeAgain(ctx, doing, do, deadlock)
+}
+
+// changeAgain is change that is tried again while it fails with one of codes.
+func (c *Control) changeAgain(ctx context.Context, doing string, do func(ctx context.Context, tx *sql.Tx) error, codes ...string) error {
 	records, events := audit.Of(ctx).Take(), feed.Of(ctx).Take()
 	for try := 1; ; try++ {
 		audit.Of(ctx).Put(records)
 		feed.Note(ctx, events...)
 		err := c.change(ctx, doing, do)
-		if err == nil || try == maxTries || ctx.Err() != nil {
-			return err
-		}
-		if code := sqlState(err); code != foreignKey && code != deadlock {
+		if err == nil || try == maxTries || ctx.Err() != nil || !slices.Contains(codes, sqlState(err)) {
 			return err
 		}
 	}
@@ -101,6 +111,26 @@ func sqlState(err error) string {
 		return e.SQLState()
 	}
 	return ""
+}
+
+// Codes of a row that is there already: PostgreSQL's, and SQLite's for a unique index and
+// for a primary key (its sqlite3.h).
+const (
+	uniqueViolation  = "23505"
+	constraintUnique = 2067
+	constraintKey    = 1555
+)
+
+// taken says whether err is of a row that is there already.
+func taken(err error) bool {
+	type coded interface {
+		error
+		Code() int
+	}
+	if e, ok := errors.AsType[coded](err); ok {
+		return e.Code() == constraintUnique || e.Code() == constraintKey
+	}
+	return sqlState(err) == uniqueViolation
 }
 
 // exec runs one statement and returns how many rows it changed.
@@ -199,4 +229,13 @@ func parseHash(s string) (h [32]byte, err error) {
 		return h, fmt.Errorf("a hash: %w", err)
 	}
 	return h, nil
+}
+
+// sortedRows returns the keys of set in bytewise order, each as a row.
+func sortedRows(set map[string]bool) [][]any {
+	rows := make([][]any, 0, len(set))
+	for _, key := range slices.Sorted(maps.Keys(set)) {
+		rows = append(rows, []any{key})
+	}
+	return rows
 }

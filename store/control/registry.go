@@ -9,6 +9,7 @@ import (
 	"muster"
 	"muster/devices"
 	"muster/devices/twin"
+	"muster/notify"
 )
 
 // LoadGroups implements devices.Store, in bytewise order of name.
@@ -168,8 +169,11 @@ func (c *Control) InsertDevices(ctx context.Context, ds []devices.Device, cs []d
 	if err != nil {
 		return err
 	}
-	return c.change(ctx, "insert devices", func(ctx context.Context, tx *sql.Tx) error {
+	return c.changeBeside(ctx, "insert devices", func(ctx context.Context, tx *sql.Tx) error {
 		if err := insertAll(ctx, tx, "device", deviceColumns, deviceWidth, rows.devices); err != nil {
+			return err
+		}
+		if err := back(ctx, tx, rows.ids); err != nil {
 			return err
 		}
 		if err := rows.insertLabels(ctx, tx); err != nil {
@@ -228,6 +232,13 @@ func deleteDevices(ctx context.Context, tx *sql.Tx, ids []muster.DeviceID) error
 			return err
 		}
 	}
+	subjects := make([][]any, len(ids))
+	for i, id := range ids {
+		subjects[i] = []any{string(notify.DeviceSubject(id))}
+	}
+	if err := forgetSubjects(ctx, tx, subjects); err != nil {
+		return err
+	}
 	err := inChunks(1, rows, func(args []any, n int) error { // the second condition is the index's
 		_, err := exec(ctx, tx, `UPDATE device SET parent = '' WHERE parent IN (`+places(n)+`) AND parent <> ''`, args...)
 		return err
@@ -258,6 +269,8 @@ var ownTables = [...]string{
 	"claim_code",
 	"twin",
 	"command",
+	"firmware_closed",
+	"firmware_consent",
 }
 
 func deleteOf(ctx context.Context, tx *sql.Tx, table, column string, rows [][]any) error {

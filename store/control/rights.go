@@ -68,7 +68,7 @@ func (c *Control) DeleteProfile(ctx context.Context, name string) error {
 				return err
 			}
 			if n > 0 {
-				return muster.Errorf(muster.Conflict, "devices can still join with the profile %q: end its provisioning, and give authorities another", name)
+				return muster.Errorf(muster.Conflict, "devices can still join with the profile: end its provisioning, and give authorities another")
 			}
 		}
 		// The condition on the default is the index's.

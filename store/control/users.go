@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"muster/accounts"
@@ -13,18 +14,21 @@ import (
 // Users implements accounts.Store, in bytewise order of id.
 func (c *Control) Users(ctx context.Context) ([]accounts.UserRecord, error) {
 	const doing = "load the users"
-	const query = `SELECT id, email, name, role, password, totp, totp_step, recovery, confirmed, disabled, created, last_login
+	const query = `SELECT id, email, name, role, password, totp, totp_step, recovery, confirmed, disabled, created, last_login, networks
 		FROM account ORDER BY id`
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var out []accounts.UserRecord
 	err := c.each(ctx, doing, query, func(rows *sql.Rows) error {
 		var u accounts.UserRecord
-		var recovery []byte
+		var recovery, networks []byte
 		err := rows.Scan(&u.ID, &u.Email, &u.Name, &u.Role, &u.Password, &u.TOTP, &u.TOTPStep, &recovery,
-			&u.Confirmed, &u.Disabled, &u.Created, &u.LastLogin)
+			&u.Confirmed, &u.Disabled, &u.Created, &u.LastLogin, &networks)
 		if err == nil {
-			err = json.Unmarshal(recovery, &u.Recovery)
+			err = errors.Join(json.Unmarshal(recovery, &u.Recovery), json.Unmarshal(networks, &u.Networks))
+		}
+		if len(u.Networks) == 0 {
+			u.Networks = nil
 		}
 		if len(u.Recovery) == 0 {
 			u.Recovery = nil
@@ -80,7 +84,7 @@ func (c *Control) Tokens(ctx context.Context) ([]accounts.Token, error) {
 
 // WriteAccounts implements accounts.Store.
 func (c *Control) WriteAccounts(ctx context.Context, b accounts.Batch) error {
-	return c.change(ctx, "change accounts", func(ctx context.Context, tx *sql.Tx) error {
+	return c.changeBeside(ctx, "change accounts", func(ctx context.Context, tx *sql.Tx) error {
 		for _, d := range b.DropTokens {
 			const query = `DELETE FROM account_token WHERE account = $1 AND ($2 = '' OR kind = $2)`
 			if _, err := exec(ctx, tx, query, d.User, d.Kind); err != nil {
@@ -128,13 +132,17 @@ func putUser(ctx context.Context, tx *sql.Tx, u accounts.UserRecord) error {
 	if err != nil {
 		return fmt.Errorf("encode the recovery codes: %w", err)
 	}
-	_, err = exec(ctx, tx, `INSERT INTO account (id, email, name, role, password, totp, totp_step, recovery, confirmed, disabled, created, last_login)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+	networks, err := json.Marshal(append([]accounts.SeenNetwork{}, u.Networks...))
+	if err != nil {
+		return fmt.Errorf("encode the networks of a user: %w", err)
+	}
+	_, err = exec(ctx, tx, `INSERT INTO account (id, email, name, role, password, totp, totp_step, recovery, confirmed, disabled, created, last_login, networks)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 		ON CONFLICT (id) DO UPDATE SET email = excluded.email, name = excluded.name, role = excluded.role,
 		password = excluded.password, totp = excluded.totp, totp_step = excluded.totp_step, recovery = excluded.recovery,
-		confirmed = excluded.confirmed, disabled = excluded.disabled, last_login = excluded.last_login`,
+		confirmed = excluded.confirmed, disabled = excluded.disabled, last_login = excluded.last_login, networks = excluded.networks`,
 		u.ID, u.Email, u.Name, u.Role, u.Password, u.TOTP, u.TOTPStep, string(recovery), u.Confirmed, u.Disabled,
-		int64(u.Created), int64(u.LastLogin))
+		int64(u.Created), int64(u.LastLogin), string(networks))
 	return err
 }
 
@@ -164,6 +172,19 @@ func putSession(ctx context.Context, tx *sql.Tx, s accounts.Session) error {
 
 func dropUser(ctx context.Context, tx *sql.Tx, id string) error {
 	if err := endSessions(ctx, tx, accounts.SessionsOf{User: id}); err != nil {
+		return err
+	}
+	gone := [][]any{{id}} // with his keys
+	err := read(ctx, tx, `SELECT id FROM api_key WHERE owner = $1 ORDER BY id`, []any{id}, func(rows *sql.Rows) error {
+		var key string
+		err := rows.Scan(&key)
+		gone = append(gone, []any{key})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := forgetSubjects(ctx, tx, gone); err != nil {
 		return err
 	}
 	for _, query := range []string{

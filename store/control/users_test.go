@@ -25,7 +25,7 @@ func TestUsersAndWhatIsTheirs(t *testing.T) {
 		ctx := t.Context()
 		u1 := accounts.UserRecord{
 			ID: "usr_1", Email: "a@example.com", Name: `A "é" '; DROP TABLE account; --`, Role: "admin", Password: "$argon2id$", TOTP: "c2VhbGVk",
-			TOTPStep: 1 << 40, Recovery: []string{"aa", "bb"}, Confirmed: true, Created: 1, LastLogin: 2,
+			TOTPStep: 1 << 40, Recovery: []string{"aa", "bb"}, Networks: []accounts.SeenNetwork{{Network: "192.0.2.1", At: 3}}, Confirmed: true, Created: 1, LastLogin: 2,
 		}
 		u2 := accounts.UserRecord{ID: "usr_2", Email: "b@example.com", Role: "viewer", Disabled: true, Created: 3}
 		i1 := accounts.Identity{Issuer: "https://idp", Subject: "s'1", User: "usr_1", Created: 4}

@@ -1,0 +1,164 @@
+package control_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"muster"
+	"muster/firmware"
+	"muster/firmware/desk"
+	"muster/firmware/director"
+	"muster/firmware/rollout"
+	"muster/store/control"
+)
+
+// shelf has one release of every id.
+type shelf struct{}
+
+func (shelf) Release(_ context.Context, id string) (desk.Release, error) {
+	return desk.Release{ID: id, Manifest: &firmware.Manifest{Product: "pump", Version: "2.0.0"}}, nil
+}
+
+// counter is a desk with a director whose clock the test moves.
+type counter struct {
+	*desk.Desk
+	t        *testing.T
+	handles  control.Handles
+	store    *control.Control
+	director *director.Director
+	at       time.Time
+}
+
+func openCounter(t *testing.T, e engine, concurrent int) *counter {
+	t.Helper()
+	h := e.open(t)
+	store, err := control.Open(t.Context(), h, e.dialect)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	x := &counter{t: t, handles: h, store: store, at: time.Unix(1_800_000_000, 0)}
+	now := func() time.Time { return x.at }
+	x.director = director.New(store, there{now}, now, director.Options{Owner: "n"})
+	x.Desk = desk.New(store, x.director, shelf{})
+	r, devices := rolloutOf("r", 10, concurrent)
+	r.Release, r.Product, r.Plan.Phases = "rel", "pump", r.Plan.Phases[1:]
+	r.Plan.Windows, r.Plan.Zone = []rollout.Window{{From: 60, To: 60}}, "Europe/Berlin"
+	r.Plan.Phases[0].Failure = rollout.Threshold{}
+	r.Upto, r.Counts = []uint64{0}, make([]rollout.Counts, 1)
+	r.Counts[0].By[rollout.Queued] = len(devices)
+	for i := range devices {
+		devices[i].Phase = 0
+	}
+	if err := store.InsertRollout(t.Context(), r, devices); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- x.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+	x.tick()
+	return x
+}
+
+func (x *counter) tick() {
+	x.t.Helper()
+	if err := x.director.Tick(x.t.Context()); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+// is fails the test unless the offer of a device has a state, or is to be stopped; an empty
+// state means that there is none.
+func (x *counter) is(device muster.DeviceID, state string, stop bool) desk.Offer {
+	x.t.Helper()
+	o, err := x.Offer(x.t.Context(), device)
+	switch {
+	case state == "" && muster.KindOf(err) != muster.NotFound:
+		x.t.Fatalf("%s has %v, %v; nothing is to be offered", device, o, err)
+	case state != "" && (err != nil || o.State.String() != state || o.Stop != stop):
+		x.t.Fatalf("%s has %s, stop %v, %v; not %s, stop %v", device, o.State, o.Stop, err, state, stop)
+	}
+	return o
+}
+
+func (x *counter) says(device muster.DeviceID, f rollout.Fact) {
+	x.t.Helper()
+	if err := x.Report(x.t.Context(), director.Report{Device: device, Fact: f}); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+// pause is an operator's.
+func (x *counter) pause() {
+	x.t.Helper()
+	err := x.store.Decide(x.t.Context(), "r", director.Fence{}, muster.MicrosOf(x.at), director.Select{}, func(r *rollout.Rollout, _ []*rollout.Device) ([]rollout.Change, error) {
+		r.Status = rollout.Paused
+		return nil, nil
+	})
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	x.tick()
+}
+
+func TestADeviceIsToldWhatItIsToDoNow(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		const dev = "dev-000003"
+		x := openCounter(t, e, 10)
+		x.is("stranger", "", false)
+		o := x.is(dev, "offered", false)
+		if o.Release.ID != "rel" || o.Action == 0 || o.Attempt != 1 || o.Release.Manifest.Version != "2.0.0" || len(o.Windows) != 1 || o.Windows[0].From != 60 || o.Zone != "Europe/Berlin" {
+			t.Errorf("the offer is %+v", o)
+		}
+		x.says(dev, rollout.Fact{Event: rollout.SaysDownloading, Action: o.Action, Progress: 40})
+		x.is(dev, "downloading", false)
+
+		x.pause()
+		if o = x.is(dev, "queued", true); o.Action == 0 {
+			t.Error("what is to be stopped has no action")
+		}
+		for name, action := range map[string]int32{"none": 0, "a later one": o.Action + 1} {
+			if err := x.Stopped(t.Context(), dev, action); muster.KindOf(err) != muster.NotFound {
+				t.Errorf("the end of %s: %v", name, err)
+			}
+		}
+		if err := x.Stopped(t.Context(), dev, o.Action); err != nil {
+			t.Fatal(err)
+		}
+		x.is(dev, "", false)
+		err := x.Report(t.Context(), director.Report{Device: dev, Fact: rollout.Fact{Event: rollout.SaysDownloaded, Action: o.Action}})
+		if k := muster.KindOf(err); k != muster.NotFound {
+			t.Errorf("a report of what was stopped: %v", err)
+		}
+	})
+}
+
+func TestWhoSaidThatItFailedIsNotToldToStop(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		const dev = "dev-000004"
+		x := openCounter(t, e, 10)
+		o := x.is(dev, "offered", false)
+		x.says(dev, rollout.Fact{Event: rollout.SaysFailed, Action: o.Action, Detail: "no space"})
+		x.is(dev, "", false) // queued for its next attempt
+		x.at = x.at.Add(time.Minute)
+		x.tick()
+		if again := x.is(dev, "offered", false); again.Action <= o.Action {
+			t.Errorf("action %d comes after %d", again.Action, o.Action)
+		}
+		list, err := x.store.FailuresSince(t.Context(), muster.MicrosOf(x.at.Add(-time.Hour)), 10)
+		if err != nil || len(list) != 1 || list[0].Device != dev {
+			t.Errorf("failures are %v, %v", list, err)
+		}
+		if list, err = x.store.FailuresSince(t.Context(), muster.MicrosOf(x.at), 10); err != nil || len(list) != 0 {
+			t.Errorf("failures from now on are %v, %v", list, err)
+		}
+	})
+}

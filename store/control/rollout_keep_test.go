@@ -1,0 +1,183 @@
+package control_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"muster"
+	"muster/firmware/director"
+	"muster/firmware/rollout"
+)
+
+// picky is a fleet in which only those of there can be reached.
+type picky struct {
+	there
+	reachable map[muster.DeviceID]bool
+}
+
+func (f picky) Facts(r *rollout.Rollout, id muster.DeviceID) rollout.Facts {
+	facts := f.there.Facts(r, id)
+	facts.Reachable = f.reachable[id]
+	return facts
+}
+
+func (x *counter) offered(id string) (n int) {
+	x.t.Helper()
+	list, err := x.store.Open(x.t.Context(), 10)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	for i := range list {
+		if list[i].ID == id {
+			n = list[i].InFlight()
+		}
+	}
+	return n
+}
+
+// add keeps a rollout of the devices that openCounter has, under another id.
+func (x *counter) add(id, product string, security int64) {
+	x.t.Helper()
+	r, devices := rolloutOf(id, 10, 10)
+	r.Product, r.Security, r.Plan.Phases = product, security, r.Plan.Phases[1:]
+	r.Plan.Phases[0].Failure = rollout.Threshold{}
+	r.Upto, r.Counts = []uint64{0}, make([]rollout.Counts, 1)
+	r.Counts[0].By[rollout.Queued] = len(devices)
+	for i := range devices {
+		devices[i].Phase = 0
+	}
+	if err := x.store.InsertRollout(x.t.Context(), r, devices); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+func TestADeviceIsInFlightOnceAtMost(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		x := openCounter(t, e, 10)
+		x.add("second", "pump", 0)
+		x.tick()
+		if a, b := x.offered("r"), x.offered("second"); a != 10 || b != 0 {
+			t.Fatalf("%d and %d are in flight", a, b)
+		}
+		for i := range 10 {
+			dev := muster.DeviceID(fmt.Sprintf("dev-%06d", i))
+			o := x.is(dev, "offered", false)
+			x.says(dev, rollout.Fact{Event: rollout.SaysDenied, Action: o.Action})
+		}
+		if err := x.store.WakeRollout(t.Context(), "second", muster.MicrosOf(x.at)); err != nil {
+			t.Fatal(err)
+		}
+		x.tick()
+		if n := x.offered("second"); n != 10 {
+			t.Errorf("%d are in flight when they are free", n)
+		}
+	})
+}
+
+func TestASecurityVersionNeverGoesBack(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		x := openCounter(t, e, 10)
+		x.pause() // what is offered is taken back
+		x.add("new", "pump", 7)
+		x.tick()
+		confirm := func(dev muster.DeviceID) {
+			t.Helper()
+			if err := x.Report(t.Context(), director.Report{Device: dev, Version: "1.9.0"}); muster.KindOf(err) != muster.Conflict {
+				t.Fatalf("the old version before it installs: %v", err)
+			}
+			if errs := x.director.Seen(t.Context(), []muster.DeviceID{dev}); muster.KindOf(errs[0]) != muster.Conflict {
+				t.Fatalf("the old version, seen before it installs: %v", errs)
+			}
+			x.says(dev, rollout.Fact{Event: rollout.SaysInstalling})
+			if err := x.Report(t.Context(), director.Report{Device: dev, Version: "2.0.0"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 10 {
+			confirm(muster.DeviceID(fmt.Sprintf("dev-%06d", i)))
+		}
+		x.at = x.at.Add(time.Minute)
+		x.tick()
+		x.add("old", "pump", 6)
+		x.add("same", "pump", 7)
+		x.add("other", "boot", 1)
+		x.tick()
+		want := map[string]int{"old": 0, "same": 10, "other": 0} // other waits for same
+		for id, n := range want {
+			if got := x.offered(id); got != n {
+				t.Errorf("%s: %d in flight, want %d", id, got, n)
+			}
+		}
+		if _, err := x.store.RecountRollout(t.Context(), "old"); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestWhoComesIsWokenWhereHeWaits(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		x := openCounter(t, e, 10)
+		x.pause()
+		x.add("second", "pump", 0)
+		reachable := map[muster.DeviceID]bool{}
+		now := func() time.Time { return x.at }
+		x.director = director.New(x.store, picky{there{now}, reachable}, now, director.Options{Owner: "n"})
+		x.tick()
+		if n := x.offered("second"); n != 0 {
+			t.Fatalf("%d in flight, and nobody is there", n)
+		}
+		reachable["dev-000002"] = true
+		x.tick()
+		if n := x.offered("second"); n != 0 {
+			t.Fatal("who sleeps is looked at in every round")
+		}
+		n, err := x.store.WakeDevices(t.Context(), []muster.DeviceID{"dev-000002", "dev-000003", "stranger"}, muster.MicrosOf(x.at))
+		if err != nil || n != 2 {
+			t.Fatalf("%d wait, %v", n, err)
+		}
+		x.tick()
+		if n := x.offered("second"); n != 1 {
+			t.Errorf("%d in flight, one is there", n)
+		}
+	})
+}
+
+func TestJoinersComeOnceAndAreCounted(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		x := openCounter(t, e, 12)
+		joiners := func() (out []rollout.Device) {
+			for i := 8; i < 15; i++ {
+				id := muster.DeviceID(fmt.Sprintf("dev-%06d", i))
+				out = append(out, rollout.Device{Rollout: "r", ID: id, Rank: rollout.Rank("s", id)})
+			}
+			return out
+		}
+		for _, want := range []int{5, 0} {
+			n, err := x.store.JoinRollout(t.Context(), "r", joiners())
+			if err != nil || n != want {
+				t.Fatalf("%d joined, %v; want %d", n, err, want)
+			}
+		}
+		if wrong, err := x.store.RecountRollout(t.Context(), "r"); err != nil || wrong {
+			t.Errorf("the counts are wrong: %v, %v", wrong, err)
+		}
+		all, err := x.store.RolloutDevices(t.Context(), "r")
+		if err != nil || len(all) != 15 {
+			t.Errorf("%d devices, %v", len(all), err)
+		}
+		x.tick()
+		if n := x.offered("r"); n != 12 {
+			t.Errorf("%d in flight of 15, 12 are allowed", n)
+		}
+		if _, err := x.handles.Write.ExecContext(t.Context(), `UPDATE rollout SET counts = '[{"by":[0,0,0,0,0,0,0,0,0,0,0,0]}]'`); err != nil {
+			t.Fatal(err)
+		}
+		if wrong, err := x.store.RecountRollout(t.Context(), "r"); err != nil || !wrong {
+			t.Errorf("wrong counts are right: %v, %v", wrong, err)
+		}
+		if n := x.offered("r"); n != 12 {
+			t.Errorf("after counting anew %d are in flight", n)
+		}
+	})
+}

@@ -1,0 +1,310 @@
+package control_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"muster"
+	"muster/firmware/director"
+	"muster/firmware/rollout"
+	"muster/store/control"
+	"muster/store/sqlite"
+)
+
+// there is a fleet in which every device is there.
+type there struct{ at func() time.Time }
+
+func (f there) Facts(*rollout.Rollout, muster.DeviceID) rollout.Facts {
+	return rollout.Facts{Hardware: true, Source: true, Signed: true, Reachable: true, Local: f.at()}
+}
+
+func (there) Is(_ *rollout.Rollout, version string) bool { return version == "2.0.0" }
+
+func (there) Version(*rollout.Rollout, muster.DeviceID) string { return "1.9.0" }
+
+func (there) Alive(muster.DeviceID) bool { return true }
+
+// rolloutOf returns a rollout of n devices, with its devices.
+func rolloutOf(id string, n, concurrent int) (*rollout.Rollout, []rollout.Device) {
+	r := &rollout.Rollout{ID: id, Seed: "s", Status: rollout.Running, Membership: rollout.Snapshot, Plan: rollout.DefaultPlan(), Version: 1}
+	r.Plan.Concurrent, r.Plan.Soak, r.Plan.RetryAfter = concurrent, time.Second, time.Second
+	r.Plan.Phases = []rollout.Phase{
+		{Name: "canary", Count: n / 10, Success: 50, Failure: rollout.Threshold{Percent: 30, MinSample: 10}, Gate: rollout.Auto},
+		{Name: "all", Percent: 100, Success: 50, Failure: rollout.Threshold{Percent: 30, MinSample: 10}, Gate: rollout.Auto},
+	}
+	devices := make([]rollout.Device, n)
+	ranks := make([]uint64, n)
+	for i := range devices {
+		devices[i] = rollout.Device{Rollout: id, ID: muster.DeviceID(fmt.Sprintf("dev-%06d", i))}
+		devices[i].Rank = rollout.Rank(r.Seed, devices[i].ID)
+		ranks[i] = devices[i].Rank
+	}
+	slices.Sort(ranks)
+	r.Upto, r.Counts = r.Plan.Cuts(ranks), make([]rollout.Counts, len(r.Plan.Phases))
+	for i := range devices {
+		devices[i].Phase = r.Plan.Place(rollout.Member{Rank: devices[i].Rank}, r.Upto)
+		r.Counts[devices[i].Phase].By[rollout.Queued]++
+	}
+	return r, devices
+}
+
+// rolloutRows looks at a rollout in the rows, by a connection of its own.
+type rolloutRows struct {
+	t      *testing.T
+	h      control.Handles
+	offers int // in the log
+	ended  bool
+}
+
+func (l *rolloutRows) look(id string) (status rollout.Status) {
+	l.t.Helper()
+	tx, err := l.h.Read.BeginTx(l.t.Context(), nil)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	var counts, plan string
+	var log, rows, offers int
+	if err := tx.QueryRowContext(l.t.Context(), `SELECT status, counts, plan, log FROM rollout WHERE id = $1`, id).Scan(&status, &counts, &plan, &log); err != nil {
+		l.t.Fatal(err)
+	}
+	var kept []rollout.Counts
+	var p rollout.Plan
+	if err := json.Unmarshal([]byte(counts), &kept); err != nil {
+		l.t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(plan), &p); err != nil {
+		l.t.Fatal(err)
+	}
+	got := make([]rollout.Counts, len(kept))
+	all, err := tx.QueryContext(l.t.Context(), `SELECT phase, state, failing, soaking FROM rollout_device WHERE rollout = $1`, id)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer func() { _ = all.Close() }()
+	inFlight := 0
+	for all.Next() {
+		var phase int
+		var state string
+		var failing, soaking bool
+		if err := all.Scan(&phase, &state, &failing, &soaking); err != nil {
+			l.t.Fatal(err)
+		}
+		s, _ := rollout.ParseState(state)
+		got[phase].By[s]++
+		switch {
+		case failing:
+			got[phase].Failing++
+		case s == rollout.Rebooting && soaking:
+			got[phase].Soaking++
+		}
+		if s.InFlight() {
+			inFlight++
+		}
+	}
+	if err := all.Err(); err != nil {
+		l.t.Fatal(err)
+	}
+	if err := tx.QueryRowContext(l.t.Context(), `SELECT count(*), COALESCE(sum(CASE WHEN after = 'offered' THEN 1 ELSE 0 END), 0) FROM rollout_log WHERE rollout = $1`, id).Scan(&rows, &offers); err != nil {
+		l.t.Fatal(err)
+	}
+	switch {
+	case !slices.Equal(got, kept):
+		l.t.Fatalf("the rollout counts %+v, its rows give %+v", kept, got)
+	case inFlight > p.Concurrent:
+		l.t.Fatalf("%d are in flight, %d are allowed", inFlight, p.Concurrent)
+	case l.ended && offers > l.offers:
+		l.t.Fatalf("%d offers after it stopped", offers-l.offers)
+	case rows > log:
+		l.t.Fatalf("the log has %d rows, its number is %d", rows, log)
+	}
+	l.offers, l.ended = offers, status != rollout.Running
+	return status
+}
+
+func TestTheCapAndTheStopStandInTheRowsAtEveryCommitWithThreeCoordinators(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		h := e.open(t)
+		store, err := control.Open(t.Context(), h, e.dialect)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = store.Close() }()
+		for _, name := range []string{"good", "bad"} { // in this order: of bad, devices stay in flight
+			bad := map[string]float64{"good": 0.05, "bad": 0.6}[name]
+			dice := rand.New(rand.NewPCG(3, 5))
+			at := time.Unix(1_800_000_000, 0)
+			now := func() time.Time { return at }
+			r, devices := rolloutOf(name, 200, 17)
+			if err := store.InsertRollout(t.Context(), r, devices); err != nil {
+				t.Fatal(err)
+			}
+			var nodes []*director.Director
+			for i := range 3 {
+				nodes = append(nodes, director.New(store, there{now}, now, director.Options{Owner: fmt.Sprint("n", i), Batch: 7}))
+			}
+			rows := &rolloutRows{t: t, h: h}
+			status := rollout.Running
+			for range 400 {
+				at = at.Add(4 * time.Second)
+				for _, n := range nodes {
+					if dice.IntN(3) > 0 {
+						if err := n.Tick(t.Context()); err != nil {
+							t.Fatal(err)
+						}
+						rows.look(name)
+					}
+				}
+				for _, err := range nodes[dice.IntN(3)].Reports(t.Context(), reportsOf(devices, bad, dice)) {
+					if k := muster.KindOf(err); err != nil && k != muster.NotFound && k != muster.Conflict && k != muster.Stale {
+						t.Fatal(err)
+					}
+				}
+				if status = rows.look(name); status != rollout.Running {
+					break
+				}
+			}
+			want := map[string]rollout.Status{"good": rollout.Completed, "bad": rollout.Paused}[name]
+			if status != want {
+				t.Errorf("%s ends %s after %d offers", name, status, rows.offers)
+			}
+			if name == "bad" && rows.offers > 20+17 {
+				t.Errorf("a bad release was offered %d times", rows.offers)
+			}
+		}
+	})
+}
+
+// reportsOf has random devices say something.
+func reportsOf(devices []rollout.Device, bad float64, dice *rand.Rand) (out []director.Report) {
+	for i := range devices {
+		e := rollout.SeesTarget
+		switch x := dice.Float64(); {
+		case x < 0.5:
+			continue
+		case x < 0.6:
+			e = rollout.SaysDownloading
+		case x < 0.6+0.4*bad:
+			e = rollout.SaysFailed
+		}
+		out = append(out, director.Report{Device: devices[i].ID, Fact: rollout.Fact{Event: e, Detail: "said \x00 so"}})
+	}
+	return out
+}
+
+func TestARolloutIsReadAsItWasKept(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		store, err := control.Open(t.Context(), e.open(t), e.dialect)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = store.Close() }()
+		r, devices := rolloutOf("it's one", 20, 3)
+		if err := store.InsertRollout(t.Context(), r, devices); err != nil {
+			t.Fatal(err)
+		}
+		again, _ := rolloutOf("it's one", 1, 3)
+		if err := store.InsertRollout(t.Context(), again, nil); muster.KindOf(err) != muster.Conflict || err == nil {
+			t.Errorf("an id is given twice: %v", err)
+		}
+		err = store.Decide(t.Context(), r.ID, director.Fence{Owner: "nobody", Epoch: 9}, 1, director.Select{}, nil)
+		if muster.KindOf(err) != muster.Stale {
+			t.Errorf("a fence that is not the lease: %v", err)
+		}
+		if err := store.Decide(t.Context(), "none", director.Fence{}, 1, director.Select{}, nil); muster.KindOf(err) != muster.NotFound {
+			t.Errorf("a rollout that is not there: %v", err)
+		}
+		ids := []muster.DeviceID{devices[3].ID, devices[4].ID, "nobody"}
+		change := func(r *rollout.Rollout, list []*rollout.Device) (out []rollout.Change, _ error) {
+			for _, d := range list {
+				c, err := rollout.Step(r, d, rollout.Fact{Event: rollout.Offer}, 1_800_000_000_000_000)
+				if err != nil {
+					return nil, err
+				}
+				out = append(out, c)
+			}
+			return out, nil
+		}
+		if err := store.Decide(t.Context(), r.ID, director.Fence{}, 1, director.Select{IDs: ids}, change); err != nil {
+			t.Fatal(err)
+		}
+		where, err := store.InFlight(t.Context(), ids)
+		if err != nil || len(where) != 2 || where[devices[3].ID] != r.ID {
+			t.Errorf("in flight are %v, %v", where, err)
+		}
+		var got []rollout.Device
+		err = store.Decide(t.Context(), r.ID, director.Fence{}, 1, director.Select{IDs: ids}, func(_ *rollout.Rollout, list []*rollout.Device) ([]rollout.Change, error) {
+			for _, d := range list {
+				got = append(got, *d)
+			}
+			return nil, muster.Errorf(muster.Conflict, "and nothing is kept")
+		})
+		if muster.KindOf(err) != muster.Conflict || len(got) != 2 || got[0].State != rollout.Offered || got[0].Rank != rollout.Rank("s", got[0].ID) || got[0].Attempt != 1 || got[0].Deadline == 0 {
+			t.Errorf("%+v, %v", got, err)
+		}
+		open, err := store.Open(context.Background(), 10)
+		if err != nil || len(open) != 1 || open[0].Number != r.Number || open[0].InFlight() != 2 || len(open[0].Plan.Phases) != 2 {
+			t.Errorf("%+v, %v", open, err)
+		}
+	})
+}
+
+// BenchmarkRollout offers and hears of 20,000 devices, in batches of 1,000.
+func BenchmarkRollout(b *testing.B) {
+	for b.Loop() {
+		b.StopTimer()
+		h, err := sqlite.OpenControl(b.Context(), b.TempDir())
+		if err != nil {
+			b.Fatal(err)
+		}
+		e, err := control.Open(b.Context(), control.Handles{Write: h.Write, Read: h.Read, Query: h.Query}, control.SQLite())
+		if err != nil {
+			b.Fatal(err)
+		}
+		const n = 20_000
+		at := time.Unix(1_800_000_000, 0)
+		now := func() time.Time { return at }
+		r, devices := rolloutOf("r", n, n)
+		r.Plan.Phases = r.Plan.Phases[1:]
+		r.Upto, r.Counts = make([]uint64, 1), make([]rollout.Counts, 1)
+		r.Counts[0].By[rollout.Queued] = n
+		for i := range devices {
+			devices[i].Phase = 0
+		}
+		b.StartTimer()
+		began := time.Now()
+		if err := e.InsertRollout(b.Context(), r, devices); err != nil {
+			b.Fatal(err)
+		}
+		made := time.Since(began)
+		d := director.New(e, there{now}, now, director.Options{Owner: "n"})
+		began = time.Now()
+		if err := d.Tick(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		offered := time.Since(began)
+		began = time.Now()
+		for part := range slices.Chunk(devices, 500) {
+			var list []director.Report
+			for i := range part {
+				list = append(list, director.Report{Device: part[i].ID, Fact: rollout.Fact{Event: rollout.SaysDownloading, Seq: 1}})
+			}
+			for _, err := range d.Reports(b.Context(), list) {
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+		b.ReportMetric(n/made.Seconds(), "made/s")
+		b.ReportMetric(n/offered.Seconds(), "offers/s")
+		b.ReportMetric(n/time.Since(began).Seconds(), "reports/s")
+		if err := e.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
