@@ -166,7 +166,7 @@ func boundPut[T any](ctx context.Context, c PutConditions, tagOf func(T) string)
 		return ctx, err
 	}
 	if c.IfNoneMatch != "" && strings.TrimSpace(c.IfNoneMatch) != "*" {
-		return ctx, muster.Errorf(muster.Invalid, "If-None-Match of a change is *")
+		return ctx, muster.InvalidAt("If-None-Match", "If-None-Match of a change is *")
 	}
 	return precondition.With(ctx, func(current any) error {
 		have, is := current.(T)
@@ -189,7 +189,7 @@ func parseTags(header string) ([]string, error) {
 	var out []string
 	parts := strings.Split(header, ",")
 	if len(parts) > maxTags {
-		return nil, muster.Errorf(muster.Invalid, "If-Match has %d tags, at most %d are allowed", len(parts), maxTags)
+		return nil, muster.InvalidAt("If-Match", "If-Match has %d tags, at most %d are allowed", len(parts), maxTags)
 	}
 	for _, t := range parts {
 		t = strings.TrimSpace(t)
@@ -198,7 +198,7 @@ func parseTags(header string) ([]string, error) {
 		case t == "*":
 			out = append(out, t)
 		case len(t) < 3 || t[0] != '"' || t[len(t)-1] != '"':
-			return nil, muster.Errorf(muster.Invalid, `If-Match is *, or ETags in quotes with commas between`)
+			return nil, muster.InvalidAt("If-Match", `If-Match is *, or ETags in quotes with commas between`)
 		default:
 			doc, _, _ := strings.Cut(t[1:len(t)-1], ".")
 			if doc != "*" {
@@ -209,8 +209,13 @@ func parseTags(header string) ([]string, error) {
 	return out, nil
 }
 
-// reading reads a JSON body whole, within its bound and its time, and refuses what programs read differently.
-func (a *API) reading(ctx huma.Context, next func(huma.Context)) {
+// reading reads a JSON body whole, within its bound and its time, and asks again whether who sends it may do what needs
+// scope.
+func (a *API) reading(scope string) func(huma.Context, func(huma.Context)) {
+	return func(ctx huma.Context, next func(huma.Context)) { a.read(ctx, scope, next) }
+}
+
+func (a *API) read(ctx huma.Context, scope string, next func(huma.Context)) {
 	op := ctx.Operation()
 	if !takesJSON(op) {
 		next(ctx)
@@ -224,12 +229,22 @@ func (a *API) reading(ctx huma.Context, next func(huma.Context)) {
 		return
 	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // or what follows would be cut by it
-	if p := strictProblem(req.Header.Get("Content-Type"), body); p != nil {
-		writeProblem(w, p)
+	if err := a.authorize(req, scope); err != nil {                // reading may have taken long
+		a.refuseAccess(ctx, scope, err)
 		return
 	}
 	req.body = body
 	req.Body = io.NopCloser(bytes.NewReader(body))
+	next(ctx)
+}
+
+// strictly refuses a JSON body that programs read differently.
+func (a *API) strictly(ctx huma.Context, next func(huma.Context)) {
+	req := requestOf(ctx.Context())
+	if p := strictProblem(req.Header.Get("Content-Type"), req.body); p != nil {
+		writeProblem(req.rec, p)
+		return
+	}
 	next(ctx)
 }
 

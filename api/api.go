@@ -17,14 +17,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"muster/api/coding"
+	"muster/api/ddi"
 	"muster/internal/logctx"
 )
 
 const (
 	prefix     = "/api/v1"
 	livePath   = prefix + "/live"
+	mqttPath   = "/mqtt" // MQTT over WebSocket
 	docsPath   = "/api/docs"
-	writeStall = 60 * time.Second // a client that takes no byte for so long is cut
+	imagePath  = "/fw/blob/{sha256}" // as deliver.Path has it
+	writeStall = 60 * time.Second    // a client that takes no byte for so long is cut
 )
 
 // API serves everything under /api, /healthz, /readyz, /metrics and /setup, and
@@ -88,6 +91,11 @@ func New(d Deps) (*API, error) {
 	a.auditRoutes()
 	a.streamRoutes()
 	a.webhookRoutes()
+	a.topicRoutes()
+	a.notificationRoutes()
+	a.deliveryRoutes()
+	a.firmwareRoutes()
+	a.rolloutRoutes()
 	a.systemRoutes()
 	a.completeDocument()
 	a.mux.HandleFunc("GET /api/openapi.json", a.document())
@@ -120,10 +128,15 @@ func humaConfig(version string) huma.Config {
 // ServeHTTP gives the request an id, tells /api from the page by the first
 // segment of the path, and ends a panic here.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if a.DDI != nil && ddi.Serves(r.URL.Path) { // none of what is for browsers and programs: its clients have buffers of 640 bytes
+		a.DDI.ServeHTTP(w, r)
+		return
+	}
 	id := requestID(r)
 	w.Header().Set(requestIDHeader, id)
-	if a.LiveSocket != nil && r.URL.Path == livePath {
-		a.LiveSocket.ServeHTTP(w, r) // needs the connection itself
+	maps.Copy(w.Header(), a.headers)
+	if h := a.socket(r.URL.Path); h != nil {
+		h.ServeHTTP(w, r) // needs the connection itself
 		return
 	}
 	// A socket's deadline is on the machine's clock. Writers without one (a test's
@@ -131,11 +144,21 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	_ = http.NewResponseController(w).SetWriteDeadline(began.Add(writeStall))
 	paced(w, r)
-	maps.Copy(w.Header(), a.headers)
 	rec := &recorder{ResponseWriter: w}
 	r = a.withRequest(r, id, rec)
 	defer a.finish(rec, r, began)
 	a.dispatch(rec, r)
+}
+
+// socket returns what serves the WebSocket at a path, nil when there is none.
+func (a *API) socket(path string) http.Handler {
+	switch path {
+	case livePath:
+		return a.LiveSocket
+	case mqttPath:
+		return a.MQTTSocket
+	}
+	return nil
 }
 
 func (a *API) dispatch(w *recorder, r *http.Request) {
@@ -149,11 +172,15 @@ func (a *API) dispatch(w *recorder, r *http.Request) {
 			writeProblem(w, p)
 			return
 		}
-		a.plain.ServeHTTP(w, r)
-		w.route = r.Pattern
-	case "healthz", "readyz", "metrics", "write":
-		a.plain.ServeHTTP(w, r)
-		w.route = r.Pattern
+		serveMux(a.plain, w, r)
+	case "n":
+		a.serveAck(w, r)
+	case "fw":
+		a.serveImage(w, r)
+	case "healthz", "readyz", "metrics":
+		serveMux(a.plain, w, r)
+	case "write":
+		a.coded(w, r, func(w *recorder, r *http.Request) { serveMux(a.plain, w, r) })
 	default:
 		w.route = "page"
 		if a.Page == nil {
@@ -162,6 +189,17 @@ func (a *API) dispatch(w *recorder, r *http.Request) {
 		}
 		a.Page.ServeHTTP(w, r)
 	}
+}
+
+// serveImage sends firmware to devices. Its addresses are signed, and it has limits of its own: those of requests would cut
+// off who fetches an image in small ranges.
+func (a *API) serveImage(w *recorder, r *http.Request) {
+	if name, ok := strings.CutPrefix(r.URL.Path, strings.TrimSuffix(imagePath, "{sha256}")); !ok || a.Images == nil || name == "" || unclean(r) {
+		writeProblem(w, newProblem(http.StatusNotFound, "there is no such path"))
+		return
+	}
+	w.route, requestOf(r.Context()).route = imagePath, imagePath // never the signature
+	a.Images.ServeHTTP(w, r)
 }
 
 // docs hands the page about the API to the dashboard, whose it is: its policy lets it load
@@ -182,17 +220,44 @@ func firstSegment(p string) string {
 // serveAPI answers unknown paths and methods itself: ServeMux would redirect or
 // answer in plain text.
 func (a *API) serveAPI(w *recorder, r *http.Request) {
-	if p := r.URL.EscapedPath(); path.Clean(p) != p {
+	if _, pattern := a.mux.Handler(r); unclean(r) || pattern == "" {
+		if p := a.countLost(w.Header(), r); p != nil {
+			writeProblem(w, p)
+			return
+		}
+	}
+	serveMux(a.mux, w, r)
+}
+
+// countLost counts a request for which there is no operation against who sends it, as the
+// operations do.
+func (a *API) countLost(h http.Header, r *http.Request) *Problem {
+	who, err := a.Authenticate(r)
+	if err != nil {
+		return a.limited(h, byAddress(a.policies.stranger, requestOf(r.Context()).addr))
+	}
+	requestOf(r.Context()).who = who
+	return a.limited(h, a.bucketOf(&who))
+}
+
+// unclean says whether ServeMux would redirect r.
+func unclean(r *http.Request) bool {
+	p := r.URL.EscapedPath()
+	return path.Clean(p) != p
+}
+
+// serveMux serves r by a mux, whose refusals become problems.
+func serveMux(m *router, w *recorder, r *http.Request) {
+	h, pattern := m.Handler(r)
+	switch {
+	case unclean(r):
 		writeProblem(w, newProblem(http.StatusNotFound, "there is no such path"))
-		return
-	}
-	h, pattern := a.mux.Handler(r)
-	if pattern == "" {
+	case pattern == "":
 		noRoute(w, r, h)
-		return
+	default:
+		w.route, requestOf(r.Context()).route = pattern, pattern
+		m.ServeHTTP(w, r)
 	}
-	w.route, requestOf(r.Context()).route = pattern, pattern
-	a.mux.ServeHTTP(w, r)
 }
 
 // noRoute asks the mux's own refusal whether it is a 404 or a 405, and which

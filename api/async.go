@@ -51,7 +51,7 @@ func (a *API) importTask(hc huma.Context, op *huma.Operation, o bulk.Options) {
 		}
 		r, w := humago.Unwrap(hc)
 		list, _ := listOf(w, r)
-		t, err := a.Tasks.StartWith(ctx, ImportKind, input, owner, list)
+		t, err := a.Tasks.StartWith(ctx, ImportKind, input, owner, a.writing(ctx).reader(list))
 		if _, large := errors.AsType[*http.MaxBytesError](err); large {
 			err = muster.Errorf(muster.TooLarge, "the list is larger than %d bytes", maxImport)
 		}

@@ -29,7 +29,7 @@ func mqttTopics() []mqttTopic {
 	}
 	whole, stampSchema := object{"type": "integer", "minimum": 0}, object{"type": "string", "format": "date-time"}
 	problem := fields("title status code detail", object{"title": text, "status": object{"type": "integer"}, "code": text, "detail": text})
-	return []mqttTopic{
+	return append(append(notifyTopics(fields), firmwareTopics(fields)...), []mqttTopic{
 		{
 			name: "telemetry", address: "devices/{id}/telemetry", up: true, title: "Telemetry",
 			text:   "Values, flat or nested; {\"ts\",\"values\"} and arrays of either too. SenML, CBOR and line protocol by content type or profile.",
@@ -69,18 +69,6 @@ func mqttTopics() []mqttTopic {
 			schema: object{"type": []any{"object", "array", "string"}}, example: object{"level": "info", "text": "valve opened"},
 		},
 		{
-			name: "firmware", address: "devices/{id}/firmware", down: true, title: "Firmware offer", schema: document, example: object{"version": "1.4.2"},
-			text: "The firmware room is not built yet; the topic is reserved, as are those below it.",
-		},
-		{name: "firmwareStatus", address: "devices/{id}/firmware/status", up: true, title: "Firmware status", schema: document, example: object{"state": "downloading"}},
-		{name: "firmwareGet", address: "devices/{id}/firmware/get", up: true, title: "Ask for a piece of an image", schema: document, example: object{"action": "get", "off": 0, "len": 4096, "n": 8}},
-		{name: "firmwareData", address: "devices/{id}/firmware/data/{offset}", down: true, title: "A piece of an image", schema: object{}, contentType: "application/octet-stream"},
-		{name: "firmwareError", address: "devices/{id}/firmware/error", down: true, title: "A piece cannot be had", schema: problem, example: exampleTopicProblem()},
-		{name: "firmwareCancel", address: "devices/{id}/firmware/cancel", down: true, title: "The offer is withdrawn", schema: document, example: object{}},
-		{name: "firmwareCancelAck", address: "devices/{id}/firmware/cancel/ack", up: true, title: "The withdrawal is taken", schema: document, example: object{}},
-		{name: "notification", address: "devices/{id}/notifications", down: true, title: "Notification for the device", schema: document, example: object{"text": "door open"}},
-		{name: "notificationAck", address: "devices/{id}/notifications/{nid}/ack", up: true, title: "The device's answer", schema: document, example: object{}},
-		{
 			name: "presence", address: "devices/{id}/presence", down: true, title: "Presence, retained",
 			schema: fields("state since reason", object{
 				"state": object{"type": "string", "enum": []any{"online", "quiet", "offline", "never", "unknown"}}, "since": stampSchema, "reason": text,
@@ -97,6 +85,47 @@ func mqttTopics() []mqttTopic {
 		{
 			name: "provisionResponse", address: "provision/response", down: true, title: "Answer to a registration",
 			schema: document, example: object{"status": "SUCCESS", "id": "pump-7", "credential": "token", "token": "tok_EXAMPLEexample0123"},
+		},
+	}...)
+}
+
+// notifyTopics are those of notifications.
+func notifyTopics(fields func(string, object) object) []mqttTopic {
+	text, document, stampSchema := object{"type": "string"}, object{"type": "object", "additionalProperties": true}, object{"type": "string", "format": "date-time"}
+	severity := object{"type": "string", "enum": []any{"info", "warning", "major", "critical"}}
+	actions := object{"type": "array", "maxItems": 5, "items": fields("label url", object{"label": text, "url": text})}
+	return []mqttTopic{
+		{
+			name: "notify", address: "devices/{id}/notify/{topic}", up: true, title: "Notification from the device",
+			text: "To a topic whose devices query selects the device, by name or id; severity is info when it is absent. The PUBACK comes when it is stored. " +
+				"Beyond 30 at once and one more every 2 seconds MQTT 5 gets 0x97; earlier clients are told at devices/{id}/errors.",
+			schema: fields("title", object{
+				"title": text, "body": text, "severity": severity, "priority": object{"type": "string", "enum": []any{"urgent", "normal", "bulk"}}, "data": document,
+				"link": text, "actions": actions, "device": text, "dedup_key": text, "resolve": object{"type": "boolean"}, "expires_at": stampSchema,
+			}),
+			example: object{"title": "The door is open", "severity": "major", "dedup_key": "door", "data": object{"hall": 3}},
+		},
+		{
+			name: "notification", address: "devices/{id}/notifications", down: true, title: "Notification for the device",
+			text: "With QoS 1, at once or when the device comes back, to a device that is subscribed to a topic. It may come twice: id is the same.",
+			schema: fields("id topic severity title state ack created_at", object{
+				"id": text, "topic": text, "severity": severity, "title": text, "body": text, "data": document, "link": text, "actions": actions, "device": text,
+				"state":      object{"type": "string", "enum": []any{"open", "acked", "resolved"}},
+				"ack":        object{"type": "boolean", "description": "An answer at .../notifications/{nid}/ack is asked for"},
+				"created_at": stampSchema, "expires_at": stampSchema,
+			}),
+			example: object{
+				"id": "ntf_0m8k2c1x5tq", "topic": "cold-chain", "severity": "major", "title": "The door is open", "data": object{"hall": 3}, "device": "pump-7",
+				"state": "open", "ack": true, "created_at": "2026-03-01T08:30:00Z",
+			},
+		},
+		{
+			name: "notificationAck", address: "devices/{id}/notifications/{nid}/ack", up: true, title: "The device's answer",
+			text: "An empty payload is an ack.",
+			schema: object{"type": "object", "properties": object{
+				"state": object{"type": "string", "enum": []any{"seen", "read", "acked"}}, "note": text,
+			}},
+			example: object{"state": "acked", "note": "closed it"},
 		},
 	}
 }
@@ -174,7 +203,7 @@ func topicParameters(address string) object {
 		"id":   "The device, [A-Za-z0-9._:-], at most 128 characters; me is the connected one",
 		"key":  "A telemetry key; levels become dots",
 		"cid":  "The command",
-		"type": "The event's type", "offset": "Byte offset in the image", "nid": "The notification",
+		"type": "The event's type", "offset": "Byte offset in the image", "nid": "The notification", "topic": "The topic that is told, by name or id",
 	}
 	out := object{}
 	for level := range strings.SplitSeq(address, "/") {

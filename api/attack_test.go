@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -38,7 +39,10 @@ func parameters(r *rig) map[string][]struct{ Name, In string } {
 }
 
 func TestSQLInAnyParameterOfAnyRouteIsTextAndNothingElse(t *testing.T) {
-	r := newRig(t)
+	onEachStore(t, func(t *testing.T, newRig rigMaker) { textIsText(newRig(t)) })
+}
+
+func textIsText(r *rig) {
 	for _, id := range []muster.DeviceID{"d1", "d2"} {
 		r.device(id)
 	}
@@ -66,22 +70,22 @@ func TestSQLInAnyParameterOfAnyRouteIsTextAndNothingElse(t *testing.T) {
 				}
 				asked++
 				a := r.do(o.method, at, nil, bearer(r.admin), extra)
-				if a.StatusCode >= 500 || a.Header.Get("Set-Cookie") != "" && o.ID != "sign-in" || strings.Contains(strings.ToLower(string(a.body)), "sql") && !strings.Contains(strings.ToLower(text), "sql") {
-					t.Errorf("%s %s gives %d %s", o.method, at, a.StatusCode, a.body)
+				if a.StatusCode >= 500 || a.Header.Get("Set-Cookie") != "" && o.ID != "sign-in" || a.StatusCode >= 400 && strings.Contains(strings.ToLower(string(a.body)), "sql") && !strings.Contains(strings.ToLower(text), "sql") {
+					r.Errorf("%s %s gives %d %s", o.method, at, a.StatusCode, a.body)
 				}
 			}
 		}
 	}
 	if asked < 500 {
-		t.Errorf("only %d requests were made", asked)
+		r.Errorf("only %d requests were made", asked)
 	}
 	for _, id := range []muster.DeviceID{"d1", "d2"} {
 		if _, err := r.registry.Get(id); err != nil {
-			t.Errorf("%s: %v", id, err)
+			r.Errorf("%s: %v", id, err)
 		}
 	}
-	if got := r.as("GET", "/api/v1/devices?total=true", nil).wantStatus(t, 200).decode(t)["total"]; got != 2.0 {
-		t.Errorf("there are %v devices", got)
+	if got := r.as("GET", "/api/v1/devices?total=true", nil).wantStatus(r, 200).decode(r)["total"]; got != 2.0 {
+		r.Errorf("there are %v devices", got)
 	}
 }
 
@@ -90,7 +94,14 @@ func TestAViewerChangesNothingByAnyRoute(t *testing.T) {
 	r.device("d1")
 	reads := []string{accounts.DevicesRead, accounts.TelemetryRead, accounts.FirmwareRead, accounts.TopicsRead, accounts.AlertsRead}
 	viewer := withCookie(signIn(r, r.key(reads...)))
-	before := string(r.as("GET", "/api/v1/devices/d1", nil).body) + string(r.as("GET", "/api/v1/api-keys", nil).body) + string(r.as("GET", "/api/v1/profiles", nil).body)
+	lastUsed := regexp.MustCompile(`"last_used":("[^"]*"|null)`) // looking uses a key
+	look := func() (all string) {
+		for _, path := range []string{"devices/d1", "api-keys", "profiles"} {
+			all += lastUsed.ReplaceAllString(string(r.as("GET", "/api/v1/"+path, nil).body), "")
+		}
+		return all
+	}
+	before := look()
 	own := map[string]bool{ // a user's own things, and what needs nobody
 		"sign-out": true,
 	}
@@ -108,8 +119,7 @@ func TestAViewerChangesNothingByAnyRoute(t *testing.T) {
 			r.do(o.method, o.at(), body, viewer).wantProblem(t, 403, "forbidden")
 		}
 	}
-	after := string(r.as("GET", "/api/v1/devices/d1", nil).body) + string(r.as("GET", "/api/v1/api-keys", nil).body) + string(r.as("GET", "/api/v1/profiles", nil).body)
-	if before != after || mutating < 50 {
+	if after := look(); before != after || mutating < 50 {
 		t.Errorf("after %d requests it is\n%s, it was\n%s", mutating, after, before)
 	}
 }

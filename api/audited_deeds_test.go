@@ -25,7 +25,7 @@ func allDoings() doings {
 	all := doings{}
 	for _, part := range []doings{
 		deviceDoings(), credentialDoings(), desiredDoings(), joinDoings(), commandDoings(), bulkDoings(), rightsDoings(), keyDoings(), userDoings(),
-		linkDoings(), ownDoings(), sessionDoings(), webhookDoings(),
+		linkDoings(), ownDoings(), sessionDoings(), webhookDoings(), topicDoings(), notificationDoings(), deliveryDoings(), firmwareDoings(), rolloutDoings(),
 	} {
 		maps.Copy(all, part)
 	}

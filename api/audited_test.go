@@ -17,9 +17,14 @@ import (
 // unauditedOperations are those that leave no record, each with its reason.
 func unauditedOperations() map[string]string {
 	return map[string]string{
-		"write-telemetry": "it is what devices say, thousands of times a second; devices that it makes are recorded",
-		"write-influx":    "likewise",
-		"forgot-password": "it changes nothing yet, and a record would be made or not by whether there is such a user",
+		"write-telemetry":    "it is what devices say, thousands of times a second; devices that it makes are recorded",
+		"write-influx":       "likewise",
+		"preview-template":   "it changes nothing",
+		"send-notification":  "the notification itself is kept, with who sent it and when",
+		"ack-notification":   "the receipt is kept, with who acked, when and by which door",
+		"mark-notifications": "likewise, and a screen says so of all it shows",
+		"read-inbox":         "likewise",
+		"forgot-password":    "it changes nothing yet, and a record would be made or not by whether there is such a user",
 	}
 }
 
@@ -43,9 +48,7 @@ func newWriter(t *testing.T) *writer {
 	t.Helper()
 	w := &writer{rig: newWriteRig(t).rig}
 	w.mails = w.mailing()
-	token, err := w.accounts.SetupToken(t.Context())
-	w.must(err)
-	w.first = w.do("GET", "/setup/"+token, nil).wantStatus(t, 303).Cookies()[0]
+	w.first = w.do("GET", "/setup/"+w.setup, nil).wantStatus(t, 303).Cookies()[0]
 	return w
 }
 

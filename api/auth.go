@@ -38,7 +38,7 @@ func (a *API) Authenticate(r *http.Request) (accounts.Principal, error) {
 	if err != nil {
 		return accounts.Principal{}, muster.Errorf(muster.Unauthorized, "an API key or a signed-in browser is needed")
 	}
-	if err := a.origin.Check(r); err != nil {
+	if a.origin.Check(r) != nil || r.Header.Get("Sec-Fetch-Site") == "cross-site" { // whatever the method
 		return accounts.Principal{}, errOtherSite()
 	}
 	return a.Accounts.AuthenticateSession(c.Value)
@@ -102,30 +102,51 @@ func (a *API) admit(scope string) func(huma.Context, func(huma.Context)) {
 			next(ctx)
 			return
 		}
-		who, err := a.Authenticate(req.Request)
-		if err != nil {
-			if p := a.limited(w.Header(), byAddress(a.policies.stranger, req.addr)); p != nil {
-				writeProblem(w, p)
-				return
-			}
-			if muster.KindOf(err) == muster.Unauthorized {
-				ctx.SetHeader("WWW-Authenticate", challenge(req.Request))
-			}
-			a.refuse(ctx, err)
-			return
+		err := a.authorize(req, scope)
+		bucket := byAddress(a.policies.stranger, req.addr)
+		if req.who.ID != "" {
+			bucket = a.bucketOf(&req.who)
 		}
-		req.who = who
-		if p := a.limited(w.Header(), a.bucketOf(&who)); p != nil {
+		if p := a.limited(w.Header(), bucket); p != nil {
 			writeProblem(w, p)
 			return
 		}
-		if scope != anyone && !who.Allows(scope) {
-			ctx.SetHeader("WWW-Authenticate", `Bearer realm="muster", error="insufficient_scope", scope="`+scope+`"`)
-			a.refuse(ctx, muster.Errorf(muster.Forbidden, "this needs the scope %s", scope))
+		if err != nil {
+			a.refuseAccess(ctx, scope, err)
 			return
 		}
 		next(ctx)
 	}
+}
+
+// authorize finds out who sent req, and whether he may do now what needs scope: Unauthorized when it is nobody,
+// Forbidden when he lacks it. It is asked when the head of a request has come and again when its body has: a key
+// may be revoked and a role lowered in between. Nobody is asked for a public operation.
+func (a *API) authorize(req *request, scope string) error {
+	if scope == public {
+		return nil
+	}
+	who, err := a.Authenticate(req.Request)
+	if err != nil {
+		return err
+	}
+	req.who = who
+	if scope != anyone && !who.Allows(scope) {
+		return muster.Errorf(muster.Forbidden, "this needs the scope %s", scope)
+	}
+	return nil
+}
+
+// refuseAccess answers with an error of authorize.
+func (a *API) refuseAccess(ctx huma.Context, scope string, err error) {
+	req := requestOf(ctx.Context())
+	switch {
+	case muster.KindOf(err) == muster.Unauthorized:
+		ctx.SetHeader("WWW-Authenticate", challenge(req.Request))
+	case muster.KindOf(err) == muster.Forbidden && req.who.ID != "":
+		ctx.SetHeader("WWW-Authenticate", `Bearer realm="muster", error="insufficient_scope", scope="`+scope+`"`)
+	}
+	a.refuse(ctx, err)
 }
 
 // bucketOf is whose requests count together: those of a key, or of a session.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 
 	"muster"
 	"muster/accounts"
+	"muster/api/coding"
 	"muster/audit"
 	"muster/devices"
 	"muster/devices/bulk"
@@ -52,7 +54,7 @@ type Chosen struct {
 	Q      *string  `json:"q,omitempty" maxLength:"2048" nullable:"false" doc:"A query; give it or ids"`
 	IDs    []string `json:"ids,omitempty" maxItems:"1000" nullable:"false" doc:"Their ids; give them or q"`
 	DryRun bool     `json:"dry_run,omitempty" doc:"Only count"`
-	Expect *int     `json:"expect,omitempty" minimum:"0" nullable:"false" doc:"How many devices the caller saw: the action is refused when there are more or fewer. Needed with q unless dry_run"`
+	Expect *int     `json:"expect,omitempty" minimum:"0" maximum:"1000000000" nullable:"false" doc:"How many devices the caller saw: the action is refused when there are more or fewer. Needed with q unless dry_run"`
 }
 
 // counted is what a bulk action did, or would do.
@@ -145,7 +147,7 @@ func routeSlow[I, O any](a *API, scope string, op huma.Operation, handle func(co
 func (a *API) matching(ctx context.Context, q string) ([]muster.DeviceID, error) {
 	e, err := a.Registry.Compile(q)
 	if err != nil {
-		return nil, err
+		return nil, muster.At(err, "q")
 	}
 	return a.registry(ctx).MatchAll(e), nil
 }
@@ -154,9 +156,9 @@ func (a *API) matching(ctx context.Context, q string) ([]muster.DeviceID, error)
 func (a *API) choose(ctx context.Context, c *Chosen) ([]muster.DeviceID, error) {
 	switch {
 	case (c.Q == nil) == (len(c.IDs) == 0):
-		return nil, muster.Errorf(muster.Invalid, "give either q or ids")
+		return nil, muster.At(muster.Errorf(muster.Invalid, "give either q or ids"), "q", "ids")
 	case c.Q != nil && c.Expect == nil && !c.DryRun:
-		return nil, muster.Errorf(muster.Invalid, "count first, with dry_run, and send the count as expect")
+		return nil, muster.At(muster.Errorf(muster.Invalid, "count first, with dry_run, and send the count as expect"), "expect", "dry_run", "q")
 	}
 	var ids []muster.DeviceID
 	if c.Q != nil {
@@ -168,10 +170,10 @@ func (a *API) choose(ctx context.Context, c *Chosen) ([]muster.DeviceID, error) 
 	for i, text := range c.IDs {
 		id, err := muster.ParseDeviceID(text)
 		if err != nil {
-			return nil, err
+			return nil, muster.At(err, fmt.Sprintf("ids/%d", i))
 		}
 		if _, err := a.registry(ctx).Get(id); err != nil {
-			return nil, muster.Errorf(muster.NotFound, "there is no device with the id at %d of ids", i)
+			return nil, muster.At(muster.Errorf(muster.NotFound, "there is no device with the id at %d of ids", i), fmt.Sprintf("ids/%d", i))
 		}
 		ids = append(ids, id)
 	}
@@ -181,6 +183,21 @@ func (a *API) choose(ctx context.Context, c *Chosen) ([]muster.DeviceID, error) 
 		return nil, muster.Errorf(muster.Conflict, "%d devices match now, %d were expected: nothing was changed", len(ids), *c.Expect)
 	}
 	return ids, nil
+}
+
+// ofDevice says of which device err is, and keeps what of the change it is about.
+func ofDevice(id muster.DeviceID, err error) error {
+	out := muster.Errorf(muster.KindOf(err), "device %s: %s", id, muster.Public(err))
+	fields := slices.Clone(muster.FieldsOf(err))
+	for i, f := range fields {
+		if f == "groups" { // they come by no other member
+			fields[i] = "add_groups"
+		}
+	}
+	if len(fields) > 0 {
+		return muster.At(out, fields...)
+	}
+	return out
 }
 
 func (a *API) updateDevices(ctx context.Context, in *struct {
@@ -200,7 +217,7 @@ func (a *API) updateDevices(ctx context.Context, in *struct {
 	out := counted{DryRun: b.DryRun, Matched: len(ids)}
 	for _, id := range ids { // all before the first is changed
 		if err := a.registry(ctx).CheckChange(id, c, nil); err != nil {
-			return nil, muster.Errorf(muster.KindOf(err), "device %s: %s", id, muster.Public(err))
+			return nil, ofDevice(id, err)
 		}
 	}
 	if b.DryRun {
@@ -210,7 +227,11 @@ func (a *API) updateDevices(ctx context.Context, in *struct {
 	if a.async(ctx) {
 		return a.countedTask(ctx, UpdateKind, b.BulkChange, ids, out)
 	}
+	still := a.writing(ctx)
 	for part := range slices.Chunk(ids, bulkBatch) {
+		if err := still.now(); err != nil {
+			return nil, err
+		}
 		changes := make([]devices.DeviceChange, len(part))
 		before := make([]devices.Device, len(part))
 		for i, id := range part {
@@ -251,7 +272,11 @@ func (a *API) deleteDevices(ctx context.Context, in *struct {
 	if a.async(ctx) {
 		return a.countedTask(ctx, DeleteKind, BulkDelete{Data: data}, ids, out)
 	}
+	still := a.writing(ctx)
 	for part := range slices.Chunk(ids, bulkBatch) {
+		if err := still.now(); err != nil {
+			return nil, err
+		}
 		if err := a.registry(ctx).DeleteMany(ctx, part, data); err != nil {
 			return nil, err
 		}
@@ -338,12 +363,14 @@ func (a *API) importStream(hc huma.Context, o bulk.Options, op *huma.Operation) 
 		_ = control.Flush()
 	}
 	in, list := listOf(w, r)
-	report, err := bulk.Import(hc.Context(), a.registry(hc.Context()), in, o)
+	still := a.writing(hc.Context())
+	o.May = still.now
+	report, err := bulk.Import(hc.Context(), a.registry(hc.Context()), still.reader(in), o)
 	event := importEvent{Report: &report}
 	if err != nil {
-		event.Error = a.importProblem(hc, err)
+		event = importEvent{Error: a.importProblem(hc, err)}
 	}
-	if o.DryRun {
+	if o.DryRun || err != nil && report.Created+report.Updated == 0 {
 		audit.Nothing(hc.Context())
 	}
 	a.recorded(hc.Context(), op) // also when it broke off: some devices may be made
@@ -353,7 +380,7 @@ func (a *API) importStream(hc huma.Context, o bulk.Options, op *huma.Operation) 
 		panic(http.ErrAbortHandler)
 	}
 	_ = control.Flush()
-	readOut(r.Body, control)
+	readOut(coding.Raw(r.Body), control) // what a decoder refuses is read out as it comes
 }
 
 // listOf is the body of an import: one that stops coming holds no one, since each read
@@ -377,6 +404,9 @@ func readOut(body io.Reader, control *http.ResponseController) {
 func (a *API) importProblem(hc huma.Context, err error) *Problem {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		err = muster.Errorf(muster.TooLarge, "the list is larger than %d bytes", maxImport)
+	}
+	if coding.Refused(err) {
+		err = bodyProblem(err, 0)
 	}
 	p := problemOf(err)
 	if p.Status >= http.StatusInternalServerError && hc.Context().Err() == nil {
@@ -411,7 +441,7 @@ func (p *patientBody) Read(b []byte) (int, error) {
 	case errors.Is(err, io.EOF):
 		_ = p.control.SetReadDeadline(time.Time{}) // or what follows would be cut by it
 	case err != nil:
-		p.broken = true
+		p.broken = !coding.Refused(err)
 	}
 	return n, err //nolint:wrapcheck // a reader in the middle
 }

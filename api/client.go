@@ -90,3 +90,6 @@ func (r *request) from() string {
 	}
 	return r.addr.String()
 }
+
+// Secure says whether r came over https, by its own connection or by a trusted proxy's.
+func (a *API) Secure(r *http.Request) bool { return r.TLS != nil || a.forwardedHTTPS(r) }

@@ -154,7 +154,7 @@ func (a *API) listClients(ctx context.Context, in *struct {
 	q.DevicesOnly = !requestOf(ctx).who.Allows(accounts.Admin)
 	if in.Device != "" {
 		if q.Device, err = muster.ParseDeviceID(in.Device); err != nil {
-			return nil, err
+			return nil, muster.At(err, "device")
 		}
 	}
 	found, more, err := a.Clients.Clients(ctx, q)
@@ -193,7 +193,7 @@ func (a *API) kickClient(ctx context.Context, in *body[kickedClient]) (*struct{}
 	if b.Device != "" {
 		var err error
 		if id, err = muster.ParseDeviceID(b.Device); err != nil {
-			return nil, err
+			return nil, muster.At(err, "device")
 		}
 	}
 	if err := a.Clients.KickClient(id, b.Account, b.ClientID, reason); err != nil {
@@ -206,11 +206,11 @@ func (a *API) kickClient(ctx context.Context, in *body[kickedClient]) (*struct{}
 func (b *kickedClient) check() error {
 	switch {
 	case (b.Device == "") == (b.Account == ""):
-		return muster.Errorf(muster.Invalid, "give a device or an account, and not both")
+		return muster.At(muster.Errorf(muster.Invalid, "give a device or an account, and not both"), "device", "account")
 	case len(b.ClientID) > maxClientID:
-		return muster.Errorf(muster.Invalid, "the client id has more than %d bytes", maxClientID)
+		return muster.InvalidAt("client_id", "the client id has more than %d bytes", maxClientID)
 	case len(b.Reason) > maxReason || strings.ContainsFunc(b.Reason, unicode.IsControl):
-		return muster.Errorf(muster.Invalid, "the reason is one line of at most %d bytes", maxReason)
+		return muster.InvalidAt("reason", "the reason is one line of at most %d bytes", maxReason)
 	}
 	return nil
 }

@@ -210,7 +210,7 @@ func parseWait(s string) (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil || d < 0 || d > command.MaxWait {
-		return 0, muster.Errorf(muster.Invalid, "wait is a duration of at most %s, such as 10s", command.MaxWait)
+		return 0, muster.InvalidAt("wait", "wait is a duration of at most %s, such as 10s", command.MaxWait)
 	}
 	return d, nil
 }

@@ -54,7 +54,7 @@ func parseCursor(s string) (cursor, error) {
 }
 
 func errCursor() error {
-	return muster.Errorf(muster.Invalid, "the cursor is not one of this list")
+	return muster.At(muster.Errorf(muster.Invalid, "the cursor is not one of this list"), "cursor", "after")
 }
 
 // query returns what is left of q after c.

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/ed25519"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -111,6 +112,7 @@ type Accounts interface {
 	Authenticator
 	SessionMaker
 	KeyKeeper
+	KeyReader
 	ServiceReader
 	ServiceWriter
 	People
@@ -132,8 +134,8 @@ type Reason struct {
 // as JSON. It must be quick.
 type Section func() (name string, data any)
 
-// Deps are the parts an API works with. Page, LiveSocket, Channels and OIDC may be nil,
-// and so may PublicURL; all else is needed.
+// Deps are the parts an API works with. Page, LiveSocket, MQTTSocket, Channels, OIDC and
+// ChannelTester may be nil, and so may PublicURL; all else is needed.
 type Deps struct {
 	Registry  Registry
 	Accounts  Accounts
@@ -151,8 +153,17 @@ type Deps struct {
 	Feed      EventFeed
 	Channels  Channels
 	Webhooks  Webhooks
-	Writer    TelemetryWriter
-	Once      Once
+	Notify    Notify
+	Rollouts  Rollouts
+	// Deliveries are those of the outbox.
+	Deliveries Deliveries
+	// ChannelTester sends tests over the channels that the server has.
+	ChannelTester ChannelTester
+	Writer        TelemetryWriter
+	Firmware      Firmware
+	// OfferKey is the public key that devices check offers of firmware with.
+	OfferKey ed25519.PublicKey
+	Once     Once
 	// Traffic counts the streams and their events; nil for nobody.
 	Traffic *traffic.Meter
 	// Ready returns what is not ready yet, nothing when all is.
@@ -174,6 +185,12 @@ type Deps struct {
 
 	// LiveSocket serves /api/v1/live. It checks Origin itself.
 	LiveSocket http.Handler
+	// MQTTSocket serves MQTT over WebSocket at /mqtt.
+	MQTTSocket http.Handler
+	// Images sends firmware at /fw/blob/, to signed addresses; nil for none.
+	Images http.Handler
+	// DDI serves hawkBit's API for devices, /{tenant}/controller/v1/...; nil for none.
+	DDI http.Handler
 	// Page serves every path that is not the API's own.
 	Page http.Handler
 

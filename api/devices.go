@@ -79,7 +79,7 @@ type DevicePath struct {
 func (a *API) existing(in DevicePath) (muster.DeviceID, error) {
 	id, err := muster.ParseDeviceID(in.Device)
 	if err != nil {
-		return "", err
+		return "", muster.At(err, "device")
 	}
 	_, err = a.Registry.Get(id)
 	return id, err
@@ -117,9 +117,9 @@ func (a *API) one(d devices.Device) device {
 func wish(kind, token, secret string) (devices.CredentialKind, string, error) {
 	switch {
 	case token != "" && secret != "":
-		return "", "", muster.Errorf(muster.Invalid, "give a token or a secret, not both")
+		return "", "", muster.At(muster.Errorf(muster.Invalid, "give a token or a secret, not both"), "token", "secret")
 	case token != "" && kind != "" && kind != "token", secret != "" && kind != "" && kind != "secret":
-		return "", "", muster.Errorf(muster.Invalid, "the credential given is not of the kind asked for")
+		return "", "", muster.At(muster.Errorf(muster.Invalid, "the credential given is not of the kind asked for"), "credential", "kind", "token", "secret")
 	case secret != "":
 		return devices.Secret, secret, nil
 	case kind == "none":
@@ -212,7 +212,7 @@ func (a *API) listDevices(ctx context.Context, in *struct {
 ) (*body[devicePage], error) {
 	e, err := a.Registry.Compile(in.Q)
 	if err != nil {
-		return nil, err
+		return nil, muster.At(err, "q")
 	}
 	found, err := a.registry(ctx).Select(devices.Selection{Query: e, Sort: in.Sort, After: in.Cursor, Limit: in.Limit, Total: in.Total})
 	if err != nil {
@@ -234,7 +234,7 @@ func (a *API) createDevice(ctx context.Context, in *body[newDevice]) (*created[c
 	b := in.Body
 	id, err := muster.ParseDeviceID(b.ID)
 	if err != nil {
-		return nil, err
+		return nil, muster.At(err, "id")
 	}
 	kind, given, err := wish(b.Credential, b.Token, b.Secret)
 	if err != nil {

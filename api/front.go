@@ -29,8 +29,8 @@ func secureHeaders(public *url.URL) http.Header {
 // What pages of listed origins may send and see.
 const (
 	corsMethods = "GET, HEAD, POST, PUT, PATCH, DELETE"
-	corsHeaders = "Authorization, Content-Type, Content-Encoding, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, Prefer, X-Request-Id"
-	corsExposed = "Content-Disposition, ETag, Idempotency-Replayed, Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
+	corsHeaders = "Authorization, Content-Type, Content-Encoding, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, Prefer, Upload-Offset, X-Request-Id"
+	corsExposed = "Content-Disposition, ETag, Idempotency-Replayed, Link, Location, RateLimit, RateLimit-Policy, Retry-After, Upload-Offset, X-Request-Id"
 )
 
 // cors lets pages of listed origins use the API with a key, and never with a cookie: Access-Control-Allow-Credentials

@@ -36,13 +36,19 @@ type group struct {
 
 func groupTag(g devices.Group) string { return tagOf(g) }
 
-func (a *API) group(ctx context.Context, g devices.Group) group {
-	out := group{Name: g.Name, Kind: "static", Description: g.Description, Query: g.Query}
+// group is g as who asks may see it. A key with a selector sees those with a device within
+// its reach, and neither what is said of them nor what chooses them.
+func (a *API) group(ctx context.Context, g devices.Group) (out group, ok bool) {
+	out = group{Name: g.Name, Kind: "static", Description: g.Description, Query: g.Query}
 	if g.Query != "" {
 		out.Kind = "query"
 	}
 	out.Devices, _ = a.registry(ctx).Members(g.Name) // a group deleted this moment has none
-	return out
+	if requestOf(ctx).only == nil {
+		return out, true
+	}
+	out.Description, out.Query = "", ""
+	return out, out.Devices > 0
 }
 
 // GroupPath is the part of an input that names a group.
@@ -62,8 +68,14 @@ func (a *API) groupRoutes() {
 		if err != nil {
 			return nil, err
 		}
-		documented(ctx, groupTag(g))
-		return &body[group]{a.group(ctx, g)}, nil
+		out, ok := a.group(ctx, g)
+		if !ok {
+			return nil, errNoGroup()
+		}
+		if requestOf(ctx).only == nil { // the tag is made of what a selector hides
+			documented(ctx, groupTag(g))
+		}
+		return &body[group]{out}, nil
 	})
 	route(a, accounts.DevicesWrite, huma.Operation{
 		OperationID: "put-group", Method: http.MethodPut, Path: "/groups/{group}", Tags: tags, Summary: "Make or replace a group",
@@ -84,7 +96,8 @@ func (a *API) groupRoutes() {
 			return nil, err
 		}
 		documented(ctx, groupTag(g))
-		return &body[group]{a.group(ctx, g)}, nil
+		out, _ := a.group(ctx, g) // closed to keys with a selector
+		return &body[group]{out}, nil
 	})
 	route(a, accounts.DevicesWrite, huma.Operation{
 		OperationID: "delete-group", Method: http.MethodDelete, Path: "/groups/{group}", Tags: tags,
@@ -112,11 +125,15 @@ func (a *API) listGroups(ctx context.Context, in *struct {
 		if g.Name <= in.After {
 			continue
 		}
+		out, ok := a.group(ctx, g)
+		if !ok {
+			continue
+		}
 		if len(items) == in.Limit {
 			next = items[len(items)-1].Name
 			break
 		}
-		items = append(items, a.group(ctx, g))
+		items = append(items, out)
 	}
 	return list(items, next), nil
 }

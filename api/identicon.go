@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -81,17 +82,17 @@ func identiconRoute[I any](a *API, scope string, op huma.Operation, subject func
 	})
 }
 
-// identicon returns the picture, nil when the client has it.
+// identicon returns the picture, nil when the client has it or asks for the head alone.
 func (a *API) identicon(ctx context.Context, s identicon.Spec, wait string) ([]byte, error) {
-	d, err := parseWait(wait)
+	d, err := parseWait(cmp.Or(wait, identiconWait.String()))
 	if err != nil {
 		return nil, err
 	}
-	if d == 0 {
-		d = identiconWait
-	}
 	r := requestOf(ctx)
 	if strings.Contains(r.Header.Get("If-None-Match"), etagOf(s)) {
+		return nil, nil
+	}
+	if r.Method == http.MethodHead { // it starts nothing, and tells all but the size
 		return nil, nil
 	}
 	input, err := json.Marshal(s)
@@ -112,6 +113,10 @@ func servePNG(s identicon.Spec, picture []byte) *huma.StreamResponse {
 		h.Set("Cache-Control", "private, max-age=86400")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Etag", etagOf(s))
+		if r.Method == http.MethodHead && !knows(r.Header.Get("If-None-Match"), etagOf(s)) {
+			w.WriteHeader(http.StatusOK)
+			return
+		}
 		serveContent(w, r, bytes.NewReader(picture))
 	}}
 }

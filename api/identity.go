@@ -82,12 +82,12 @@ func (n *newCredential) grant() (devices.Grant, error) {
 	kind, given, err := wish(n.Kind, n.Token, n.Secret)
 	switch {
 	case n.Certificate == "" && n.Kind == string(devices.X509):
-		return g, muster.Errorf(muster.Invalid, "a credential of kind x509 needs a certificate")
+		return g, muster.InvalidAt("certificate", "a credential of kind x509 needs a certificate")
 	case n.Certificate == "":
 		g.Kind, g.Given = kind, given
 		return g, err
 	case n.Token != "" || n.Secret != "" || n.Kind != "" && n.Kind != string(devices.X509):
-		return g, muster.Errorf(muster.Invalid, "a certificate is a credential of kind x509 and of no other")
+		return g, muster.At(muster.Errorf(muster.Invalid, "a certificate is a credential of kind x509 and of no other"), "certificate", "kind", "token", "secret")
 	}
 	var cert *x509.Certificate
 	cert, err = devices.ParseCertificate(n.Certificate)

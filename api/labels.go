@@ -36,7 +36,7 @@ func labelsOf(d devices.Device) Labels {
 
 func (l *location) place() (devices.Location, error) {
 	if (l.Lat == nil) != (l.Lon == nil) {
-		return devices.Location{}, muster.Errorf(muster.Invalid, "a location has both lat and lon, or neither")
+		return devices.Location{}, muster.InvalidAt("location", "a location has both lat and lon, or neither")
 	}
 	out := devices.Location{Label: l.Label}
 	if l.Lat != nil {

@@ -145,3 +145,16 @@ func byAddress(p *policy, addr netip.Addr) caller {
 	}
 	return caller{policy: p, addr: net}
 }
+
+// Stranger returns what counts one wrong credential against the address that r comes from, as a request with one
+// does; it says whether there may be more. It is for doors that ask for credentials after the request.
+func (a *API) Stranger(r *http.Request) func() bool {
+	c := byAddress(a.policies.stranger, a.client(r))
+	return func() bool {
+		_, _, _, ok := a.buckets.take(c)
+		if !ok {
+			a.metrics.limited.WithLabelValues(c.policy.name).Inc()
+		}
+		return ok
+	}
+}

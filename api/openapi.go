@@ -25,7 +25,7 @@ const (
 func (a *API) completeDocument() {
 	doc := a.huma.OpenAPI()
 	a.plainOperations(doc)
-	w := &wording{vocabulary(), requestExamples(), requestTexts()}
+	w := &wording{vocabulary(), requestExamples(), texts()}
 	for path, item := range doc.Paths {
 		for _, op := range []*huma.Operation{item.Get, item.Put, item.Post, item.Delete, item.Patch} {
 			if op != nil {
@@ -68,6 +68,10 @@ func (w *wording) completeOperation(doc *huma.OpenAPI, path string, op *huma.Ope
 			continue
 		}
 		for kind, media := range answer.Content {
+			if text, ok := w.texts["answer of "+op.OperationID+" "+kind]; ok {
+				media.Example = text
+				continue
+			}
 			w.exemplify(doc, media, kind, "")
 		}
 	}

@@ -81,6 +81,12 @@ func codeOf(status int) string {
 		return "not_acceptable"
 	case http.StatusUnsupportedMediaType:
 		return "unsupported_media_type"
+	case http.StatusGone:
+		return "gone"
+	case http.StatusRequestedRangeNotSatisfiable:
+		return "range_not_satisfiable"
+	case http.StatusInsufficientStorage:
+		return insufficientStorage
 	}
 	for k := muster.Internal; k <= muster.Timeout; k++ {
 		if statusOf(k) == status {
@@ -116,6 +122,9 @@ func problemOf(err error) *Problem {
 		return newProblem(http.StatusServiceUnavailable, "this took too long")
 	}
 	p := newProblem(statusOf(muster.KindOf(err)), muster.Public(err))
+	for _, f := range muster.FieldsOf(err) {
+		p.Errors = append(p.Errors, FieldError{Pointer: "#/" + f, Detail: p.Detail})
+	}
 	if _, ok := errors.AsType[*accounts.NeedCodeError](err); ok {
 		p.Code = codeSecondFactor
 	}

@@ -30,7 +30,7 @@ func opensToSelectors(operation string) bool {
 		return true
 	case "list-devices", "export-devices", "list-groups", "get-group", // count and show what is within
 		"create-device", "import-devices", "update-devices", "delete-devices", // change what is within
-		"list-rejected", "list-candidates", "get-candidate", "adopt-candidate", "refuse-candidate",
+		"list-rollout-devices", "list-rejected", "list-candidates", "get-candidate", "adopt-candidate", "refuse-candidate",
 		"write-telemetry", "stream": // filter by the selector itself
 		return true
 	}
@@ -38,9 +38,11 @@ func opensToSelectors(operation string) bool {
 }
 
 // within keeps who has a device selector to its devices. A device outside is answered as
-// one that does not exist. It runs after admit and before any input is looked at.
+// one that does not exist. It runs before any input is looked at, and after an answer that is given again for its
+// Idempotency-Key: the same key had it when the device was within.
 func (a *API) within(ctx huma.Context, next func(huma.Context)) {
 	req := requestOf(ctx.Context())
+	req.op = ctx.Operation()
 	if req.who.Selector == "" {
 		next(ctx)
 		return
@@ -94,8 +96,10 @@ type narrowed struct {
 // The registry's own words: who is told them learns nothing of devices outside.
 func errNoDevice() error { return muster.Errorf(muster.NotFound, "there is no such device") }
 
+func errNoGroup() error { return muster.Errorf(muster.NotFound, "there is no such group") }
+
 func errNoParent() error {
-	return muster.Errorf(muster.Invalid, "the device that is to be the parent does not exist")
+	return muster.InvalidAt("parent", "the device that is to be the parent does not exist")
 }
 
 func (n narrowed) check(ids ...muster.DeviceID) error {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -71,6 +72,20 @@ func (w *recorder) Write(b []byte) (int, error) {
 		}
 	}
 	return w.ResponseWriter.Write(b)
+}
+
+// ReadFrom hands a file on as it is, so that the connection sends it without that it comes through this process (sendfile):
+// what wraps an answer must not hide that.
+func (w *recorder) ReadFrom(src io.Reader) (int64, error) {
+	if w.held != nil {
+		return io.Copy(struct{ io.Writer }{w}, src)
+	}
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	n, err := io.Copy(w.ResponseWriter, src)
+	w.bytes += n
+	return n, err
 }
 
 // release sends what was held.

@@ -33,12 +33,12 @@ func keptHeaders() []string {
 // package once. A public operation has nobody whose key it could be, and ignores it.
 func (a *API) replaying(ctx huma.Context, next func(huma.Context)) {
 	req, op := requestOf(ctx.Context()), ctx.Operation()
-	key := req.Header.Get(idempotencyKey)
-	if key == "" || reads(req.Method) || req.who.ID == "" || op.Metadata[ownKeys] != nil || op.Metadata[streamed] != nil {
+	key, given := req.Header.Get(idempotencyKey), len(req.Header.Values(idempotencyKey)) > 0
+	if !given || reads(req.Method) || req.who.ID == "" || op.Metadata[ownKeys] != nil || op.Metadata[streamed] != nil {
 		next(ctx)
 		return
 	}
-	if !plainKey(key) {
+	if !PlainKey(key) {
 		p := newProblem(http.StatusUnprocessableEntity, "the Idempotency-Key is not 1 to 256 printable ASCII characters")
 		p.Errors = []FieldError{{Parameter: "header." + idempotencyKey, Detail: p.Detail}}
 		writeProblem(req.rec, p)
@@ -64,8 +64,9 @@ func (a *API) replaying(ctx huma.Context, next func(huma.Context)) {
 	}
 }
 
-func plainKey(key string) bool {
-	return len(key) <= maxKey && !strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' })
+// PlainKey says whether key may be an Idempotency-Key.
+func PlainKey(key string) bool {
+	return key != "" && len(key) <= maxKey && !strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
 // asked is all that r asks for beside its route.

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"muster/accounts"
@@ -25,6 +26,7 @@ type request struct {
 	*http.Request
 	id    string
 	route string             // the pattern that matched
+	op    *huma.Operation    // its operation; nil before it is known, and beside huma
 	who   accounts.Principal // set by the middleware of routes that need someone
 	only  *query.Expr        // the devices that who is bound to, nil for all; see within
 	addr  netip.Addr         // of the client, as far as proxies are trusted

@@ -3,6 +3,7 @@ package api_test
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -38,6 +39,9 @@ type rig struct {
 	*testing.T
 	commandRig
 	taskRig
+	notifyRig
+	firmwareRig
+	rolloutRig
 	url       string
 	server    *httptest.Server
 	api       *api.API
@@ -55,6 +59,7 @@ type rig struct {
 	reasons   []api.Reason
 	gather    *prometheus.Registry
 	admin     string // an admin API key
+	setup     string // the token of the set-up link
 	cursor    ingest.Cursor
 	trail     api.Trail
 	events    *trail.Events
@@ -93,14 +98,19 @@ const adminKey = "mst_admin-key-of-the-tests-000"
 
 func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	t.Helper()
+	return newRigOn(t, sqliteControl, change...)
+}
+
+// newRigOn has the control data where open says; telemetry is on SQLite.
+func newRigOn(t *testing.T, open opener, change ...func(*api.Deps)) *rig {
+	t.Helper()
 	dir := t.TempDir()
 	r := &rig{T: t, log: &logBuffer{}, gather: prometheus.NewRegistry(), admin: adminKey, keys: map[string]string{}}
 	r.mqtt = &mqttClients{}
 	r.live = &live{rows: map[muster.DeviceID]ingest.LatestRow{}, ledgers: map[muster.DeviceID]ingest.Ledger{}}
 	log := slog.New(slog.NewTextHandler(r.log, nil))
-	h, err := sqlite.OpenControl(t.Context(), dir)
-	r.must(err)
-	store, err := control.Open(t.Context(), control.Handles{Write: h.Write, Read: h.Read, Query: h.Query}, control.SQLite())
+	handles, dialect := open(t, dir)
+	store, err := control.Open(t.Context(), handles, dialect)
 	r.must(err)
 	r.control = store
 	r.telemetry, err = sqlite.Open(t.Context(), dir, log)
@@ -113,6 +123,8 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	r.accounts = accounts.New(store, time.Now, log, accountsConfig())
 	r.accounts.OnEnded(func(principal string) { r.api.Revoke(principal) })
 	r.must(r.accounts.Load(t.Context()))
+	r.setup, err = r.accounts.SetupToken(t.Context()) // before there is an admin
+	r.must(err)
 	r.must(r.accounts.EnsureAdminKey(t.Context(), adminKey))
 	r.events = trail.NewEvents(trail.EventsConfig{Store: store, Now: time.Now, Logger: log})
 	r.logs = trail.NewLogs(trail.LogsConfig{Store: store, Now: time.Now, Logger: log})
@@ -123,12 +135,18 @@ func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
 	r.logins = devices.NewLogins(time.Now, func(id muster.DeviceID) bool { _, err := r.registry.Get(id); return err == nil })
 	r.startCommands(store, log)
 	r.startTasks(store, dir, log)
+	events := r.newFeed(store, log)
+	r.startNotify(store, events, log)
+	r.startFirmware(store, dir, log)
 	d := api.Deps{
 		Commands: r.commands,
 		Tasks:    r.tasks,
 		Audit:    store,
-		Feed:     r.newFeed(store, log),
+		Feed:     events,
+		Notify:   r.notify, Deliveries: store, ChannelTester: r.tester,
 		Webhooks: r.newWebhooks(store),
+		Firmware: r.firmware, Rollouts: r.newRollouts(store),
+		OfferKey: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)).Public().(ed25519.PublicKey),
 		Limits:   api.Limits{Rate: 1e5, Burst: 1e5, SignIn: 1e5, Nobody: 1e5},
 		Once:     once.New(store, time.Now, log, once.Limits{}),
 		Registry: r.registry, Accounts: r.accounts, Telemetry: r.telemetry, Live: r.live, Clients: r.mqtt,

@@ -14,6 +14,7 @@ import (
 	"muster"
 	"muster/accounts"
 	"muster/devices/join"
+	"muster/notify"
 )
 
 const (
@@ -43,8 +44,10 @@ func route[I, O any](a *API, scope string, op huma.Operation, handle func(contex
 func (a *API) routeFor(limit time.Duration, scope string, op *huma.Operation) {
 	op.Path = prefix + op.Path
 	op.Security = security(scope)
-	op.MaxBodyBytes = maxBody
-	op.Middlewares = huma.Middlewares{withDeadline(limit), a.admit(scope), a.within, a.conditional, a.reading, a.replaying, a.noting}
+	if op.MaxBodyBytes == 0 {
+		op.MaxBodyBytes = maxBody
+	}
+	op.Middlewares = huma.Middlewares{withDeadline(limit), a.admit(scope), a.conditional, a.reading(scope), a.replaying, a.within, a.strictly, a.noting}
 	a.describe(scope, op)
 	op.Errors = append(op.Errors, http.StatusTooManyRequests, http.StatusServiceUnavailable)
 	if scope != public {
@@ -67,7 +70,7 @@ func withDeadline(limit time.Duration) func(huma.Context, func(huma.Context)) {
 // problem returns err as an answer, with Retry-After where waiting helps. Faults
 // of ours are logged, and nobody is told more than that.
 func (a *API) problem(r *request, err error) error {
-	p := problemOf(err)
+	p := a.located(r, problemOf(err))
 	if r.Context().Err() != nil {
 		// Nobody reads this. The status is nginx's, so that metrics show no fault of ours.
 		return &Problem{Title: "Client Closed Request", Status: 499, Code: "client_closed_request", Detail: "the client is gone"}
@@ -83,6 +86,9 @@ func (a *API) problem(r *request, err error) error {
 		s = int(math.Ceil(l.Wait.Seconds()))
 	}
 	if l, ok := errors.AsType[*accounts.WaitError](err); ok {
+		s = int(math.Ceil(l.Wait.Seconds()))
+	}
+	if l, ok := errors.AsType[*notify.WaitError](err); ok {
 		s = int(math.Ceil(l.Wait.Seconds()))
 	}
 	if s > 0 {
@@ -101,7 +107,7 @@ func (a *API) logFault(r *request, err error) {
 // refuse answers with err before the operation is run.
 func (a *API) refuse(ctx huma.Context, err error) {
 	_, w := humago.Unwrap(ctx)
-	p := problemOf(err)
+	p := a.located(requestOf(ctx.Context()), problemOf(err))
 	if p.Status == http.StatusInternalServerError {
 		a.logFault(requestOf(ctx.Context()), err)
 	}

@@ -20,9 +20,9 @@ func (m *router) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Re
 }
 
 // Routes returns the patterns of everything that is served here but the page: those of the
-// muxes, and the WebSocket, which is served before them.
+// muxes, and the WebSocket, the ack links and the images, which are served before them.
 func (a *API) Routes() []string {
 	all := append([]string{}, a.mux.patterns...)
 	all = append(all, a.plain.patterns...)
-	return append(all, http.MethodGet+" "+livePath)
+	return append(all, http.MethodGet+" "+livePath, http.MethodGet+" "+ackPath, http.MethodPost+" "+ackPath, http.MethodGet+" "+imagePath)
 }

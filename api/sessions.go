@@ -97,7 +97,7 @@ func (a *API) sessionRoutes() {
 func (a *API) signIn(ctx context.Context, in *signIn) (*signedIn, error) {
 	r, b := requestOf(ctx), in.Body
 	if (b.Key == "") == (b.Email == "" && b.Password == "") {
-		return nil, muster.Errorf(muster.Invalid, "sign in with an API key, or with e-mail and password")
+		return nil, muster.At(muster.Errorf(muster.Invalid, "sign in with an API key, or with e-mail and password"), "key", "email", "password")
 	}
 	var cookie string
 	var err error

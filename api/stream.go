@@ -31,6 +31,7 @@ const (
 	eventsChannel  = "events"
 	devicesChannel = "devices"
 	tasksChannel   = "tasks"
+	inboxChannel   = "inbox"
 )
 
 // EventFeed is what the API needs of *feed.Feed.
@@ -160,12 +161,12 @@ func (a *API) EndStreams() {
 }
 
 type streamInput struct {
-	Channel string `query:"channel" default:"events" maxLength:"140" doc:"What to follow: events, fleet, devices, device:{id}, tasks, task:{id} or system" example:"events"`
+	Channel string `query:"channel" default:"events" maxLength:"140" doc:"What to follow: events, fleet, devices, device:{id}, tasks, task:{id}, rollout:{id}, system or inbox" example:"events"`
 	Types   string `query:"types" maxLength:"1024" doc:"Of events: types, or families with .*, separated by commas; all when empty" example:"presence.*,device.created"`
 	Q       string `query:"q" maxLength:"4096" doc:"Of events: only those of devices that match now. Of devices: those to show" example:"group:hall-3"`
-	After   string `query:"after" maxLength:"4096" doc:"Of events: the id of the last one that was read, where Last-Event-ID cannot be sent. Of devices: the next of the page before"`
+	After   string `query:"after" maxLength:"4096" doc:"Of events and inbox: the id of the last one that was read, where Last-Event-ID cannot be sent. Of devices: the next of the page before"`
 	Sort    string `query:"sort" maxLength:"256" doc:"Of devices: as in GET /devices" example:"-seen"`
-	Limit   int    `query:"limit" minimum:"1" maximum:"200" doc:"Of devices and tasks: how many to show; 50 when absent"`
+	Limit   int    `query:"limit" minimum:"1" maximum:"200" doc:"Of devices, tasks and inbox: how many to show; 50 when absent"`
 	Cols    string `query:"cols" maxLength:"4096" doc:"Of devices: keys of values to show, separated by commas; the first of each device when absent" example:"temperature,battery"`
 	LastID  string `header:"Last-Event-ID" maxLength:"128" doc:"The id of the last event that was read: what came after it is sent, over a restart of the server too"`
 }
@@ -174,9 +175,9 @@ func (a *API) streamRoutes() {
 	op := huma.Operation{
 		OperationID: "stream", Method: http.MethodGet, Path: "/stream", Tags: []string{"events"},
 		Summary: "Follow events, devices, tasks or counters as server-sent events",
-		Description: "Every channel of the WebSocket is here too; the data of each event is a frame as it is sent there, a snapshot first (docs/stream.md). They need the scope telemetry:read besides. " +
+		Description: "Every channel of the WebSocket is here too; the data of each event is a frame as it is sent there, a snapshot first (docs/stream.md). It needs the scope telemetry:read besides. " +
 			"The channel events has a form of its own: every event is `{type,timestamp,data}` with the id `<epoch>-<number>`. A client that comes again with Last-Event-ID gets exactly what it missed. " +
-			"When that is not kept any more an event named `reset` says so, and the stream goes on from now. A comment is sent every 15 s.",
+			"So does one of the channel inbox, which signed-in users have; where its place means nothing it gets a snapshot. When an event is not kept any more one named `reset` says so, and the stream goes on from now. A comment is sent every 15 s.",
 		Errors: []int{404},
 		Responses: map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{
 			"text/event-stream": {Schema: &huma.Schema{Type: "string", Description: "Server-sent events"}},
@@ -196,7 +197,7 @@ func (a *API) streamRoutes() {
 func (a *API) stream(ctx context.Context, in *streamInput) (func(huma.Context), error) {
 	req := requestOf(ctx)
 	st := &stream{api: a, who: req.who, req: req.Request}
-	run, closed, err := a.openChannel(st, in)
+	run, closed, err := a.openChannel(ctx, st, in)
 	if err != nil {
 		return nil, err
 	}
@@ -216,12 +217,15 @@ func (a *API) stream(ctx context.Context, in *streamInput) (func(huma.Context), 
 }
 
 // openChannel opens what in asks for; closed gives it back.
-func (a *API) openChannel(st *stream, in *streamInput) (run func(context.Context) error, closed func(), err error) {
+func (a *API) openChannel(ctx context.Context, st *stream, in *streamInput) (run func(context.Context) error, closed func(), err error) {
 	if err := in.fits(); err != nil {
 		return nil, nil, err
 	}
+	if !st.who.Allows(accounts.TelemetryRead) { // devices:read was asked for
+		return nil, nil, muster.Errorf(muster.Forbidden, "this needs the scopes %s and %s", accounts.DevicesRead, accounts.TelemetryRead)
+	}
 	if in.Channel == eventsChannel {
-		events, err := a.followEvents(st, in)
+		events, err := a.followEvents(ctx, st, in)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -229,6 +233,9 @@ func (a *API) openChannel(st *stream, in *streamInput) (run func(context.Context
 	}
 	if a.Channels == nil {
 		return nil, nil, muster.Errorf(muster.NotFound, "there is no such channel")
+	}
+	if in.Channel == inboxChannel { // the only one of them with places
+		in.After = cmp.Or(in.LastID, in.After)
 	}
 	ask := ChannelAsk{Channel: in.Channel, Q: in.Q, Sort: in.Sort, After: in.After, Limit: in.Limit}
 	if in.Cols != "" {
@@ -250,7 +257,7 @@ func (a *API) openChannel(st *stream, in *streamInput) (run func(context.Context
 
 // fits refuses parameters that are of another channel.
 func (in *streamInput) fits() error {
-	events, list := in.Channel == eventsChannel, in.Channel == devicesChannel
+	events, list, inbox := in.Channel == eventsChannel, in.Channel == devicesChannel, in.Channel == inboxChannel
 	for _, p := range []struct {
 		name  string
 		given bool
@@ -258,13 +265,13 @@ func (in *streamInput) fits() error {
 	}{
 		{"types", in.Types != "", events},
 		{"q", in.Q != "", events || list},
-		{"after", in.After != "", events || list},
+		{"after", in.After != "", events || list || inbox},
 		{"sort", in.Sort != "", list},
 		{"cols", in.Cols != "", list},
-		{"limit", in.Limit != 0, list || in.Channel == tasksChannel},
+		{"limit", in.Limit != 0, list || inbox || in.Channel == tasksChannel},
 	} {
 		if p.given && !p.meant {
-			return muster.Errorf(muster.Invalid, "%s is no parameter of the channel %.40s", p.name, in.Channel)
+			return muster.InvalidAt(p.name, "%s is no parameter of the channel %.40s", p.name, in.Channel)
 		}
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"muster"
+	"muster/accounts"
 	"muster/feed"
 )
 
@@ -21,19 +22,25 @@ type eventStream struct {
 }
 
 // followEvents checks what in asks for and finds the client's place.
-func (a *API) followEvents(st *stream, in *streamInput) (*eventStream, error) {
+func (a *API) followEvents(ctx context.Context, st *stream, in *streamInput) (*eventStream, error) {
+	if !st.who.Allows(accounts.TelemetryRead) { // as the other channels; devices:read was asked for
+		return nil, muster.Errorf(muster.Forbidden, "this needs the scopes %s and %s", accounts.DevicesRead, accounts.TelemetryRead)
+	}
 	match, err := a.Registry.Matcher(in.Q, st.who.Selector)
 	if err != nil {
-		return nil, err
+		return nil, muster.At(err, "q")
 	}
 	place := in.LastID
 	if place == "" {
 		place = in.After
 	}
 	if len(place) > maxPlace {
-		return nil, muster.Errorf(muster.Invalid, "a place in the stream has at most %d bytes", maxPlace)
+		return nil, muster.InvalidAt("after", "a place in the stream has at most %d bytes", maxPlace)
 	}
-	follow, err := a.Feed.Open(feed.Ask{Types: in.Types, Place: place, Match: match})
+	who := a.asking(ctx)
+	follow, err := a.Feed.Open(feed.Ask{Types: in.Types, Place: place, Match: match, Show: func(ctx context.Context, e *feed.Event) bool {
+		return a.Notify.Shows(ctx, who, e)
+	}})
 	if err != nil {
 		return nil, err
 	}

@@ -175,7 +175,7 @@ func TestAStreamIsFilteredByTypeByQueryAndByTheKeysSelector(t *testing.T) {
 		r.must(err)
 	}
 	all, _ := r.stream("?after=" + start).told(4)
-	_, mine, err := r.accounts.CreateKey(r.Context(), accounts.KeySpec{Name: "mine", Scopes: []string{accounts.DevicesRead}, Selector: "tag:hall=3"})
+	_, mine, err := r.accounts.CreateKey(r.Context(), accounts.KeySpec{Name: "mine", Scopes: []string{accounts.DevicesRead, accounts.TelemetryRead}, Selector: "tag:hall=3"})
 	r.must(err)
 	for query, want := range map[string][]string{
 		"&types=device.updated":           {all[2], all[3]},
@@ -210,7 +210,7 @@ func TestAReaderWhosePlaceIsForgottenIsTold(t *testing.T) {
 
 func TestAStreamEndsWithItsKeyOrSessionWithinASecond(t *testing.T) {
 	r := newRig(t)
-	k, secret, err := r.accounts.CreateKey(r.Context(), accounts.KeySpec{Name: "k", Scopes: []string{accounts.DevicesRead}})
+	k, secret, err := r.accounts.CreateKey(r.Context(), accounts.KeySpec{Name: "k", Scopes: []string{accounts.DevicesRead, accounts.TelemetryRead}})
 	r.must(err)
 	s := r.stream("", bearer(secret))
 	other := r.stream("")
@@ -236,7 +236,7 @@ func TestSoManyStreamsOfOneKeyAndNoMore(t *testing.T) {
 	if a.Header.Get("Retry-After") == "" {
 		t.Error("there is no Retry-After")
 	}
-	r.stream("", bearer(r.key(accounts.DevicesRead))).begin()
+	r.stream("", bearer(r.key(accounts.DevicesRead, accounts.TelemetryRead))).begin()
 	open[0].cancel()
 	for tries := 0; ; tries++ { // its place is given back when the server sees that it has gone
 		req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, r.url+"/api/v1/stream", nil)
@@ -281,4 +281,24 @@ func TestNoEventIsMissedOrDoubledByAReaderThatIsCutAgainAndAgain(t *testing.T) {
 		}
 	}
 	r.must(<-made)
+}
+
+// Who does not see a private topic is not told that something was sent to it, and nobody but admins that a delivery died.
+func TestAStreamTellsOfPrivateTopicsToWhoSeesThemAlone(t *testing.T) {
+	r := newRig(t)
+	ann, eve := r.enters("ann", accounts.Operator), r.enters("eve", accounts.Viewer)
+	ann.topic(object{"name": "secret", "visibility": "private"})
+	noKey := func(req *http.Request) { req.Header.Del("Authorization") }
+	owner, stranger, admin := r.stream("", ann.as, noKey), r.stream("", eve.as, noKey), r.stream("")
+	for _, s := range []*sse{owner, stranger, admin} {
+		s.begin()
+	}
+	ann.sends(object{"topic": "secret", "title": "x", "severity": "info"})
+	ctx := feed.With(t.Context())
+	feed.Note(ctx, feed.NewEvent(feed.DeliveryDead, "", muster.MicrosOf(time.Now()), map[string]string{"delivery": "dlv_x", "target": ann.id}))
+	r.must(r.control.WriteNotes(ctx))
+	r.device("a")
+	owner.want("1 notification.created ", "3 device.created a")
+	stranger.want("3 device.created a")
+	admin.want("1 notification.created ", "2 delivery.dead ", "3 device.created a")
 }

@@ -86,7 +86,7 @@ func (w *taking) begin(device string, create bool) error {
 	}
 	var err error
 	w.device, err = muster.ParseDeviceID(device)
-	return err
+	return muster.At(err, "device")
 }
 
 // check says whether who writes may do so now.

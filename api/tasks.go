@@ -142,8 +142,9 @@ func (a *API) taskRoutes() {
 	}, a.listTasks)
 	route(a, accounts.DevicesWrite, huma.Operation{
 		OperationID: "start-task", Method: http.MethodPost, Path: "/tasks", DefaultStatus: http.StatusAccepted, Tags: tags, Summary: "Start a task",
-		Description: "The kinds are at /task-kinds. A task that asks for the same as another one of a kind that is shared is that one.",
-		Errors:      []int{404},
+		Description: "The kinds are at /task-kinds. A task that asks for the same as another one of a kind that is shared is that one: " +
+			"whoever asked sees, fetches and leaves it as his own.",
+		Errors: []int{404},
 	}, a.startTask)
 	routeBig(a, requestTime+tasks.MaxWait, accounts.DevicesRead, huma.Operation{
 		OperationID: "get-task", Method: http.MethodGet, Path: "/tasks/{task}", Tags: tags, Summary: "Get a task, or wait for its end",
@@ -151,8 +152,9 @@ func (a *API) taskRoutes() {
 	}, a.getTask)
 	route(a, accounts.DevicesWrite, huma.Operation{
 		OperationID: "cancel-task", Method: http.MethodDelete, Path: "/tasks/{task}", DefaultStatus: http.StatusOK, Tags: tags, Summary: "End a task",
-		Description: "One that runs ends as soon as it can; what it has done stays done. Of an import the result so far is kept.",
-		Errors:      []int{404, 409},
+		Description: "One that runs ends as soon as it can; what it has done stays done. Of an import the result so far is kept. " +
+			"Who shares a task with others leaves it: it goes on for them, and is his no more.",
+		Errors: []int{404, 409},
 	}, a.cancelTask)
 	a.taskResultRoute(tags)
 	route(a, accounts.DevicesRead, huma.Operation{
@@ -170,7 +172,7 @@ func ownerOf(r *request) tasks.Owner {
 // viewerOf returns who looks at tasks.
 func viewerOf(ctx context.Context) tasks.Viewer {
 	r := requestOf(ctx)
-	return tasks.Viewer{ID: ownerOf(r).ID, Admin: r.who.Allows(accounts.Admin)}
+	return tasks.Viewer{ID: ownerOf(r).ID, Admin: r.who.Allows(accounts.Admin), Allows: r.who.Allows}
 }
 
 func (a *API) listTasks(ctx context.Context, in *struct {
@@ -258,7 +260,7 @@ func (a *API) listTaskKinds(context.Context, *struct{}) (*body[page[taskKind]], 
 func (a *API) taskResultRoute(tags []string) {
 	op := huma.Operation{
 		OperationID: "get-task-result", Method: http.MethodGet, Path: "/tasks/{task}/result", Tags: tags, Summary: "Get what a task made",
-		Description: "Byte ranges are served. The result of an import has credentials: it is for who started the task alone. " +
+		Description: "Byte ranges are served. The result of an import has credentials: it is for who started the task alone, while he has the scope devices:write. " +
 			"That of a task that failed or timed out is a problem which says why.",
 		Errors: []int{404, 408, 409, 413, 416, 422},
 		Responses: map[string]*huma.Response{
@@ -348,8 +350,8 @@ const applied = "respond-async"
 // so is a key for some devices only, which tasks do not know of.
 func (a *API) async(ctx context.Context) bool {
 	r := requestOf(ctx)
-	if !r.who.Allows(accounts.DevicesWrite) || r.who.Selector != "" {
-		return false
+	if !r.who.Allows(accounts.DevicesWrite) || r.who.Selector != "" || r.Method == http.MethodHead {
+		return false // HEAD changes nothing
 	}
 	for _, line := range r.Header.Values("Prefer") {
 		for part := range strings.SplitSeq(line, ",") {

@@ -355,3 +355,16 @@ func TestADevicesPictureIsDrawnOnceAndKnownByItsTag(t *testing.T) {
 		t.Errorf("%d pictures were drawn, want 3", r.draws.Load())
 	}
 }
+
+func TestTheResultOfAnImportIsNotForWhoMayNotWriteDevicesAnyMore(t *testing.T) {
+	r := newRig(t)
+	id := r.person("op@example.com", accounts.Operator)
+	r.person("admin@example.com", accounts.Admin)
+	who := withCookie(r.enter("op@example.com"))
+	at := r.do("POST", "/api/v1/devices:import", "id\nd1\n", who, header("Content-Type", "text/csv"), prefers).wantStatus(t, 202).Header.Get("Location")
+	r.do("GET", at+"?wait=30s", nil, who).wantStatus(t, 200)
+	r.do("GET", at+"/result", nil, who).wantStatus(t, 200)
+	_, err := r.accounts.UpdateUser(t.Context(), id, accounts.UserChange{Role: new(accounts.Viewer)})
+	r.must(err)
+	r.do("GET", at+"/result", nil, who).wantProblem(t, 403, "forbidden")
+}

@@ -131,18 +131,18 @@ func (a *API) rangeQuery(in *rangeInput) (q ingest.RangeQuery, after *cursor, er
 		return q, nil, err
 	}
 	if in.Format == "csv" && len(q.Keys) == 0 {
-		return q, nil, muster.Errorf(muster.Invalid, "format csv needs keys: they are its columns")
+		return q, nil, muster.InvalidAt("keys", "format csv needs keys: they are its columns")
 	}
 	now := a.Now()
 	q.Desc, q.To = in.Order == "desc", muster.MicrosOf(now.Add(furthest))
 	if in.From != "" {
 		if q.From, err = parseWhen(in.From, now); err != nil {
-			return q, nil, err
+			return q, nil, muster.At(err, "from")
 		}
 	}
 	if in.To != "" {
 		if q.To, err = parseWhen(in.To, now); err != nil {
-			return q, nil, err
+			return q, nil, muster.At(err, "to")
 		}
 	}
 	if in.Cursor == "" {
@@ -167,13 +167,13 @@ func parseKeys(s string) ([]string, error) {
 	var keys []string
 	for k := range strings.SplitSeq(s, ",") {
 		if k == "" {
-			return nil, muster.Errorf(muster.Invalid, "keys has an empty key")
+			return nil, muster.InvalidAt("keys", "keys has an empty key")
 		}
 		if !slices.Contains(keys, k) {
 			keys = append(keys, k)
 		}
 		if len(keys) > maxKeys {
-			return nil, muster.Errorf(muster.Invalid, "keys has more than %d keys", maxKeys)
+			return nil, muster.InvalidAt("keys", "keys has more than %d keys", maxKeys)
 		}
 	}
 	return keys, nil

@@ -132,7 +132,7 @@ func parseMatch(header string) (func(twin.Versions) bool, error) {
 	}
 	tags := strings.Split(header, ",")
 	if len(tags) > maxTags {
-		return nil, muster.Errorf(muster.Invalid, "If-Match has %d tags, at most %d are allowed", len(tags), maxTags)
+		return nil, muster.InvalidAt("If-Match", "If-Match has %d tags, at most %d are allowed", len(tags), maxTags)
 	}
 	var accepted [][2]int64 // the second is -1 for one version
 	for _, tag := range tags {
@@ -141,7 +141,7 @@ func parseMatch(header string) (func(twin.Versions) bool, error) {
 			continue // a weak tag never matches
 		}
 		if len(tag) < 3 || tag[0] != '"' || tag[len(tag)-1] != '"' {
-			return nil, muster.Errorf(muster.Invalid, `If-Match is *, or ETags in quotes with commas between, such as "7"`)
+			return nil, muster.InvalidAt("If-Match", `If-Match is *, or ETags in quotes with commas between, such as "7"`)
 		}
 		version, reported, twice := strings.Cut(tag[1:len(tag)-1], "-")
 		a, err := strconv.ParseInt(version, 10, 64)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -14,30 +15,32 @@ import (
 	"muster/devices/twin"
 	"muster/feed"
 	"muster/notify"
+	"muster/notify/hooks"
+	"muster/notify/outbox"
 )
 
 // WebhookReader finds webhooks.
 type WebhookReader interface {
-	List() []notify.Webhook
-	Get(id string) (notify.Webhook, error)
+	List() []hooks.Webhook
+	Get(id string) (hooks.Webhook, error)
 	// Problem says why an enabled webhook gets no event at all, empty when it does.
-	Problem(h notify.Webhook) string
+	Problem(h hooks.Webhook) string
 }
 
 // WebhookWriter makes, changes and deletes webhooks.
 type WebhookWriter interface {
-	Create(ctx context.Context, s notify.Spec) (notify.Webhook, string, error)
-	Update(ctx context.Context, id string, c notify.Change) (notify.Webhook, error)
-	Delete(ctx context.Context, id string, cond func(notify.Webhook) error) error
+	Create(ctx context.Context, s hooks.Spec) (hooks.Webhook, string, error)
+	Update(ctx context.Context, id string, c hooks.Change) (hooks.Webhook, error)
+	Delete(ctx context.Context, id string, cond func(hooks.Webhook) error) error
 }
 
 // WebhookTester rotates the secrets of webhooks and tries them.
 type WebhookTester interface {
-	RotateSecret(ctx context.Context, id string, overlap time.Duration) (notify.Webhook, string, error)
-	Test(ctx context.Context, id string) (notify.Attempt, error)
+	RotateSecret(ctx context.Context, id string, overlap time.Duration) (hooks.Webhook, string, error)
+	Test(ctx context.Context, id string) (outbox.Attempt, error)
 }
 
-// Webhooks is what the API needs of *notify.Webhooks.
+// Webhooks is what the API needs of *hooks.Webhooks.
 type Webhooks interface {
 	WebhookReader
 	WebhookWriter
@@ -47,10 +50,11 @@ type Webhooks interface {
 // webhook is a webhook as it is shown.
 type webhook struct {
 	ID          string          `json:"id" example:"whk_J7WQ2VZKPN4XA3MBTCYHD5RE6U"`
-	URL         string          `json:"url" example:"https://example.com/muster"`
+	URL         string          `json:"url" doc:"Of a chat service its name only" example:"https://example.com/muster"`
 	Description string          `json:"description"`
 	Types       []string        `json:"types" nullable:"false" doc:"Types of events, families such as device.*, or *" example:"[\"device.*\",\"command.failed\"]"`
 	Q           string          `json:"q" doc:"Only events of devices that match this now; empty for all events" example:"tag:site=berlin"`
+	Topics      []string        `json:"topics" nullable:"false" doc:"Of notification.* events those to these topics only, by name, in full and as the topic's template words them; empty for all, of private topics without words" example:"[\"cold-chain\"]"`
 	Disabled    bool            `json:"disabled"`
 	Reason      string          `json:"reason,omitempty" doc:"Why Muster disabled it"`
 	Problem     string          `json:"problem,omitempty" doc:"Why it gets no event although it is enabled"`
@@ -65,9 +69,9 @@ type webhookSecret struct {
 	EndsAt    *string `json:"ends_at" format:"date-time" doc:"When it signs no more; null for the newest"`
 }
 
-func (a *API) webhook(h *notify.Webhook) webhook {
+func (a *API) webhook(h *hooks.Webhook) webhook {
 	out := webhook{
-		ID: h.ID, URL: h.URL, Description: h.Description, Types: append([]string{}, h.Types...), Q: h.Query, Disabled: h.Disabled,
+		ID: h.ID, URL: h.URL, Description: h.Description, Types: append([]string{}, h.Types...), Q: h.Query, Topics: append([]string{}, h.Topics...), Disabled: h.Disabled,
 		Reason: h.Reason, Owner: h.Owner, Secrets: []webhookSecret{}, CreatedAt: stamp(h.Created), UpdatedAt: stamp(h.Updated),
 	}
 	now := muster.MicrosOf(a.Now())
@@ -77,20 +81,47 @@ func (a *API) webhook(h *notify.Webhook) webhook {
 		}
 	}
 	if !h.Disabled {
-		out.Problem = a.Webhooks.Problem(*h)
+		out.Problem = cmp.Or(a.Webhooks.Problem(*h), a.topicGone(h.Topics))
 	}
 	return out
 }
 
-func (a *API) taggedWebhook(h *notify.Webhook) *tagged[webhook] {
+// topicGone says which of the topics that a webhook names is not there: renamed, or deleted.
+func (a *API) topicGone(names []string) string {
+	for _, name := range names {
+		if t, err := a.Notify.Topic(notify.Who{Admin: true}, name); err != nil || t.Name != name {
+			return "there is no topic " + name + " any more"
+		}
+	}
+	return ""
+}
+
+// topicNames returns the names of topics that who asks sees; one that is not there is Invalid.
+func (a *API) topicNames(ctx context.Context, refs []string) ([]string, error) {
+	out := make([]string, len(refs))
+	for i, ref := range refs {
+		t, err := a.Notify.Topic(a.asking(ctx), ref)
+		if muster.KindOf(err) == muster.NotFound {
+			return nil, muster.InvalidAt(fmt.Sprintf("topics/%d", i), "there is no such topic")
+		}
+		if err != nil {
+			return nil, err
+		}
+		out[i] = t.Name
+	}
+	return out, nil
+}
+
+func (a *API) taggedWebhook(h *hooks.Webhook) *tagged[webhook] {
 	return &tagged[webhook]{versionTag(h.Version), a.webhook(h)}
 }
 
 type newWebhook struct {
-	URL         string   `json:"url" minLength:"1" maxLength:"2048" doc:"http:// or https://, without a user, a password or a fragment" example:"https://example.com/muster"`
+	URL         string   `json:"url" minLength:"1" maxLength:"2048" doc:"http:// or https://, without a user, a password or a fragment; or shoutrrr: and the URL of a chat service, which is a secret and shown nowhere again" example:"https://example.com/muster"`
 	Description string   `json:"description,omitempty" maxLength:"500"`
 	Types       []string `json:"types" minItems:"1" maxItems:"50" nullable:"false" doc:"Types of events (GET /event-types), families such as device.*, or *" example:"[\"device.*\"]"`
 	Q           string   `json:"q,omitempty" maxLength:"2048" doc:"Only events of devices that match this, in the query language"`
+	Topics      []string `json:"topics,omitempty" maxItems:"50" nullable:"false" doc:"Names of topics: of notification.* events those to these only, with all their words"`
 	Disabled    bool     `json:"disabled,omitempty"`
 }
 
@@ -99,12 +130,13 @@ type changedWebhook struct {
 	Description *string  `json:"description,omitempty" maxLength:"500" nullable:"false"`
 	Types       []string `json:"types,omitempty" minItems:"1" maxItems:"50" nullable:"false"`
 	Q           *string  `json:"q,omitempty" maxLength:"2048" nullable:"false"`
+	Topics      []string `json:"topics,omitempty" maxItems:"50" nullable:"false" doc:"None for all"`
 	Disabled    *bool    `json:"disabled,omitempty" nullable:"false" doc:"Enabling takes the reason away"`
 }
 
 type issuedWebhook struct {
 	Webhook webhook `json:"webhook"`
-	Secret  string  `json:"secret" doc:"whsec_ and base64, shown this once"`
+	Secret  string  `json:"secret" doc:"whsec_ and base64, shown this once; empty for a chat service"`
 }
 
 // WebhookPath is the part of an input that names a webhook.
@@ -119,12 +151,12 @@ type WebhookMatch struct {
 }
 
 // cond returns what notify asks before the change, nil without the header.
-func (m WebhookMatch) cond() (func(notify.Webhook) error, error) {
+func (m WebhookMatch) cond() (func(hooks.Webhook) error, error) {
 	match, err := parseMatch(m.IfMatch)
 	if err != nil || match == nil {
 		return nil, err
 	}
-	return func(h notify.Webhook) error {
+	return func(h hooks.Webhook) error {
 		if !match(twin.Versions{Document: h.Version, Effective: h.Version, Reported: -1}) {
 			return muster.Errorf(muster.Stale, "the webhook has the ETag %s now", versionTag(h.Version))
 		}
@@ -172,7 +204,7 @@ func (a *API) webhookRoutes() {
 	route(a, accounts.Admin, huma.Operation{
 		OperationID: "rotate-webhook-secret", Method: http.MethodPost, Path: path + "/{webhook}/rotate", Tags: tags,
 		Summary:     "Give a webhook a new secret",
-		Description: "Events are signed with both until the overlap is over. A secret that was in its own overlap ends at once.", Errors: []int{404},
+		Description: "Events are signed with both until the overlap is over. A secret that was in its own overlap ends at once. A chat service has none.", Errors: []int{404, 409},
 	}, a.rotateWebhook)
 	route(a, accounts.Admin, huma.Operation{
 		OperationID: "test-webhook", Method: http.MethodPost, Path: path + "/{webhook}/test", Tags: tags,
@@ -213,8 +245,13 @@ type createdWebhook struct {
 
 func (a *API) createWebhook(ctx context.Context, in *body[newWebhook]) (*createdWebhook, error) {
 	who, b := requestOf(ctx).who, in.Body
-	h, secret, err := a.Webhooks.Create(ctx, notify.Spec{
-		URL: b.URL, Description: b.Description, Types: b.Types, Query: b.Q, Disabled: b.Disabled, Owner: cmp.Or(who.Name, who.ID),
+	topics, err := a.topicNames(ctx, b.Topics)
+	if err != nil {
+		return nil, err
+	}
+	h, secret, err := a.Webhooks.Create(ctx, hooks.Spec{
+		URL: b.URL, Description: b.Description, Types: b.Types, Query: b.Q, Topics: topics, Disabled: b.Disabled, Owner: cmp.Or(who.Name, who.ID),
+		OwnerID: a.asking(ctx).User,
 	})
 	if err != nil {
 		return nil, err
@@ -233,8 +270,16 @@ func (a *API) changeWebhook(ctx context.Context, in *struct {
 		return nil, err
 	}
 	b := in.Body
-	h, err := a.Webhooks.Update(ctx, in.Webhook, notify.Change{
-		URL: b.URL, Description: b.Description, Types: b.Types, Query: b.Q, Disabled: b.Disabled, If: cond,
+	var topics *[]string
+	if b.Topics != nil {
+		names, err := a.topicNames(ctx, b.Topics)
+		if err != nil {
+			return nil, err
+		}
+		topics = &names
+	}
+	h, err := a.Webhooks.Update(ctx, in.Webhook, hooks.Change{
+		URL: b.URL, Description: b.Description, Types: b.Types, Query: b.Q, Topics: topics, Disabled: b.Disabled, If: cond,
 	})
 	if err != nil {
 		return nil, err
@@ -281,7 +326,7 @@ func (a *API) testWebhook(ctx context.Context, in *WebhookPath) (*body[webhookAt
 		return nil, err
 	}
 	return &body[webhookAttempt]{webhookAttempt{
-		Delivered: t.Verdict == notify.Delivered, Verdict: string(t.Verdict), Status: t.Status, Error: t.Error, Response: t.Response,
+		Delivered: t.Verdict == outbox.Delivered, Verdict: string(t.Verdict), Status: t.Status, Error: t.Error, Response: t.Response,
 		At: stamp(t.At), DurationMS: float64(t.Duration.Microseconds()) / 1000, RetryAfterS: int64(t.RetryAfter / time.Second),
 	}}, nil
 }

@@ -2,10 +2,12 @@ package api_test
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -14,9 +16,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"muster/accounts"
 	"muster/devices"
 	"muster/feed"
-	"muster/notify"
+	"muster/notify/chat"
+	"muster/notify/hooks"
 	"muster/notify/webhook"
 )
 
@@ -26,10 +30,11 @@ type openSealer struct{}
 func (openSealer) Seal(plain []byte, _ string) ([]byte, error)  { return plain, nil }
 func (openSealer) Open(sealed []byte, _ string) ([]byte, error) { return sealed, nil }
 
-func (r *rig) newWebhooks(store notify.Store) *notify.Webhooks {
+func (r *rig) newWebhooks(store hooks.Store) *hooks.Webhooks {
 	sender := webhook.New(webhook.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, Version: "1.2.3", Now: time.Now})
 	r.Cleanup(sender.Close)
-	w := notify.New(store, notify.Options{Devices: r.registry, Sealer: openSealer{}, Sender: sender, Now: time.Now})
+	chats := chat.New(chat.Config{Next: sender, Poster: sender, Services: map[string]chat.Compose{"plain": toPlain}, Now: time.Now})
+	w := hooks.New(store, hooks.Options{Devices: r.registry, Sealer: openSealer{}, Sender: chats, Chats: chats, Now: time.Now})
 	r.must(w.Load(r.Context()))
 	return w
 }
@@ -78,7 +83,7 @@ func TestAWebhookIsMadeChangedAndDeleted(t *testing.T) {
 	a := r.as("GET", "/api/v1/webhooks/"+id, nil).wantStatus(t, 200)
 	got := a.decode(t)
 	want := map[string]any{
-		"id": id, "url": "https://hooks.example.com/a", "description": "", "types": []any{"device.*"}, "q": "", "disabled": false, "owner": "MUSTER_ADMIN_KEY",
+		"id": id, "url": "https://hooks.example.com/a", "description": "", "types": []any{"device.*"}, "q": "", "topics": []any{}, "disabled": false, "owner": "MUSTER_ADMIN_KEY",
 		"secrets": []any{map[string]any{"created_at": got["created_at"], "ends_at": nil}}, "created_at": got["created_at"], "updated_at": got["created_at"],
 	}
 	if d := cmp.Diff(want, got); d != "" || a.Header.Get("ETag") != tag || tag != `"1"` {
@@ -104,6 +109,72 @@ func TestAWebhookIsMadeChangedAndDeleted(t *testing.T) {
 			send = map[string]any{}
 		}
 		r.as(o[0], "/api/v1/webhooks/"+id+o[1], send).wantProblem(t, 404, "not_found")
+	}
+}
+
+func TestAWebhookNamesTopicsAndIsAnsweredForByWhoMadeIt(t *testing.T) {
+	r := newRig(t)
+	eve := r.enters("eve", accounts.Admin)
+	for _, name := range []string{"a", "b", "c"} {
+		eve.topic(object{"name": name})
+	}
+	got := eve.do("POST", "/webhooks", map[string]any{"url": "https://x.example", "types": []string{"notification.*"}, "topics": []string{"b", "a", "b"}}).wantStatus(t, 201).decode(t)
+	id := field(got, "webhook", "id")
+	if topics := got["webhook"].(map[string]any)["topics"]; !cmp.Equal(topics, []any{"a", "b"}) {
+		t.Errorf("its topics are %v", topics)
+	}
+	owner := func() string {
+		all, err := r.control.Webhooks(t.Context())
+		r.must(err)
+		return all[slices.IndexFunc(all, func(h hooks.Webhook) bool { return h.ID == id })].OwnerID
+	}
+	if owner() != eve.id {
+		t.Errorf("%q answers for it", owner())
+	}
+	for name, tt := range map[string]struct{ topics, want any }{
+		"what is absent stays": {nil, []any{"a", "b"}},
+		"one":                  {[]string{"c"}, []any{"c"}},
+		"none is all":          {[]string{}, []any{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			change := map[string]any{}
+			if tt.topics != nil {
+				change["topics"] = tt.topics
+			} else {
+				r.as("PATCH", "/api/v1/webhooks/"+id, map[string]any{"topics": []string{"a", "b"}}).wantStatus(t, 200)
+			}
+			if got := r.as("PATCH", "/api/v1/webhooks/"+id, change).wantStatus(t, 200).decode(t); !cmp.Equal(got["topics"], tt.want) {
+				t.Errorf("its topics are %v", got["topics"])
+			}
+		})
+	}
+	if owner() != eve.id {
+		t.Errorf("a change by another gives it to %q", owner())
+	}
+	r.as("PATCH", "/api/v1/webhooks/"+id, map[string]any{"topics": []string{"a\nb"}}).wantProblem(t, 422, "invalid")
+}
+
+func TestAWebhookNamesTopicsThatAreThereAndSaysWhenOneIsNot(t *testing.T) {
+	r := newRig(t)
+	eve := r.enters("eve", accounts.Admin)
+	first, second := eve.topic(object{"name": "doors"}), eve.topic(object{"name": "pumps"})
+	hook := func(topics ...string) map[string]any {
+		return map[string]any{"url": "https://x.example", "types": []string{"notification.*"}, "topics": topics}
+	}
+	eve.do("POST", "/webhooks", hook("nothing")).wantField(t, 422, "invalid", "#/topics/0")
+	made := eve.do("POST", "/webhooks", hook(first, "pumps")).wantStatus(t, 201).decode(t)["webhook"].(map[string]any)
+	path := "/webhooks/" + made["id"].(string)
+	if !cmp.Equal(made["topics"], []any{"doors", "pumps"}) || made["problem"] != nil {
+		t.Errorf("%v", made)
+	}
+	eve.do("PATCH", "/topics/"+second, object{"name": "valves"}).wantStatus(t, 200)
+	if got := eve.do("GET", path, nil).wantStatus(t, 200).decode(t); got["problem"] != "there is no topic pumps any more" {
+		t.Errorf("the webhook of a topic that was renamed says %v", got["problem"])
+	}
+	eve.do("PATCH", path, object{"topics": []string{"pumps"}}).wantField(t, 422, "invalid", "#/topics/0")
+	eve.do("PATCH", path, object{"topics": []string{"doors", "pumps"}}).wantField(t, 422, "invalid", "#/topics/1")
+	if got := eve.do("PATCH", path, object{"topics": []string{"doors", "valves"}}).wantStatus(t, 200).decode(t); got["problem"] != nil {
+		t.Errorf("%v", got)
 	}
 }
 
@@ -265,8 +336,52 @@ func TestTheCatalogueHasASampleOfEachType(t *testing.T) {
 			t.Errorf("%v", e)
 		}
 		text, err := json.Marshal(s)
-		if err != nil || len(text) > notify.MaxEvent {
+		if err != nil || len(text) > hooks.MaxEvent {
 			t.Errorf("%v: %v", e["type"], err)
+		}
+	}
+}
+
+// toPlain is a chat service: plain://token@host/ is told by a POST of the text.
+func toPlain(u *url.URL, _, text string) (*http.Request, error) {
+	if u.User.Username() == "" {
+		return nil, errors.New("there is no token")
+	}
+	return http.NewRequest(http.MethodPost, "http://"+u.Host+"/"+u.User.Username(), strings.NewReader(text))
+}
+
+func TestTheURLOfAChatServiceIsTakenAndNeverShown(t *testing.T) {
+	r := newRig(t)
+	told := make(chan string, 1)
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		told <- r.URL.Path + " " + string(b)
+	}))
+	t.Cleanup(s.Close)
+	service := "shoutrrr:plain://tok-hush@" + strings.TrimPrefix(s.URL, "http://") + "/"
+	id, secret, _ := r.newWebhook(service)
+	path := "/api/v1/webhooks/" + id
+	got := r.as("GET", path, nil).wantStatus(t, 200)
+	if hook := got.decode(t); hook["url"] != "shoutrrr:plain" || hook["problem"] != nil || secret != "" {
+		t.Errorf("%v, and the secret is %q", hook, secret)
+	}
+	test := r.as("POST", path+"/test", nil).wantStatus(t, 200)
+	if a := test.decode(t); a["verdict"] != "delivered" {
+		t.Errorf("%v", a)
+	}
+	if said := <-told; said != "/tok-hush webhook.test" {
+		t.Errorf("it was told %q", said)
+	}
+	for name, a := range map[string]answer{
+		"shown": got, "listed": r.as("GET", "/api/v1/webhooks", nil).wantStatus(t, 200), "tested": test,
+		"changed":   r.as("PATCH", path, map[string]any{"url": strings.Replace(service, "tok-", "new-", 1)}).wantStatus(t, 200),
+		"rotated":   r.as("POST", path+"/rotate", nil).wantStatus(t, 409),
+		"refused":   r.as("PATCH", path, map[string]any{"url": "shoutrrr:plain://x.example/hush"}).wantStatus(t, 422),
+		"unknown":   r.as("PATCH", path, map[string]any{"url": "shoutrrr:hush://x.example/"}).wantStatus(t, 422),
+		"addressed": r.as("PATCH", path, map[string]any{"url": "https://x.example/hush"}).wantStatus(t, 422),
+	} {
+		if strings.Contains(string(a.body), "hush") {
+			t.Errorf("%s: %s", name, a.body)
 		}
 	}
 }

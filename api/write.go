@@ -140,6 +140,9 @@ func (w *taking) whole(st *openBody) error {
 	if _, err := text.ReadFrom(&bounded{r: st, left: maxWriteJSON, limit: maxWriteJSON}); err != nil {
 		return bodyError(err)
 	}
+	if err := w.check(); err != nil { // reading may have taken long
+		return err
+	}
 	n := 0
 	err := ingest.Items(text.Bytes(), w.device != "", func(i ingest.Item) error { n++; return w.item(n, i) })
 	if n == 0 && err != nil {

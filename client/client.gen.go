@@ -10,6 +10,12 @@ import (
 	"time"
 )
 
+// AbortedRollout is a schema of the API.
+type AbortedRollout struct {
+	// Devices that install count as canceled too, and what they report is not heard any more
+	Force *bool `json:"force,omitempty"`
+}
+
 // Acceptance is a schema of the API.
 type Acceptance struct {
 	Name *string `json:"name,omitempty"`
@@ -38,6 +44,11 @@ type AdoptionKey struct {
 	Name      string     `json:"name"`
 }
 
+// AgreedRollout is a schema of the API.
+type AgreedRollout struct {
+	Note *string `json:"note,omitempty"`
+}
+
 // ApiKey is a schema of the API.
 type ApiKey struct {
 	CreatedAt time.Time `json:"created_at"`
@@ -52,6 +63,25 @@ type ApiKey struct {
 	Scopes []string `json:"scopes"`
 	// Device query: the key is about these devices only
 	Selector *string `json:"selector,omitempty"`
+}
+
+// Attempt is a schema of the API.
+type Attempt struct {
+	At         time.Time `json:"at"`
+	DurationMs float64   `json:"duration_ms"`
+	Error      *string   `json:"error,omitempty"`
+	// What was otherwise than wished: a template that did not work
+	Note *string `json:"note,omitempty"`
+	// What the receiver's side calls it: a Message-ID
+	Reference *string `json:"reference,omitempty"`
+	// How the answer begins, at most 1 KiB; not in lists
+	Response *string `json:"response,omitempty"`
+	// As the receiver wishes
+	RetryAfterS *int64 `json:"retry_after_s,omitempty"`
+	// Of the answer: HTTP's or SMTP's
+	Status *int64 `json:"status,omitempty"`
+	// again: it is tried again. later: the target cannot take it now, which does not count. gone: the target wants nothing any more. dead: trying again is of no use. dropped: nobody wants it any more
+	Verdict string `json:"verdict"`
 }
 
 // AuditActor is a schema of the API.
@@ -195,11 +225,58 @@ type ChangedDevice struct {
 	Tags map[string]*string `json:"tags,omitempty"`
 }
 
+// ChangedRelease is a schema of the API.
+type ChangedRelease struct {
+	// Empty for none
+	Channel *string `json:"channel,omitempty"`
+	Notes   *string `json:"notes,omitempty"`
+}
+
+// ChangedRollout is a schema of the API.
+type ChangedRollout struct {
+	Membership   *string `json:"membership,omitempty"`
+	MinApprovals *int64  `json:"min_approvals,omitempty"`
+	Name         *string `json:"name,omitempty"`
+	Note         *string `json:"note,omitempty"`
+	// What is absent stays; phases and windows as a whole. Of what runs only concurrent, per_minute and windows
+	Plan    *RolloutPlan `json:"plan,omitempty"`
+	Q       *string      `json:"q,omitempty"`
+	Release *string      `json:"release,omitempty"`
+	// Empty for none
+	Rollback *string `json:"rollback,omitempty"`
+	Seed     *string `json:"seed,omitempty"`
+	// RFC 3339; empty for at once
+	StartAt   *string `json:"start_at,omitempty"`
+	Supersede *string `json:"supersede,omitempty"`
+}
+
 // ChangedServiceAccount is a schema of the API.
 type ChangedServiceAccount struct {
 	Disabled  *bool    `json:"disabled,omitempty"`
 	Publish   []string `json:"publish,omitempty"`
 	Subscribe []string `json:"subscribe,omitempty"`
+}
+
+// ChangedTopic is a schema of the API.
+type ChangedTopic struct {
+	// Of what is sent from now on
+	AckPolicy   *string `json:"ack_policy,omitempty"`
+	Description *string `json:"description,omitempty"`
+	// Empty for none
+	Devices *string `json:"devices,omitempty"`
+	// As a whole; no steps for none
+	Escalation *TopicEscalation `json:"escalation,omitempty"`
+	Name       *string          `json:"name,omitempty"`
+	// By admins only
+	Owner      *string `json:"owner,omitempty"`
+	RetentionS *int64  `json:"retention_s,omitempty"`
+	// All of them; [] for none
+	Sources []TopicSource `json:"sources,omitempty"`
+	Status  *string       `json:"status,omitempty"`
+	// As a whole
+	Template   *TopicTemplate `json:"template,omitempty"`
+	Title      *string        `json:"title,omitempty"`
+	Visibility *string        `json:"visibility,omitempty"`
 }
 
 // ChangedUser is a schema of the API.
@@ -216,10 +293,19 @@ type ChangedUser struct {
 type ChangedWebhook struct {
 	Description *string `json:"description,omitempty"`
 	// Enabling takes the reason away
-	Disabled *bool    `json:"disabled,omitempty"`
-	Q        *string  `json:"q,omitempty"`
-	Types    []string `json:"types,omitempty"`
-	URL      *string  `json:"url,omitempty"`
+	Disabled *bool   `json:"disabled,omitempty"`
+	Q        *string `json:"q,omitempty"`
+	// None for all
+	Topics []string `json:"topics,omitempty"`
+	Types  []string `json:"types,omitempty"`
+	URL    *string  `json:"url,omitempty"`
+}
+
+// ChannelAttempt is a schema of the API.
+type ChannelAttempt struct {
+	Attempt Attempt `json:"attempt"`
+	// The mail server or the device took it, or it is in the inbox
+	Delivered bool `json:"delivered"`
 }
 
 // Claim is a schema of the API.
@@ -404,6 +490,35 @@ type Deleted struct {
 	ID     string `json:"id"`
 }
 
+// Delivery is a schema of the API.
+type Delivery struct {
+	// How many were begun
+	Attempts  int64     `json:"attempts"`
+	Channel   string    `json:"channel"`
+	CreatedAt time.Time `json:"created_at"`
+	// When it is tried next; null when it has ended
+	DueAt *time.Time `json:"due_at"`
+	// Null while it is queued or being sent
+	EndedAt *time.Time `json:"ended_at"`
+	// Of the last attempt
+	Error     *string    `json:"error,omitempty"`
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+	ID        string     `json:"id"`
+	// Id of the one that it is about; absent for none
+	Notification *string `json:"notification,omitempty"`
+	Priority     string  `json:"priority"`
+	// Those of one queue share a breaker and a rate
+	Queue string `json:"queue"`
+	// What the receiver's side calls it: a Message-ID
+	Reference *string `json:"reference,omitempty"`
+	// dead: given up, and can be queued again. dropped: nobody wants it any more
+	State string `json:"state"`
+	// Id of a user, a webhook or a device
+	Target string `json:"target"`
+	// The last 20 attempts, in order
+	Tries []Attempt `json:"tries,omitempty"`
+}
+
 // DesiredBody is a schema of the API.
 type DesiredBody struct {
 	// After a change: how many devices have another desired document now
@@ -440,6 +555,19 @@ type Device struct {
 	// Name of its profile, default unless another was set
 	Profile string            `json:"profile"`
 	Tags    map[string]string `json:"tags"`
+}
+
+// DeviceFirmware is a schema of the API.
+type DeviceFirmware struct {
+	// The newest that it was offered, at most 20
+	Actions []FirmwareAction `json:"actions"`
+	// What it is being updated by now; absent for nothing
+	Current *FirmwareAction `json:"current,omitempty"`
+	Device  string          `json:"device"`
+	// That the device reports; empty when it never did
+	Version string `json:"version"`
+	// Open rollouts that it was not offered yet
+	Waiting []FirmwareAction `json:"waiting"`
 }
 
 // DevicePage is a schema of the API.
@@ -518,6 +646,160 @@ type FieldError struct {
 	Pointer *string `json:"pointer,omitempty"`
 }
 
+// FirmwareAction is a schema of the API.
+type FirmwareAction struct {
+	// Number of what it was offered, for all doors
+	Action *int64 `json:"action,omitempty"`
+	// From 1; 0 before the first offer
+	Attempt int64 `json:"attempt"`
+	// When silence ends the attempt, or when the soak is over
+	DeadlineAt *time.Time `json:"deadline_at,omitempty"`
+	// What the device said of a failure
+	Detail *string `json:"detail,omitempty"`
+	Device string  `json:"device"`
+	// When it is looked at next, where that is known
+	DueAt *time.Time `json:"due_at,omitempty"`
+	// Attempts that failed
+	Failures int64 `json:"failures"`
+	// Version that it had when it was offered the release
+	From *string `json:"from,omitempty"`
+	// Of the rollout
+	Name string `json:"name"`
+	// From 1
+	Phase int64 `json:"phase"`
+	// Percent of the download
+	Progress int64 `json:"progress"`
+	// Why it is there, or why its last attempt failed
+	Reason  *string `json:"reason,omitempty"`
+	Release string  `json:"release"`
+	Rollout string  `json:"rollout"`
+	// It has the version, and is not confirmed yet
+	Soaking *bool  `json:"soaking,omitempty"`
+	State   string `json:"state"`
+	// Of the rollout
+	Status    string    `json:"status"`
+	UpdatedAt time.Time `json:"updated_at"`
+}
+
+// FirmwareArtifact is a schema of the API.
+type FirmwareArtifact struct {
+	CreatedAt time.Time `json:"created_at"`
+	// Id of the user or key
+	CreatedBy string `json:"created_by"`
+	Filename  string `json:"filename"`
+	// What it says of itself
+	Image FirmwareImage `json:"image"`
+	// Likewise
+	Md5 string `json:"md5"`
+	// For clients that ask for it
+	Sha1 string `json:"sha1"`
+	// Its id
+	Sha256 string `json:"sha256"`
+	// Bytes
+	Size int64 `json:"size"`
+}
+
+// FirmwareImage is a schema of the API.
+type FirmwareImage struct {
+	// What the image is by its bytes: mcuboot, esp-idf, uf2, swupdate, rauc, mender or raw
+	Format string `json:"format"`
+	// Revisions (SWUpdate) or the family (UF2)
+	Hardware []string `json:"hardware,omitempty"`
+	// ESP-IDF's project
+	Project         *string `json:"project,omitempty"`
+	SecurityVersion *int64  `json:"security_version,omitempty"`
+	// It carries a signature of its own, which Muster does not check
+	Signed bool `json:"signed"`
+	// As the image has it
+	Version *string `json:"version,omitempty"`
+}
+
+// FirmwareKey is a schema of the API.
+type FirmwareKey struct {
+	CreatedAt time.Time `json:"created_at"`
+	// Id of the user or key
+	CreatedBy string `json:"created_by"`
+	ID        string `json:"id"`
+	Name      string `json:"name"`
+	// The public key
+	Pem string `json:"pem"`
+	// Why it was revoked
+	Reason *string `json:"reason,omitempty"`
+	// null while its signatures count
+	RevokedAt *time.Time `json:"revoked_at"`
+	RevokedBy *string    `json:"revoked_by,omitempty"`
+}
+
+// FirmwarePolicy is a schema of the API.
+type FirmwarePolicy struct {
+	// How many keys count
+	Keys int64 `json:"keys"`
+	// Below which it cannot be set: the server's configuration
+	Least int64 `json:"least"`
+	// How many keys that are not revoked must have signed a release
+	Threshold int64 `json:"threshold"`
+	// Releases need no signature: the server was started with --insecure-unsigned
+	Unsigned bool `json:"unsigned"`
+}
+
+// FirmwareReason is a schema of the API.
+type FirmwareReason struct {
+	// Why, for people
+	Reason string `json:"reason"`
+}
+
+// FirmwareRelease is a schema of the API.
+type FirmwareRelease struct {
+	// Empty for none
+	Channel   string    `json:"channel"`
+	CreatedAt time.Time `json:"created_at"`
+	// Id of the user or key
+	CreatedBy string     `json:"created_by"`
+	EndedAt   *time.Time `json:"ended_at"`
+	// Who deprecated or revoked it last
+	EndedBy *string `json:"ended_by,omitempty"`
+	ID      string  `json:"id"`
+	// What the release is, an object: docs/firmware.md
+	Manifest any    `json:"manifest"`
+	Notes    string `json:"notes"`
+	// Whether it may be offered to devices now
+	Offerable bool `json:"offerable"`
+	// Why it may not be offered
+	Problem     *string    `json:"problem,omitempty"`
+	Product     string     `json:"product"`
+	PublishedAt *time.Time `json:"published_at"`
+	PublishedBy *string    `json:"published_by,omitempty"`
+	// Why it was revoked
+	Reason     *string             `json:"reason,omitempty"`
+	Revision   int64               `json:"revision"`
+	Signatures []FirmwareSignature `json:"signatures"`
+	State      string              `json:"state"`
+	Version    string              `json:"version"`
+}
+
+// FirmwareSignature is a schema of the API.
+type FirmwareSignature struct {
+	// The key's id
+	Key string `json:"key"`
+	// Ed25519 over the text muster-firmware-manifest-v1, a line feed and the manifest in the form of RFC 8785
+	Sig []byte `json:"sig"`
+}
+
+// FirmwareUpload is a schema of the API.
+type FirmwareUpload struct {
+	// The image, once it is here as a whole: there is no upload any more
+	Artifact  *FirmwareArtifact `json:"artifact,omitempty"`
+	CreatedAt *time.Time        `json:"created_at"`
+	Filename  string            `json:"filename"`
+	// Empty when the image was here already
+	ID string `json:"id"`
+	// How many bytes are here: the upload goes on there
+	Offset int64  `json:"offset"`
+	Sha256 string `json:"sha256"`
+	// Bytes
+	Size int64 `json:"size"`
+}
+
 // FirstAdmin is a schema of the API.
 type FirstAdmin struct {
 	Email string  `json:"email"`
@@ -535,6 +817,12 @@ type Forgotten struct {
 type GivenCode struct {
 	// Six digits
 	Code string `json:"code"`
+}
+
+// GivenNote is a schema of the API.
+type GivenNote struct {
+	// Plain text, at most 500 bytes
+	Note *string `json:"note,omitempty"`
 }
 
 // GivenPassword is a schema of the API.
@@ -564,6 +852,20 @@ type GroupParts struct {
 	Description *string `json:"description,omitempty"`
 	// A saved query: its devices are those that match. Absent for a static group, which devices list among their groups
 	Query *string `json:"query,omitempty"`
+}
+
+// InboxCounts is a schema of the API.
+type InboxCounts struct {
+	// Those that ask for an ack and are open; 1000 stands for as many, or more
+	Open int64 `json:"open"`
+	// Not read; 1000 stands for as many, or more
+	Unread int64 `json:"unread"`
+}
+
+// InboxItem is a schema of the API.
+type InboxItem struct {
+	Notification Notification `json:"notification"`
+	Receipt      Receipt      `json:"receipt"`
 }
 
 // InfluxError is a schema of the API.
@@ -619,7 +921,7 @@ type IssuedServiceAccount struct {
 
 // IssuedWebhook is a schema of the API.
 type IssuedWebhook struct {
-	// whsec_ and base64, shown this once
+	// whsec_ and base64, shown this once; empty for a chat service
 	Secret  string  `json:"secret"`
 	Webhook Webhook `json:"webhook"`
 }
@@ -773,6 +1075,24 @@ type MadeUser struct {
 	User       User    `json:"user"`
 }
 
+// Marked is a schema of the API.
+type Marked struct {
+	// Those that are not in the inbox
+	Missing []string `json:"missing"`
+	// How many are in another state now; the others were there, or further, already
+	Moved int64 `json:"moved"`
+}
+
+// Marking is a schema of the API.
+type Marking struct {
+	// Ids of notifications
+	IDs []string `json:"ids"`
+	// With an ack
+	Note *string `json:"note,omitempty"`
+	// seen: it was on a screen. read: it was opened. acked: who asks takes care of it
+	State string `json:"state"`
+}
+
 // Me is a schema of the API.
 type Me struct {
 	Kind string `json:"kind"`
@@ -784,6 +1104,17 @@ type Me struct {
 	Setup *bool `json:"setup,omitempty"`
 	// The user whose session it is
 	User *User `json:"user,omitempty"`
+}
+
+// Member is a schema of the API.
+type Member struct {
+	CreatedAt time.Time `json:"created_at"`
+	// Shown to users and admins
+	Name *string `json:"name,omitempty"`
+	// Id of a user or an API key
+	Principal string `json:"principal"`
+	// owner: changes the topic and its members. publisher: sends. subscriber: sees it where it is private
+	Role string `json:"role"`
 }
 
 // Methods is a schema of the API.
@@ -872,6 +1203,14 @@ type NewEmail struct {
 	Password string `json:"password"`
 }
 
+// NewFirmwareKey is a schema of the API.
+type NewFirmwareKey struct {
+	// For people
+	Name string `json:"name"`
+	// A public key of Ed25519 as muster firmware keygen writes it
+	Pem string `json:"pem"`
+}
+
 // NewJob is a schema of the API.
 type NewJob struct {
 	Abort *JobAbort `json:"abort,omitempty"`
@@ -908,6 +1247,35 @@ type NewKey struct {
 	Selector *string `json:"selector,omitempty"`
 }
 
+// NewNotification is a schema of the API.
+type NewNotification struct {
+	Actions []NotificationAction `json:"actions,omitempty"`
+	// Plain text, at most 8 KiB
+	Body *string `json:"body,omitempty"`
+	// An object, at most 16 KiB
+	Data any `json:"data,omitempty"`
+	// While one with this key is open, it is counted up, and nobody is told anew
+	DedupKey *string `json:"dedup_key,omitempty"`
+	// That it is about
+	Device *string `json:"device,omitempty"`
+	// After which nothing goes out any more
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+	// http or https
+	Link *string `json:"link,omitempty"`
+	// That of the severity when absent: critical is urgent, info is bulk
+	Priority *string `json:"priority,omitempty"`
+	// What was sent with dedup_key is over: who was told is told so
+	Resolve *bool `json:"resolve,omitempty"`
+	// info when absent
+	Severity *string `json:"severity,omitempty"`
+	// One line, at most 200 bytes; needed unless resolve is set
+	Title *string `json:"title,omitempty"`
+	// Some of the subscribers: ids of users, or device: and ids of devices; all when absent
+	To []string `json:"to,omitempty"`
+	// Id or name of the topic
+	Topic string `json:"topic"`
+}
+
 // NewPassword is a schema of the API.
 type NewPassword struct {
 	// The password that is
@@ -926,6 +1294,41 @@ type NewProvisioning struct {
 	Secret *string `json:"secret,omitempty"`
 	// create makes devices that do not exist; preprovisioned gives those that exist and have no credential theirs
 	Strategy string `json:"strategy"`
+}
+
+// NewRelease is a schema of the API.
+type NewRelease struct {
+	Channel *string `json:"channel,omitempty"`
+	// What the release is, an object as muster firmware manifest makes it
+	Manifest any `json:"manifest"`
+	// For people
+	Notes      *string             `json:"notes,omitempty"`
+	Signatures []FirmwareSignature `json:"signatures,omitempty"`
+}
+
+// NewRollout is a schema of the API.
+type NewRollout struct {
+	// snapshot: those that match when it is started. dynamic: later ones join
+	Membership *string `json:"membership,omitempty"`
+	// How many people besides who wrote it must agree before it starts; the server may ask for more
+	MinApprovals *int64       `json:"min_approvals,omitempty"`
+	Name         string       `json:"name"`
+	Note         *string      `json:"note,omitempty"`
+	Plan         *RolloutPlan `json:"plan,omitempty"`
+	// Which devices, in the query language; id:* is all. Absent in a rollback
+	Q *string `json:"q,omitempty"`
+	// Id of the release
+	Release string `json:"release"`
+	// Id of the release that devices had before, of the same product, for a rollback
+	Rollback *string `json:"rollback,omitempty"`
+	// Of the order of devices; random when absent
+	Seed *string `json:"seed,omitempty"`
+	// Start it at once, or have it wait for start_at, instead of a draft
+	Start *bool `json:"start,omitempty"`
+	// Not before; at once when absent
+	StartAt *time.Time `json:"start_at,omitempty"`
+	// Devices that are in older rollouts of the product too: wait for those, or have those skip what does not install yet. wait when absent
+	Supersede *string `json:"supersede,omitempty"`
 }
 
 // NewServiceAccount is a schema of the API.
@@ -947,6 +1350,41 @@ type NewTask struct {
 	Kind  string `json:"kind"`
 }
 
+// NewTopic is a schema of the API.
+type NewTopic struct {
+	// any when absent
+	AckPolicy   *string `json:"ack_policy,omitempty"`
+	Description *string `json:"description,omitempty"`
+	// Which devices may publish, in the query language
+	Devices    *string          `json:"devices,omitempty"`
+	Escalation *TopicEscalation `json:"escalation,omitempty"`
+	// Answer 200 with the topic of this name when there is one that who asks may see, as it is
+	IfAbsent *bool `json:"if_absent,omitempty"`
+	// 1 to 64 of a-z, 0-9, '.', '_' and '-'; unique
+	Name string `json:"name"`
+	// Id of a user, given by admins; who makes it when absent
+	Owner *string `json:"owner,omitempty"`
+	// 90 days when absent
+	RetentionS *int64        `json:"retention_s,omitempty"`
+	Sources    []TopicSource `json:"sources,omitempty"`
+	// active when absent
+	Status   *string        `json:"status,omitempty"`
+	Template *TopicTemplate `json:"template,omitempty"`
+	Title    *string        `json:"title,omitempty"`
+	// internal when absent
+	Visibility *string `json:"visibility,omitempty"`
+}
+
+// NewUpload is a schema of the API.
+type NewUpload struct {
+	// Letters, digits, '.', '_', '+' and '-'
+	Filename string `json:"filename"`
+	// The image's SHA-256 in hex: other bytes are refused
+	Sha256 string `json:"sha256"`
+	// Bytes
+	Size int64 `json:"size"`
+}
+
 // NewUser is a schema of the API.
 type NewUser struct {
 	// Unique, kept in lower case
@@ -964,10 +1402,88 @@ type NewWebhook struct {
 	Disabled    *bool   `json:"disabled,omitempty"`
 	// Only events of devices that match this, in the query language
 	Q *string `json:"q,omitempty"`
+	// Names of topics: of notification.* events those to these only, with all their words
+	Topics []string `json:"topics,omitempty"`
 	// Types of events (GET /event-types), families such as device.*, or *
 	Types []string `json:"types"`
-	// http:// or https://, without a user, a password or a fragment
+	// http:// or https://, without a user, a password or a fragment; or shoutrrr: and the URL of a chat service, which is a secret and shown nowhere again
 	URL string `json:"url"`
+}
+
+// Notification is a schema of the API.
+type Notification struct {
+	AckNote *string `json:"ack_note,omitempty"`
+	// Of its topic when it was sent
+	AckPolicy string     `json:"ack_policy"`
+	AckedAt   *time.Time `json:"acked_at,omitempty"`
+	// Name of whose ack made it acked
+	AckedBy *string `json:"acked_by,omitempty"`
+	// How many of them acked
+	Acks    int64                `json:"acks"`
+	Actions []NotificationAction `json:"actions,omitempty"`
+	Body    string               `json:"body"`
+	// How often it was sent
+	Count     int64     `json:"count"`
+	CreatedAt time.Time `json:"created_at"`
+	// An object
+	Data any `json:"data,omitempty"`
+	// Of those of a topic with the same key one is open at a time
+	DedupKey *string `json:"dedup_key,omitempty"`
+	// That it is about
+	Device *string `json:"device,omitempty"`
+	// When the next step is due; absent for never
+	EscalateAt *time.Time `json:"escalate_at,omitempty"`
+	// After which nothing goes out any more
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+	ID        string     `json:"id"`
+	Link      *string    `json:"link,omitempty"`
+	// How it goes before others on its way out
+	Priority string `json:"priority"`
+	// In how many inboxes it is
+	Recipients int64                `json:"recipients"`
+	ResolvedAt *time.Time           `json:"resolved_at,omitempty"`
+	Sender     NotificationSenderOf `json:"sender"`
+	Severity   string               `json:"severity"`
+	State      string               `json:"state"`
+	// How many steps of the escalation were done
+	Step  *int64 `json:"step,omitempty"`
+	Title string `json:"title"`
+	// The topic's id
+	Topic string `json:"topic"`
+	// Empty when the topic is gone
+	TopicName string    `json:"topic_name"`
+	UpdatedAt time.Time `json:"updated_at"`
+	Version   int64     `json:"version"`
+}
+
+// NotificationAction is a schema of the API.
+type NotificationAction struct {
+	Label string `json:"label"`
+	// http or https
+	URL string `json:"url"`
+}
+
+// NotificationSenderOf is a schema of the API.
+type NotificationSenderOf struct {
+	// Of the user, the key or the device; of the event for the system
+	ID   string `json:"id"`
+	Kind string `json:"kind"`
+	Name string `json:"name"`
+}
+
+// OfferKey is a schema of the API.
+type OfferKey struct {
+	// Offers name it
+	ID string `json:"id"`
+	// A public key of Ed25519
+	Pem string `json:"pem"`
+}
+
+// OneNotification is a schema of the API.
+type OneNotification struct {
+	Notification Notification `json:"notification"`
+	// Of who asks; absent when it is not in his inbox
+	Receipt *Receipt `json:"receipt,omitempty"`
 }
 
 // PageAdoptionKey is a schema of the API.
@@ -1033,6 +1549,13 @@ type PageCredential struct {
 	Next *string `json:"next"`
 }
 
+// PageDelivery is a schema of the API.
+type PageDelivery struct {
+	Items []Delivery `json:"items"`
+	// Cursor of the next page, null at the end
+	Next *string `json:"next"`
+}
+
 // PageEvent is a schema of the API.
 type PageEvent struct {
 	Items []Event `json:"items"`
@@ -1054,9 +1577,37 @@ type PageFailedLogin struct {
 	Next *string `json:"next"`
 }
 
+// PageFirmwareArtifact is a schema of the API.
+type PageFirmwareArtifact struct {
+	Items []FirmwareArtifact `json:"items"`
+	// Cursor of the next page, null at the end
+	Next *string `json:"next"`
+}
+
+// PageFirmwareKey is a schema of the API.
+type PageFirmwareKey struct {
+	Items []FirmwareKey `json:"items"`
+	// Cursor of the next page, null at the end
+	Next *string `json:"next"`
+}
+
+// PageFirmwareRelease is a schema of the API.
+type PageFirmwareRelease struct {
+	Items []FirmwareRelease `json:"items"`
+	// Cursor of the next page, null at the end
+	Next *string `json:"next"`
+}
+
 // PageGroup is a schema of the API.
 type PageGroup struct {
 	Items []Group `json:"items"`
+	// Cursor of the next page, null at the end
+	Next *string `json:"next"`
+}
+
+// PageInboxItem is a schema of the API.
+type PageInboxItem struct {
+	Items []InboxItem `json:"items"`
 	// Cursor of the next page, null at the end
 	Next *string `json:"next"`
 }
@@ -1082,6 +1633,20 @@ type PageLogLine struct {
 	Next *string `json:"next"`
 }
 
+// PageMember is a schema of the API.
+type PageMember struct {
+	Items []Member `json:"items"`
+	// Cursor of the next page, null at the end
+	Next *string `json:"next"`
+}
+
+// PageNotification is a schema of the API.
+type PageNotification struct {
+	Items []Notification `json:"items"`
+	// Cursor of the next page, null at the end
+	Next *string `json:"next"`
+}
+
 // PageProfile is a schema of the API.
 type PageProfile struct {
 	Items []Profile `json:"items"`
@@ -1089,9 +1654,37 @@ type PageProfile struct {
 	Next *string `json:"next"`
 }
 
+// PageReceipt is a schema of the API.
+type PageReceipt struct {
+	Items []Receipt `json:"items"`
+	// Cursor of the next page, null at the end
+	Next *string `json:"next"`
+}
+
 // PageRejected is a schema of the API.
 type PageRejected struct {
 	Items []Rejected `json:"items"`
+	// Cursor of the next page, null at the end
+	Next *string `json:"next"`
+}
+
+// PageRolloutBody is a schema of the API.
+type PageRolloutBody struct {
+	Items []RolloutBody `json:"items"`
+	// Cursor of the next page, null at the end
+	Next *string `json:"next"`
+}
+
+// PageRolloutChange is a schema of the API.
+type PageRolloutChange struct {
+	Items []RolloutChange `json:"items"`
+	// Cursor of the next page, null at the end
+	Next *string `json:"next"`
+}
+
+// PageRolloutDevice is a schema of the API.
+type PageRolloutDevice struct {
+	Items []RolloutDevice `json:"items"`
 	// Cursor of the next page, null at the end
 	Next *string `json:"next"`
 }
@@ -1110,6 +1703,13 @@ type PageSession struct {
 	Next *string `json:"next"`
 }
 
+// PageSubscription is a schema of the API.
+type PageSubscription struct {
+	Items []Subscription `json:"items"`
+	// Cursor of the next page, null at the end
+	Next *string `json:"next"`
+}
+
 // PageTaskBody is a schema of the API.
 type PageTaskBody struct {
 	Items []TaskBody `json:"items"`
@@ -1120,6 +1720,13 @@ type PageTaskBody struct {
 // PageTaskKind is a schema of the API.
 type PageTaskKind struct {
 	Items []TaskKind `json:"items"`
+	// Cursor of the next page, null at the end
+	Next *string `json:"next"`
+}
+
+// PageTopic is a schema of the API.
+type PageTopic struct {
+	Items []Topic `json:"items"`
 	// Cursor of the next page, null at the end
 	Next *string `json:"next"`
 }
@@ -1180,6 +1787,21 @@ type PresenceDetail struct {
 	// The last 24 hours, oldest first, without gaps
 	Strip     []Stretch `json:"strip"`
 	Uptime30d Uptime    `json:"uptime_30d"`
+}
+
+// Preview is a schema of the API.
+type Preview struct {
+	MailSubject string `json:"mail_subject"`
+	MailText    string `json:"mail_text"`
+	// Absent without a template for it: webhooks get the event as it is
+	Webhook any `json:"webhook,omitempty"`
+}
+
+// Previewed is a schema of the API.
+type Previewed struct {
+	// What it is about; a sample where they are absent
+	Fields   *WordingFields `json:"fields,omitempty"`
+	Template TopicTemplate  `json:"template"`
 }
 
 // Problem is a schema of the API.
@@ -1274,6 +1896,36 @@ type Provisioning struct {
 	Strategy string  `json:"strategy"`
 }
 
+// PutFirmwarePolicyRequest is a schema of the API.
+type PutFirmwarePolicyRequest struct {
+	Threshold int64 `json:"threshold"`
+}
+
+// PutMemberRequest is a schema of the API.
+type PutMemberRequest struct {
+	Role string `json:"role"`
+}
+
+// Quiet is a schema of the API.
+type Quiet struct {
+	// Days on which from lies; all when absent
+	Days []string `json:"days,omitempty"`
+	// What is as severe goes out all the same; critical when absent
+	Except *string `json:"except,omitempty"`
+	// Time of the day
+	From string `json:"from"`
+	// At or before from it is one of the next day
+	To string `json:"to"`
+	// IANA time zone
+	Zone string `json:"zone"`
+}
+
+// ReadInboxRequest is a schema of the API.
+type ReadInboxRequest struct {
+	// Id of the newest notification that was shown; all when absent
+	UpTo *string `json:"up_to,omitempty"`
+}
+
 // Reading is a schema of the API.
 type Reading struct {
 	Time time.Time `json:"time"`
@@ -1285,6 +1937,29 @@ type Reading struct {
 type Reason struct {
 	Detail string `json:"detail"`
 	Part   string `json:"part"`
+}
+
+// Receipt is a schema of the API.
+type Receipt struct {
+	AckedAt     *time.Time `json:"acked_at,omitempty"`
+	DeliveredAt *time.Time `json:"delivered_at,omitempty"`
+	// By which it was acked
+	Door *string `json:"door,omitempty"`
+	// The user's; in lists of a publisher
+	Name *string `json:"name,omitempty"`
+	// Given with the ack
+	Note *string `json:"note,omitempty"`
+	// Its id
+	Notification string     `json:"notification"`
+	ReadAt       *time.Time `json:"read_at,omitempty"`
+	SeenAt       *time.Time `json:"seen_at,omitempty"`
+	// Grows with each change
+	Seq   int64  `json:"seq"`
+	State string `json:"state"`
+	// Of the escalation that told it; absent for a subscription
+	Step *int64 `json:"step,omitempty"`
+	// Id of a user, or device: and the id of a device
+	Subject string `json:"subject"`
 }
 
 // Recovery is a schema of the API.
@@ -1324,6 +1999,34 @@ type Renamed struct {
 	Name string `json:"name"`
 }
 
+// ReplayInput is a schema of the API.
+type ReplayInput struct {
+	// these, when they are dead or sent
+	IDs []string `json:"ids,omitempty"`
+	// All that were made at this time or later and are dead or sent; or
+	Since *time.Time `json:"since,omitempty"`
+}
+
+// Replayed is a schema of the API.
+type Replayed struct {
+	// There are more: ask again
+	More bool `json:"more"`
+	// How many deliveries are queued again
+	Requeued int64 `json:"requeued"`
+}
+
+// Requeued is a schema of the API.
+type Requeued struct {
+	// Those that are queued again, with no attempts; the others are not there, or not at an end
+	Requeued []string `json:"requeued"`
+}
+
+// Requeuing is a schema of the API.
+type Requeuing struct {
+	// Ids of deliveries that are dead or sent
+	IDs []string `json:"ids"`
+}
+
 // ResetLink is a schema of the API.
 type ResetLink struct {
 	ExpiresAt time.Time `json:"expires_at"`
@@ -1339,6 +2042,278 @@ type Resetting struct {
 	Password string `json:"password"`
 	// The end of the link
 	Token string `json:"token"`
+}
+
+// ResumedRollout is a schema of the API.
+type ResumedRollout struct {
+	// Begin the next phase though this one has not succeeded
+	SkipPhase *bool `json:"skip_phase,omitempty"`
+}
+
+// RollbackRollout is a schema of the API.
+type RollbackRollout struct {
+	MinApprovals *int64 `json:"min_approvals,omitempty"`
+	// Made of the other's when absent
+	Name *string `json:"name,omitempty"`
+	Note *string `json:"note,omitempty"`
+	// What is absent is as in the other's plan
+	Plan *RolloutPlan `json:"plan,omitempty"`
+	// Id of the release to go back to; what the other says when absent
+	Release *string `json:"release,omitempty"`
+	// Start it at once, instead of a draft
+	Start *bool `json:"start,omitempty"`
+}
+
+// RolloutApproval is a schema of the API.
+type RolloutApproval struct {
+	At   time.Time     `json:"at"`
+	By   RolloutPerson `json:"by"`
+	Note *string       `json:"note,omitempty"`
+}
+
+// RolloutBody is a schema of the API.
+type RolloutBody struct {
+	Approvals []RolloutApproval `json:"approvals"`
+	CreatedAt time.Time         `json:"created_at"`
+	CreatedBy RolloutPerson     `json:"created_by"`
+	// Who wrote the draft last
+	EditedBy RolloutPerson `json:"edited_by"`
+	// When it was completed or aborted
+	EndedAt *time.Time `json:"ended_at"`
+	// Aborted by force
+	Forced *bool  `json:"forced,omitempty"`
+	ID     string `json:"id"`
+	// snapshot: those that match when it is started. dynamic: later ones join
+	Membership *string `json:"membership,omitempty"`
+	// How many people besides who wrote it must agree before it starts; the server may ask for more
+	MinApprovals *int64  `json:"min_approvals,omitempty"`
+	Name         string  `json:"name"`
+	Note         *string `json:"note,omitempty"`
+	// Counts rollouts, from 1
+	Number int64 `json:"number"`
+	// A rollback: the rollout whose devices go back
+	Of   *string     `json:"of,omitempty"`
+	Plan RolloutPlan `json:"plan"`
+	// What its release is of
+	Product  string          `json:"product"`
+	Progress RolloutProgress `json:"progress"`
+	// Which devices, in the query language; id:* is all. Absent in a rollback
+	Q *string `json:"q,omitempty"`
+	// Of one rollout: why devices are where they are, the most frequent first
+	Reasons []RolloutReason `json:"reasons,omitempty"`
+	// Id of the release
+	Release string `json:"release"`
+	// Id of the release that devices had before, of the same product, for a rollback
+	Rollback *string `json:"rollback,omitempty"`
+	// Of the order of devices; random when absent
+	Seed *string `json:"seed,omitempty"`
+	// Not before; at once when absent
+	StartAt *time.Time `json:"start_at,omitempty"`
+	// When it began to run
+	StartedAt *time.Time     `json:"started_at"`
+	StartedBy *RolloutPerson `json:"started_by,omitempty"`
+	// Devices that are in older rollouts of the product too: wait for those, or have those skip what does not install yet. wait when absent
+	Supersede *string `json:"supersede,omitempty"`
+}
+
+// RolloutChange is a schema of the API.
+type RolloutChange struct {
+	Action  *int64    `json:"action,omitempty"`
+	At      time.Time `json:"at"`
+	Attempt int64     `json:"attempt"`
+	Detail  *string   `json:"detail,omitempty"`
+	Device  string    `json:"device"`
+	// What happened
+	Event string `json:"event"`
+	// State before
+	From string `json:"from"`
+	// In the rollout, from 1, in the order of commits
+	Number int64   `json:"number"`
+	Reason *string `json:"reason,omitempty"`
+	// State after
+	To string `json:"to"`
+}
+
+// RolloutDeadlines is a schema of the API.
+type RolloutDeadlines struct {
+	// Without progress; 7200 when absent
+	DownloadingS *int64 `json:"downloading_s,omitempty"`
+	// 1800 when absent
+	InstallingS *int64 `json:"installing_s,omitempty"`
+	// 86400 when absent
+	OfferedS *int64 `json:"offered_s,omitempty"`
+	// 900 when absent
+	RebootingS *int64 `json:"rebooting_s,omitempty"`
+}
+
+// RolloutDevice is a schema of the API.
+type RolloutDevice struct {
+	// Number of what it was offered, for all doors
+	Action *int64 `json:"action,omitempty"`
+	// From 1; 0 before the first offer
+	Attempt int64 `json:"attempt"`
+	// When silence ends the attempt, or when the soak is over
+	DeadlineAt *time.Time `json:"deadline_at,omitempty"`
+	// What the device said of a failure
+	Detail *string `json:"detail,omitempty"`
+	Device string  `json:"device"`
+	// When it is looked at next, where that is known
+	DueAt *time.Time `json:"due_at,omitempty"`
+	// Attempts that failed
+	Failures int64 `json:"failures"`
+	// Version that it had when it was offered the release
+	From *string `json:"from,omitempty"`
+	// From 1
+	Phase int64 `json:"phase"`
+	// Percent of the download
+	Progress int64 `json:"progress"`
+	// Why it is there, or why its last attempt failed
+	Reason  *string `json:"reason,omitempty"`
+	Rollout string  `json:"rollout"`
+	// It has the version, and is not confirmed yet
+	Soaking   *bool     `json:"soaking,omitempty"`
+	State     string    `json:"state"`
+	UpdatedAt time.Time `json:"updated_at"`
+}
+
+// RolloutPerson is a schema of the API.
+type RolloutPerson struct {
+	// Of the user or API key
+	ID string `json:"id"`
+	// As it was then
+	Name *string `json:"name,omitempty"`
+}
+
+// RolloutPhase is a schema of the API.
+type RolloutPhase struct {
+	// so many devices; or
+	Count *int64 `json:"count,omitempty"`
+	// What stops the rollout; nothing when absent
+	Failure *RolloutThreshold `json:"failure,omitempty"`
+	// manual: a person lets the next phase begin; auto when absent
+	Gate *string `json:"gate,omitempty"`
+	Name *string `json:"name,omitempty"`
+	// Of all devices, with those of the phases before; or
+	Percent *float64 `json:"percent,omitempty"`
+	// those that match: canaries
+	Q *string `json:"q,omitempty"`
+	// Seconds from when success is reached to the next phase
+	SoakS *int64 `json:"soak_s,omitempty"`
+	// Percent of its devices, without the skipped, that must be confirmed; 90 when absent
+	Success *float64 `json:"success,omitempty"`
+}
+
+// RolloutPhaseProgress is a schema of the API.
+type RolloutPhaseProgress struct {
+	Devices int64 `json:"devices"`
+	// Devices that failed and are not confirmed, tried again or not
+	Failing int64  `json:"failing"`
+	Name    string `json:"name"`
+	// Devices that have the version and are not confirmed yet
+	Soaking int64 `json:"soaking"`
+	// Devices by state; states without any are absent
+	States map[string]int64 `json:"states"`
+}
+
+// RolloutPlan is a schema of the API.
+type RolloutPlan struct {
+	// Of each device; 3 when absent
+	Attempts *int64 `json:"attempts,omitempty"`
+	// Devices in flight at a time, at most; 100 when absent
+	Concurrent *int64 `json:"concurrent,omitempty"`
+	// Seconds that a device may be silent in a state, after which it has failed
+	Deadlines *RolloutDeadlines `json:"deadlines,omitempty"`
+	// What a failure threshold does; pause when absent
+	OnFailure *string `json:"on_failure,omitempty"`
+	// Offers a minute, at most; 0 and absent for no limit
+	PerMinute *int64 `json:"per_minute,omitempty"`
+	// The last has 100 percent. When absent: 10 canaries, a tenth, all
+	Phases []RolloutPhase `json:"phases,omitempty"`
+	// Seconds before the second attempt, twice that before the third and so on; 300 when absent
+	RetryS *int64 `json:"retry_s,omitempty"`
+	// Seconds for which a device has the version, and is well, before it is confirmed; 60 when absent
+	SoakS *int64 `json:"soak_s,omitempty"`
+	// In which devices are offered the release, in the zone of each (tag tz); always when empty
+	Windows []RolloutWindow `json:"windows,omitempty"`
+	// IANA zone of devices that have none; UTC when absent
+	Zone *string `json:"zone,omitempty"`
+}
+
+// RolloutProgress is a schema of the API.
+type RolloutProgress struct {
+	// Devices that may be
+	Concurrent int64 `json:"concurrent"`
+	// 0 for a draft
+	Devices int64 `json:"devices"`
+	// Devices that it is through with
+	Ended int64 `json:"ended"`
+	// Seconds to its end at that rate, without waits that are to come; null while that is not known
+	EtaS *int64 `json:"eta_s"`
+	ID   string `json:"id"`
+	// Devices that are being updated
+	InFlight int64 `json:"in_flight"`
+	// Devices that it got through with in a minute, of the last minutes; null while that is not known
+	PerMinute *float64 `json:"per_minute"`
+	// The phase that it is in, from 1
+	Phase  int64                  `json:"phase"`
+	Phases []RolloutPhaseProgress `json:"phases"`
+	// Why it is paused or aborted: operator, failure_threshold, success_threshold, regression, release_revoked or superseded
+	Reason *string `json:"reason,omitempty"`
+	Status string  `json:"status"`
+	// The phase is over, and a person must approve before the next begins
+	Waiting bool `json:"waiting"`
+}
+
+// RolloutReason is a schema of the API.
+type RolloutReason struct {
+	Devices int64  `json:"devices"`
+	Reason  string `json:"reason"`
+	State   string `json:"state"`
+}
+
+// RolloutRule is a schema of the API.
+type RolloutRule struct {
+	// In words
+	Detail string `json:"detail"`
+	Holds  bool   `json:"holds"`
+	Name   string `json:"name"`
+	// When it holds by itself, where that is known
+	Until *time.Time `json:"until,omitempty"`
+}
+
+// RolloutThreshold is a schema of the API.
+type RolloutThreshold struct {
+	// So many devices; 0 for none
+	Absolute *int64 `json:"absolute,omitempty"`
+	// From so many results on percent counts: failures are known before successes, so that it is to be near concurrent
+	MinSample *int64 `json:"min_sample,omitempty"`
+	// Of the devices that have shown whether the release is good; 0 for none
+	Percent *float64 `json:"percent,omitempty"`
+}
+
+// RolloutWhy is a schema of the API.
+type RolloutWhy struct {
+	Device string `json:"device"`
+	// Name of the first rule that does not hold; null when all do
+	Held    *string `json:"held"`
+	Rollout string  `json:"rollout"`
+	// Every rule of an offer, in the order in which they are looked at: the device is offered the release if, and only if, all hold
+	Rules []RolloutRule `json:"rules"`
+	// Absent when the device is not in the rollout
+	State *RolloutDevice `json:"state,omitempty"`
+	// That the device reports
+	Version *string `json:"version,omitempty"`
+	// The answer in a sentence
+	Words string `json:"words"`
+}
+
+// RolloutWindow is a schema of the API.
+type RolloutWindow struct {
+	// On which from lies; every day when absent
+	Days []string `json:"days,omitempty"`
+	From string   `json:"from"`
+	// On the next day when it is not after from
+	To string `json:"to"`
 }
 
 // RotateWebhookSecretRequest is a schema of the API.
@@ -1381,6 +2356,19 @@ type Sample struct {
 	Topic string  `json:"topic"`
 }
 
+// SentNotification is a schema of the API.
+type SentNotification struct {
+	// One with its dedup_key is open: that one was counted up
+	Duplicate bool `json:"duplicate"`
+	// Those of to who get nothing
+	NotSubscribed []string     `json:"not_subscribed"`
+	Notification  Notification `json:"notification"`
+	// In how many inboxes it is
+	Recipients int64 `json:"recipients"`
+	// The one with its dedup_key is resolved
+	Resolved bool `json:"resolved"`
+}
+
 // ServiceAccount is a schema of the API.
 type ServiceAccount struct {
 	CreatedAt time.Time `json:"created_at"`
@@ -1419,6 +2407,11 @@ type Session struct {
 	User *string `json:"user,omitempty"`
 }
 
+// SignReleaseRequest is a schema of the API.
+type SignReleaseRequest struct {
+	Signatures []FirmwareSignature `json:"signatures"`
+}
+
 // SignInBody is a schema of the API.
 type SignInBody struct {
 	// Six digits of the second factor, or a recovery code; asked for by the code second_factor_needed
@@ -1434,6 +2427,24 @@ type Stretch struct {
 	From  time.Time `json:"from"`
 	State string    `json:"state"`
 	To    time.Time `json:"to"`
+}
+
+// Subscription is a schema of the API.
+type Subscription struct {
+	// Beside the inbox, which gets everything. This, muted_until and version are shown to the subject and to owners of the topic
+	Channels  []Via     `json:"channels,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
+	// Until then nothing goes out; the inbox fills all the same. Absent for not muted
+	MutedUntil *time.Time `json:"muted_until,omitempty"`
+	// The user's; shown to users and admins
+	Name *string `json:"name,omitempty"`
+	// Id of a user, or device: and the id of a device
+	Subject string `json:"subject"`
+	// The topic's id
+	Topic     string    `json:"topic"`
+	TopicName string    `json:"topic_name"`
+	UpdatedAt time.Time `json:"updated_at"`
+	Version   *int64    `json:"version,omitempty"`
 }
 
 // System is a schema of the API.
@@ -1527,6 +2538,82 @@ type TaskResult struct {
 	Size int64 `json:"size"`
 	// Path to get it at
 	URL string `json:"url"`
+}
+
+// Topic is a schema of the API.
+type Topic struct {
+	// Whose ack makes a notification acked
+	AckPolicy   string    `json:"ack_policy"`
+	CreatedAt   time.Time `json:"created_at"`
+	Description string    `json:"description"`
+	// Which devices may publish, in the query language; absent for none
+	Devices *string `json:"devices,omitempty"`
+	// This and what follows is shown to those who may publish; absent for none
+	Escalation *TopicEscalation `json:"escalation,omitempty"`
+	ID         string           `json:"id"`
+	// Whether who asks may send to it
+	MayPublish bool   `json:"may_publish"`
+	Name       string `json:"name"`
+	// Id of the user who answers for it; empty for none
+	Owner string `json:"owner"`
+	// How long notifications are kept, in seconds
+	RetentionS int64 `json:"retention_s"`
+	// Of who asks; absent for no more than to see it
+	Role *string `json:"role,omitempty"`
+	// The events that become notifications
+	Sources []TopicSource `json:"sources,omitempty"`
+	// inactive: nothing can be sent
+	Status string `json:"status"`
+	// How many are subscribed
+	Subscribers int64 `json:"subscribers"`
+	// Of who asks; absent for none
+	Subscription *Subscription  `json:"subscription,omitempty"`
+	Template     *TopicTemplate `json:"template,omitempty"`
+	// For people; empty for the name
+	Title     string    `json:"title"`
+	UpdatedAt time.Time `json:"updated_at"`
+	Version   int64     `json:"version"`
+	// private: only its members see it. internal: every user does, and may subscribe
+	Visibility string `json:"visibility"`
+}
+
+// TopicEscalation is a schema of the API.
+type TopicEscalation struct {
+	// How often the last step is done again
+	Repeat *int64 `json:"repeat,omitempty"`
+	// Who is told next while nobody acks
+	Steps []TopicStep `json:"steps"`
+}
+
+// TopicSource is a schema of the API.
+type TopicSource struct {
+	// Types of events that resolve what was told of the same device
+	Clears []string `json:"clears,omitempty"`
+	// Only events of devices that match this; empty for all
+	Q        *string `json:"q,omitempty"`
+	Severity string  `json:"severity"`
+	// A template; empty for Muster's own words
+	Title *string `json:"title,omitempty"`
+	// Types of events (GET /event-types), or families such as presence.*
+	Types []string `json:"types"`
+}
+
+// TopicStep is a schema of the API.
+type TopicStep struct {
+	// Seconds after the step before, or after the sending for the first
+	AfterS int64 `json:"after_s"`
+	// Beside the inbox
+	Channels []string `json:"channels,omitempty"`
+	// Ids of users, or device: and the id of a device
+	To []string `json:"to"`
+}
+
+// TopicTemplate is a schema of the API.
+type TopicTemplate struct {
+	MailSubject *string `json:"mail_subject,omitempty"`
+	MailText    *string `json:"mail_text,omitempty"`
+	// Makes JSON
+	Webhook *string `json:"webhook,omitempty"`
 }
 
 // TotpSetup is a schema of the API.
@@ -1653,6 +2740,26 @@ type VerifyCertificateAuthorityRequest struct {
 	Certificate string `json:"certificate"`
 }
 
+// Via is a schema of the API.
+type Via struct {
+	// email for people, mqtt for devices
+	Channel string `json:"channel"`
+	// At most one message in so many seconds, with all that came; 0 for one each
+	DigestS *int64 `json:"digest_s,omitempty"`
+	// Hours in which nothing goes out: what comes then waits for their end
+	Quiet *Quiet `json:"quiet,omitempty"`
+	// The least that goes out; info when absent
+	Severity *string `json:"severity,omitempty"`
+}
+
+// WantedSubscription is a schema of the API.
+type WantedSubscription struct {
+	// Beside the inbox; none when absent
+	Channels []Via `json:"channels,omitempty"`
+	// At most a year ahead; null or absent for not muted
+	MutedUntil *time.Time `json:"muted_until,omitempty"`
+}
+
 // Webhook is a schema of the API.
 type Webhook struct {
 	CreatedAt   time.Time `json:"created_at"`
@@ -1669,10 +2776,13 @@ type Webhook struct {
 	Reason *string `json:"reason,omitempty"`
 	// What signs, the newest first; the secrets themselves were shown when they were made
 	Secrets []WebhookSecret `json:"secrets"`
+	// Of notification.* events those to these topics only, by name, in full and as the topic's template words them; empty for all, of private topics without words
+	Topics []string `json:"topics"`
 	// Types of events, families such as device.*, or *
 	Types     []string  `json:"types"`
 	UpdatedAt time.Time `json:"updated_at"`
-	URL       string    `json:"url"`
+	// Of a chat service its name only
+	URL string `json:"url"`
 }
 
 // WebhookAttempt is a schema of the API.
@@ -1697,6 +2807,22 @@ type WebhookSecret struct {
 	CreatedAt time.Time `json:"created_at"`
 	// When it signs no more; null for the newest
 	EndsAt *time.Time `json:"ends_at"`
+}
+
+// WordingFields is a schema of the API.
+type WordingFields struct {
+	AckLink *string `json:"ack_link,omitempty"`
+	Body    *string `json:"body,omitempty"`
+	// An object
+	Data     any     `json:"data,omitempty"`
+	Device   *string `json:"device,omitempty"`
+	Link     *string `json:"link,omitempty"`
+	Sender   *string `json:"sender,omitempty"`
+	Severity *string `json:"severity,omitempty"`
+	State    *string `json:"state,omitempty"`
+	Time     *string `json:"time,omitempty"`
+	Title    *string `json:"title,omitempty"`
+	Topic    *string `json:"topic,omitempty"`
 }
 
 // Written is a schema of the API.
@@ -1729,12 +2855,57 @@ func (c *Client) AbortJob(ctx context.Context, job string, params *AbortJobParam
 	return out, nil
 }
 
+// AbortRolloutParams are the optional parameters of AbortRollout.
+type AbortRolloutParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+}
+
+// AbortRollout: End a rollout for good. Nothing more is offered, and what does not install yet is taken back within a second. Devices that install are waited for, unless force gives them up too, which may be said later.
+// It is POST /api/v1/rollouts/{rollout}/abort.
+func (c *Client) AbortRollout(ctx context.Context, rollout string, body *AbortedRollout, params *AbortRolloutParams) (*RolloutBody, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/rollouts/" + segment(rollout) + "/abort", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
+	out := new(RolloutBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AcceptInvitation: Come in by an invitation: set name and password and be signed in.
 // It is POST /api/v1/invitations/accept.
 func (c *Client) AcceptInvitation(ctx context.Context, body *Acceptance) (*Me, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/invitations/accept", query: url.Values{}, header: http.Header{}}
 	r.json(body)
 	out := new(Me)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// AckNotificationParams are the optional parameters of AckNotification.
+type AckNotificationParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// AckNotification: Take care of a notification. By a signed-in user in whose inbox it is. It counts as the topic's ack policy says, and stops the escalation. Once more changes nothing, and what is resolved stays so.
+// It is POST /api/v1/notifications/{notification}/ack.
+func (c *Client) AckNotification(ctx context.Context, notification string, body *GivenNote, params *AckNotificationParams) (*InboxItem, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/notifications/" + segment(notification) + "/ack", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(InboxItem)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -1762,6 +2933,27 @@ func (c *Client) AddCredential(ctx context.Context, device string, body *NewCred
 	return out, nil
 }
 
+// AddSigningKeyParams are the optional parameters of AddSigningKey.
+type AddSigningKeyParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// AddSigningKey: Add a public key that releases are signed with. The secret one stays where releases are made.
+// It is POST /api/v1/firmware/keys.
+func (c *Client) AddSigningKey(ctx context.Context, body *NewFirmwareKey, params *AddSigningKeyParams) (*FirmwareKey, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/firmware/keys", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(FirmwareKey)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdoptCandidateParams are the optional parameters of AdoptCandidate.
 type AdoptCandidateParams struct {
 	// The same key with the same request gives the same answer for 24 hours, and does nothing more
@@ -1783,6 +2975,74 @@ func (c *Client) AdoptCandidate(ctx context.Context, candidate string, body *Ado
 	return out, nil
 }
 
+// AgreeToRolloutParams are the optional parameters of AgreeToRollout.
+type AgreeToRolloutParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+}
+
+// AgreeToRollout: Agree to a draft, as a second person. It needs a user, or a key that a user owns, who neither made nor wrote it. Who changes the draft takes it back.
+// It is POST /api/v1/rollouts/{rollout}/approvals.
+func (c *Client) AgreeToRollout(ctx context.Context, rollout string, body *AgreedRollout, params *AgreeToRolloutParams) (*RolloutBody, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/rollouts/" + segment(rollout) + "/approvals", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
+	out := new(RolloutBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// AppendUploadParams are the optional parameters of AppendUpload.
+type AppendUploadParams struct {
+	// Where the body belongs; 0 when absent
+	UploadOffset int64
+}
+
+// AppendUpload: Go on with an upload. The body is what comes at Upload-Offset, as much of it as the client likes. Another offset than the upload's own is 409, and the answer's Upload-Offset is the right one. With the last byte the image is checked and kept, and artifact is in the answer.
+// It is PATCH /api/v1/firmware/uploads/{upload}.
+func (c *Client) AppendUpload(ctx context.Context, upload string, contentType string, body io.Reader, params *AppendUploadParams) (*FirmwareUpload, error) {
+	r := request{method: http.MethodPatch, path: "/api/v1/firmware/uploads/" + segment(upload), query: url.Values{}, header: http.Header{}}
+	r.stream(contentType, body)
+	if params != nil {
+		r.headerValue("Upload-Offset", params.UploadOffset)
+	}
+	out := new(FirmwareUpload)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ApproveRolloutParams are the optional parameters of ApproveRollout.
+type ApproveRolloutParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+}
+
+// ApproveRollout: Let the next phase begin at a manual gate. 409 where none waits.
+// It is POST /api/v1/rollouts/{rollout}/approve.
+func (c *Client) ApproveRollout(ctx context.Context, rollout string, params *ApproveRolloutParams) (*RolloutBody, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/rollouts/" + segment(rollout) + "/approve", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
+	out := new(RolloutBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // BeginTotpParams are the optional parameters of BeginTotp.
 type BeginTotpParams struct {
 	// The same key with the same request gives the same answer for 24 hours, and does nothing more
@@ -1797,6 +3057,27 @@ func (c *Client) BeginTotp(ctx context.Context, params *BeginTotpParams) (*TotpS
 		r.headerValue("Idempotency-Key", params.IdempotencyKey)
 	}
 	out := new(TotpSetup)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// BeginUploadParams are the optional parameters of BeginUpload.
+type BeginUploadParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// BeginUpload: Begin an upload that may go on after a cut. Send the image, or pieces of it, by PATCH. An upload of the same image that is open already is answered, with 200: so is one found again. An image that is here already needs none: artifact is there, and id is empty. Uploads that nobody goes on with for 24 hours are discarded.
+// It is POST /api/v1/firmware/uploads.
+func (c *Client) BeginUpload(ctx context.Context, body *NewUpload, params *BeginUploadParams) (*FirmwareUpload, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/firmware/uploads", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(FirmwareUpload)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -1829,7 +3110,7 @@ type CancelTaskParams struct {
 	IdempotencyKey string
 }
 
-// CancelTask: End a task. One that runs ends as soon as it can; what it has done stays done. Of an import the result so far is kept.
+// CancelTask: End a task. One that runs ends as soon as it can; what it has done stays done. Of an import the result so far is kept. Who shares a task with others leaves it: it goes on for them, and is his no more.
 // It is DELETE /api/v1/tasks/{task}.
 func (c *Client) CancelTask(ctx context.Context, task string, params *CancelTaskParams) (*TaskBody, error) {
 	r := request{method: http.MethodDelete, path: "/api/v1/tasks/" + segment(task), query: url.Values{}, header: http.Header{}}
@@ -1943,6 +3224,54 @@ func (c *Client) ChangeMyPassword(ctx context.Context, body *NewPassword, params
 	return c.call(ctx, &r, nil)
 }
 
+// ChangeReleaseParams are the optional parameters of ChangeRelease.
+type ChangeReleaseParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+}
+
+// ChangeRelease: Change a draft. What is absent stays. A release that was published stays as it is: 409.
+// It is PATCH /api/v1/firmware/releases/{release}.
+func (c *Client) ChangeRelease(ctx context.Context, release string, body *ChangedRelease, params *ChangeReleaseParams) (*FirmwareRelease, error) {
+	r := request{method: http.MethodPatch, path: "/api/v1/firmware/releases/" + segment(release), query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
+	out := new(FirmwareRelease)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ChangeRolloutParams are the optional parameters of ChangeRollout.
+type ChangeRolloutParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+}
+
+// ChangeRollout: Change a rollout. What is absent stays. A draft can be changed in all, which takes back what people agreed to. Of one that was started only concurrent, per_minute and windows of the plan change.
+// It is PATCH /api/v1/rollouts/{rollout}.
+func (c *Client) ChangeRollout(ctx context.Context, rollout string, body *ChangedRollout, params *ChangeRolloutParams) (*RolloutBody, error) {
+	r := request{method: http.MethodPatch, path: "/api/v1/rollouts/" + segment(rollout), query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
+	out := new(RolloutBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ChangeServiceAccountParams are the optional parameters of ChangeServiceAccount.
 type ChangeServiceAccountParams struct {
 	// The same key with the same request gives the same answer for 24 hours, and does nothing more
@@ -1961,6 +3290,30 @@ func (c *Client) ChangeServiceAccount(ctx context.Context, account string, body 
 		r.headerValue("If-Match", params.IfMatch)
 	}
 	out := new(ServiceAccount)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ChangeTopicParams are the optional parameters of ChangeTopic.
+type ChangeTopicParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+}
+
+// ChangeTopic: Change a topic. What is absent stays. It needs the role owner in the topic.
+// It is PATCH /api/v1/topics/{topic}.
+func (c *Client) ChangeTopic(ctx context.Context, topic string, body *ChangedTopic, params *ChangeTopicParams) (*Topic, error) {
+	r := request{method: http.MethodPatch, path: "/api/v1/topics/" + segment(topic), query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
+	out := new(Topic)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -2081,6 +3434,17 @@ func (c *Client) ConfirmTotp(ctx context.Context, body *GivenCode, params *Confi
 	return out, nil
 }
 
+// CountInbox: Count what is unread, and what is open, in one's own inbox.
+// It is GET /api/v1/me/inbox/counts.
+func (c *Client) CountInbox(ctx context.Context) (*InboxCounts, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/me/inbox/counts", query: url.Values{}, header: http.Header{}}
+	out := new(InboxCounts)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CreateAdoptionKeyParams are the optional parameters of CreateAdoptionKey.
 type CreateAdoptionKeyParams struct {
 	// The same key with the same request gives the same answer for 24 hours, and does nothing more
@@ -2186,6 +3550,48 @@ func (c *Client) CreateJob(ctx context.Context, body *NewJob, params *CreateJobP
 	return out, nil
 }
 
+// CreateReleaseParams are the optional parameters of CreateRelease.
+type CreateReleaseParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// CreateRelease: Make a draft of a release. Of the manifest its canonical form is kept, for ever the same: what that would leave out is refused. The images that it names may be uploaded later. Signatures are of keys that are known here.
+// It is POST /api/v1/firmware/releases.
+func (c *Client) CreateRelease(ctx context.Context, body *NewRelease, params *CreateReleaseParams) (*FirmwareRelease, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/firmware/releases", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(FirmwareRelease)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// CreateRolloutParams are the optional parameters of CreateRollout.
+type CreateRolloutParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// CreateRollout: Write a rollout, and start it with start. A draft has no devices: those that match are found when it is started. At most 1,000,000 devices match.
+// It is POST /api/v1/rollouts.
+func (c *Client) CreateRollout(ctx context.Context, body *NewRollout, params *CreateRolloutParams) (*RolloutBody, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/rollouts", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(RolloutBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CreateServiceAccountParams are the optional parameters of CreateServiceAccount.
 type CreateServiceAccountParams struct {
 	// The same key with the same request gives the same answer for 24 hours, and does nothing more
@@ -2201,6 +3607,27 @@ func (c *Client) CreateServiceAccount(ctx context.Context, body *NewServiceAccou
 		r.headerValue("Idempotency-Key", params.IdempotencyKey)
 	}
 	out := new(IssuedServiceAccount)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// CreateTopicParams are the optional parameters of CreateTopic.
+type CreateTopicParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// CreateTopic: Make a topic. Who makes it owns it. With if_absent a topic of the name that is there already is answered, with 200: however many ask at once, all get the same one.
+// It is POST /api/v1/topics.
+func (c *Client) CreateTopic(ctx context.Context, body *NewTopic, params *CreateTopicParams) (*Topic, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/topics", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(Topic)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -2277,6 +3704,25 @@ func (c *Client) DeleteAPIKey(ctx context.Context, key string, params *DeleteAPI
 	r := request{method: http.MethodDelete, path: "/api/v1/api-keys/" + segment(key), query: url.Values{}, header: http.Header{}}
 	if params != nil {
 		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	return c.call(ctx, &r, nil)
+}
+
+// DeleteArtifactParams are the optional parameters of DeleteArtifact.
+type DeleteArtifactParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+}
+
+// DeleteArtifact: Delete an image that no release names.
+// It is DELETE /api/v1/firmware/artifacts/{sha256}.
+func (c *Client) DeleteArtifact(ctx context.Context, sha256 string, params *DeleteArtifactParams) error {
+	r := request{method: http.MethodDelete, path: "/api/v1/firmware/artifacts/" + segment(sha256), query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
 	}
 	return c.call(ctx, &r, nil)
 }
@@ -2435,6 +3881,22 @@ func (c *Client) DeleteGroupDesired(ctx context.Context, group string, params *D
 	return out, nil
 }
 
+// DeleteMemberParams are the optional parameters of DeleteMember.
+type DeleteMemberParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// DeleteMember: Take a role in a topic away. Everybody may lay down his own. Another's needs the scope topics:write and the role owner in the topic.
+// It is DELETE /api/v1/topics/{topic}/members/{principal}.
+func (c *Client) DeleteMember(ctx context.Context, topic string, principal string, params *DeleteMemberParams) error {
+	r := request{method: http.MethodDelete, path: "/api/v1/topics/" + segment(topic) + "/members/" + segment(principal), query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	return c.call(ctx, &r, nil)
+}
+
 // DeleteProfileParams are the optional parameters of DeleteProfile.
 type DeleteProfileParams struct {
 	// The same key with the same request gives the same answer for 24 hours, and does nothing more
@@ -2493,6 +3955,44 @@ func (c *Client) DeleteProvisioning(ctx context.Context, profile string, params 
 	return c.call(ctx, &r, nil)
 }
 
+// DeleteReleaseParams are the optional parameters of DeleteRelease.
+type DeleteReleaseParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+}
+
+// DeleteRelease: Delete a draft. A release that was published, or that a rollout has, stays: 409.
+// It is DELETE /api/v1/firmware/releases/{release}.
+func (c *Client) DeleteRelease(ctx context.Context, release string, params *DeleteReleaseParams) error {
+	r := request{method: http.MethodDelete, path: "/api/v1/firmware/releases/" + segment(release), query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
+	return c.call(ctx, &r, nil)
+}
+
+// DeleteRolloutParams are the optional parameters of DeleteRollout.
+type DeleteRolloutParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+}
+
+// DeleteRollout: Delete a draft. What was started is kept.
+// It is DELETE /api/v1/rollouts/{rollout}.
+func (c *Client) DeleteRollout(ctx context.Context, rollout string, params *DeleteRolloutParams) error {
+	r := request{method: http.MethodDelete, path: "/api/v1/rollouts/" + segment(rollout), query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
+	return c.call(ctx, &r, nil)
+}
+
 // DeleteServiceAccountParams are the optional parameters of DeleteServiceAccount.
 type DeleteServiceAccountParams struct {
 	// The same key with the same request gives the same answer for 24 hours, and does nothing more
@@ -2512,6 +4012,44 @@ func (c *Client) DeleteServiceAccount(ctx context.Context, account string, param
 	return c.call(ctx, &r, nil)
 }
 
+// DeleteSubscriptionParams are the optional parameters of DeleteSubscription.
+type DeleteSubscriptionParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+}
+
+// DeleteSubscription: Unsubscribe. Another's needs the scope topics:write and the role owner in the topic. What is in the inbox stays.
+// It is DELETE /api/v1/topics/{topic}/subscriptions/{subject}.
+func (c *Client) DeleteSubscription(ctx context.Context, topic string, subject string, params *DeleteSubscriptionParams) error {
+	r := request{method: http.MethodDelete, path: "/api/v1/topics/" + segment(topic) + "/subscriptions/" + segment(subject), query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
+	return c.call(ctx, &r, nil)
+}
+
+// DeleteTopicParams are the optional parameters of DeleteTopic.
+type DeleteTopicParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+}
+
+// DeleteTopic: Delete a topic, its members and subscriptions. Its notifications are gone soon after. It needs the role owner in the topic.
+// It is DELETE /api/v1/topics/{topic}.
+func (c *Client) DeleteTopic(ctx context.Context, topic string, params *DeleteTopicParams) error {
+	r := request{method: http.MethodDelete, path: "/api/v1/topics/" + segment(topic), query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
+	return c.call(ctx, &r, nil)
+}
+
 // DeleteTotpParams are the optional parameters of DeleteTotp.
 type DeleteTotpParams struct {
 	// The same key with the same request gives the same answer for 24 hours, and does nothing more
@@ -2523,6 +4061,22 @@ type DeleteTotpParams struct {
 func (c *Client) DeleteTotp(ctx context.Context, body *GivenPassword, params *DeleteTotpParams) error {
 	r := request{method: http.MethodDelete, path: "/api/v1/me/totp", query: url.Values{}, header: http.Header{}}
 	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	return c.call(ctx, &r, nil)
+}
+
+// DeleteUploadParams are the optional parameters of DeleteUpload.
+type DeleteUploadParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// DeleteUpload: End an upload, and forget what came of it.
+// It is DELETE /api/v1/firmware/uploads/{upload}.
+func (c *Client) DeleteUpload(ctx context.Context, upload string, params *DeleteUploadParams) error {
+	r := request{method: http.MethodDelete, path: "/api/v1/firmware/uploads/" + segment(upload), query: url.Values{}, header: http.Header{}}
 	if params != nil {
 		r.headerValue("Idempotency-Key", params.IdempotencyKey)
 	}
@@ -2564,6 +4118,29 @@ func (c *Client) DeleteWebhook(ctx context.Context, webhook string, params *Dele
 	return c.call(ctx, &r, nil)
 }
 
+// DeprecateReleaseParams are the optional parameters of DeprecateRelease.
+type DeprecateReleaseParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+}
+
+// DeprecateRelease: Have no rollout begin with a release any more. Rollouts that are under way go on.
+// It is POST /api/v1/firmware/releases/{release}/deprecate.
+func (c *Client) DeprecateRelease(ctx context.Context, release string, params *DeprecateReleaseParams) (*FirmwareRelease, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/firmware/releases/" + segment(release) + "/deprecate", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
+	out := new(FirmwareRelease)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // EndSessionParams are the optional parameters of EndSession.
 type EndSessionParams struct {
 	// The same key with the same request gives the same answer for 24 hours, and does nothing more
@@ -2597,6 +4174,17 @@ func (c *Client) EndSessions(ctx context.Context, params *EndSessionsParams) err
 		r.queryValue("user", params.User)
 	}
 	return c.call(ctx, &r, nil)
+}
+
+// ExplainRolloutDevice: Why a device does, or does not, get a rollout's release. A device that is not in the rollout is answered too.
+// It is GET /api/v1/rollouts/{rollout}/devices/{device}/why.
+func (c *Client) ExplainRolloutDevice(ctx context.Context, rollout string, device string) (*RolloutWhy, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/rollouts/" + segment(rollout) + "/devices/" + segment(device) + "/why", query: url.Values{}, header: http.Header{}}
+	out := new(RolloutWhy)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 // ExportDevicesParams are the optional parameters of ExportDevices.
@@ -2644,6 +4232,24 @@ func (c *Client) ForgotPassword(ctx context.Context, body *Forgotten) error {
 	return c.call(ctx, &r, nil)
 }
 
+// GetArtifact: Get what is known of an image.
+// It is GET /api/v1/firmware/artifacts/{sha256}.
+func (c *Client) GetArtifact(ctx context.Context, sha256 string) (*FirmwareArtifact, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/firmware/artifacts/" + segment(sha256), query: url.Values{}, header: http.Header{}}
+	out := new(FirmwareArtifact)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// GetArtifactContent: Get an image. Byte ranges are served.
+// It is GET /api/v1/firmware/artifacts/{sha256}/content. The caller closes the answer's body.
+func (c *Client) GetArtifactContent(ctx context.Context, sha256 string) (*http.Response, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/firmware/artifacts/" + segment(sha256) + "/content", query: url.Values{}, header: http.Header{}}
+	return c.do(ctx, &r)
+}
+
 // GetAuditRecord: Get one change.
 // It is GET /api/v1/audit/{seq}.
 func (c *Client) GetAuditRecord(ctx context.Context, seq int64) (*AuditRecord, error) {
@@ -2688,6 +4294,17 @@ func (c *Client) GetCommand(ctx context.Context, device string, command string) 
 	return out, nil
 }
 
+// GetDelivery: Get a delivery with its attempts.
+// It is GET /api/v1/deliveries/{delivery}.
+func (c *Client) GetDelivery(ctx context.Context, delivery string) (*Delivery, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/deliveries/" + segment(delivery), query: url.Values{}, header: http.Header{}}
+	out := new(Delivery)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // GetDevice: Get a device.
 // It is GET /api/v1/devices/{device}.
 func (c *Client) GetDevice(ctx context.Context, device string) (*Device, error) {
@@ -2704,6 +4321,17 @@ func (c *Client) GetDevice(ctx context.Context, device string) (*Device, error) 
 func (c *Client) GetDeviceDesired(ctx context.Context, device string) (*DesiredBody, error) {
 	r := request{method: http.MethodGet, path: "/api/v1/devices/" + segment(device) + "/desired", query: url.Values{}, header: http.Header{}}
 	out := new(DesiredBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// GetDeviceFirmware: What firmware a device has, is offered, waits for, and was offered.
+// It is GET /api/v1/devices/{device}/firmware.
+func (c *Client) GetDeviceFirmware(ctx context.Context, device string) (*DeviceFirmware, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/devices/" + segment(device) + "/firmware", query: url.Values{}, header: http.Header{}}
+	out := new(DeviceFirmware)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -2730,6 +4358,28 @@ func (c *Client) GetDeviceIdenticon(ctx context.Context, device string, params *
 		r.queryValue("wait", params.Wait)
 	}
 	return c.do(ctx, &r)
+}
+
+// GetFirmwarePolicy: Get what a release must have to be offered.
+// It is GET /api/v1/firmware/policy.
+func (c *Client) GetFirmwarePolicy(ctx context.Context) (*FirmwarePolicy, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/firmware/policy", query: url.Values{}, header: http.Header{}}
+	out := new(FirmwarePolicy)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// GetFirmwareServerKey: Get the public key that offers over MQTT are signed with. Devices are given it beforehand. It stays the same for as long as the server's data directory.
+// It is GET /api/v1/firmware/server-key.
+func (c *Client) GetFirmwareServerKey(ctx context.Context) (*OfferKey, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/firmware/server-key", query: url.Values{}, header: http.Header{}}
+	out := new(OfferKey)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 // GetFleetDesired: Get the desired document of the fleet.
@@ -2807,6 +4457,17 @@ func (c *Client) GetMe(ctx context.Context) (*Me, error) {
 	return out, nil
 }
 
+// GetNotification: Get a notification. Its recipients may, publishers of its topic, and admins.
+// It is GET /api/v1/notifications/{notification}.
+func (c *Client) GetNotification(ctx context.Context, notification string) (*OneNotification, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/notifications/" + segment(notification), query: url.Values{}, header: http.Header{}}
+	out := new(OneNotification)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // GetPresence: How a device is, and how it fared.
 // It is GET /api/v1/devices/{device}/presence.
 func (c *Client) GetPresence(ctx context.Context, device string) (*PresenceDetail, error) {
@@ -2851,6 +4512,39 @@ func (c *Client) GetProvisioning(ctx context.Context, profile string) (*Provisio
 	return out, nil
 }
 
+// GetRelease: Get a release.
+// It is GET /api/v1/firmware/releases/{release}.
+func (c *Client) GetRelease(ctx context.Context, release string) (*FirmwareRelease, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/firmware/releases/" + segment(release), query: url.Values{}, header: http.Header{}}
+	out := new(FirmwareRelease)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// GetRollout: Get a rollout, and how far it is.
+// It is GET /api/v1/rollouts/{rollout}.
+func (c *Client) GetRollout(ctx context.Context, rollout string) (*RolloutBody, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/rollouts/" + segment(rollout), query: url.Values{}, header: http.Header{}}
+	out := new(RolloutBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// GetRolloutDevice: Get a device of a rollout.
+// It is GET /api/v1/rollouts/{rollout}/devices/{device}.
+func (c *Client) GetRolloutDevice(ctx context.Context, rollout string, device string) (*RolloutDevice, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/rollouts/" + segment(rollout) + "/devices/" + segment(device), query: url.Values{}, header: http.Header{}}
+	out := new(RolloutDevice)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // GetServiceAccount: Get a service account.
 // It is GET /api/v1/service-accounts/{account}.
 func (c *Client) GetServiceAccount(ctx context.Context, account string) (*ServiceAccount, error) {
@@ -2867,6 +4561,28 @@ func (c *Client) GetServiceAccount(ctx context.Context, account string) (*Servic
 func (c *Client) GetSignInMethods(ctx context.Context) (*Methods, error) {
 	r := request{method: http.MethodGet, path: "/api/v1/session/methods", query: url.Values{}, header: http.Header{}}
 	out := new(Methods)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// GetSigningKey: Get a public key.
+// It is GET /api/v1/firmware/keys/{signing_key}.
+func (c *Client) GetSigningKey(ctx context.Context, signingKey string) (*FirmwareKey, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/firmware/keys/" + segment(signingKey), query: url.Values{}, header: http.Header{}}
+	out := new(FirmwareKey)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// GetSubscription: Get a subscription. Everybody sees his own. Another's needs the scope topics:read and the role owner in the topic.
+// It is GET /api/v1/topics/{topic}/subscriptions/{subject}.
+func (c *Client) GetSubscription(ctx context.Context, topic string, subject string) (*Subscription, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/topics/" + segment(topic) + "/subscriptions/" + segment(subject), query: url.Values{}, header: http.Header{}}
+	out := new(Subscription)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -2904,7 +4620,7 @@ func (c *Client) GetTask(ctx context.Context, task string, params *GetTaskParams
 	return out, nil
 }
 
-// GetTaskResult: Get what a task made. Byte ranges are served. The result of an import has credentials: it is for who started the task alone. That of a task that failed or timed out is a problem which says why.
+// GetTaskResult: Get what a task made. Byte ranges are served. The result of an import has credentials: it is for who started the task alone, while he has the scope devices:write. That of a task that failed or timed out is a problem which says why.
 // It is GET /api/v1/tasks/{task}/result. The caller closes the answer's body.
 func (c *Client) GetTaskResult(ctx context.Context, task string) (*http.Response, error) {
 	r := request{method: http.MethodGet, path: "/api/v1/tasks/" + segment(task) + "/result", query: url.Values{}, header: http.Header{}}
@@ -2973,6 +4689,17 @@ func (c *Client) GetTelemetryStream(ctx context.Context, device string, params *
 	return c.do(ctx, &r)
 }
 
+// GetTopic: Get a topic.
+// It is GET /api/v1/topics/{topic}.
+func (c *Client) GetTopic(ctx context.Context, topic string) (*Topic, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/topics/" + segment(topic), query: url.Values{}, header: http.Header{}}
+	out := new(Topic)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // GetTrace: The last 20 messages of a device, the newest first, and what became of each. Since the server's start, at most 10 a second. In large fleets all of a device's messages are followed for 15 minutes from this request on, and a share before it.
 // It is GET /api/v1/devices/{device}/trace.
 func (c *Client) GetTrace(ctx context.Context, device string) (*PageTraced, error) {
@@ -2989,6 +4716,17 @@ func (c *Client) GetTrace(ctx context.Context, device string) (*PageTraced, erro
 func (c *Client) GetTwin(ctx context.Context, device string) (*TwinBody, error) {
 	r := request{method: http.MethodGet, path: "/api/v1/devices/" + segment(device) + "/twin", query: url.Values{}, header: http.Header{}}
 	out := new(TwinBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// GetUpload: Ask how far an upload is. HEAD tells it too, in Upload-Offset. An upload that has ended is not there any more: ask for its artifact.
+// It is GET /api/v1/firmware/uploads/{upload}.
+func (c *Client) GetUpload(ctx context.Context, upload string) (*FirmwareUpload, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/firmware/uploads/" + segment(upload), query: url.Values{}, header: http.Header{}}
+	out := new(FirmwareUpload)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -3116,6 +4854,28 @@ func (c *Client) ListAdoptionKeys(ctx context.Context) (*PageAdoptionKey, error)
 func (c *Client) ListAPIKeys(ctx context.Context) (*PageApiKey, error) {
 	r := request{method: http.MethodGet, path: "/api/v1/api-keys", query: url.Values{}, header: http.Header{}}
 	out := new(PageApiKey)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ListArtifactsParams are the optional parameters of ListArtifacts.
+type ListArtifactsParams struct {
+	Limit int64
+	// Of the page before
+	Cursor string
+}
+
+// ListArtifacts: List the images of firmware, the newest first.
+// It is GET /api/v1/firmware/artifacts.
+func (c *Client) ListArtifacts(ctx context.Context, params *ListArtifactsParams) (*PageFirmwareArtifact, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/firmware/artifacts", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("limit", params.Limit)
+		r.queryValue("cursor", params.Cursor)
+	}
+	out := new(PageFirmwareArtifact)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -3258,6 +5018,38 @@ func (c *Client) ListCredentials(ctx context.Context, device string) (*PageCrede
 	return out, nil
 }
 
+// ListDeliveriesParams are the optional parameters of ListDeliveries.
+type ListDeliveriesParams struct {
+	Limit int64
+	// The cursor of the page before
+	After string
+	State string
+	// Such as email, webhook or mqtt
+	Channel string
+	// Id of a user, a webhook or a device
+	Target       string
+	Notification string
+}
+
+// ListDeliveries: List mails, webhooks and other deliveries, newest first.
+// It is GET /api/v1/deliveries.
+func (c *Client) ListDeliveries(ctx context.Context, params *ListDeliveriesParams) (*PageDelivery, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/deliveries", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("limit", params.Limit)
+		r.queryValue("after", params.After)
+		r.queryValue("state", params.State)
+		r.queryValue("channel", params.Channel)
+		r.queryValue("target", params.Target)
+		r.queryValue("notification", params.Notification)
+	}
+	out := new(PageDelivery)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ListDeviceRejectedParams are the optional parameters of ListDeviceRejected.
 type ListDeviceRejectedParams struct {
 	Limit int64
@@ -3383,6 +5175,37 @@ func (c *Client) ListGroups(ctx context.Context, params *ListGroupsParams) (*Pag
 	return out, nil
 }
 
+// ListInboxParams are the optional parameters of ListInbox.
+type ListInboxParams struct {
+	Limit int64
+	// The cursor of the page before
+	After string
+	// Id or name of a topic
+	Topic string
+	// Only what is not read
+	Unread bool
+	// Only what asks for an ack and is open
+	Unacked bool
+}
+
+// ListInbox: List the notifications of one's own inbox, newest first. Of a signed-in user; to get them as they come: the channel inbox of the live WebSocket, or of /stream.
+// It is GET /api/v1/me/inbox.
+func (c *Client) ListInbox(ctx context.Context, params *ListInboxParams) (*PageInboxItem, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/me/inbox", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("limit", params.Limit)
+		r.queryValue("after", params.After)
+		r.queryValue("topic", params.Topic)
+		r.queryValue("unread", params.Unread)
+		r.queryValue("unacked", params.Unacked)
+	}
+	out := new(PageInboxItem)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ListJobTargetsParams are the optional parameters of ListJobTargets.
 type ListJobTargetsParams struct {
 	State string
@@ -3460,11 +5283,129 @@ func (c *Client) ListLogLines(ctx context.Context, device string, params *ListLo
 	return out, nil
 }
 
+// ListMembersParams are the optional parameters of ListMembers.
+type ListMembersParams struct {
+	Limit int64
+	// The cursor of the page before
+	After string
+}
+
+// ListMembers: List who has a role in a topic, in the order of ids. Members see it, and admins. The topic's owner is one without being listed.
+// It is GET /api/v1/topics/{topic}/members.
+func (c *Client) ListMembers(ctx context.Context, topic string, params *ListMembersParams) (*PageMember, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/topics/" + segment(topic) + "/members", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("limit", params.Limit)
+		r.queryValue("after", params.After)
+	}
+	out := new(PageMember)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ListMySubscriptionsParams are the optional parameters of ListMySubscriptions.
+type ListMySubscriptionsParams struct {
+	Limit int64
+	// The cursor of the page before
+	After string
+}
+
+// ListMySubscriptions: List one's own subscriptions, in the order of topics' ids.
+// It is GET /api/v1/subscriptions.
+func (c *Client) ListMySubscriptions(ctx context.Context, params *ListMySubscriptionsParams) (*PageSubscription, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/subscriptions", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("limit", params.Limit)
+		r.queryValue("after", params.After)
+	}
+	out := new(PageSubscription)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ListNotificationDeliveriesParams are the optional parameters of ListNotificationDeliveries.
+type ListNotificationDeliveriesParams struct {
+	Limit int64
+	// The cursor of the page before
+	After string
+}
+
+// ListNotificationDeliveries: List what of a notification goes out beside the inboxes, newest first, with every attempt. It needs the role publisher in its topic. What servers answered is shown to admins only: it may have addresses in it.
+// It is GET /api/v1/notifications/{notification}/deliveries.
+func (c *Client) ListNotificationDeliveries(ctx context.Context, notification string, params *ListNotificationDeliveriesParams) (*PageDelivery, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/notifications/" + segment(notification) + "/deliveries", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("limit", params.Limit)
+		r.queryValue("after", params.After)
+	}
+	out := new(PageDelivery)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ListNotificationsParams are the optional parameters of ListNotifications.
+type ListNotificationsParams struct {
+	Limit int64
+	// The cursor of the page before
+	After string
+	// Id or name of a topic
+	Topic string
+	State string
+	// Only those about this device
+	Device string
+}
+
+// ListNotifications: List notifications, newest first. Of the topics in which one has the role publisher; admins see all.
+// It is GET /api/v1/notifications.
+func (c *Client) ListNotifications(ctx context.Context, params *ListNotificationsParams) (*PageNotification, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/notifications", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("limit", params.Limit)
+		r.queryValue("after", params.After)
+		r.queryValue("topic", params.Topic)
+		r.queryValue("state", params.State)
+		r.queryValue("device", params.Device)
+	}
+	out := new(PageNotification)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ListProfiles: List profiles.
 // It is GET /api/v1/profiles.
 func (c *Client) ListProfiles(ctx context.Context) (*PageProfile, error) {
 	r := request{method: http.MethodGet, path: "/api/v1/profiles", query: url.Values{}, header: http.Header{}}
 	out := new(PageProfile)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ListReceiptsParams are the optional parameters of ListReceipts.
+type ListReceiptsParams struct {
+	Limit int64
+	// The cursor of the page before
+	After string
+}
+
+// ListReceipts: List how far a notification has come with each recipient. It needs the role publisher in its topic.
+// It is GET /api/v1/notifications/{notification}/receipts.
+func (c *Client) ListReceipts(ctx context.Context, notification string, params *ListReceiptsParams) (*PageReceipt, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/notifications/" + segment(notification) + "/receipts", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("limit", params.Limit)
+		r.queryValue("after", params.After)
+	}
+	out := new(PageReceipt)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -3484,6 +5425,116 @@ func (c *Client) ListRejected(ctx context.Context, params *ListRejectedParams) (
 		r.queryValue("limit", params.Limit)
 	}
 	out := new(PageRejected)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ListReleasesParams are the optional parameters of ListReleases.
+type ListReleasesParams struct {
+	Limit int64
+	// Of the page before
+	Cursor string
+	// Only those of this product
+	Product string
+	// Only those in this state
+	State string
+}
+
+// ListReleases: List releases of firmware, the newest first.
+// It is GET /api/v1/firmware/releases.
+func (c *Client) ListReleases(ctx context.Context, params *ListReleasesParams) (*PageFirmwareRelease, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/firmware/releases", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("limit", params.Limit)
+		r.queryValue("cursor", params.Cursor)
+		r.queryValue("product", params.Product)
+		r.queryValue("state", params.State)
+	}
+	out := new(PageFirmwareRelease)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ListRolloutDevicesParams are the optional parameters of ListRolloutDevices.
+type ListRolloutDevicesParams struct {
+	State string
+	// From 1; all when 0 or absent
+	Phase  int64
+	Reason string
+	Limit  int64
+	// The cursor of the page before
+	After string
+}
+
+// ListRolloutDevices: List the devices of a rollout, by id.
+// It is GET /api/v1/rollouts/{rollout}/devices.
+func (c *Client) ListRolloutDevices(ctx context.Context, rollout string, params *ListRolloutDevicesParams) (*PageRolloutDevice, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/rollouts/" + segment(rollout) + "/devices", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("state", params.State)
+		r.queryValue("phase", params.Phase)
+		r.queryValue("reason", params.Reason)
+		r.queryValue("limit", params.Limit)
+		r.queryValue("after", params.After)
+	}
+	out := new(PageRolloutDevice)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ListRolloutLogParams are the optional parameters of ListRolloutLog.
+type ListRolloutLogParams struct {
+	// Only of this device
+	Device string
+	Limit  int64
+	// The cursor of the page before
+	After string
+}
+
+// ListRolloutLog: List every change of a device's state in a rollout, oldest first.
+// It is GET /api/v1/rollouts/{rollout}/log.
+func (c *Client) ListRolloutLog(ctx context.Context, rollout string, params *ListRolloutLogParams) (*PageRolloutChange, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/rollouts/" + segment(rollout) + "/log", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("device", params.Device)
+		r.queryValue("limit", params.Limit)
+		r.queryValue("after", params.After)
+	}
+	out := new(PageRolloutChange)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ListRolloutsParams are the optional parameters of ListRollouts.
+type ListRolloutsParams struct {
+	// Only those in this status
+	Status string
+	// Only those of this release
+	Release string
+	Limit   int64
+	// The cursor of the page before
+	After string
+}
+
+// ListRollouts: List rollouts, newest first.
+// It is GET /api/v1/rollouts.
+func (c *Client) ListRollouts(ctx context.Context, params *ListRolloutsParams) (*PageRolloutBody, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/rollouts", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("status", params.Status)
+		r.queryValue("release", params.Release)
+		r.queryValue("limit", params.Limit)
+		r.queryValue("after", params.After)
+	}
+	out := new(PageRolloutBody)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -3520,6 +5571,17 @@ func (c *Client) ListSessions(ctx context.Context, params *ListSessionsParams) (
 		r.queryValue("user", params.User)
 	}
 	out := new(PageSession)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ListSigningKeys: List the public keys that releases are signed with, by id. All of them, at most 64; those that were revoked too.
+// It is GET /api/v1/firmware/keys.
+func (c *Client) ListSigningKeys(ctx context.Context) (*PageFirmwareKey, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/firmware/keys", query: url.Values{}, header: http.Header{}}
+	out := new(PageFirmwareKey)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -3565,6 +5627,50 @@ func (c *Client) ListTasks(ctx context.Context, params *ListTasksParams) (*PageT
 	return out, nil
 }
 
+// ListTopicSubscriptionsParams are the optional parameters of ListTopicSubscriptions.
+type ListTopicSubscriptionsParams struct {
+	Limit int64
+	// The cursor of the page before
+	After string
+}
+
+// ListTopicSubscriptions: List who is subscribed to a topic. It needs the role publisher in the topic.
+// It is GET /api/v1/topics/{topic}/subscriptions.
+func (c *Client) ListTopicSubscriptions(ctx context.Context, topic string, params *ListTopicSubscriptionsParams) (*PageSubscription, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/topics/" + segment(topic) + "/subscriptions", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("limit", params.Limit)
+		r.queryValue("after", params.After)
+	}
+	out := new(PageSubscription)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ListTopicsParams are the optional parameters of ListTopics.
+type ListTopicsParams struct {
+	Limit int64
+	// The cursor of the page before
+	After string
+}
+
+// ListTopics: List the topics that one sees, by name, each with what one may do in it.
+// It is GET /api/v1/topics.
+func (c *Client) ListTopics(ctx context.Context, params *ListTopicsParams) (*PageTopic, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/topics", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("limit", params.Limit)
+		r.queryValue("after", params.After)
+	}
+	out := new(PageTopic)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ListUnknownLogins: List the logins that failed and named no device, newest first.
 // It is GET /api/v1/logins.
 func (c *Client) ListUnknownLogins(ctx context.Context) (*PageFailedLogin, error) {
@@ -3598,6 +5704,30 @@ func (c *Client) ListUsers(ctx context.Context, params *ListUsersParams) (*PageU
 	return out, nil
 }
 
+// ListWebhookDeliveriesParams are the optional parameters of ListWebhookDeliveries.
+type ListWebhookDeliveriesParams struct {
+	Limit int64
+	// The cursor of the page before
+	After string
+	State string
+}
+
+// ListWebhookDeliveries: List what goes to a webhook, newest first.
+// It is GET /api/v1/webhooks/{webhook}/deliveries.
+func (c *Client) ListWebhookDeliveries(ctx context.Context, webhook string, params *ListWebhookDeliveriesParams) (*PageDelivery, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/webhooks/" + segment(webhook) + "/deliveries", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("limit", params.Limit)
+		r.queryValue("after", params.After)
+		r.queryValue("state", params.State)
+	}
+	out := new(PageDelivery)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ListWebhooksParams are the optional parameters of ListWebhooks.
 type ListWebhooksParams struct {
 	Limit int64
@@ -3614,6 +5744,27 @@ func (c *Client) ListWebhooks(ctx context.Context, params *ListWebhooksParams) (
 		r.queryValue("after", params.After)
 	}
 	out := new(PageWebhook)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// MarkNotificationsParams are the optional parameters of MarkNotifications.
+type MarkNotificationsParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// MarkNotifications: Mark notifications of one's own inbox as seen, read or acked.
+// It is POST /api/v1/notifications:mark.
+func (c *Client) MarkNotifications(ctx context.Context, body *Marking, params *MarkNotificationsParams) (*Marked, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/notifications:mark", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(Marked)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -3756,12 +5907,79 @@ func (c *Client) PauseJob(ctx context.Context, job string, params *PauseJobParam
 	return out, nil
 }
 
+// PauseRolloutParams are the optional parameters of PauseRollout.
+type PauseRolloutParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+}
+
+// PauseRollout: Offer nothing more until the rollout is resumed. What was offered and does not install yet is taken back within a second.
+// It is POST /api/v1/rollouts/{rollout}/pause.
+func (c *Client) PauseRollout(ctx context.Context, rollout string, params *PauseRolloutParams) (*RolloutBody, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/rollouts/" + segment(rollout) + "/pause", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
+	out := new(RolloutBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// PreviewTemplateParams are the optional parameters of PreviewTemplate.
+type PreviewTemplateParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// PreviewTemplate: Show how a template words a notification. text/template over .Topic, .Title, .Body, .Severity, .State, .Sender, .Device, .Link, .AckLink, .Time and .Data, with the functions json, upper and lower, without loops and variables. What the template leaves empty is in Muster's own words.
+// It is POST /api/v1/topics:preview.
+func (c *Client) PreviewTemplate(ctx context.Context, body *Previewed, params *PreviewTemplateParams) (*Preview, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/topics:preview", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(Preview)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // Provision: Register a device by its profile's key and secret. What MQTT devices send at provision/request. Wrong secrets are limited by address and key.
 // It is POST /api/v1/provision.
 func (c *Client) Provision(ctx context.Context, body *ProvisionRequest) (*Provisioned, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/provision", query: url.Values{}, header: http.Header{}}
 	r.json(body)
 	out := new(Provisioned)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// PublishReleaseParams are the optional parameters of PublishRelease.
+type PublishReleaseParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+}
+
+// PublishRelease: Publish a draft. It stays as it is from then on. 409 says what is missing: enough good signatures, an image, one that is by its bytes what the manifest says, or a version that is not published yet for some of the same hardware.
+// It is POST /api/v1/firmware/releases/{release}/publish.
+func (c *Client) PublishRelease(ctx context.Context, release string, params *PublishReleaseParams) (*FirmwareRelease, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/firmware/releases/" + segment(release) + "/publish", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
+	out := new(FirmwareRelease)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -3786,6 +6004,30 @@ func (c *Client) PutDeviceDesired(ctx context.Context, device string, body map[s
 		r.headerValue("If-Match", params.IfMatch)
 	}
 	out := new(DesiredBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// PutFirmwarePolicyParams are the optional parameters of PutFirmwarePolicy.
+type PutFirmwarePolicyParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+}
+
+// PutFirmwarePolicy: Say how many keys must have signed a release. It counts at once, for releases that are published too.
+// It is PUT /api/v1/firmware/policy.
+func (c *Client) PutFirmwarePolicy(ctx context.Context, body *PutFirmwarePolicyRequest, params *PutFirmwarePolicyParams) (*FirmwarePolicy, error) {
+	r := request{method: http.MethodPut, path: "/api/v1/firmware/policy", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
+	out := new(FirmwarePolicy)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -3867,6 +6109,27 @@ func (c *Client) PutGroupDesired(ctx context.Context, group string, body map[str
 	return out, nil
 }
 
+// PutMemberParams are the optional parameters of PutMember.
+type PutMemberParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// PutMember: Give a user or an API key a role in a topic. It needs the role owner in the topic.
+// It is PUT /api/v1/topics/{topic}/members/{principal}.
+func (c *Client) PutMember(ctx context.Context, topic string, principal string, body *PutMemberRequest, params *PutMemberParams) (*Member, error) {
+	r := request{method: http.MethodPut, path: "/api/v1/topics/" + segment(topic) + "/members/" + segment(principal), query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(Member)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PutProfileParams are the optional parameters of PutProfile.
 type PutProfileParams struct {
 	// The same key with the same request gives the same answer for 24 hours, and does nothing more
@@ -3939,6 +6202,54 @@ func (c *Client) PutProvisioning(ctx context.Context, profile string, body *NewP
 	return out, nil
 }
 
+// PutSubscriptionParams are the optional parameters of PutSubscription.
+type PutSubscriptionParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+	// * to make and never replace
+	IfNoneMatch string
+}
+
+// PutSubscription: Subscribe, or change a subscription. Everybody subscribes himself where he sees the topic, viewers too. Another's, and a device's, needs the scope topics:write and the role owner in the topic. It lasts until it is deleted: who is away loses nothing.
+// It is PUT /api/v1/topics/{topic}/subscriptions/{subject}.
+func (c *Client) PutSubscription(ctx context.Context, topic string, subject string, body *WantedSubscription, params *PutSubscriptionParams) (*Subscription, error) {
+	r := request{method: http.MethodPut, path: "/api/v1/topics/" + segment(topic) + "/subscriptions/" + segment(subject), query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+		r.headerValue("If-None-Match", params.IfNoneMatch)
+	}
+	out := new(Subscription)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ReadInboxParams are the optional parameters of ReadInbox.
+type ReadInboxParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// ReadInbox: Mark everything in one's own inbox as read.
+// It is POST /api/v1/me/inbox:read-all.
+func (c *Client) ReadInbox(ctx context.Context, body *ReadInboxRequest, params *ReadInboxParams) (*Marked, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/me/inbox:read-all", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(Marked)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // RefuseCandidateParams are the optional parameters of RefuseCandidate.
 type RefuseCandidateParams struct {
 	// The same key with the same request gives the same answer for 24 hours, and does nothing more
@@ -3992,6 +6303,27 @@ func (c *Client) RemoveCredential(ctx context.Context, device string, credential
 	return c.call(ctx, &r, nil)
 }
 
+// ReplayWebhookParams are the optional parameters of ReplayWebhook.
+type ReplayWebhookParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// ReplayWebhook: Send a webhook events again. With neither since nor ids all that are dead, at most 10,000 at a time. An event keeps its id: a receiver that remembers ids acts once.
+// It is POST /api/v1/webhooks/{webhook}/replay.
+func (c *Client) ReplayWebhook(ctx context.Context, webhook string, body *ReplayInput, params *ReplayWebhookParams) (*Replayed, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/webhooks/" + segment(webhook) + "/replay", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(Replayed)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // RequestConfirmationParams are the optional parameters of RequestConfirmation.
 type RequestConfirmationParams struct {
 	// The same key with the same request gives the same answer for 24 hours, and does nothing more
@@ -4006,6 +6338,27 @@ func (c *Client) RequestConfirmation(ctx context.Context, params *RequestConfirm
 		r.headerValue("Idempotency-Key", params.IdempotencyKey)
 	}
 	return c.call(ctx, &r, nil)
+}
+
+// RequeueDeliveriesParams are the optional parameters of RequeueDeliveries.
+type RequeueDeliveriesParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// RequeueDeliveries: Send deliveries again that are dead, or were sent.
+// It is POST /api/v1/deliveries:requeue.
+func (c *Client) RequeueDeliveries(ctx context.Context, body *Requeuing, params *RequeueDeliveriesParams) (*Requeued, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/deliveries:requeue", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(Requeued)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 // ResetPassword: Set a new password by the link; all sessions of the user end.
@@ -4056,6 +6409,99 @@ func (c *Client) ResumeJob(ctx context.Context, job string, params *ResumeJobPar
 	return out, nil
 }
 
+// ResumeRolloutParams are the optional parameters of ResumeRollout.
+type ResumeRolloutParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+}
+
+// ResumeRollout: Go on with a paused rollout. In spite of what paused it: failures of phases that have too many are not counted again.
+// It is POST /api/v1/rollouts/{rollout}/resume.
+func (c *Client) ResumeRollout(ctx context.Context, rollout string, body *ResumedRollout, params *ResumeRolloutParams) (*RolloutBody, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/rollouts/" + segment(rollout) + "/resume", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
+	out := new(RolloutBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// RevokeReleaseParams are the optional parameters of RevokeRelease.
+type RevokeReleaseParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+}
+
+// RevokeRelease: Have a release offered to nobody any more, for ever.
+// It is POST /api/v1/firmware/releases/{release}/revoke.
+func (c *Client) RevokeRelease(ctx context.Context, release string, body *FirmwareReason, params *RevokeReleaseParams) (*FirmwareRelease, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/firmware/releases/" + segment(release) + "/revoke", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
+	out := new(FirmwareRelease)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// RevokeSigningKeyParams are the optional parameters of RevokeSigningKey.
+type RevokeSigningKeyParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+}
+
+// RevokeSigningKey: Have a key's signatures count no more, for ever. A release that has too few without them is offered to nobody any more, until other keys sign it.
+// It is POST /api/v1/firmware/keys/{signing_key}/revoke.
+func (c *Client) RevokeSigningKey(ctx context.Context, signingKey string, body *FirmwareReason, params *RevokeSigningKeyParams) (*FirmwareKey, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/firmware/keys/" + segment(signingKey) + "/revoke", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
+	out := new(FirmwareKey)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// RollbackRolloutParams are the optional parameters of RollbackRollout.
+type RollbackRolloutParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// RollbackRollout: Make a rollout of the release that devices had before. For the devices that have, or install, the release of this one, which must be paused or over.
+// It is POST /api/v1/rollouts/{rollout}/rollback.
+func (c *Client) RollbackRollout(ctx context.Context, rollout string, body *RollbackRollout, params *RollbackRolloutParams) (*RolloutBody, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/rollouts/" + segment(rollout) + "/rollback", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(RolloutBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // RotateCredentialParams are the optional parameters of RotateCredential.
 type RotateCredentialParams struct {
 	// The same key with the same request gives the same answer for 24 hours, and does nothing more
@@ -4083,7 +6529,7 @@ type RotateWebhookSecretParams struct {
 	IdempotencyKey string
 }
 
-// RotateWebhookSecret: Give a webhook a new secret. Events are signed with both until the overlap is over. A secret that was in its own overlap ends at once.
+// RotateWebhookSecret: Give a webhook a new secret. Events are signed with both until the overlap is over. A secret that was in its own overlap ends at once. A chat service has none.
 // It is POST /api/v1/webhooks/{webhook}/rotate.
 func (c *Client) RotateWebhookSecret(ctx context.Context, webhook string, body *RotateWebhookSecretRequest, params *RotateWebhookSecretParams) (*IssuedWebhook, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/webhooks/" + segment(webhook) + "/rotate", query: url.Values{}, header: http.Header{}}
@@ -4116,6 +6562,27 @@ func (c *Client) SendCommand(ctx context.Context, device string, body *NewComman
 		r.queryValue("wait", params.Wait)
 	}
 	out := new(CommandBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// SendNotificationParams are the optional parameters of SendNotification.
+type SendNotificationParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// SendNotification: Send a notification to a topic. It needs the role publisher in the topic. When it is answered, the notification, its recipients and what goes out to them are stored, in one transaction. One sender may send 30 at once, and one more every 2 seconds.
+// It is POST /api/v1/notifications.
+func (c *Client) SendNotification(ctx context.Context, body *NewNotification, params *SendNotificationParams) (*SentNotification, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/notifications", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(SentNotification)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -4171,13 +6638,60 @@ func (c *Client) SignOut(ctx context.Context, params *SignOutParams) error {
 	return c.call(ctx, &r, nil)
 }
 
+// SignReleaseParams are the optional parameters of SignRelease.
+type SignReleaseParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+}
+
+// SignRelease: Add signatures to a release. Each is of a key that is known here and not revoked. One of the same key as before takes its place. A published release takes them too, so that it may be offered again after a key was revoked.
+// It is POST /api/v1/firmware/releases/{release}/signatures.
+func (c *Client) SignRelease(ctx context.Context, release string, body *SignReleaseRequest, params *SignReleaseParams) (*FirmwareRelease, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/firmware/releases/" + segment(release) + "/signatures", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
+	out := new(FirmwareRelease)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// StartRolloutParams are the optional parameters of StartRollout.
+type StartRolloutParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+}
+
+// StartRollout: Start a draft. The devices that match now are found. The release must be one that may be offered, and enough people must have agreed.
+// It is POST /api/v1/rollouts/{rollout}/start.
+func (c *Client) StartRollout(ctx context.Context, rollout string, params *StartRolloutParams) (*RolloutBody, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/rollouts/" + segment(rollout) + "/start", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
+	out := new(RolloutBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // StartTaskParams are the optional parameters of StartTask.
 type StartTaskParams struct {
 	// The same key with the same request gives the same answer for 24 hours, and does nothing more
 	IdempotencyKey string
 }
 
-// StartTask: Start a task. The kinds are at /task-kinds. A task that asks for the same as another one of a kind that is shared is that one.
+// StartTask: Start a task. The kinds are at /task-kinds. A task that asks for the same as another one of a kind that is shared is that one: whoever asked sees, fetches and leaves it as his own.
 // It is POST /api/v1/tasks.
 func (c *Client) StartTask(ctx context.Context, body *NewTask, params *StartTaskParams) (*TaskBody, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/tasks", query: url.Values{}, header: http.Header{}}
@@ -4194,17 +6708,17 @@ func (c *Client) StartTask(ctx context.Context, body *NewTask, params *StartTask
 
 // StreamParams are the optional parameters of Stream.
 type StreamParams struct {
-	// What to follow: events, fleet, devices, device:{id}, tasks, task:{id} or system
+	// What to follow: events, fleet, devices, device:{id}, tasks, task:{id}, rollout:{id}, system or inbox
 	Channel string
 	// Of events: types, or families with .*, separated by commas; all when empty
 	Types string
 	// Of events: only those of devices that match now. Of devices: those to show
 	Q string
-	// Of events: the id of the last one that was read, where Last-Event-ID cannot be sent. Of devices: the next of the page before
+	// Of events and inbox: the id of the last one that was read, where Last-Event-ID cannot be sent. Of devices: the next of the page before
 	After string
 	// Of devices: as in GET /devices
 	Sort string
-	// Of devices and tasks: how many to show; 50 when absent
+	// Of devices, tasks and inbox: how many to show; 50 when absent
 	Limit int64
 	// Of devices: keys of values to show, separated by commas; the first of each device when absent
 	Cols string
@@ -4212,7 +6726,7 @@ type StreamParams struct {
 	LastEventID string
 }
 
-// Stream: Follow events, devices, tasks or counters as server-sent events. Every channel of the WebSocket is here too; the data of each event is a frame as it is sent there, a snapshot first (docs/stream.md). They need the scope telemetry:read besides. The channel events has a form of its own: every event is `{type,timestamp,data}` with the id `<epoch>-<number>`. A client that comes again with Last-Event-ID gets exactly what it missed. When that is not kept any more an event named `reset` says so, and the stream goes on from now. A comment is sent every 15 s.
+// Stream: Follow events, devices, tasks or counters as server-sent events. Every channel of the WebSocket is here too; the data of each event is a frame as it is sent there, a snapshot first (docs/stream.md). It needs the scope telemetry:read besides. The channel events has a form of its own: every event is `{type,timestamp,data}` with the id `<epoch>-<number>`. A client that comes again with Last-Event-ID gets exactly what it missed. So does one of the channel inbox, which signed-in users have; where its place means nothing it gets a snapshot. When an event is not kept any more one named `reset` says so, and the stream goes on from now. A comment is sent every 15 s.
 // It is GET /api/v1/stream. The caller closes the answer's body.
 func (c *Client) Stream(ctx context.Context, params *StreamParams) (*http.Response, error) {
 	r := request{method: http.MethodGet, path: "/api/v1/stream", query: url.Values{}, header: http.Header{}}
@@ -4227,6 +6741,89 @@ func (c *Client) Stream(ctx context.Context, params *StreamParams) (*http.Respon
 		r.headerValue("Last-Event-ID", params.LastEventID)
 	}
 	return c.do(ctx, &r)
+}
+
+// SupersedeRolloutParams are the optional parameters of SupersedeRollout.
+type SupersedeRolloutParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+	// Change only what has one of these ETags; what devices say, counts and presence do not matter. * for anything that exists
+	IfMatch string
+}
+
+// SupersedeRollout: Take the rollout's devices from older rollouts of the product. Those skip, as superseded, the devices that do not install yet.
+// It is POST /api/v1/rollouts/{rollout}/supersede.
+func (c *Client) SupersedeRollout(ctx context.Context, rollout string, params *SupersedeRolloutParams) (*RolloutBody, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/rollouts/" + segment(rollout) + "/supersede", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+		r.headerValue("If-Match", params.IfMatch)
+	}
+	out := new(RolloutBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// TestDeviceNotificationParams are the optional parameters of TestDeviceNotification.
+type TestDeviceNotificationParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// TestDeviceNotification: Send a device a test at devices/{id}/notifications, and say what came of it. Delivered when the device acknowledged the message; later when it is not connected, or not subscribed. It is kept nowhere and not tried again. At most 10 tests a minute. It takes up to 15 s.
+// It is POST /api/v1/devices/{device}/notifications/test.
+func (c *Client) TestDeviceNotification(ctx context.Context, device string, params *TestDeviceNotificationParams) (*ChannelAttempt, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/devices/" + segment(device) + "/notifications/test", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(ChannelAttempt)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// TestEmailParams are the optional parameters of TestEmail.
+type TestEmailParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// TestEmail: Mail a test to oneself, and say what came of it. To a signed-in user's own address, at most 10 tests a minute. 503 when the server has no --smtp. It takes up to 15 s.
+// It is POST /api/v1/channels/email/test.
+func (c *Client) TestEmail(ctx context.Context, params *TestEmailParams) (*ChannelAttempt, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/channels/email/test", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(ChannelAttempt)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// TestInboxParams are the optional parameters of TestInbox.
+type TestInboxParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// TestInbox: Put a test into one's own inbox. It is a notification as any other, which asks for no ack: the user's open pages show it at once. At most 10 tests a minute.
+// It is POST /api/v1/channels/inbox/test.
+func (c *Client) TestInbox(ctx context.Context, params *TestInboxParams) (*ChannelAttempt, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/channels/inbox/test", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(ChannelAttempt)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 // TestWebhookParams are the optional parameters of TestWebhook.
@@ -4283,6 +6880,30 @@ func (c *Client) UpdateDevices(ctx context.Context, body *BulkUpdate, params *Up
 		r.headerValue("Prefer", params.Prefer)
 	}
 	out := new(Counted)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// UploadArtifactParams are the optional parameters of UploadArtifact.
+type UploadArtifactParams struct {
+	// The image's SHA-256 in hex: other bytes are refused
+	Sha256 string
+	// Letters, digits, '.', '_', '+' and '-'
+	Filename string
+}
+
+// UploadArtifact: Upload an image. The body is the image. One that breaks off leaves nothing; POST /firmware/uploads begins one that may go on.
+// It is POST /api/v1/firmware/artifacts.
+func (c *Client) UploadArtifact(ctx context.Context, contentType string, body io.Reader, params *UploadArtifactParams) (*FirmwareArtifact, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/firmware/artifacts", query: url.Values{}, header: http.Header{}}
+	r.stream(contentType, body)
+	if params != nil {
+		r.queryValue("sha256", params.Sha256)
+		r.queryValue("filename", params.Filename)
+	}
+	out := new(FirmwareArtifact)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}

@@ -44,6 +44,18 @@ func Body(header string, body io.ReadCloser) (io.ReadCloser, error) {
 	}
 }
 
+// Raw is body without what Body made of it: the bytes as they come.
+func Raw(body io.ReadCloser) io.ReadCloser {
+	if r, ok := body.(*reader); ok {
+		return r.body
+	}
+	return body
+}
+
+// Refused says whether a body ended because of what it holds, and not of how it came: the
+// connection is whole, and more of it may be read.
+func Refused(err error) bool { return errors.Is(err, ErrBomb) || errors.Is(err, ErrBroken) }
+
 type counter struct {
 	r   io.Reader
 	n   int64

@@ -1,0 +1,252 @@
+package api_test
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"muster"
+	"muster/accounts"
+	"muster/firmware"
+	"muster/firmware/catalog"
+	"muster/firmware/director"
+	"muster/firmware/operator"
+	"muster/firmware/rollout"
+	"muster/store/control"
+)
+
+// rolloutRig is the rollouts of a rig, whose devices are all there.
+type rolloutRig struct {
+	rollouts *operator.Operator
+	director *director.Director
+}
+
+// anyFleet is one whose devices can all be offered everything.
+type anyFleet struct{}
+
+func (anyFleet) Facts(*rollout.Rollout, muster.DeviceID) rollout.Facts {
+	return rollout.Facts{Hardware: true, Source: true, Signed: true, Reachable: true, Local: time.Now(), Version: "1.0.0"}
+}
+func (anyFleet) Alive(muster.DeviceID) bool                       { return true }
+func (anyFleet) Is(*rollout.Rollout, string) bool                 { return true }
+func (anyFleet) Version(*rollout.Rollout, muster.DeviceID) string { return "" }
+
+// stock is the catalogue as rollouts ask it.
+type stock struct{ *catalog.Catalog }
+
+func (s stock) Known(ctx context.Context, id string) (operator.Release, error) {
+	r, err := s.Release(ctx, id)
+	return operator.Release{Product: r.Product}, err
+}
+
+func (r *rig) newRollouts(store *control.Control) *operator.Operator {
+	notes := operator.NewNoting(store)
+	r.director = director.New(notes, anyFleet{}, time.Now, director.Options{Owner: "rig"})
+	r.rollouts = operator.New(operator.Parts{
+		Store: store, Reader: store, Fleet: operator.Devices{Registry: r.registry}, Facts: anyFleet{}, Releases: stock{r.firmware}, Now: time.Now,
+	}, notes, operator.Options{})
+	return r.rollouts
+}
+
+// tick has the director look once.
+func (r *rig) tick() {
+	r.Helper()
+	r.must(r.director.Tick(r.Context()))
+}
+
+// releases makes two versions of a product, published, and returns their ids.
+func (w *writer) releases() (older, newer string) {
+	w.Helper()
+	w.ask("PUT", "/firmware/policy", object{"threshold": 1})
+	k, product := w.releaseKey(w.name("key")), w.name("product")
+	published := func(version string) string {
+		img := []byte(w.name("image"))
+		w.image(img)
+		at := w.release(manifestOf(version, img, func(m *firmware.Manifest) { m.Product = product }), k)
+		w.ask("POST", at+"/publish", nil)
+		return at[len("/firmware/releases/"):]
+	}
+	return published("1.0.0"), published("2.0.0")
+}
+
+// rollout makes one of some devices, and returns its path.
+func (w *writer) rollout(change object) string {
+	w.Helper()
+	older, newer := w.releases()
+	w.newDevice()
+	spec := object{
+		"name": w.name("rollout"), "release": newer, "rollback": older, "q": "id:*",
+		"plan": object{"soak_s": 0, "phases": []any{object{"name": "first", "count": 1, "gate": "manual", "success": 0}, object{"name": "all", "percent": 100}}},
+	}
+	maps.Copy(spec, change)
+	return "/rollouts/" + w.ask("POST", "/rollouts", spec)["id"].(string)
+}
+
+func rolloutDoings() doings {
+	running := object{"start": true}
+	return doings{
+		"create-rollout": func(w *writer) deed {
+			_, newer := w.releases()
+			return deed{path: "/rollouts", body: object{"name": "r", "release": newer, "q": "id:*"}, want: records("rollout.create rollouts/* a")}
+		},
+		"change-rollout": func(w *writer) deed {
+			return deed{path: w.rollout(nil), body: object{"note": "n"}, want: records("rollout.update rollouts/* ba")}
+		},
+		"delete-rollout": func(w *writer) deed {
+			return deed{path: w.rollout(nil), want: records("rollout.delete rollouts/* b")}
+		},
+		"start-rollout": func(w *writer) deed {
+			at := w.rollout(nil)
+			return deed{path: at + "/start", want: records("rollout.start rollouts/* ba")}
+		},
+		"pause-rollout": func(w *writer) deed {
+			return deed{path: w.rollout(running) + "/pause", want: records("rollout.pause rollouts/* ba")}
+		},
+		"resume-rollout": func(w *writer) deed {
+			at := w.rollout(running)
+			w.ask("POST", at+"/pause", nil)
+			return deed{path: at + "/resume", body: object{}, want: records("rollout.resume rollouts/* ba")}
+		},
+		"abort-rollout": func(w *writer) deed {
+			return deed{path: w.rollout(running) + "/abort", body: object{"force": true}, want: records("rollout.abort rollouts/* ba")}
+		},
+		"approve-rollout": func(w *writer) deed {
+			at := w.rollout(running)
+			w.tick()
+			w.tick()
+			return deed{path: at + "/approve", want: records("rollout.approve rollouts/* ba")}
+		},
+		"agree-to-rollout": func(w *writer) deed {
+			eve := w.enters(w.name("eve"), accounts.Operator)
+			return deed{path: w.rollout(nil) + "/approvals", body: object{"note": "seen"}, who: []option{eve.as}, want: records("rollout.agree rollouts/* ba")}
+		},
+		"supersede-rollout": func(w *writer) deed {
+			return deed{path: w.rollout(running) + "/supersede", want: records("rollout.supersede rollouts/* ba")}
+		},
+		"rollback-rollout": func(w *writer) deed {
+			at := w.rollout(running)
+			w.ask("POST", at+"/abort", object{})
+			return deed{path: at + "/rollback", body: object{}, want: records("rollout.create rollouts/* a")}
+		},
+	}
+}
+
+func TestARolloutOverTheAPI(t *testing.T) {
+	w := newWriter(t)
+	ids := []string{w.newDevice(), w.newDevice(), w.newDevice()}
+	at := w.rollout(nil)
+	draft := w.as("GET", "/api/v1"+at, nil).wantStatus(t, 200)
+	shown := draft.decode(t)
+	plan := shown["plan"].(object)
+	if shown["progress"].(object)["status"] != "draft" || shown["membership"] != "snapshot" || plan["concurrent"] != 100.0 || plan["deadlines"].(object)["offered_s"] != 86400.0 || plan["soak_s"] != 0.0 {
+		t.Errorf("a draft is %v", shown)
+	}
+	admin := bearer(w.admin)
+	stale := header("If-Match", `"nothing"`)
+	w.do("PATCH", "/api/v1"+at, object{"note": "x"}, admin, stale).wantStatus(t, 412)
+	w.do("PATCH", "/api/v1"+at, object{"plan": object{"windows": []any{object{"from": "22:00", "to": "22:30", "days": []any{"mon"}}}}}, admin, header("If-Match", draft.Header.Get("ETag"))).wantStatus(t, 200)
+	w.do("POST", "/api/v1"+at+"/start", nil, admin, header("If-Match", draft.Header.Get("ETag"))).wantStatus(t, 412)
+	w.ask("PATCH", at, object{"plan": object{"windows": []any{}}})
+	for path, body := range map[string]object{
+		"#/plan/phases/0/percent": {"plan": object{"phases": []any{object{"percent": 30}}}},
+		"#/q":                     {"q": "group:nobody"},
+		"#/start_at":              {"start_at": "soon"},
+		"#/rollback":              {"rollback": "rel_none"},
+	} {
+		a := w.as("PATCH", "/api/v1"+at, body)
+		errs, _ := a.decode(t)["errors"].([]any)
+		if a.StatusCode/100 != 4 || len(errs) != 1 || errs[0].(object)["pointer"] != path {
+			t.Errorf("%s: %d %s", path, a.StatusCode, a.body)
+		}
+	}
+	started := w.ask("POST", at+"/start", nil)
+	if p := started["progress"].(object); p["status"] != "running" || p["devices"] != 6.0 || started["started_by"] == nil {
+		t.Errorf("started it is %v", started)
+	}
+	w.as("DELETE", "/api/v1"+at, nil).wantStatus(t, 409)
+	w.as("PATCH", "/api/v1"+at, object{"name": "other"}).wantStatus(t, 409)
+	w.ask("PATCH", at, object{"plan": object{"concurrent": 2}})
+	w.tick()
+	offered := w.ask("GET", at+"/devices?state=offered", nil)["items"].([]any)
+	if len(offered) != 1 {
+		t.Fatalf("one canary is offered: %v", offered)
+	}
+	canary := offered[0].(object)["device"].(string)
+	why := w.ask("GET", at+"/devices/"+canary+"/why", nil)
+	if why["held"] != "not_in_flight" || why["state"].(object)["attempt"] != 1.0 || len(why["rules"].([]any)) < 15 {
+		t.Errorf("why: %v", why)
+	}
+	other := ids[slices.IndexFunc(ids, func(id string) bool { return id != canary })]
+	if why := w.ask("GET", at+"/devices/"+other+"/why", nil); why["held"] != "phase_open" || why["words"] != "The device waits: the device is in phase all, the rollout in first." {
+		t.Errorf("why: %v", why)
+	}
+	if f := w.ask("GET", "/devices/"+canary+"/firmware", nil); f["current"].(object)["state"] != "offered" || len(f["actions"].([]any)) != 1 {
+		t.Errorf("its firmware is %v", f)
+	}
+	if f := w.ask("GET", "/devices/"+other+"/firmware", nil); f["current"] != nil || len(f["waiting"].([]any)) != 1 {
+		t.Errorf("its firmware is %v", f)
+	}
+	log := w.ask("GET", at+"/log?limit=1", nil)
+	if items := log["items"].([]any); len(items) != 1 || items[0].(object)["to"] != "offered" || items[0].(object)["device"] != canary || log["next"] != nil {
+		t.Errorf("the log is %v", log)
+	}
+	first := w.ask("GET", at+"/devices?limit=3", nil)
+	rest := w.ask("GET", at+"/devices?limit=3&after="+first["next"].(string), nil)
+	if len(first["items"].([]any)) != 3 || len(rest["items"].([]any)) != 3 || rest["next"] != nil {
+		t.Errorf("the pages are %v and %v", first, rest)
+	}
+	if list := w.ask("GET", "/rollouts?status=running", nil)["items"].([]any); len(list) != 1 {
+		t.Errorf("%d run", len(list))
+	}
+	w.as("GET", "/api/v1/rollouts/rol_none", nil).wantStatus(t, 404)
+	w.as("GET", "/api/v1"+at+"/devices/nobody/why", nil).wantStatus(t, 404)
+}
+
+func TestWhoMayDoWhatWithRollouts(t *testing.T) {
+	w := newWriter(t)
+	at := w.rollout(object{"min_approvals": 1})
+	viewer, eve := w.enters("viewer", accounts.Viewer), w.enters("eve", accounts.Operator)
+	for _, c := range []struct {
+		who    option
+		method string
+		path   string
+		want   int
+	}{
+		{viewer.as, "GET", at, 200},
+		{viewer.as, "POST", at + "/start", 403},
+		{bearer(w.key(accounts.DevicesRead)), "GET", at, 403},
+		{bearer(w.key(accounts.FirmwareRead)), "GET", at + "/log", 200},
+		{bearer(w.key(accounts.FirmwareRead)), "POST", at + "/pause", 403},
+		{bearer(w.admin), "POST", at + "/start", 409},
+		{bearer(w.admin), "POST", at + "/approvals", 403},
+		{eve.as, "POST", at + "/approvals", 200},
+		{eve.as, "POST", at + "/approvals", 409},
+		{bearer(w.admin), "POST", at + "/start", 200},
+	} {
+		var body any
+		if c.method == http.MethodPost {
+			body = object{}
+		}
+		if c.path == at+"/start" || c.path == at+"/pause" {
+			body = nil
+		}
+		if a := w.do(c.method, "/api/v1"+c.path, body, c.who); a.StatusCode != c.want {
+			t.Errorf("%s %s gives %d, want %d: %s", c.method, c.path, a.StatusCode, c.want, a.body)
+		}
+	}
+	mine := w.ask("GET", at+"/devices", nil)["items"].([]any)[0].(object)["device"].(string)
+	w.newDevice()
+	_, secret, err := w.accounts.CreateKey(t.Context(), accounts.KeySpec{Name: "some", Scopes: []string{accounts.FirmwareRead}, Selector: "id:" + mine})
+	w.must(err)
+	hidden := w.rollout(object{"start": true})
+	some := bearer(secret)
+	if items := w.do("GET", "/api/v1"+hidden+"/devices", nil, some).wantStatus(t, 200).decode(t)["items"].([]any); len(items) != 1 || items[0].(object)["device"] != mine {
+		t.Errorf("a key for one device sees %v", items)
+	}
+	w.do("GET", "/api/v1"+hidden, nil, some).wantStatus(t, 403)
+	w.do("GET", "/api/v1"+hidden+"/devices/"+mine+"/why", nil, some).wantStatus(t, 200)
+	w.do("GET", "/api/v1"+hidden+"/devices/dev-9999/why", nil, some).wantStatus(t, 404)
+}
