@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -23,6 +24,7 @@ import (
 
 	"muster"
 	"muster/dashboard/live"
+	"muster/notify"
 )
 
 func BenchmarkObserveNobodyWatches(b *testing.B) {
@@ -234,31 +236,46 @@ func idleClients() int {
 // is connected and idle, and per viewer of 50 rows.
 func BenchmarkSocketMemory(b *testing.B) {
 	b.Run("idle", func(b *testing.B) { socketMemory(b, 4000, `{"t":"ping","id":2}`) })
+	b.Run("idle with its inbox", func(b *testing.B) { socketMemory(b, 4000, inboxCommand) })
 	b.Run("viewer of 50 rows", func(b *testing.B) { socketMemory(b, 1000, `{"t":"sub","id":2,"ch":"devices"}`) })
+}
+
+// others has another process open n sockets with a command each, until end is called.
+func (s *site) others(b *testing.B, n int, sub string) (end func()) {
+	b.Helper()
+	cmd := exec.CommandContext(context.Background(), os.Args[0])
+	cmd.Env = append(os.Environ(), idleClientsEnv+"="+fmt.Sprintf("%d %s %s %s", n, s.url(), s.http.URL, sub))
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil || line != "open\n" {
+		b.Fatalf("clients: %q %v", line, err)
+	}
+	return func() {
+		_ = stdin.Close()
+		_ = cmd.Wait()
+	}
 }
 
 func socketMemory(b *testing.B, n int, sub string) {
 	for b.Loop() {
-		s := newSite(b, newWorld(benchRows), live.Config{})
+		w := newWorld(benchRows)
+		if sub == inboxCommand {
+			w.post = newPost(b)
+		}
+		s := newSite(b, w, live.Config{})
 		before := resident()
-		cmd := exec.CommandContext(context.Background(), os.Args[0])
-		cmd.Env = append(os.Environ(), idleClientsEnv+"="+fmt.Sprintf("%d %s %s %s", n, s.url(), s.http.URL, sub))
-		stdin, err := cmd.StdinPipe()
-		if err != nil {
-			b.Fatal(err)
-		}
-		stdout, err := cmd.StdoutPipe()
-		if err != nil {
-			b.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			b.Fatal(err)
-		}
-		line, err := bufio.NewReader(stdout).ReadString('\n')
-		if err != nil || line != "open\n" {
-			b.Fatalf("clients: %q %v", line, err)
-		}
-		if sub != `{"t":"ping","id":2}` { // some life, as a viewer has it
+		end := s.others(b, n, sub)
+		if sub == `{"t":"sub","id":2,"ch":"devices"}` { // some life, as a viewer has it
 			for i := range 20 {
 				for d := range benchRows {
 					s.observe(deviceName(d), number("temp", float64(i)))
@@ -269,10 +286,51 @@ func socketMemory(b *testing.B, n int, sub string) {
 		after := resident()
 		b.ReportMetric(float64(after-before)/float64(n)/1024, "KB/socket")
 		b.ReportMetric(float64(runtime.NumGoroutine())/float64(n), "goroutines/socket")
-		_ = stdin.Close()
-		_ = cmd.Wait()
+		end()
 		s.close()
+		if w.post != nil {
+			w.post.close()
+		}
 	}
+}
+
+const inboxCommand = `{"t":"sub","id":2,"ch":"inbox"}`
+
+// BenchmarkNotificationToSockets is BenchmarkNotificationToFollowers with 5,000 real sockets.
+func BenchmarkNotificationToSockets(b *testing.B) {
+	const sockets = 5000
+	p := newPost(b)
+	defer p.close()
+	for i := range sockets {
+		if err := p.store.PutSubscription(b.Context(), notify.Subscription{Topic: p.topic.ID, Subject: subjectOf(fmt.Sprint("u", i)), Version: 1}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	w := newWorld(1)
+	w.post = p
+	s := newSite(b, w, live.Config{})
+	defer s.close()
+	end := s.others(b, sockets, inboxCommand)
+	defer end()
+	var send, all time.Duration
+	most := 0
+	for b.Loop() {
+		before := s.g.Stats().Messages
+		began := time.Now()
+		p.tell("to all")
+		send += time.Since(began)
+		for s.g.Stats().Messages < before+sockets {
+			most = max(most, runtime.NumGoroutine())
+			runtime.Gosched()
+		}
+		all += time.Since(began)
+		b.StopTimer()
+		p.quiet(sockets)
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(send.Milliseconds())/float64(b.N), "ms/accepted")
+	b.ReportMetric(float64(all.Milliseconds())/float64(b.N), "ms/all-written")
+	b.ReportMetric(float64(most-sockets), "goroutines-more")
 }
 
 // resident returns the bytes of memory that the process holds after a collection.
@@ -289,4 +347,71 @@ func resident() int64 {
 		panic(err)
 	}
 	return pages * int64(os.Getpagesize())
+}
+
+// BenchmarkNotificationToFollowers reports how long one notification takes from the call
+// of Send until it is written to 10,000 streams of as many people, whose sockets cost
+// nothing, how long Send takes of it, and what the gateway allocates for each.
+func BenchmarkNotificationToFollowers(b *testing.B) {
+	const followers = 10_000
+	p := newPost(b)
+	defer p.close()
+	w := newWorld(1)
+	w.post = p
+	p.item = func(b []byte, it *notify.Item) []byte { // about as long as the server's, which writes a notification once
+		b = append(append(b, `{"notification":{"id":"`...), it.Notification.ID...)
+		b = append(append(b, `","title":"`...), it.Notification.Title...)
+		b = append(append(b, bytes.Repeat([]byte("x"), 500)...), `"},"receipt":`...)
+		return append(append(b, raw(it.Receipt)...), '}')
+	}
+	s := newSite(b, w, live.Config{})
+	defer s.close()
+	var written atomic.Int64
+	done := make(chan struct{}, 1)
+	var streams []*streamed
+	for i := range followers {
+		u := fmt.Sprint("u", i)
+		if err := p.store.PutSubscription(b.Context(), notify.Subscription{Topic: p.topic.ID, Subject: subjectOf(u), Version: 1}); err != nil {
+			b.Fatal(err)
+		}
+		o := &streamed{done: make(chan struct{})}
+		var err error
+		o.st, err = s.g.Attach(live.Principal{ID: u, Who: whoOf(u)}, live.Ask{Channel: "inbox"}, func(_ []byte, frames int) error {
+			if frames > 0 && written.Add(1) == followers {
+				done <- struct{}{}
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(b.Context())
+		o.cancel = cancel
+		go func() { defer close(o.done); o.st.Run(ctx); o.st.Close() }()
+		streams = append(streams, o)
+	}
+	<-done
+	var send, all time.Duration
+	var allocs uint64
+	for b.Loop() {
+		written.Store(0)
+		var before, after runtime.MemStats
+		began := time.Now()
+		p.tell("to all")
+		runtime.ReadMemStats(&before)
+		send += time.Since(began)
+		<-done
+		all += time.Since(began)
+		runtime.ReadMemStats(&after)
+		allocs += after.Mallocs - before.Mallocs
+		b.StopTimer()
+		p.quiet(followers)
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(send.Milliseconds())/float64(b.N), "ms/accepted")
+	b.ReportMetric(float64(all.Milliseconds())/float64(b.N), "ms/all-written")
+	b.ReportMetric(float64(allocs)/float64(b.N*followers), "allocs/follower")
+	for _, o := range streams {
+		o.end()
+	}
 }

@@ -128,10 +128,17 @@ func (o *streamed) write(events []byte, frames int) error {
 		panic(fmt.Sprintf("%d events are said to be %d", len(blocks), frames))
 	}
 	for _, b := range blocks {
+		id, named := strings.CutPrefix(b, "id: ")
+		if named {
+			id, b, _ = strings.Cut(id, "\n")
+		}
 		data, ok := strings.CutPrefix(b, "data: ")
 		f := map[string]any{}
 		if err := json.Unmarshal([]byte(data), &f); err != nil || !ok || strings.ContainsAny(data, "\r\n") {
 			panic("an event is " + b)
+		}
+		if named {
+			f["id"] = id
 		}
 		o.frames = append(o.frames, f)
 	}
@@ -174,6 +181,9 @@ func newBoth(s *site, user string) *both {
 		}
 		b.socket.p.send(cmd + "}")
 		b.open(ch)
+	}
+	for _, f := range b.socket.p.sync() { // a task that changes hands before it is looked at is refused
+		b.socket.take(f)
 	}
 	return b
 }

@@ -23,7 +23,7 @@ const (
 	codeProtocol    = 4500 // the first frame was not a hello
 	codeBadToken    = 4501
 	codeForbidden   = 4503
-	codeTooMany     = 4505 // connections of this user, or commands
+	codeTooMany     = 4505 // connections of this user, commands, or wrong credentials
 	minRetry        = 1000
 	spreadRetry     = 30_000 // ms over which reconnects are spread at a shutdown
 	maxReplies      = 256    // more than a batch can cause, waiting to be written; a client that does not read them is ended
@@ -53,9 +53,11 @@ type client struct {
 	bucket   bucket         // the command goroutine's own, as are the next two
 	authErr  error          // why the cookie did not let it in
 	more     bool           // the flush goroutine's own: events wait that it did not send at once
+	moreNews bool           // likewise: news of the inbox
 	joined   bool
 
 	mu        sync.Mutex
+	stranger  func() bool   // counts a wrong credential; nil for nobody
 	who       Principal     // set before hello for a cookie, by hello for a token
 	traffic   *traffic.Conn // set by hello, before anything is sent
 	greeted   bool          // welcome was sent
@@ -68,6 +70,7 @@ type client struct {
 	pingDue   bool
 	due       bool // marks are to be sent
 	wants     bool // a sub has a snapshot due
+	news      bool // the inbox is to be looked at
 	hidden    bool
 	flushing  bool // a flush goroutine runs
 	writing   bool

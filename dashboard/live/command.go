@@ -7,6 +7,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"muster"
+	"muster/once"
 	"muster/traffic"
 )
 
@@ -83,6 +84,10 @@ func (c *client) obey(cmd *command) {
 		c.visible(cmd)
 	case "ping":
 		c.pong(cmd)
+	case "ack":
+		c.ack(cmd)
+	case "pub":
+		c.publish(cmd)
 	case "hello":
 		c.refuse(cmd, muster.Errorf(muster.Conflict, "hello was said before"))
 	default:
@@ -105,10 +110,14 @@ func (c *client) refuseAs(id *int64, ch string, err error) {
 	if errors.Is(err, errChannel) {
 		code = "unknown_channel"
 	}
+	if refused, ok := errors.AsType[once.RefusedError](err); ok {
+		c.reply(errorFrame(id, ch, string(refused), refused.Error(), refused == once.ErrInFlight || refused == once.ErrFull))
+		return
+	}
+	retry := k == muster.Busy || k == muster.Unavailable || k == muster.Internal
 	if k == muster.Internal {
 		c.g.deps.Log.Error("live: command", "err", err)
 	}
-	retry := k == muster.Busy || k == muster.Unavailable || k == muster.Internal
 	c.reply(errorFrame(id, ch, code, muster.Public(err), retry))
 }
 
@@ -121,6 +130,11 @@ func (c *client) hello(cmd *command) bool {
 	who, err := c.who, c.authErr
 	if cmd.Token != "" {
 		who, err = c.g.deps.Auth.AuthenticateToken(cmd.Token)
+	}
+	if muster.KindOf(err) == muster.Unauthorized && err != nil && c.stranger != nil && !c.stranger() {
+		c.refuse(cmd, muster.Errorf(muster.Busy, "too many wrong credentials came from this address"))
+		c.bye(codeTooMany, "too many wrong credentials")
+		return false
 	}
 	if err != nil {
 		code, why := authBye(err)
@@ -170,7 +184,7 @@ func (c *client) subscribe(cmd *command) {
 	if old != nil {
 		s.seq = old.seq
 	}
-	if !hidden {
+	if !hidden || s.kind == kindInbox {
 		if err := c.g.openSub(s); err != nil {
 			c.refuse(cmd, err)
 			return
@@ -180,16 +194,16 @@ func (c *client) subscribe(cmd *command) {
 }
 
 // install puts s in the place of old and has its snapshot sent, unless the tab is
-// hidden: then the snapshot waits.
+// hidden: then the snapshot waits, but that of the inbox.
 func (c *client) install(s, old *sub) {
 	c.mu.Lock()
 	if c.subs == nil {
 		c.subs = map[string]*sub{}
 	}
 	c.subs[s.ch] = s
-	s.want, s.shown = true, !c.hidden
+	s.want, s.shown = true, !c.hidden || s.kind == kindInbox
 	unanswered := old != nil && old.want && old.hasRe
-	if !c.hidden {
+	if s.shown {
 		c.wants = true
 		c.kick()
 	}
@@ -218,8 +232,8 @@ func (c *client) unsubscribe(cmd *command) {
 	c.ok(cmd)
 }
 
-// visible: a hidden tab is sent nothing and costs nothing; when it is shown again
-// every channel starts with a snapshot.
+// visible: a hidden tab is sent nothing but its inbox, and costs nothing; when it is shown
+// again every channel starts with a snapshot.
 func (c *client) visible(cmd *command) {
 	if cmd.On == nil {
 		c.refuse(cmd, muster.Errorf(muster.Invalid, "vis needs the field on"))
@@ -233,7 +247,11 @@ func (c *client) visible(cmd *command) {
 	}
 	subs := make([]*sub, 0, len(c.subs))
 	for _, s := range c.subs {
-		subs = append(subs, s)
+		if s.kind != kindInbox {
+			subs = append(subs, s)
+			continue
+		}
+		c.wants = c.wants || s.want
 	}
 	c.mu.Unlock()
 	c.ok(cmd)

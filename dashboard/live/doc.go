@@ -5,7 +5,7 @@
 //
 // The server mounts Gateway as an HTTP handler, opens its channels to the API's streams
 // by Attach, and starts and stops it; ingest calls Observe after each commit, devices
-// calls DevicesChanged. It reads state through the interfaces in Deps and writes none.
+// calls DevicesChanged. It reads state through the interfaces in Deps.
 //
 // The way of one change: Observe marks the watched rows (one atomic load when
 // nobody watches); the tick loop reads each marked row once from its source,
@@ -17,9 +17,12 @@
 // The channels system, tasks, task:{id} and events are polled instead: at each tick one
 // number of their source says whether there is news, and the flush reads it. Of events a
 // connection keeps its place in the feed and no queue: a slow one reads them from the
-// store, and loses none that is kept. Attach shows any channel but events to a stream of
+// store, and loses none that is kept. Of the inbox it keeps a place likewise, but each change
+// wakes it at once: wakeLoop starts the flushes of those who are woken, few at a time (crew).
+// What it wrote it reports to be marked as delivered. Figures of inboxes are counted by a
+// loop, behind the ticks. Attach shows any channel but events to a stream of
 // server-sent events, frame by frame as to a socket; docs/stream.md has the protocol.
 //
-// It never queries telemetry, never takes a token from a URL, and never blocks
-// those who call Observe.
+// It changes nothing but by the commands ack and pub. It never queries telemetry, never
+// takes a token from a URL, and never blocks those who call Observe or change an inbox.
 package live

@@ -14,6 +14,7 @@ type job struct {
 	traffic *traffic.Conn
 	subs    []*sub // whose marks are to be sent
 	wanted  []wanted
+	state   bool // some of them are of state
 	ping    bool
 	pong    bool
 	pongMsg []byte
@@ -72,8 +73,9 @@ func (c *client) take() (job, bool) {
 	if c.more && !c.hidden {
 		c.due = true
 	}
-	c.more = false
-	idle := len(c.replies) == 0 && !c.pingDue && !c.pongDue && !c.due && !c.wants && c.byeCode == 0
+	c.news = c.news || c.moreNews
+	c.more, c.moreNews = false, false
+	idle := len(c.replies) == 0 && !c.pingDue && !c.pongDue && !c.due && !c.wants && !c.news && c.byeCode == 0
 	if idle || c.ended && c.byeCode == 0 {
 		c.flushing = false
 		return job{}, false
@@ -82,28 +84,33 @@ func (c *client) take() (job, bool) {
 		replies: c.replies, traffic: c.traffic, ping: c.pingDue, pong: c.pongDue, pongMsg: c.pongData,
 		byeCode: c.byeCode, byeWhy: c.byeWhy,
 	}
-	if (c.due || c.wants) && c.byeCode == 0 {
+	if (c.due || c.wants || c.news) && c.byeCode == 0 {
 		c.takeSubs(&j)
 	}
 	c.replies, c.pongData = nil, nil
-	c.pingDue, c.pongDue, c.due, c.wants = false, false, false, false
+	c.pingDue, c.pongDue, c.due, c.wants, c.news = false, false, false, false, false
 	c.writing, c.writeTick = true, c.g.tick.Load()
-	c.stateOut = len(j.subs)+len(j.wanted) > 0
+	c.stateOut = j.state
 	return j, true
 }
 
 // takeSubs sorts the channels into those that want a snapshot and those whose
-// marks are due.
+// marks, or news, are due.
 func (c *client) takeSubs(j *job) {
 	for _, s := range c.subs {
+		inbox := s.kind == kindInbox
 		switch {
 		case !s.shown:
+			continue
 		case s.want:
 			s.want = false
 			j.wanted = append(j.wanted, wanted{s, s.re, s.hasRe})
-		case c.due:
+		case c.due || inbox && c.news:
 			j.subs = append(j.subs, s)
+		default:
+			continue
 		}
+		j.state = j.state || !inbox
 	}
 }
 
@@ -129,6 +136,9 @@ func (c *client) write(j *job) error {
 		m.add(byeFrame(j.byeCode, j.byeWhy))
 	}
 	err := c.send(j, m.bytes(), m.frames)
+	if err == nil {
+		j.confirm(c.g.deps.Notes)
+	}
 	if cap(m.b) <= 256<<10 { // a rare giant is not kept
 		*buf = m.b
 		c.g.buffers.Put(buf)
@@ -138,6 +148,9 @@ func (c *client) write(j *job) error {
 
 func (c *client) send(j *job, data []byte, frames int) error {
 	if c.out != nil {
+		if data == nil && !j.ping {
+			return nil
+		}
 		return c.out.send(data, frames)
 	}
 	if j.pong {
@@ -146,10 +159,10 @@ func (c *client) send(j *job, data []byte, frames int) error {
 		}
 	}
 	if j.ping {
+		c.extend() // before the pong can come, which is to count for the next ping
 		if err := c.conn.WriteControl(websocket.PingMessage, nil, c.writeDeadline()); err != nil {
 			return err
 		}
-		c.extend()
 	}
 	if data != nil {
 		if err := c.sendData(data); err != nil {

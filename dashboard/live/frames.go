@@ -13,8 +13,9 @@ import (
 type message struct {
 	b      []byte // starts with the bracket that a single object does not need
 	frames int
-	sse    bool // an event of a stream each, and no bracket
-	from   int  // where the frame under way begins; of sse only
+	sse    bool   // an event of a stream each, and no bracket
+	from   int    // where the frame under way begins; of sse only
+	id     string // of the next event; of sse only, empty for none
 }
 
 // next makes room for one more object.
@@ -22,6 +23,12 @@ func (m *message) next() {
 	switch {
 	case m.sse:
 		m.endEvent()
+		if m.id != "" {
+			m.put("id: ")
+			m.put(m.id)
+			m.put("\n")
+			m.id = ""
+		}
 		m.put("data: ")
 		m.from = len(m.b)
 	case m.frames > 0:
@@ -79,7 +86,7 @@ func (m *message) open(t string, s *sub) {
 	m.put(t)
 	m.put(`","ch":`)
 	m.putString(s.ch)
-	if s.kind == kindEvents { // its numbers are the feed's
+	if s.kind == kindEvents || s.kind == kindInbox { // its numbers are the source's
 		return
 	}
 	m.put(`,"seq":`)
@@ -95,9 +102,12 @@ func (g *Gateway) snapshot(m *message, s *sub, re int64, answers bool) {
 		m.add(goneFrame(s, re, answers))
 		return
 	}
-	if s.kind == kindTask && !g.lookAtTask(s) {
+	if (s.kind == kindTask || s.kind == kindRollout) && !g.lookAtOne(s) {
 		m.add(goneFrame(s, re, answers))
 		return
+	}
+	if m.sse && s.kind == kindInbox {
+		m.id = s.inbox.placeOf(s.inbox.follow.At())
 	}
 	m.open("snapshot", s)
 	if answers {
@@ -109,11 +119,14 @@ func (g *Gateway) snapshot(m *message, s *sub, re int64, answers bool) {
 		g.systemSnapshot(m, s)
 	case kindTasks:
 		g.tasksSnapshot(m, s)
-	case kindTask:
+	case kindTask, kindRollout:
 		m.put(`,"item":`)
 		m.b = append(m.b, s.told[s.task]...)
 	case kindEvents:
 		m.eventsSnapshot(s)
+		return
+	case kindInbox:
+		m.inboxSnapshot(s)
 		return
 	case kindFleet:
 		body, v := g.fleet.get()
@@ -175,6 +188,9 @@ func goneFrame(s *sub, re int64, answers bool) []byte {
 	if s.kind == kindTask {
 		what = "task"
 	}
+	if s.kind == kindRollout {
+		what = "rollout"
+	}
 	return errorFrame(id, s.ch, muster.NotFound.String(), "the "+what+" has been removed", false)
 }
 
@@ -186,12 +202,15 @@ func (g *Gateway) delta(m *message, s *sub) {
 	case kindEvents:
 		g.eventFrames(m, s)
 		return
+	case kindInbox:
+		g.inboxFrames(m, s)
+		return
 	case kindSystem:
 		kept = g.systemDelta(m, s)
 	case kindTasks:
 		kept = g.tasksDelta(m, s)
-	case kindTask:
-		kept = g.taskDelta(m, s)
+	case kindTask, kindRollout:
+		kept = g.oneDelta(m, s)
 	case kindFleet:
 		kept = g.fleetDelta(m, s)
 	case kindDevice:

@@ -17,11 +17,16 @@ func FuzzClientFrames(f *testing.F) {
 		`{"t":"sub","id":1,"ch":"fleet"}`, `{"t":"sub","id":2,"ch":"devices","q":"","sort":"-seen","limit":2,"cols":["a"]}`,
 		`{"t":"sub","id":3,"ch":"device:dev-001"}`, `{"t":"unsub","id":4,"ch":"fleet"}`, `{"t":"vis","on":false}`,
 		`{"t":"vis","id":5,"on":true}`, `[{"t":"ping","id":6,"ts":1},{"t":"sub"},3,null,[]]`, `{"t":"hello","token":"x"}`,
+		`{"t":"sub","id":7,"ch":"inbox","limit":3}`, `{"t":"sub","ch":"inbox","after":"x-1"}`, `{"t":"ack","id":8,"n":["ntf_1"],"state":"acked","note":"n"}`,
+		`{"t":"pub","id":9,"topic":"all","msg":{"Title":"t"},"key":"k"}`, `{"t":"pub","msg":[[],null]}`, `{"t":"ack","n":[null],"state":"read"}`,
 		`{"t":17,"id":"x"}`, `{"t":"sub","ch":"device:\u0000\ud800"}`, `{"id":9223372036854775808}`, "\xff{", `[[[[`,
 	} {
 		f.Add([]byte(seed))
 	}
 	w := newWorld(3)
+	w.post = newPost(f)
+	f.Cleanup(w.post.close)
+	w.post.subscribe("ann")
 	s := newSite(f, w, live.Config{CommandBurst: 1 << 40, MaxPerUser: 1 << 20})
 	f.Cleanup(func() { s.t = f; s.close() })
 	f.Fuzz(func(t *testing.T, frame []byte) {

@@ -11,6 +11,7 @@ import (
 
 	"muster"
 	"muster/internal/lifecycle"
+	"muster/notify"
 )
 
 // Subprotocol is what a client offers in Sec-WebSocket-Protocol.
@@ -74,14 +75,17 @@ type Gateway struct {
 	deps     Deps
 	upgrader websocket.Upgrader
 
-	index   index
-	fleet   fleetFeed
-	counts  matchCounts
-	polled  polled
-	version atomic.Uint64 // the last pass that is wholly in the rows
-	tick    atomic.Uint64 // ticks since the start
-	ready   []*client     // have something to be sent; the loop's own
-	buffers sync.Pool     // of *[]byte, for frames
+	index    index
+	fleet    fleetFeed
+	counts   matchCounts
+	polled   polled
+	woken    woken
+	crew     crew
+	counting counting
+	version  atomic.Uint64 // the last pass that is wholly in the rows
+	tick     atomic.Uint64 // ticks since the start
+	ready    []*client     // have something to be sent; the loop's own
+	buffers  sync.Pool     // of *[]byte, for frames
 
 	mu      sync.Mutex
 	open    bool // between Start and Stop
@@ -106,6 +110,8 @@ func New(cfg Config, deps Deps) *Gateway {
 	g.counts.groups = map[matched]*matchGroup{}
 	g.fleet.subs = map[*sub]struct{}{}
 	g.polled.subs = map[*sub]struct{}{}
+	g.woken.signal, g.counting.signal, g.crew.freed = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
+	g.counting.owed = map[notify.Subject]map[*sub]struct{}{}
 	for i := range g.wheel {
 		g.wheel[i] = map[*client]struct{}{}
 	}
@@ -133,6 +139,10 @@ func (g *Gateway) Start(ctx context.Context) error {
 	g.open = true
 	g.loops = lifecycle.NewGroup(g.deps.Log)
 	g.loops.Go("live", g.loop)
+	if g.deps.Inbox != nil {
+		g.loops.Go("live-inbox", g.wakeLoop)
+		g.loops.Go("live-counts", g.countLoop)
+	}
 	return nil
 }
 
@@ -220,10 +230,11 @@ type Stats struct {
 	Overflows   uint64 // connections ended because they did not read their answers
 	Slowed      uint64 // steps down in rate
 	Panics      uint64 // caught in a connection or a tick
+	InboxFaults uint64 // times that an inbox could not be read or counted; it is tried again
 }
 
 type counters struct {
-	messages, bytes, failed, overflows, slowed, panics atomic.Uint64
+	messages, bytes, failed, overflows, slowed, panics, inboxFaults atomic.Uint64
 }
 
 // Stats returns the figures since the start.
@@ -241,5 +252,6 @@ func (g *Gateway) Stats() Stats {
 		Overflows:   g.stats.overflows.Load(),
 		Slowed:      g.stats.slowed.Load(),
 		Panics:      g.stats.panics.Load(),
+		InboxFaults: g.stats.inboxFaults.Load(),
 	}
 }

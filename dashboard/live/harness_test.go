@@ -47,10 +47,17 @@ func newSite(t tester, w *world, cfg live.Config) *site {
 	t.Helper()
 	s := &site{t: t, w: w, ticks: make(chan time.Time)}
 	cfg.Version, cfg.MQTTPort, cfg.Ticks = "1.2.3", 1883, s.ticks
-	s.g = live.New(cfg, live.Deps{
+	deps := live.Deps{
 		Auth: w, Fleet: w, Devices: w, System: w.said, Tasks: w.said, Events: w.said, Traffic: w.said.meter, Now: w.now,
 		Log: slog.New(slog.DiscardHandler),
-	})
+	}
+	if w.post != nil {
+		deps.Inbox, deps.Notes, deps.Item = postInbox{w.post}, w.post, w.post.item
+	}
+	if w.rollouts != nil {
+		deps.Rollouts = w.rollouts
+	}
+	s.g = live.New(cfg, deps)
 	if err := s.g.Start(context.Background()); err != nil {
 		t.Fatalf("start: %v", err)
 	}

@@ -35,6 +35,7 @@ func (g *Gateway) doTick(ctx context.Context) {
 	}
 	g.pass()
 	g.polled.behind(g)
+	g.counting.tick()
 	g.offer(n)
 }
 

@@ -12,18 +12,24 @@ import (
 
 // command is one object of a client's frame, with the fields of every type.
 type command struct {
-	T     string   `json:"t"`
-	ID    *int64   `json:"id"`
-	Token string   `json:"token"`
-	Ch    string   `json:"ch"`
-	Q     string   `json:"q"`
-	Sort  string   `json:"sort"`
-	After string   `json:"after"`
-	Limit *int     `json:"limit"`
-	Cols  []string `json:"cols"`
-	Types string   `json:"types"`
-	On    *bool    `json:"on"`
-	TS    *int64   `json:"ts"`
+	T     string          `json:"t"`
+	ID    *int64          `json:"id"`
+	Token string          `json:"token"`
+	Ch    string          `json:"ch"`
+	Q     string          `json:"q"`
+	Sort  string          `json:"sort"`
+	After string          `json:"after"`
+	Limit *int            `json:"limit"`
+	Cols  []string        `json:"cols"`
+	Types string          `json:"types"`
+	On    *bool           `json:"on"`
+	TS    *int64          `json:"ts"`
+	Notes []string        `json:"n"`
+	State string          `json:"state"`
+	Note  string          `json:"note"`
+	Topic string          `json:"topic"`
+	Msg   json.RawMessage `json:"msg"`
+	Key   string          `json:"key"`
 
 	fault string // why it cannot be obeyed
 }

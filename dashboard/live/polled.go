@@ -30,7 +30,10 @@ func (p *polled) behind(g *Gateway) {
 	if len(p.subs) == 0 {
 		return
 	}
-	system, tasks := g.deps.System.Version(), g.deps.Tasks.Changes()
+	system, tasks, rollouts := g.deps.System.Version(), g.deps.Tasks.Changes(), uint64(0)
+	if g.deps.Rollouts != nil {
+		rollouts = g.deps.Rollouts.Changes()
+	}
 	for s := range p.subs {
 		news := false
 		switch s.kind {
@@ -38,8 +41,14 @@ func (p *polled) behind(g *Gateway) {
 			news = s.seen.Load() != system
 		case kindTasks, kindTask:
 			news = s.seen.Load() != tasks
+		case kindRollout:
+			news = s.seen.Load() != rollouts
 		case kindEvents:
 			news = s.follow.Ready()
+		case kindInbox: // what its wake had written, but for the store
+			if s.inbox.follow.Ready() {
+				g.woken.add(s)
+			}
 		case kindFleet, kindDevice, kindDevices:
 		}
 		if news {
@@ -61,8 +70,9 @@ func (p *polled) remove(s *sub) {
 }
 
 // polledFor reads the fields of a sub command for a polled channel.
-func (s *sub) polledFor(cmd *command) error {
+func (g *Gateway) polledFor(s *sub, cmd *command) error {
 	task, isTask := strings.CutPrefix(cmd.Ch, chTaskPrefix)
+	rollout, isRollout := strings.CutPrefix(cmd.Ch, chRollout)
 	switch {
 	case cmd.Ch == chEvents:
 		s.kind, s.types = kindEvents, cmd.Types
@@ -76,6 +86,11 @@ func (s *sub) polledFor(cmd *command) error {
 		}
 	case isTask && len(task) > 0 && len(task) <= maxTaskID:
 		s.kind, s.task = kindTask, task
+	case isRollout && len(rollout) > 0 && len(rollout) <= maxTaskID && g.deps.Rollouts != nil:
+		if !s.who.Firmware {
+			return muster.Errorf(muster.Forbidden, "the channel %s needs the scope firmware:read", s.ch)
+		}
+		s.kind, s.task = kindRollout, rollout
 	default:
 		return errChannel
 	}
@@ -94,9 +109,9 @@ const (
 func (s *sub) setPlace(cmd *command) error {
 	switch {
 	case len(cmd.Types) > maxTypes:
-		return muster.Errorf(muster.Invalid, "types has %d bytes, at most %d are allowed", len(cmd.Types), maxTypes)
+		return muster.InvalidAt("types", "types has %d bytes, at most %d are allowed", len(cmd.Types), maxTypes)
 	case len(cmd.Q) > maxQuery:
-		return muster.Errorf(muster.Invalid, "q has %d bytes, at most %d are allowed", len(cmd.Q), maxQuery)
+		return muster.InvalidAt("q", "q has %d bytes, at most %d are allowed", len(cmd.Q), maxQuery)
 	}
 	s.query.Q, s.query.After = cmd.Q, cmd.After
 	return nil
@@ -106,8 +121,8 @@ func (g *Gateway) openPolled(s *sub) (err error) {
 	switch {
 	case s.kind == kindSystem:
 		s.leave = g.deps.System.Watch()
-	case s.kind == kindTask:
-		_, err = g.deps.Tasks.Task(s.who, s.task)
+	case s.kind == kindTask || s.kind == kindRollout:
+		_, err = g.readOne(s)
 	case s.kind == kindEvents && s.follow == nil: // else it was hidden, and goes on where it was
 		s.follow, err = g.deps.Events.Follow(s.who, s.types, s.query.Q, s.query.After)
 	}
@@ -216,10 +231,24 @@ func (g *Gateway) tasksDelta(m *message, s *sub) bool {
 	return some
 }
 
-// lookAtTask reads the task of s; false when it is gone.
-func (g *Gateway) lookAtTask(s *sub) bool {
-	s.seen.Store(g.deps.Tasks.Changes()) // before the look
-	body, err := g.deps.Tasks.Task(s.who, s.task)
+// readOne reads the task or rollout that s shows, and notes as of when.
+func (g *Gateway) readOne(s *sub) ([]byte, error) {
+	if s.kind == kindTask {
+		s.seen.Store(g.deps.Tasks.Changes()) // before the look
+		return g.deps.Tasks.Task(s.who, s.task)
+	}
+	s.seen.Store(g.deps.Rollouts.Changes()) // likewise
+	return g.deps.Rollouts.Rollout(s.task)
+}
+
+// lookAtOne reads the task or rollout of s; false when it is gone. What cannot be read now
+// stays as it was told last.
+func (g *Gateway) lookAtOne(s *sub) bool {
+	body, err := g.readOne(s)
+	if err != nil && muster.KindOf(err) != muster.NotFound && s.told[s.task] != nil {
+		s.seen.Store(0) // the next tick tries again
+		return true
+	}
 	if err != nil {
 		s.told = nil
 		return false
@@ -228,9 +257,9 @@ func (g *Gateway) lookAtTask(s *sub) bool {
 	return true
 }
 
-func (g *Gateway) taskDelta(m *message, s *sub) bool {
+func (g *Gateway) oneDelta(m *message, s *sub) bool {
 	was := s.told[s.task]
-	there := g.lookAtTask(s)
+	there := g.lookAtOne(s)
 	if !there && was == nil || there && bytes.Equal(was, s.told[s.task]) {
 		return false
 	}

@@ -37,7 +37,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusServiceUnavailable, "busy", "too many connections, or the server is not ready")
 		return
 	}
-	conn, err := g.upgrader.Upgrade(w, r, nil)
+	conn, err := g.upgrader.Upgrade(w, r, http.Header{requestIDHeader: w.Header()[requestIDHeader]})
 	if err != nil { // it has answered
 		g.dismiss(waiting)
 		g.deps.Log.Debug("live: upgrade", "err", err)
@@ -45,12 +45,18 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	boundSendBuffer(conn.NetConn())
 	c := &client{g: g, conn: conn, who: who, authErr: authErr, waiting: waiting, hz: ticksPerSecond}
+	if g.deps.Stranger != nil {
+		c.stranger = g.deps.Stranger(r)
+	}
 	c.begin()
 	g.enter(c)
 	// A goroutine of its own: the request, its handler's stack and net/http's
 	// buffers are freed when this one returns.
 	go c.run() //nolint:contextcheck // the socket outlives the request
 }
+
+// requestIDHeader is set by who serves the path, and taken into the answer to an upgrade.
+const requestIDHeader = "X-Request-Id"
 
 // refuseUpgrade answers for the upgrader.
 func refuseUpgrade(w http.ResponseWriter, _ *http.Request, status int, reason error) {

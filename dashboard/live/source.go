@@ -10,10 +10,12 @@ import (
 	"muster/devices"
 	"muster/feed"
 	"muster/ingest"
+	"muster/notify"
 	"muster/traffic"
 )
 
-// Deps are the rooms that the gateway reads from. All fields are needed but Traffic.
+// Deps are the rooms that the gateway reads from. All fields are needed but Traffic,
+// Stranger and those of inboxes.
 type Deps struct {
 	Auth    Auth
 	Fleet   Fleet
@@ -21,9 +23,19 @@ type Deps struct {
 	System  System
 	Tasks   Tasks
 	Events  Events
+	// Rollouts are shown at rollout:{id}; nil for none.
+	Rollouts Rollouts
+	Inbox    Inbox // nil for no inboxes; else Notes and Item are needed too
+	Notes    Notes
+	// Item appends an item of an inbox as the API writes it, an object with the members
+	// notification and receipt.
+	Item    func(b []byte, it *notify.Item) []byte
 	Traffic *traffic.Meter // counts the sockets and their messages; nil for nobody
-	Log     *slog.Logger
-	Now     func() time.Time
+	// Stranger returns what counts one wrong credential of whoever sent r, which it does not
+	// keep; it says whether he may try on. Nil lets everybody.
+	Stranger func(r *http.Request) func() bool
+	Log      *slog.Logger
+	Now      func() time.Time
 }
 
 // Auth says who is asking. An Unauthorized error means that there is no valid
@@ -48,6 +60,11 @@ type Principal struct {
 	// says whether a device is within, now; it is set with Only, and answers from memory.
 	Only string
 	Sees func(id muster.DeviceID) bool
+	// Who it is to notifications. Its Subject is whose inbox it has; a key has none.
+	Who   notify.Who
+	Sends bool // may send notifications
+	// Firmware says that it may see rollouts.
+	Firmware bool
 }
 
 // Fleet answers questions about all devices.
@@ -164,4 +181,49 @@ type Tasks interface {
 // Events opens the feed for who, from place on, empty for now: types and q choose events.
 type Events interface {
 	Follow(who Principal, types, q, place string) (*feed.Follower, error)
+}
+
+// Rollouts gives how far rollouts are, as the API writes it.
+type Rollouts interface {
+	// Changes grows after each change of any rollout.
+	Changes() uint64
+	// Rollout returns one, soon or not at all; NotFound when there is none.
+	Rollout(id string) ([]byte, error)
+}
+
+// Inbox reads the inboxes of people.
+type Inbox interface {
+	// Follow is notify.Inbox.Follow: wake is called after each change.
+	Follow(s notify.Subject, place string, wake func()) (*notify.Follower, error)
+	// Newest returns at most limit items of an inbox, the newest first.
+	Newest(ctx context.Context, s notify.Subject, limit int) ([]notify.Item, error)
+	Counts(ctx context.Context, s notify.Subject) (notify.Counts, error)
+}
+
+// Notes does what people do about notifications.
+type Notes interface {
+	// Mark is notify.Notify.Mark.
+	Mark(ctx context.Context, m notify.Marking) (notify.Marked, error)
+	// Publish sends a notification.
+	Publish(ctx context.Context, who Principal, p Publication) (Published, error)
+	// Delivered notes that notifications of an inbox were written to a socket. It waits for nobody.
+	Delivered(s notify.Subject, ids []string)
+}
+
+// Publication is what a pub command asks for.
+type Publication struct {
+	Topic   string // id or name
+	Message []byte // JSON
+	// Key makes that it is sent once within 24 hours, however often it is asked for by the
+	// same credential; empty for not.
+	Key string
+}
+
+// Published is what became of it.
+type Published struct {
+	ID            string   `json:"id"` // of the notification
+	Recipients    int64    `json:"recipients"`
+	Duplicate     bool     `json:"duplicate,omitempty"`
+	Resolved      bool     `json:"resolved,omitempty"`
+	NotSubscribed []string `json:"not_subscribed"`
 }

@@ -20,7 +20,9 @@ const (
 	kindSystem
 	kindTasks
 	kindTask
+	kindRollout
 	kindEvents
+	kindInbox
 )
 
 const (
@@ -30,7 +32,9 @@ const (
 	chSystem       = "system"
 	chTasks        = "tasks"
 	chTaskPrefix   = "task:"
+	chRollout      = "rollout:"
 	chEvents       = "events"
+	chInbox        = "inbox"
 )
 
 // sub is one subscription of one client. A second one to the same channel, and
@@ -45,8 +49,9 @@ type sub struct {
 	only  func(muster.DeviceID) bool // which devices it may show; nil for all
 	seq   *uint64                    // frames sent on the channel; the flush goroutine's own
 	who   Principal
-	task  string // of a task channel
-	types string // of an events channel
+	task  string    // id of what a task or rollout channel shows
+	types string    // of an events channel
+	inbox *inboxSub // of an inbox channel
 
 	// Of the channels in polled.
 	leave  func()            // of a system channel, until it is closed
@@ -120,6 +125,10 @@ func (g *Gateway) openSub(s *sub) (err error) {
 		if err := g.openList(s); err != nil {
 			return err
 		}
+	case kindInbox:
+		if err := g.openInbox(s); err != nil {
+			return err
+		}
 	default:
 		if err := g.openPolled(s); err != nil {
 			return err
@@ -183,8 +192,11 @@ func (g *Gateway) closeSub(s *sub) {
 	case kindFleet:
 		g.fleet.remove(s)
 		return
-	case kindSystem, kindTasks, kindTask, kindEvents:
+	case kindSystem, kindTasks, kindTask, kindRollout, kindEvents:
 		g.closePolled(s)
+		return
+	case kindInbox:
+		g.closeInbox(s)
 		return
 	case kindDevice, kindDevices:
 	}
@@ -217,7 +229,11 @@ func subFor(c *client, cmd *command) (*sub, error) {
 		s.id, err = muster.ParseDeviceID(cmd.Ch[len(chDevicePrefix):])
 		return s, err
 	}
-	err := s.polledFor(cmd)
+	if cmd.Ch == chInbox {
+		err := s.inboxFor(cmd)
+		return s, err
+	}
+	err := c.g.polledFor(s, cmd)
 	return s, err
 }
 
@@ -240,15 +256,15 @@ func (s *sub) setQuery(cmd *command) error {
 	}
 	switch {
 	case len(s.query.Sort) > maxSort:
-		return muster.Errorf(muster.Invalid, "sort has %d bytes, at most %d are allowed", len(s.query.Sort), maxSort)
+		return muster.InvalidAt("sort", "sort has %d bytes, at most %d are allowed", len(s.query.Sort), maxSort)
 	case s.query.Limit < 1 || s.query.Limit > maxLimit:
-		return muster.Errorf(muster.Invalid, "limit must be from 1 to %d", maxLimit)
+		return muster.InvalidAt("limit", "limit must be from 1 to %d", maxLimit)
 	case len(cmd.Q) > maxQuery:
-		return muster.Errorf(muster.Invalid, "q has %d bytes, at most %d are allowed", len(cmd.Q), maxQuery)
+		return muster.InvalidAt("q", "q has %d bytes, at most %d are allowed", len(cmd.Q), maxQuery)
 	case len(cmd.After) > maxCursor:
-		return muster.Errorf(muster.Invalid, "after is not a cursor")
+		return muster.InvalidAt("after", "after is not a cursor")
 	case len(cmd.Cols) > maxCols:
-		return muster.Errorf(muster.Invalid, "cols has %d keys, at most %d are allowed", len(cmd.Cols), maxCols)
+		return muster.InvalidAt("cols", "cols has %d keys, at most %d are allowed", len(cmd.Cols), maxCols)
 	}
 	s.cols = sortedCols(cmd.Cols)
 	return nil

@@ -16,10 +16,13 @@ import (
 	"muster/dashboard/live"
 	"muster/devices"
 	"muster/ingest"
+	"muster/notify"
 )
 
 // world is the rest of the server: a registry, latest values and ledgers in maps.
 type world struct {
+	rollouts *rollouts // nil for none
+
 	mu      sync.Mutex
 	clock   time.Time
 	devices map[muster.DeviceID]live.DeviceState
@@ -31,6 +34,7 @@ type world struct {
 	extra   uint64 // queued, to make the fleet change
 	looked  func() // called at the end of each look at a device
 	said    *said
+	post    *post // nil for no inboxes
 }
 
 func newWorld(n int) *world {
@@ -159,17 +163,19 @@ func (w *world) Authenticate(r *http.Request) (live.Principal, error) {
 	if err != nil {
 		return live.Principal{}, muster.Errorf(muster.Unauthorized, "no session")
 	}
-	return live.Principal{ID: "u-" + c.Value, Name: c.Value, Role: "operator", Owner: c.Value, Admin: c.Value == "root"}, nil
+	return live.Principal{
+		ID: "u-" + c.Value, Name: c.Value, Role: "operator", Owner: c.Value, Admin: c.Value == "root", Firmware: true, Who: whoOf(c.Value), Sends: c.Value != "guest",
+	}, nil
 }
 
 func (w *world) AuthenticateToken(token string) (live.Principal, error) {
 	switch token {
 	case "mst_good":
-		return live.Principal{ID: "k-1", Name: "script", Role: "viewer"}, nil
+		return live.Principal{ID: "k-1", Name: "script", Role: "viewer", Who: notify.Who{Kind: "key", ID: "k-1", User: "usr_root"}, Sends: true}, nil
 	case "mst_short":
 		return live.Principal{ID: "k-2", Name: "short", Role: "viewer", Expires: w.now().Add(time.Minute)}, nil
 	case "mst_within":
-		return live.Principal{ID: "k-3", Name: "within", Role: "viewer", Only: "notes:none", Sees: w.within}, nil
+		return live.Principal{ID: "k-3", Name: "within", Role: "viewer", Only: "notes:none", Sees: w.within, Sends: true}, nil
 	case "mst_other":
 		return live.Principal{}, muster.Errorf(muster.Forbidden, "no scope")
 	case "mst_later":

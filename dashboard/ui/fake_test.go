@@ -36,6 +36,8 @@ type fakeServer struct {
 	posts     []string // bodies of POST requests
 	hidden    []bool   // what the tab said of being shown
 	version   string
+	user      object                      // of the session; nil for a key's, which has no inbox
+	onAck     func(c *fakeConn, m object) // answers an ack; the caller holds mu
 	done      sync.WaitGroup
 	extra     map[string]http.HandlerFunc // more routes, by pattern
 }
@@ -58,7 +60,11 @@ func (f *fakeServer) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", Handler("test-1"))
 	mux.HandleFunc("GET /api/v1/me", f.guarded(func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, 200, object{"name": "Ada Kern", "role": f.role, "scopes": []string{}})
+		me := object{"name": "Ada Kern", "role": f.role, "scopes": []string{}}
+		if f.user != nil {
+			me["user"] = f.user
+		}
+		writeJSON(w, 200, me)
 	}))
 	mux.HandleFunc("POST /api/v1/session", f.signIn)
 	mux.HandleFunc("GET /api/v1/session/methods", func(w http.ResponseWriter, _ *http.Request) {
@@ -232,6 +238,8 @@ func (f *fakeServer) command(c *fakeConn, m object) {
 			"t": "welcome", "re": m["id"], "sid": "s1", "proto": 1, "ping": 25, "time": time.Now().UnixMilli(),
 			"version": f.version, "mqtt_port": 1883, "user": object{"name": "Ada Kern", "role": f.role},
 		})
+	case "ack":
+		f.onAck(c, m)
 	case "ping":
 		c.send(object{"t": "pong", "re": m["id"], "ts": m["ts"]})
 	case "sub":
@@ -256,6 +264,8 @@ func (f *fakeServer) snapshot(c *fakeConn, m object) {
 	switch ch {
 	case "fleet":
 		out["item"] = f.fleet
+	case "inbox":
+		out["epoch"], out["unread"], out["open"], out["items"] = "E", 1, 1, []object{}
 	case "devices":
 		out["items"], out["total"], out["next"] = f.list(m)
 	default:

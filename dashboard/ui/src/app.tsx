@@ -8,12 +8,18 @@ import { AccountPage } from "./pages/account";
 import { ClaimPage } from "./pages/claim";
 import { DevicePage } from "./pages/device";
 import { DevicesPage } from "./pages/devices";
+import { InboxPage } from "./pages/inbox";
 import { KeysPage } from "./pages/keys";
 import { ConfirmPage, ForgotPage, InvitePage, ResetPage } from "./pages/links";
 import { SetupPanel } from "./pages/setup";
 import { SignInPage } from "./pages/signin";
+import { TopicPage } from "./pages/topic";
+import { TopicsPage } from "./pages/topics";
 import { UsersPage } from "./pages/users";
+import { WebhookPage } from "./pages/webhook";
+import { WebhooksPage } from "./pages/webhooks";
 import { Rail } from "./parts/rail";
+import { Toast } from "./parts/toast";
 import { TopBar } from "./parts/topbar";
 
 export function App() {
@@ -33,7 +39,7 @@ export function App() {
 }
 
 /** What pages are called. */
-const TITLES: Partial<Record<string, string>> = { claim: "Claim a device", account: "My account", users: "Users", keys: "API keys" };
+const TITLES: Partial<Record<string, string>> = { claim: "Claim a device", inbox: "Inbox", topics: "Topics", topic: "Topic", webhooks: "Webhooks", webhook: "Webhook", account: "My account", users: "Users", keys: "API keys" };
 
 function Shell() {
   const r = route.value;
@@ -53,11 +59,17 @@ function Shell() {
           {r.page === "account" && <AccountPage />}
           {r.page === "users" && <UsersPage />}
           {r.page === "keys" && <KeysPage />}
+          {r.page === "inbox" && <InboxPage />}
+          {r.page === "topics" && <TopicsPage />}
+          {r.page === "topic" && <TopicPage key={r.id} id={r.id} />}
+          {r.page === "webhooks" && <WebhooksPage />}
+          {r.page === "webhook" && <WebhookPage key={r.id} id={r.id} />}
           {r.page === "device" && <DevicePage key={r.id} id={r.id} />}
           {r.page === "claim" && <ClaimPage code={r.code} />}
           {r.page === "devices" && <DevicesPage />}
         </main>
       </div>
+      <Toast />
     </div>
   );
 }

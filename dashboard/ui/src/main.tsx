@@ -5,15 +5,19 @@ import { render } from "preact";
 import { App } from "./app";
 import { startClock } from "./lib/clock";
 import { startFleet } from "./lib/fleet";
+import { startInbox } from "./lib/inbox";
 import { startLive } from "./lib/live";
 import { startRouter } from "./lib/route";
 import { getMe } from "./lib/schema.gen";
 import { me, session } from "./lib/session";
 import { startTheme } from "./lib/theme";
+import { startToast } from "./parts/toast";
 
 startTheme();
 startClock();
 startRouter();
+startToast();
+startInbox();
 
 let started = false;
 effect(() => {

@@ -3,6 +3,7 @@
 import { session } from "./session";
 
 const TIMEOUT_MS = 15_000;
+const CHANGED = "Somebody changed this meanwhile. Load the page again to see it as it is now, and change it then.";
 
 /** A refusal by the server (problem+json), or status 0 when it was not reached. */
 export class ApiError extends Error {
@@ -18,21 +19,41 @@ interface Problem {
   errors?: { pointer?: string; detail: string }[];
 }
 
-/** Calls the API and returns the answer's JSON, undefined for 202 and 204. */
+const tags = new WeakMap<object, string>(); // the ETags of what was answered
+const bound = new WeakMap<object, string>(); // of bodies: the version that they change
+
+/** Binds a change to the version that it was made from: it is refused when somebody changed that meanwhile. */
+export function changing<T extends object>(of: object, body: T): T {
+  const tag = tags.get(of);
+  if (tag) bound.set(body, tag);
+  return body;
+}
+
+async function answerOf<T>(r: Response): Promise<T> {
+  if (!r.headers.get("Content-Type")?.includes("json")) return undefined as T;
+  const answer = (await r.json()) as T;
+  const tag = r.headers.get("ETag");
+  if (tag && typeof answer === "object" && answer) tags.set(answer, tag);
+  return answer;
+}
+
+/** Calls the API and returns the answer's JSON, undefined for an answer without any. */
 export async function call<T>(method: string, path: string, body?: unknown, stop?: AbortSignal): Promise<T> {
   const timeout = AbortSignal.timeout(TIMEOUT_MS);
   const init: RequestInit = { method, signal: stop ? AbortSignal.any([stop, timeout]) : timeout };
   if (body !== undefined) {
     init.body = JSON.stringify(body);
-    init.headers = { "Content-Type": "application/json" };
+    const tag = typeof body === "object" && body ? bound.get(body) : undefined;
+    init.headers = { "Content-Type": "application/json", ...(tag && { "If-Match": tag }) };
   }
   const r = await fetch("/api/v1" + path, init).catch((e: unknown) => {
     if (stop?.aborted) throw e;
     throw new ApiError(0, "unreachable", "The server cannot be reached.");
   });
-  if (r.ok) return r.status === 204 || r.status === 202 ? (undefined as T) : ((await r.json()) as T);
+  if (r.ok) return answerOf<T>(r);
   const p = (await r.json().catch(() => ({}))) as Problem;
   if (r.status === 401) session.value = "out";
+  if (r.status === 412) throw new ApiError(412, p.code ?? "", CHANGED);
   throw new ApiError(r.status, p.code ?? "", p.detail || p.title || `The server answered ${r.status}.`, fieldsOf(p));
 }
 

@@ -29,7 +29,7 @@ export function useForm<K extends string>(first: Record<K, string>): Form<K> {
     try {
       await run(values);
     } catch (e) {
-      const known = e instanceof ApiError ? Object.entries(e.fields).filter(([name]) => name in first) : [];
+      const known = e instanceof ApiError ? Object.entries(e.fields).map(([at, why]) => [fieldOf(at, first), why] as const).filter(([name]) => name) : [];
       if (known.length > 0) setFaults(Object.fromEntries(known) as Partial<Record<K, string>>);
       else setFault(message(e));
     } finally {
@@ -42,4 +42,12 @@ export function useForm<K extends string>(first: Record<K, string>): Form<K> {
     refuse: (name, why) => setFaults({ [name]: why } as Partial<Record<K, string>>),
     clear: () => setValues(first),
   };
+}
+
+/** The field that a pointer is about: that of its name, or the one that holds it. */
+function fieldOf(pointer: string, fields: object): string {
+  for (let at = pointer; at; at = at.slice(0, Math.max(0, at.lastIndexOf("/")))) {
+    if (at in fields) return at;
+  }
+  return "";
 }

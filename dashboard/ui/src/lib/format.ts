@@ -20,6 +20,13 @@ export function count(n: number): string {
   return minus(grouped.format(n));
 }
 
+const MOST = 1000; // the server counts an inbox up to this
+
+/** A figure of an inbox: beyond what the server counts it says so. */
+export function counted(n: number): string {
+  return n < MOST ? count(n) : `${count(MOST - 1)}+`;
+}
+
 /** n noun, with the plural when there is not just one. */
 export function plural(n: number, one: string, many: string): string {
   return `${count(n)} ${n === 1 ? one : many}`;

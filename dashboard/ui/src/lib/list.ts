@@ -9,6 +9,11 @@ export interface Page<T> {
   next?: string | null; // cursor of the page after; none at the end
 }
 
+/** Where a page begins, as the lists about notifications say it. */
+export function after(at: { cursor?: string }): { after?: string } {
+  return at.cursor ? { after: at.cursor } : {};
+}
+
 /** Asks for the page at a cursor, or for the first. */
 export type Read<T> = (at: { cursor?: string }, stop?: AbortSignal) => Promise<Page<T>>;
 
@@ -21,8 +26,8 @@ export interface List<T> {
   run: (change: () => Promise<unknown>) => Promise<void>;
 }
 
-/** The list that ask reads; ask is looked at once. */
-export function useList<T>(ask: Read<T>): List<T> {
+/** The list that ask reads; ask is looked at once, and again when of is another. */
+export function useList<T>(ask: Read<T>, of = ""): List<T> {
   const [items, setItems] = useState<T[] | null>(null);
   const [next, setNext] = useState("");
   const [fault, setFault] = useState("");
@@ -36,7 +41,7 @@ export function useList<T>(ask: Read<T>): List<T> {
     const stop = new AbortController();
     read("", stop.signal).catch((e: unknown) => stop.signal.aborted || setFault(message(e)));
     return () => stop.abort();
-  }, [turn]);
+  }, [turn, of]);
   const run = async (change: () => Promise<unknown>) => {
     setFault("");
     try {

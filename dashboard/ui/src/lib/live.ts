@@ -14,6 +14,7 @@ const BACKOFF_MS = 500;
 const BACKOFF_MAX_MS = 30_000;
 const SETTLED_MS = 5_000; // a connection that lasted so long starts the backoff anew
 const RESYNC_MS = 5_000; // at most one resubscription in so long after gaps
+const ANSWER_MS = 10_000; // a command without an answer for so long has failed
 
 /** How often the server sends when nothing slows it down. */
 export const FULL_HZ = 5;
@@ -49,15 +50,35 @@ export interface Frame {
   [field: string]: unknown;
 }
 
+/** What follows a channel: delta that of a state channel, event that of a log channel
+ * (events and whatever else comes of it). */
 export interface Handler {
   snapshot(f: Frame): void;
-  delta(f: Frame): void;
+  delta?(f: Frame): void;
+  event?(f: Frame): void;
   refused?(code: string, detail: string): void;
+}
+
+/** The parameters of a sub command. A function is asked each time, and can say from
+ * where a log channel goes on. */
+export type Params = Record<string, unknown> | (() => Record<string, unknown>);
+
+/** A refusal of a command; code is "lost" when nobody knows what became of it. */
+export class CommandError extends Error {
+  constructor(readonly code: string, detail: string) {
+    super(detail);
+  }
+}
+
+interface Waiting {
+  done: (f: Frame) => void;
+  failed: (e: CommandError) => void;
+  timer: number;
 }
 
 interface Sub {
   ch: string;
-  params: Record<string, unknown>;
+  params: Params;
   on: Handler;
   id: number; // of the sub command that is in force
   seq: number; // of the last frame, -1 before the snapshot
@@ -65,6 +86,7 @@ interface Sub {
 }
 
 const subs = new Map<string, Sub>();
+const waiting = new Map<number, Waiting>();
 let socket: WebSocket | null = null;
 let open = false; // welcomed
 let openedAt = 0;
@@ -79,7 +101,7 @@ let pongTimer = 0;
 
 /** Shows a channel to on until the returned function is called. A second
  * subscription to the same channel takes its place. */
-export function subscribe(ch: string, params: Record<string, unknown>, on: Handler): () => void {
+export function subscribe(ch: string, params: Params, on: Handler): () => void {
   const sub: Sub = { ch, params, on, id: 0, seq: -1, resynced: 0 };
   subs.set(ch, sub);
   if (open) sendSub(sub);
@@ -91,6 +113,26 @@ export function subscribe(ch: string, params: Record<string, unknown>, on: Handl
       if (open && !subs.has(ch)) send({ t: "unsub", id: nextID++, ch });
     });
   };
+}
+
+/** Sends a command and gives its answer. It throws a CommandError when the server
+ * refuses, does not answer, or is not connected. */
+export function command(m: { t: string; [field: string]: unknown }): Promise<Frame> {
+  return new Promise((done, failed) => {
+    if (!open) return failed(new CommandError("lost", "The page is not connected."));
+    const id = nextID++;
+    const timer = window.setTimeout(() => settle(id, (w) => w.failed(new CommandError("lost", "The server did not answer."))), ANSWER_MS);
+    waiting.set(id, { done, failed, timer });
+    send({ ...m, id });
+  });
+}
+
+function settle(id: number | undefined, how: (w: Waiting) => void): void {
+  const w = waiting.get(id ?? 0);
+  if (!w) return;
+  waiting.delete(id ?? 0);
+  clearTimeout(w.timer);
+  how(w);
 }
 
 /** Connects and stays connected; called once, when signed in. */
@@ -107,6 +149,12 @@ export function retryNow(): void {
   if (link.value.kind !== "waiting") return;
   stopped = "";
   connect();
+}
+
+/** Connects anew, as whoever is signed in now: a connection stays that of who made it. */
+export function renew(): void {
+  attempt = 0;
+  socket?.close();
 }
 
 function connect(): void {
@@ -134,6 +182,7 @@ async function closed(): Promise<void> {
   open = false;
   clearInterval(pingTimer);
   clearTimeout(pongTimer);
+  for (const id of [...waiting.keys()]) settle(id, (w) => w.failed(new CommandError("lost", "The connection was lost.")));
   if (welcomed && Date.now() - openedAt > SETTLED_MS) attempt = 0;
   const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_MS * 2 ** attempt++);
   const delay = Math.max(hint, Math.random() * ceiling);
@@ -161,7 +210,7 @@ function send(m: Record<string, unknown>): void {
 function sendSub(s: Sub): void {
   s.id = nextID++;
   s.seq = -1;
-  send({ t: "sub", id: s.id, ch: s.ch, ...s.params });
+  send({ t: "sub", id: s.id, ch: s.ch, ...(typeof s.params === "function" ? s.params() : s.params) });
 }
 
 /** Takes one message, a frame or an array of them; false when it is neither. */
@@ -186,6 +235,11 @@ function take(f: Frame): void {
     case "snapshot":
     case "delta":
       return forward(f);
+    case "event":
+    case "counts":
+      return subs.get(f.ch ?? "")?.on.event?.(f);
+    case "ok":
+      return settle(f.re, (w) => w.done(f));
     case "pong":
       clearTimeout(pongTimer);
       roundTrip.value = Math.max(0, Math.round(performance.now() - Number(f["ts"])));
@@ -234,7 +288,7 @@ function forward(f: Frame): void {
   if (s.seq < 0) return; // the snapshot is still to come
   const gap = seq !== s.seq + 1;
   s.seq = seq;
-  s.on.delta(f);
+  s.on.delta?.(f);
   if (!gap || Date.now() - s.resynced < RESYNC_MS) return;
   s.resynced = Date.now();
   sendSub(s);
@@ -242,6 +296,7 @@ function forward(f: Frame): void {
 
 function refused(f: Frame): void {
   if (f["code"] === "unauthorized") void whoAmI();
+  settle(f.re, (w) => w.failed(new CommandError(String(f["code"] ?? ""), String(f["detail"] ?? ""))));
   for (const s of subs.values()) {
     if (s.id === f.re) s.on.refused?.(String(f["code"] ?? ""), String(f["detail"] ?? ""));
   }

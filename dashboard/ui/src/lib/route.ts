@@ -1,15 +1,18 @@
 // The address bar: which page, and the list's query, order and place.
 
 import { signal } from "@preact/signals";
+import type { Show } from "./inbox";
 
 export type Route =
   | { page: "devices"; q: string; sort: Sort; after: string }
   | { page: "device"; id: string }
   | { page: "claim"; code: string }
+  | { page: "inbox"; id: string; show: Show; topic: string }
+  | { page: "topic" | "webhook"; id: string }
   | { page: Plain };
 
 /** The pages that have nothing but their name in the address. */
-export type Plain = "account" | "users" | "keys" | "forgot" | LinkPage;
+export type Plain = "account" | "users" | "keys" | "topics" | "webhooks" | "forgot" | LinkPage;
 
 /** The pages that links in mails lead to. */
 export type LinkPage = "invite" | "reset" | "confirm";
@@ -40,9 +43,13 @@ function parse(at: { pathname: string; search: string }): Route {
   if (m?.[1]) return { page: "device", id: decode(m[1]) };
   const claim = /^\/claim\/([^/]+)$/.exec(at.pathname);
   if (claim?.[1]) return { page: "claim", code: decode(claim[1]) };
-  const plain = /^\/(account|users|keys|forgot|invite|reset|confirm)$/.exec(at.pathname);
+  const plain = /^\/(account|users|keys|topics|webhooks|forgot|invite|reset|confirm)$/.exec(at.pathname);
   if (plain?.[1]) return { page: plain[1] as Plain };
   const p = new URLSearchParams(at.search);
+  const inbox = /^\/inbox(?:\/([^/]+))?$/.exec(at.pathname);
+  if (inbox) return { page: "inbox", id: decode(inbox[1] ?? ""), show: showOf(p.get("show")), topic: p.get("topic") ?? "" };
+  const one = /^\/(topic|webhook)s\/([^/]+)$/.exec(at.pathname);
+  if (one?.[2]) return { page: one[1] as "topic" | "webhook", id: decode(one[2]) };
   const sort = p.get("sort") === "-seen" ? "-seen" : "id";
   return { page: "devices", q: p.get("q") ?? "", sort, after: p.get("after") ?? "" };
 }
@@ -57,6 +64,19 @@ function decode(s: string): string {
 
 export function devicePath(id: string): string {
   return "/devices/" + encodeURIComponent(id);
+}
+
+function showOf(s: string | null): Show {
+  return s === "open" || s === "unread" ? s : "all";
+}
+
+/** The address of the inbox, with one item opened unless id is empty. */
+export function inboxPath(show: Show, topic: string, id = ""): string {
+  const p = new URLSearchParams();
+  if (show !== "all") p.set("show", show);
+  if (topic) p.set("topic", topic);
+  const s = p.toString();
+  return "/inbox" + (id && "/" + encodeURIComponent(id)) + (s && "?" + s);
 }
 
 /** The address of the list with the given query, leaving out what is default. */
@@ -75,7 +95,7 @@ export function go(path: string, replace = false): void {
   else history.pushState(null, "", path);
   const before = route.value;
   route.value = parse(location);
-  if (before.page === route.value.page && before.page === "devices") return;
+  if (before.page === route.value.page && (before.page === "devices" || before.page === "inbox")) return;
   scrollTo(0, 0);
   document.getElementById("main")?.focus({ preventScroll: true });
 }
@@ -89,7 +109,7 @@ export function startRouter(): void {
     if (e.defaultPrevented || e.button !== 0 || e.metaKey || e.ctrlKey || e.shiftKey || e.altKey) return;
     const a = (e.target as Element | null)?.closest?.("a[href]");
     if (!(a instanceof HTMLAnchorElement) || a.target || a.hasAttribute("download")) return;
-    if (a.origin !== location.origin || !/^\/((devices|account|users|keys|forgot)(\/|$)|$)/.test(a.pathname) || a.hash) return;
+    if (a.origin !== location.origin || !/^\/((devices|inbox|topics|webhooks|account|users|keys|forgot)(\/|$)|$)/.test(a.pathname) || a.hash) return;
     e.preventDefault();
     go(a.pathname + a.search);
   });

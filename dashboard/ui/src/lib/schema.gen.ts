@@ -12,6 +12,11 @@ function search(q: Query | undefined): string {
   return s.size ? "?" + s.toString() : "";
 }
 
+export type AbortedRollout = {
+  /** Devices that install count as canceled too, and what they report is not heard any more */
+  force?: boolean;
+};
+
 export type Acceptance = {
   name?: string;
   /** 10 to 128 characters, neither the e-mail nor the name */
@@ -37,6 +42,10 @@ export type AdoptionKey = {
   name: string;
 };
 
+export type AgreedRollout = {
+  note?: string;
+};
+
 export type ApiKey = {
   created_at: string;
   /** Null for never */
@@ -50,6 +59,24 @@ export type ApiKey = {
   scopes: Array<string>;
   /** Device query: the key is about these devices only */
   selector?: string;
+};
+
+export type Attempt = {
+  at: string;
+  duration_ms: number;
+  error?: string;
+  /** What was otherwise than wished: a template that did not work */
+  note?: string;
+  /** What the receiver's side calls it: a Message-ID */
+  reference?: string;
+  /** How the answer begins, at most 1 KiB; not in lists */
+  response?: string;
+  /** As the receiver wishes */
+  retry_after_s?: number;
+  /** Of the answer: HTTP's or SMTP's */
+  status?: number;
+  /** again: it is tried again. later: the target cannot take it now, which does not count. gone: the target wants nothing any more. dead: trying again is of no use. dropped: nobody wants it any more */
+  verdict: "delivered" | "again" | "later" | "gone" | "dead" | "dropped";
 };
 
 export type AuditActor = {
@@ -184,10 +211,54 @@ export type ChangedDevice = {
   tags?: Record<string, string | null>;
 };
 
+export type ChangedRelease = {
+  /** Empty for none */
+  channel?: string;
+  notes?: string;
+};
+
+export type ChangedRollout = {
+  membership?: "snapshot" | "dynamic";
+  min_approvals?: number;
+  name?: string;
+  note?: string;
+  /** What is absent stays; phases and windows as a whole. Of what runs only concurrent, per_minute and windows */
+  plan?: RolloutPlan;
+  q?: string;
+  release?: string;
+  /** Empty for none */
+  rollback?: string;
+  seed?: string;
+  /** RFC 3339; empty for at once */
+  start_at?: string;
+  supersede?: "wait" | "replace";
+};
+
 export type ChangedServiceAccount = {
   disabled?: boolean;
   publish?: Array<string>;
   subscribe?: Array<string>;
+};
+
+export type ChangedTopic = {
+  /** Of what is sent from now on */
+  ack_policy?: "none" | "any" | "all";
+  description?: string;
+  /** Empty for none */
+  devices?: string;
+  /** As a whole; no steps for none */
+  escalation?: TopicEscalation;
+  name?: string;
+  /** By admins only */
+  owner?: string;
+  retention_s?: number;
+  /** All of them; [] for none */
+  sources?: Array<TopicSource>;
+  status?: "active" | "inactive";
+  /** As a whole */
+  template?: TopicTemplate;
+  title?: string;
+  visibility?: "private" | "internal";
 };
 
 export type ChangedUser = {
@@ -204,8 +275,16 @@ export type ChangedWebhook = {
   /** Enabling takes the reason away */
   disabled?: boolean;
   q?: string;
+  /** None for all */
+  topics?: Array<string>;
   types?: Array<string>;
   url?: string;
+};
+
+export type ChannelAttempt = {
+  attempt: Attempt;
+  /** The mail server or the device took it, or it is in the inbox */
+  delivered: boolean;
 };
 
 export type Claim = {
@@ -377,6 +456,34 @@ export type Deleted = {
   id: string;
 };
 
+export type Delivery = {
+  /** How many were begun */
+  attempts: number;
+  channel: string;
+  created_at: string;
+  /** When it is tried next; null when it has ended */
+  due_at: string | null;
+  /** Null while it is queued or being sent */
+  ended_at: string | null;
+  /** Of the last attempt */
+  error?: string;
+  expires_at?: string;
+  id: string;
+  /** Id of the one that it is about; absent for none */
+  notification?: string;
+  priority: "urgent" | "normal" | "bulk";
+  /** Those of one queue share a breaker and a rate */
+  queue: string;
+  /** What the receiver's side calls it: a Message-ID */
+  reference?: string;
+  /** dead: given up, and can be queued again. dropped: nobody wants it any more */
+  state: "queued" | "sending" | "sent" | "dead" | "dropped";
+  /** Id of a user, a webhook or a device */
+  target: string;
+  /** The last 20 attempts, in order */
+  tries?: Array<Attempt>;
+};
+
 export type DesiredBody = {
   /** After a change: how many devices have another desired document now */
   devices_changed?: number;
@@ -411,6 +518,18 @@ export type Device = {
   /** Name of its profile, default unless another was set */
   profile: string;
   tags: Record<string, string>;
+};
+
+export type DeviceFirmware = {
+  /** The newest that it was offered, at most 20 */
+  actions: Array<FirmwareAction>;
+  /** What it is being updated by now; absent for nothing */
+  current?: FirmwareAction;
+  device: string;
+  /** That the device reports; empty when it never did */
+  version: string;
+  /** Open rollouts that it was not offered yet */
+  waiting: Array<FirmwareAction>;
 };
 
 export type DevicePage = {
@@ -483,6 +602,151 @@ export type FieldError = {
   pointer?: string;
 };
 
+export type FirmwareAction = {
+  /** Number of what it was offered, for all doors */
+  action?: number;
+  /** From 1; 0 before the first offer */
+  attempt: number;
+  /** When silence ends the attempt, or when the soak is over */
+  deadline_at?: string;
+  /** What the device said of a failure */
+  detail?: string;
+  device: string;
+  /** When it is looked at next, where that is known */
+  due_at?: string;
+  /** Attempts that failed */
+  failures: number;
+  /** Version that it had when it was offered the release */
+  from?: string;
+  /** Of the rollout */
+  name: string;
+  /** From 1 */
+  phase: number;
+  /** Percent of the download */
+  progress: number;
+  /** Why it is there, or why its last attempt failed */
+  reason?: string;
+  release: string;
+  rollout: string;
+  /** It has the version, and is not confirmed yet */
+  soaking?: boolean;
+  state: "queued" | "offered" | "downloading" | "downloaded" | "installing" | "rebooting" | "confirmed" | "failed" | "rolled_back" | "timed_out" | "skipped" | "canceled";
+  /** Of the rollout */
+  status: "draft" | "scheduled" | "running" | "paused" | "completed" | "aborted";
+  updated_at: string;
+};
+
+export type FirmwareArtifact = {
+  created_at: string;
+  /** Id of the user or key */
+  created_by: string;
+  filename: string;
+  /** What it says of itself */
+  image: FirmwareImage;
+  /** Likewise */
+  md5: string;
+  /** For clients that ask for it */
+  sha1: string;
+  /** Its id */
+  sha256: string;
+  /** Bytes */
+  size: number;
+};
+
+export type FirmwareImage = {
+  /** What the image is by its bytes: mcuboot, esp-idf, uf2, swupdate, rauc, mender or raw */
+  format: string;
+  /** Revisions (SWUpdate) or the family (UF2) */
+  hardware?: Array<string>;
+  /** ESP-IDF's project */
+  project?: string;
+  security_version?: number;
+  /** It carries a signature of its own, which Muster does not check */
+  signed: boolean;
+  /** As the image has it */
+  version?: string;
+};
+
+export type FirmwareKey = {
+  created_at: string;
+  /** Id of the user or key */
+  created_by: string;
+  id: string;
+  name: string;
+  /** The public key */
+  pem: string;
+  /** Why it was revoked */
+  reason?: string;
+  /** null while its signatures count */
+  revoked_at: string | null;
+  revoked_by?: string;
+};
+
+export type FirmwarePolicy = {
+  /** How many keys count */
+  keys: number;
+  /** Below which it cannot be set: the server's configuration */
+  least: number;
+  /** How many keys that are not revoked must have signed a release */
+  threshold: number;
+  /** Releases need no signature: the server was started with --insecure-unsigned */
+  unsigned: boolean;
+};
+
+export type FirmwareReason = {
+  /** Why, for people */
+  reason: string;
+};
+
+export type FirmwareRelease = {
+  /** Empty for none */
+  channel: string;
+  created_at: string;
+  /** Id of the user or key */
+  created_by: string;
+  ended_at: string | null;
+  /** Who deprecated or revoked it last */
+  ended_by?: string;
+  id: string;
+  /** What the release is, an object: docs/firmware.md */
+  manifest: unknown;
+  notes: string;
+  /** Whether it may be offered to devices now */
+  offerable: boolean;
+  /** Why it may not be offered */
+  problem?: string;
+  product: string;
+  published_at: string | null;
+  published_by?: string;
+  /** Why it was revoked */
+  reason?: string;
+  revision: number;
+  signatures: Array<FirmwareSignature>;
+  state: "draft" | "published" | "deprecated" | "revoked";
+  version: string;
+};
+
+export type FirmwareSignature = {
+  /** The key's id */
+  key: string;
+  /** Ed25519 over the text muster-firmware-manifest-v1, a line feed and the manifest in the form of RFC 8785 */
+  sig: string;
+};
+
+export type FirmwareUpload = {
+  /** The image, once it is here as a whole: there is no upload any more */
+  artifact?: FirmwareArtifact;
+  created_at: string | null;
+  filename: string;
+  /** Empty when the image was here already */
+  id: string;
+  /** How many bytes are here: the upload goes on there */
+  offset: number;
+  sha256: string;
+  /** Bytes */
+  size: number;
+};
+
 export type FirstAdmin = {
   email: string;
   name?: string;
@@ -497,6 +761,11 @@ export type Forgotten = {
 export type GivenCode = {
   /** Six digits */
   code: string;
+};
+
+export type GivenNote = {
+  /** Plain text, at most 500 bytes */
+  note?: string;
 };
 
 export type GivenPassword = {
@@ -522,6 +791,18 @@ export type GroupParts = {
   description?: string;
   /** A saved query: its devices are those that match. Absent for a static group, which devices list among their groups */
   query?: string;
+};
+
+export type InboxCounts = {
+  /** Those that ask for an ack and are open; 1000 stands for as many, or more */
+  open: number;
+  /** Not read; 1000 stands for as many, or more */
+  unread: number;
+};
+
+export type InboxItem = {
+  notification: Notification;
+  receipt: Receipt;
 };
 
 export type InfluxError = {
@@ -571,7 +852,7 @@ export type IssuedServiceAccount = {
 };
 
 export type IssuedWebhook = {
-  /** whsec_ and base64, shown this once */
+  /** whsec_ and base64, shown this once; empty for a chat service */
   secret: string;
   webhook: Webhook;
 };
@@ -712,6 +993,22 @@ export type MadeUser = {
   user: User;
 };
 
+export type Marked = {
+  /** Those that are not in the inbox */
+  missing: Array<string>;
+  /** How many are in another state now; the others were there, or further, already */
+  moved: number;
+};
+
+export type Marking = {
+  /** Ids of notifications */
+  ids: Array<string>;
+  /** With an ack */
+  note?: string;
+  /** seen: it was on a screen. read: it was opened. acked: who asks takes care of it */
+  state: "seen" | "read" | "acked";
+};
+
 export type Me = {
   kind: "api_key" | "session";
   name: string;
@@ -722,6 +1019,16 @@ export type Me = {
   setup?: boolean;
   /** The user whose session it is */
   user?: User;
+};
+
+export type Member = {
+  created_at: string;
+  /** Shown to users and admins */
+  name?: string;
+  /** Id of a user or an API key */
+  principal: string;
+  /** owner: changes the topic and its members. publisher: sends. subscriber: sees it where it is private */
+  role: "owner" | "publisher" | "subscriber";
 };
 
 export type Methods = {
@@ -803,6 +1110,13 @@ export type NewEmail = {
   password: string;
 };
 
+export type NewFirmwareKey = {
+  /** For people */
+  name: string;
+  /** A public key of Ed25519 as muster firmware keygen writes it */
+  pem: string;
+};
+
 export type NewJob = {
   abort?: JobAbort;
   /** Only count the targets */
@@ -837,6 +1151,34 @@ export type NewKey = {
   selector?: string;
 };
 
+export type NewNotification = {
+  actions?: Array<NotificationAction>;
+  /** Plain text, at most 8 KiB */
+  body?: string;
+  /** An object, at most 16 KiB */
+  data?: unknown;
+  /** While one with this key is open, it is counted up, and nobody is told anew */
+  dedup_key?: string;
+  /** That it is about */
+  device?: string;
+  /** After which nothing goes out any more */
+  expires_at?: string;
+  /** http or https */
+  link?: string;
+  /** That of the severity when absent: critical is urgent, info is bulk */
+  priority?: "urgent" | "normal" | "bulk";
+  /** What was sent with dedup_key is over: who was told is told so */
+  resolve?: boolean;
+  /** info when absent */
+  severity?: "info" | "warning" | "major" | "critical";
+  /** One line, at most 200 bytes; needed unless resolve is set */
+  title?: string;
+  /** Some of the subscribers: ids of users, or device: and ids of devices; all when absent */
+  to?: Array<string>;
+  /** Id or name of the topic */
+  topic: string;
+};
+
 export type NewPassword = {
   /** The password that is */
   old: string;
@@ -853,6 +1195,39 @@ export type NewProvisioning = {
   secret?: string;
   /** create makes devices that do not exist; preprovisioned gives those that exist and have no credential theirs */
   strategy: "create" | "preprovisioned";
+};
+
+export type NewRelease = {
+  channel?: string;
+  /** What the release is, an object as muster firmware manifest makes it */
+  manifest: unknown;
+  /** For people */
+  notes?: string;
+  signatures?: Array<FirmwareSignature>;
+};
+
+export type NewRollout = {
+  /** snapshot: those that match when it is started. dynamic: later ones join */
+  membership?: "snapshot" | "dynamic";
+  /** How many people besides who wrote it must agree before it starts; the server may ask for more */
+  min_approvals?: number;
+  name: string;
+  note?: string;
+  plan?: RolloutPlan;
+  /** Which devices, in the query language; id:* is all. Absent in a rollback */
+  q?: string;
+  /** Id of the release */
+  release: string;
+  /** Id of the release that devices had before, of the same product, for a rollback */
+  rollback?: string;
+  /** Of the order of devices; random when absent */
+  seed?: string;
+  /** Start it at once, or have it wait for start_at, instead of a draft */
+  start?: boolean;
+  /** Not before; at once when absent */
+  start_at?: string;
+  /** Devices that are in older rollouts of the product too: wait for those, or have those skip what does not install yet. wait when absent */
+  supersede?: "wait" | "replace";
 };
 
 export type NewServiceAccount = {
@@ -872,6 +1247,39 @@ export type NewTask = {
   kind: string;
 };
 
+export type NewTopic = {
+  /** any when absent */
+  ack_policy?: "none" | "any" | "all";
+  description?: string;
+  /** Which devices may publish, in the query language */
+  devices?: string;
+  escalation?: TopicEscalation;
+  /** Answer 200 with the topic of this name when there is one that who asks may see, as it is */
+  if_absent?: boolean;
+  /** 1 to 64 of a-z, 0-9, '.', '_' and '-'; unique */
+  name: string;
+  /** Id of a user, given by admins; who makes it when absent */
+  owner?: string;
+  /** 90 days when absent */
+  retention_s?: number;
+  sources?: Array<TopicSource>;
+  /** active when absent */
+  status?: "active" | "inactive";
+  template?: TopicTemplate;
+  title?: string;
+  /** internal when absent */
+  visibility?: "private" | "internal";
+};
+
+export type NewUpload = {
+  /** Letters, digits, '.', '_', '+' and '-' */
+  filename: string;
+  /** The image's SHA-256 in hex: other bytes are refused */
+  sha256: string;
+  /** Bytes */
+  size: number;
+};
+
 export type NewUser = {
   /** Unique, kept in lower case */
   email: string;
@@ -887,10 +1295,83 @@ export type NewWebhook = {
   disabled?: boolean;
   /** Only events of devices that match this, in the query language */
   q?: string;
+  /** Names of topics: of notification.* events those to these only, with all their words */
+  topics?: Array<string>;
   /** Types of events (GET /event-types), families such as device.*, or * */
   types: Array<string>;
-  /** http:// or https://, without a user, a password or a fragment */
+  /** http:// or https://, without a user, a password or a fragment; or shoutrrr: and the URL of a chat service, which is a secret and shown nowhere again */
   url: string;
+};
+
+export type Notification = {
+  ack_note?: string;
+  /** Of its topic when it was sent */
+  ack_policy: "none" | "any" | "all";
+  acked_at?: string;
+  /** Name of whose ack made it acked */
+  acked_by?: string;
+  /** How many of them acked */
+  acks: number;
+  actions?: Array<NotificationAction>;
+  body: string;
+  /** How often it was sent */
+  count: number;
+  created_at: string;
+  /** An object */
+  data?: unknown;
+  /** Of those of a topic with the same key one is open at a time */
+  dedup_key?: string;
+  /** That it is about */
+  device?: string;
+  /** When the next step is due; absent for never */
+  escalate_at?: string;
+  /** After which nothing goes out any more */
+  expires_at?: string;
+  id: string;
+  link?: string;
+  /** How it goes before others on its way out */
+  priority: "urgent" | "normal" | "bulk";
+  /** In how many inboxes it is */
+  recipients: number;
+  resolved_at?: string;
+  sender: NotificationSenderOf;
+  severity: "info" | "warning" | "major" | "critical";
+  state: "open" | "acked" | "resolved";
+  /** How many steps of the escalation were done */
+  step?: number;
+  title: string;
+  /** The topic's id */
+  topic: string;
+  /** Empty when the topic is gone */
+  topic_name: string;
+  updated_at: string;
+  version: number;
+};
+
+export type NotificationAction = {
+  label: string;
+  /** http or https */
+  url: string;
+};
+
+export type NotificationSenderOf = {
+  /** Of the user, the key or the device; of the event for the system */
+  id: string;
+  kind: "user" | "key" | "device" | "system";
+  name: string;
+};
+
+export type OfferKey = {
+  /** Offers name it */
+  id: string;
+  /** A public key of Ed25519 */
+  pem: string;
+};
+
+export type OneNotification = {
+  notification: Notification;
+  /** Of who asks; absent when it is not in his inbox */
+  receipt?: Receipt;
 };
 
 export type PageAdoptionKey = {
@@ -947,6 +1428,12 @@ export type PageCredential = {
   next: string | null;
 };
 
+export type PageDelivery = {
+  items: Array<Delivery>;
+  /** Cursor of the next page, null at the end */
+  next: string | null;
+};
+
 export type PageEvent = {
   items: Array<Event>;
   /** Cursor of the next page, null at the end */
@@ -965,8 +1452,32 @@ export type PageFailedLogin = {
   next: string | null;
 };
 
+export type PageFirmwareArtifact = {
+  items: Array<FirmwareArtifact>;
+  /** Cursor of the next page, null at the end */
+  next: string | null;
+};
+
+export type PageFirmwareKey = {
+  items: Array<FirmwareKey>;
+  /** Cursor of the next page, null at the end */
+  next: string | null;
+};
+
+export type PageFirmwareRelease = {
+  items: Array<FirmwareRelease>;
+  /** Cursor of the next page, null at the end */
+  next: string | null;
+};
+
 export type PageGroup = {
   items: Array<Group>;
+  /** Cursor of the next page, null at the end */
+  next: string | null;
+};
+
+export type PageInboxItem = {
+  items: Array<InboxItem>;
   /** Cursor of the next page, null at the end */
   next: string | null;
 };
@@ -989,14 +1500,50 @@ export type PageLogLine = {
   next: string | null;
 };
 
+export type PageMember = {
+  items: Array<Member>;
+  /** Cursor of the next page, null at the end */
+  next: string | null;
+};
+
+export type PageNotification = {
+  items: Array<Notification>;
+  /** Cursor of the next page, null at the end */
+  next: string | null;
+};
+
 export type PageProfile = {
   items: Array<Profile>;
   /** Cursor of the next page, null at the end */
   next: string | null;
 };
 
+export type PageReceipt = {
+  items: Array<Receipt>;
+  /** Cursor of the next page, null at the end */
+  next: string | null;
+};
+
 export type PageRejected = {
   items: Array<Rejected>;
+  /** Cursor of the next page, null at the end */
+  next: string | null;
+};
+
+export type PageRolloutBody = {
+  items: Array<RolloutBody>;
+  /** Cursor of the next page, null at the end */
+  next: string | null;
+};
+
+export type PageRolloutChange = {
+  items: Array<RolloutChange>;
+  /** Cursor of the next page, null at the end */
+  next: string | null;
+};
+
+export type PageRolloutDevice = {
+  items: Array<RolloutDevice>;
   /** Cursor of the next page, null at the end */
   next: string | null;
 };
@@ -1013,6 +1560,12 @@ export type PageSession = {
   next: string | null;
 };
 
+export type PageSubscription = {
+  items: Array<Subscription>;
+  /** Cursor of the next page, null at the end */
+  next: string | null;
+};
+
 export type PageTaskBody = {
   items: Array<TaskBody>;
   /** Cursor of the next page, null at the end */
@@ -1021,6 +1574,12 @@ export type PageTaskBody = {
 
 export type PageTaskKind = {
   items: Array<TaskKind>;
+  /** Cursor of the next page, null at the end */
+  next: string | null;
+};
+
+export type PageTopic = {
+  items: Array<Topic>;
   /** Cursor of the next page, null at the end */
   next: string | null;
 };
@@ -1075,6 +1634,19 @@ export type PresenceDetail = {
   /** The last 24 hours, oldest first, without gaps */
   strip: Array<Stretch>;
   uptime_30d: Uptime;
+};
+
+export type Preview = {
+  mail_subject: string;
+  mail_text: string;
+  /** Absent without a template for it: webhooks get the event as it is */
+  webhook?: unknown;
+};
+
+export type Previewed = {
+  /** What it is about; a sample where they are absent */
+  fields?: WordingFields;
+  template: TopicTemplate;
 };
 
 export type Problem = {
@@ -1162,6 +1734,32 @@ export type Provisioning = {
   strategy: "create" | "preprovisioned";
 };
 
+export type PutFirmwarePolicyRequest = {
+  threshold: number;
+};
+
+export type PutMemberRequest = {
+  role: "owner" | "publisher" | "subscriber";
+};
+
+export type Quiet = {
+  /** Days on which from lies; all when absent */
+  days?: Array<"sun" | "mon" | "tue" | "wed" | "thu" | "fri" | "sat">;
+  /** What is as severe goes out all the same; critical when absent */
+  except?: "info" | "warning" | "major" | "critical" | "none";
+  /** Time of the day */
+  from: string;
+  /** At or before from it is one of the next day */
+  to: string;
+  /** IANA time zone */
+  zone: string;
+};
+
+export type ReadInboxRequest = {
+  /** Id of the newest notification that was shown; all when absent */
+  up_to?: string;
+};
+
 export type Reading = {
   time: string;
   /** A number, a boolean, null for a hole, or JSON */
@@ -1171,6 +1769,28 @@ export type Reading = {
 export type Reason = {
   detail: string;
   part: string;
+};
+
+export type Receipt = {
+  acked_at?: string;
+  delivered_at?: string;
+  /** By which it was acked */
+  door?: "live" | "api" | "mail" | "mqtt";
+  /** The user's; in lists of a publisher */
+  name?: string;
+  /** Given with the ack */
+  note?: string;
+  /** Its id */
+  notification: string;
+  read_at?: string;
+  seen_at?: string;
+  /** Grows with each change */
+  seq: number;
+  state: "sent" | "delivered" | "seen" | "read" | "acked";
+  /** Of the escalation that told it; absent for a subscription */
+  step?: number;
+  /** Id of a user, or device: and the id of a device */
+  subject: string;
 };
 
 export type Recovery = {
@@ -1206,6 +1826,30 @@ export type Renamed = {
   name: string;
 };
 
+export type ReplayInput = {
+  /** these, when they are dead or sent */
+  ids?: Array<string>;
+  /** All that were made at this time or later and are dead or sent; or */
+  since?: string;
+};
+
+export type Replayed = {
+  /** There are more: ask again */
+  more: boolean;
+  /** How many deliveries are queued again */
+  requeued: number;
+};
+
+export type Requeued = {
+  /** Those that are queued again, with no attempts; the others are not there, or not at an end */
+  requeued: Array<string>;
+};
+
+export type Requeuing = {
+  /** Ids of deliveries that are dead or sent */
+  ids: Array<string>;
+};
+
 export type ResetLink = {
   expires_at: string;
   /** Where the user sets a new password, once; shown this once, and mailed too when the server has --smtp */
@@ -1219,6 +1863,261 @@ export type Resetting = {
   password: string;
   /** The end of the link */
   token: string;
+};
+
+export type ResumedRollout = {
+  /** Begin the next phase though this one has not succeeded */
+  skip_phase?: boolean;
+};
+
+export type RollbackRollout = {
+  min_approvals?: number;
+  /** Made of the other's when absent */
+  name?: string;
+  note?: string;
+  /** What is absent is as in the other's plan */
+  plan?: RolloutPlan;
+  /** Id of the release to go back to; what the other says when absent */
+  release?: string;
+  /** Start it at once, instead of a draft */
+  start?: boolean;
+};
+
+export type RolloutApproval = {
+  at: string;
+  by: RolloutPerson;
+  note?: string;
+};
+
+export type RolloutBody = {
+  approvals: Array<RolloutApproval>;
+  created_at: string;
+  created_by: RolloutPerson;
+  /** Who wrote the draft last */
+  edited_by: RolloutPerson;
+  /** When it was completed or aborted */
+  ended_at: string | null;
+  /** Aborted by force */
+  forced?: boolean;
+  id: string;
+  /** snapshot: those that match when it is started. dynamic: later ones join */
+  membership?: "snapshot" | "dynamic";
+  /** How many people besides who wrote it must agree before it starts; the server may ask for more */
+  min_approvals?: number;
+  name: string;
+  note?: string;
+  /** Counts rollouts, from 1 */
+  number: number;
+  /** A rollback: the rollout whose devices go back */
+  of?: string;
+  plan: RolloutPlan;
+  /** What its release is of */
+  product: string;
+  progress: RolloutProgress;
+  /** Which devices, in the query language; id:* is all. Absent in a rollback */
+  q?: string;
+  /** Of one rollout: why devices are where they are, the most frequent first */
+  reasons?: Array<RolloutReason> | null;
+  /** Id of the release */
+  release: string;
+  /** Id of the release that devices had before, of the same product, for a rollback */
+  rollback?: string;
+  /** Of the order of devices; random when absent */
+  seed?: string;
+  /** Not before; at once when absent */
+  start_at?: string;
+  /** When it began to run */
+  started_at: string | null;
+  started_by?: RolloutPerson;
+  /** Devices that are in older rollouts of the product too: wait for those, or have those skip what does not install yet. wait when absent */
+  supersede?: "wait" | "replace";
+};
+
+export type RolloutChange = {
+  action?: number;
+  at: string;
+  attempt: number;
+  detail?: string;
+  device: string;
+  /** What happened */
+  event: string;
+  /** State before */
+  from: string;
+  /** In the rollout, from 1, in the order of commits */
+  number: number;
+  reason?: string;
+  /** State after */
+  to: string;
+};
+
+export type RolloutDeadlines = {
+  /** Without progress; 7200 when absent */
+  downloading_s?: number;
+  /** 1800 when absent */
+  installing_s?: number;
+  /** 86400 when absent */
+  offered_s?: number;
+  /** 900 when absent */
+  rebooting_s?: number;
+};
+
+export type RolloutDevice = {
+  /** Number of what it was offered, for all doors */
+  action?: number;
+  /** From 1; 0 before the first offer */
+  attempt: number;
+  /** When silence ends the attempt, or when the soak is over */
+  deadline_at?: string;
+  /** What the device said of a failure */
+  detail?: string;
+  device: string;
+  /** When it is looked at next, where that is known */
+  due_at?: string;
+  /** Attempts that failed */
+  failures: number;
+  /** Version that it had when it was offered the release */
+  from?: string;
+  /** From 1 */
+  phase: number;
+  /** Percent of the download */
+  progress: number;
+  /** Why it is there, or why its last attempt failed */
+  reason?: string;
+  rollout: string;
+  /** It has the version, and is not confirmed yet */
+  soaking?: boolean;
+  state: "queued" | "offered" | "downloading" | "downloaded" | "installing" | "rebooting" | "confirmed" | "failed" | "rolled_back" | "timed_out" | "skipped" | "canceled";
+  updated_at: string;
+};
+
+export type RolloutPerson = {
+  /** Of the user or API key */
+  id: string;
+  /** As it was then */
+  name?: string;
+};
+
+export type RolloutPhase = {
+  /** so many devices; or */
+  count?: number;
+  /** What stops the rollout; nothing when absent */
+  failure?: RolloutThreshold;
+  /** manual: a person lets the next phase begin; auto when absent */
+  gate?: "auto" | "manual";
+  name?: string;
+  /** Of all devices, with those of the phases before; or */
+  percent?: number;
+  /** those that match: canaries */
+  q?: string;
+  /** Seconds from when success is reached to the next phase */
+  soak_s?: number;
+  /** Percent of its devices, without the skipped, that must be confirmed; 90 when absent */
+  success?: number;
+};
+
+export type RolloutPhaseProgress = {
+  devices: number;
+  /** Devices that failed and are not confirmed, tried again or not */
+  failing: number;
+  name: string;
+  /** Devices that have the version and are not confirmed yet */
+  soaking: number;
+  /** Devices by state; states without any are absent */
+  states: Record<string, number>;
+};
+
+export type RolloutPlan = {
+  /** Of each device; 3 when absent */
+  attempts?: number;
+  /** Devices in flight at a time, at most; 100 when absent */
+  concurrent?: number;
+  /** Seconds that a device may be silent in a state, after which it has failed */
+  deadlines?: RolloutDeadlines;
+  /** What a failure threshold does; pause when absent */
+  on_failure?: "pause" | "abort";
+  /** Offers a minute, at most; 0 and absent for no limit */
+  per_minute?: number;
+  /** The last has 100 percent. When absent: 10 canaries, a tenth, all */
+  phases?: Array<RolloutPhase>;
+  /** Seconds before the second attempt, twice that before the third and so on; 300 when absent */
+  retry_s?: number;
+  /** Seconds for which a device has the version, and is well, before it is confirmed; 60 when absent */
+  soak_s?: number;
+  /** In which devices are offered the release, in the zone of each (tag tz); always when empty */
+  windows?: Array<RolloutWindow>;
+  /** IANA zone of devices that have none; UTC when absent */
+  zone?: string;
+};
+
+export type RolloutProgress = {
+  /** Devices that may be */
+  concurrent: number;
+  /** 0 for a draft */
+  devices: number;
+  /** Devices that it is through with */
+  ended: number;
+  /** Seconds to its end at that rate, without waits that are to come; null while that is not known */
+  eta_s: number | null;
+  id: string;
+  /** Devices that are being updated */
+  in_flight: number;
+  /** Devices that it got through with in a minute, of the last minutes; null while that is not known */
+  per_minute: number | null;
+  /** The phase that it is in, from 1 */
+  phase: number;
+  phases: Array<RolloutPhaseProgress>;
+  /** Why it is paused or aborted: operator, failure_threshold, success_threshold, regression, release_revoked or superseded */
+  reason?: string;
+  status: "draft" | "scheduled" | "running" | "paused" | "completed" | "aborted";
+  /** The phase is over, and a person must approve before the next begins */
+  waiting: boolean;
+};
+
+export type RolloutReason = {
+  devices: number;
+  reason: string;
+  state: string;
+};
+
+export type RolloutRule = {
+  /** In words */
+  detail: string;
+  holds: boolean;
+  name: string;
+  /** When it holds by itself, where that is known */
+  until?: string;
+};
+
+export type RolloutThreshold = {
+  /** So many devices; 0 for none */
+  absolute?: number;
+  /** From so many results on percent counts: failures are known before successes, so that it is to be near concurrent */
+  min_sample?: number;
+  /** Of the devices that have shown whether the release is good; 0 for none */
+  percent?: number;
+};
+
+export type RolloutWhy = {
+  device: string;
+  /** Name of the first rule that does not hold; null when all do */
+  held: string | null;
+  rollout: string;
+  /** Every rule of an offer, in the order in which they are looked at: the device is offered the release if, and only if, all hold */
+  rules: Array<RolloutRule>;
+  /** Absent when the device is not in the rollout */
+  state?: RolloutDevice;
+  /** That the device reports */
+  version?: string;
+  /** The answer in a sentence */
+  words: string;
+};
+
+export type RolloutWindow = {
+  /** On which from lies; every day when absent */
+  days?: Array<"mon" | "tue" | "wed" | "thu" | "fri" | "sat" | "sun">;
+  from: string;
+  /** On the next day when it is not after from */
+  to: string;
 };
 
 export type RotateWebhookSecretRequest = {
@@ -1258,6 +2157,18 @@ export type Sample = {
   topic: string;
 };
 
+export type SentNotification = {
+  /** One with its dedup_key is open: that one was counted up */
+  duplicate: boolean;
+  /** Those of to who get nothing */
+  not_subscribed: Array<string>;
+  notification: Notification;
+  /** In how many inboxes it is */
+  recipients: number;
+  /** The one with its dedup_key is resolved */
+  resolved: boolean;
+};
+
 export type ServiceAccount = {
   created_at: string;
   disabled: boolean;
@@ -1294,6 +2205,10 @@ export type Session = {
   user?: string;
 };
 
+export type SignReleaseRequest = {
+  signatures: Array<FirmwareSignature>;
+};
+
 export type SignInBody = {
   /** Six digits of the second factor, or a recovery code; asked for by the code second_factor_needed */
   code?: string;
@@ -1307,6 +2222,23 @@ export type Stretch = {
   from: string;
   state: "never" | "online" | "quiet" | "offline" | "unknown";
   to: string;
+};
+
+export type Subscription = {
+  /** Beside the inbox, which gets everything. This, muted_until and version are shown to the subject and to owners of the topic */
+  channels?: Array<Via>;
+  created_at: string;
+  /** Until then nothing goes out; the inbox fills all the same. Absent for not muted */
+  muted_until?: string;
+  /** The user's; shown to users and admins */
+  name?: string;
+  /** Id of a user, or device: and the id of a device */
+  subject: string;
+  /** The topic's id */
+  topic: string;
+  topic_name: string;
+  updated_at: string;
+  version?: number;
 };
 
 export type System = {
@@ -1394,6 +2326,77 @@ export type TaskResult = {
   size: number;
   /** Path to get it at */
   url: string;
+};
+
+export type Topic = {
+  /** Whose ack makes a notification acked */
+  ack_policy: "none" | "any" | "all";
+  created_at: string;
+  description: string;
+  /** Which devices may publish, in the query language; absent for none */
+  devices?: string;
+  /** This and what follows is shown to those who may publish; absent for none */
+  escalation?: TopicEscalation;
+  id: string;
+  /** Whether who asks may send to it */
+  may_publish: boolean;
+  name: string;
+  /** Id of the user who answers for it; empty for none */
+  owner: string;
+  /** How long notifications are kept, in seconds */
+  retention_s: number;
+  /** Of who asks; absent for no more than to see it */
+  role?: "owner" | "publisher" | "subscriber";
+  /** The events that become notifications */
+  sources?: Array<TopicSource>;
+  /** inactive: nothing can be sent */
+  status: "active" | "inactive";
+  /** How many are subscribed */
+  subscribers: number;
+  /** Of who asks; absent for none */
+  subscription?: Subscription;
+  template?: TopicTemplate;
+  /** For people; empty for the name */
+  title: string;
+  updated_at: string;
+  version: number;
+  /** private: only its members see it. internal: every user does, and may subscribe */
+  visibility: "private" | "internal";
+};
+
+export type TopicEscalation = {
+  /** How often the last step is done again */
+  repeat?: number;
+  /** Who is told next while nobody acks */
+  steps: Array<TopicStep>;
+};
+
+export type TopicSource = {
+  /** Types of events that resolve what was told of the same device */
+  clears?: Array<string>;
+  /** Only events of devices that match this; empty for all */
+  q?: string;
+  severity: "info" | "warning" | "major" | "critical";
+  /** A template; empty for Muster's own words */
+  title?: string;
+  /** Types of events (GET /event-types), or families such as presence.* */
+  types: Array<string>;
+};
+
+export type TopicStep = {
+  /** Seconds after the step before, or after the sending for the first */
+  after_s: number;
+  /** Beside the inbox */
+  channels?: Array<"email" | "mqtt">;
+  /** Ids of users, or device: and the id of a device */
+  to: Array<string>;
+};
+
+export type TopicTemplate = {
+  mail_subject?: string;
+  mail_text?: string;
+  /** Makes JSON */
+  webhook?: string;
 };
 
 export type TotpSetup = {
@@ -1511,6 +2514,24 @@ export type VerifyCertificateAuthorityRequest = {
   certificate: string;
 };
 
+export type Via = {
+  /** email for people, mqtt for devices */
+  channel: "email" | "mqtt";
+  /** At most one message in so many seconds, with all that came; 0 for one each */
+  digest_s?: number;
+  /** Hours in which nothing goes out: what comes then waits for their end */
+  quiet?: Quiet;
+  /** The least that goes out; info when absent */
+  severity?: "info" | "warning" | "major" | "critical";
+};
+
+export type WantedSubscription = {
+  /** Beside the inbox; none when absent */
+  channels?: Array<Via>;
+  /** At most a year ahead; null or absent for not muted */
+  muted_until?: string;
+};
+
 export type Webhook = {
   created_at: string;
   description: string;
@@ -1526,9 +2547,12 @@ export type Webhook = {
   reason?: string;
   /** What signs, the newest first; the secrets themselves were shown when they were made */
   secrets: Array<WebhookSecret>;
+  /** Of notification.* events those to these topics only, by name, in full and as the topic's template words them; empty for all, of private topics without words */
+  topics: Array<string>;
   /** Types of events, families such as device.*, or * */
   types: Array<string>;
   updated_at: string;
+  /** Of a chat service its name only */
   url: string;
 };
 
@@ -1554,6 +2578,21 @@ export type WebhookSecret = {
   ends_at: string | null;
 };
 
+export type WordingFields = {
+  ack_link?: string;
+  body?: string;
+  /** An object */
+  data?: unknown;
+  device?: string;
+  link?: string;
+  sender?: string;
+  severity?: "info" | "warning" | "major" | "critical";
+  state?: "open" | "acked" | "resolved";
+  time?: string;
+  title?: string;
+  topic?: string;
+};
+
 export type Written = {
   /** Messages that are durable */
   accepted: number;
@@ -1567,21 +2606,45 @@ export type Written = {
 export const abortJob = (job: string, stop?: AbortSignal): Promise<JobBody> =>
   call<JobBody>("POST", `/jobs/${at(job)}/abort`, undefined, stop);
 
+/** End a rollout for good */
+export const abortRollout = (rollout: string, body: AbortedRollout, stop?: AbortSignal): Promise<RolloutBody> =>
+  call<RolloutBody>("POST", `/rollouts/${at(rollout)}/abort`, body, stop);
+
 /** Come in by an invitation: set name and password and be signed in */
 export const acceptInvitation = (body: Acceptance, stop?: AbortSignal): Promise<Me> =>
   call<Me>("POST", `/invitations/accept`, body, stop);
+
+/** Take care of a notification */
+export const ackNotification = (notification: string, body: GivenNote, stop?: AbortSignal): Promise<InboxItem> =>
+  call<InboxItem>("POST", `/notifications/${at(notification)}/ack`, body, stop);
 
 /** Give a device one more credential */
 export const addCredential = (device: string, body: NewCredential, stop?: AbortSignal): Promise<CreatedCredential> =>
   call<CreatedCredential>("POST", `/devices/${at(device)}/credentials`, body, stop);
 
+/** Add a public key that releases are signed with */
+export const addSigningKey = (body: NewFirmwareKey, stop?: AbortSignal): Promise<FirmwareKey> =>
+  call<FirmwareKey>("POST", `/firmware/keys`, body, stop);
+
 /** Make a device of a candidate */
 export const adoptCandidate = (candidate: string, body: Adoption, stop?: AbortSignal): Promise<CreatedDevice> =>
   call<CreatedDevice>("POST", `/inbox/${at(candidate)}/adopt`, body, stop);
 
+/** Agree to a draft, as a second person */
+export const agreeToRollout = (rollout: string, body: AgreedRollout, stop?: AbortSignal): Promise<RolloutBody> =>
+  call<RolloutBody>("POST", `/rollouts/${at(rollout)}/approvals`, body, stop);
+
+/** Let the next phase begin at a manual gate */
+export const approveRollout = (rollout: string, stop?: AbortSignal): Promise<RolloutBody> =>
+  call<RolloutBody>("POST", `/rollouts/${at(rollout)}/approve`, undefined, stop);
+
 /** Begin to set up a second factor (RFC 6238) */
 export const beginTotp = (stop?: AbortSignal): Promise<TotpSetup> =>
   call<TotpSetup>("POST", `/me/totp`, undefined, stop);
+
+/** Begin an upload that may go on after a cut */
+export const beginUpload = (body: NewUpload, stop?: AbortSignal): Promise<FirmwareUpload> =>
+  call<FirmwareUpload>("POST", `/firmware/uploads`, body, stop);
 
 /** Call a command off */
 export const cancelCommand = (device: string, command: string, stop?: AbortSignal): Promise<CommandBody> =>
@@ -1611,9 +2674,21 @@ export const changeMyEmail = (body: NewEmail, stop?: AbortSignal): Promise<undef
 export const changeMyPassword = (body: NewPassword, stop?: AbortSignal): Promise<undefined> =>
   call<undefined>("POST", `/me/password`, body, stop);
 
+/** Change a draft */
+export const changeRelease = (release: string, body: ChangedRelease, stop?: AbortSignal): Promise<FirmwareRelease> =>
+  call<FirmwareRelease>("PATCH", `/firmware/releases/${at(release)}`, body, stop);
+
+/** Change a rollout */
+export const changeRollout = (rollout: string, body: ChangedRollout, stop?: AbortSignal): Promise<RolloutBody> =>
+  call<RolloutBody>("PATCH", `/rollouts/${at(rollout)}`, body, stop);
+
 /** Change a service account's topics, disable or enable it */
 export const changeServiceAccount = (account: string, body: ChangedServiceAccount, stop?: AbortSignal): Promise<ServiceAccount> =>
   call<ServiceAccount>("PATCH", `/service-accounts/${at(account)}`, body, stop);
+
+/** Change a topic */
+export const changeTopic = (topic: string, body: ChangedTopic, stop?: AbortSignal): Promise<Topic> =>
+  call<Topic>("PATCH", `/topics/${at(topic)}`, body, stop);
 
 /** Change a user's e-mail, name or role, disable or enable */
 export const changeUser = (user: string, body: ChangedUser, stop?: AbortSignal): Promise<User> =>
@@ -1639,6 +2714,10 @@ export const confirmEmail = (body: GivenToken, stop?: AbortSignal): Promise<unde
 export const confirmTotp = (body: GivenCode, stop?: AbortSignal): Promise<Recovery> =>
   call<Recovery>("POST", `/me/totp/confirm`, body, stop);
 
+/** Count what is unread, and what is open, in one's own inbox */
+export const countInbox = (stop?: AbortSignal): Promise<InboxCounts> =>
+  call<InboxCounts>("GET", `/me/inbox/counts`, undefined, stop);
+
 /** Make a key that lets unknown clients into the adoption inbox */
 export const createAdoptionKey = (body: NewAdoptionKey, stop?: AbortSignal): Promise<IssuedAdoptionKey> =>
   call<IssuedAdoptionKey>("POST", `/adoption-keys`, body, stop);
@@ -1659,9 +2738,21 @@ export const createDevice = (body: NewDevice, stop?: AbortSignal): Promise<Creat
 export const createJob = (body: NewJob, stop?: AbortSignal): Promise<CountedJob> =>
   call<CountedJob>("POST", `/jobs`, body, stop);
 
+/** Make a draft of a release */
+export const createRelease = (body: NewRelease, stop?: AbortSignal): Promise<FirmwareRelease> =>
+  call<FirmwareRelease>("POST", `/firmware/releases`, body, stop);
+
+/** Write a rollout, and start it with start */
+export const createRollout = (body: NewRollout, stop?: AbortSignal): Promise<RolloutBody> =>
+  call<RolloutBody>("POST", `/rollouts`, body, stop);
+
 /** Make a service account, which lets a third party in over MQTT */
 export const createServiceAccount = (body: NewServiceAccount, stop?: AbortSignal): Promise<IssuedServiceAccount> =>
   call<IssuedServiceAccount>("POST", `/service-accounts`, body, stop);
+
+/** Make a topic */
+export const createTopic = (body: NewTopic, stop?: AbortSignal): Promise<Topic> =>
+  call<Topic>("POST", `/topics`, body, stop);
 
 /** Invite a user, or make one with a password */
 export const createUser = (body: NewUser, stop?: AbortSignal): Promise<MadeUser> =>
@@ -1678,6 +2769,10 @@ export const deleteAdoptionKey = (key: string, stop?: AbortSignal): Promise<unde
 /** Revoke an API key */
 export const deleteAPIKey = (key: string, stop?: AbortSignal): Promise<undefined> =>
   call<undefined>("DELETE", `/api-keys/${at(key)}`, undefined, stop);
+
+/** Delete an image that no release names */
+export const deleteArtifact = (sha256: string, stop?: AbortSignal): Promise<undefined> =>
+  call<undefined>("DELETE", `/firmware/artifacts/${at(sha256)}`, undefined, stop);
 
 /** Take an authority away; the connections that came in by it are cut */
 export const deleteCertificateAuthority = (authority: string, stop?: AbortSignal): Promise<undefined> =>
@@ -1707,6 +2802,10 @@ export const deleteGroup = (group: string, stop?: AbortSignal): Promise<undefine
 export const deleteGroupDesired = (group: string, stop?: AbortSignal): Promise<DesiredBody> =>
   call<DesiredBody>("DELETE", `/groups/${at(group)}/desired`, undefined, stop);
 
+/** Take a role in a topic away */
+export const deleteMember = (topic: string, principal: string, stop?: AbortSignal): Promise<undefined> =>
+  call<undefined>("DELETE", `/topics/${at(topic)}/members/${at(principal)}`, undefined, stop);
+
 /** Delete a profile that no device has */
 export const deleteProfile = (profile: string, stop?: AbortSignal): Promise<undefined> =>
   call<undefined>("DELETE", `/profiles/${at(profile)}`, undefined, stop);
@@ -1719,13 +2818,33 @@ export const deleteProfileDesired = (profile: string, stop?: AbortSignal): Promi
 export const deleteProvisioning = (profile: string, stop?: AbortSignal): Promise<undefined> =>
   call<undefined>("DELETE", `/profiles/${at(profile)}/provisioning`, undefined, stop);
 
+/** Delete a draft */
+export const deleteRelease = (release: string, stop?: AbortSignal): Promise<undefined> =>
+  call<undefined>("DELETE", `/firmware/releases/${at(release)}`, undefined, stop);
+
+/** Delete a draft */
+export const deleteRollout = (rollout: string, stop?: AbortSignal): Promise<undefined> =>
+  call<undefined>("DELETE", `/rollouts/${at(rollout)}`, undefined, stop);
+
 /** Delete a service account; its connections are cut */
 export const deleteServiceAccount = (account: string, stop?: AbortSignal): Promise<undefined> =>
   call<undefined>("DELETE", `/service-accounts/${at(account)}`, undefined, stop);
 
+/** Unsubscribe */
+export const deleteSubscription = (topic: string, subject: string, stop?: AbortSignal): Promise<undefined> =>
+  call<undefined>("DELETE", `/topics/${at(topic)}/subscriptions/${at(subject)}`, undefined, stop);
+
+/** Delete a topic, its members and subscriptions */
+export const deleteTopic = (topic: string, stop?: AbortSignal): Promise<undefined> =>
+  call<undefined>("DELETE", `/topics/${at(topic)}`, undefined, stop);
+
 /** Remove my second factor */
 export const deleteTotp = (body: GivenPassword, stop?: AbortSignal): Promise<undefined> =>
   call<undefined>("DELETE", `/me/totp`, body, stop);
+
+/** End an upload, and forget what came of it */
+export const deleteUpload = (upload: string, stop?: AbortSignal): Promise<undefined> =>
+  call<undefined>("DELETE", `/firmware/uploads/${at(upload)}`, undefined, stop);
 
 /** Delete a user with the sessions and API keys that are his */
 export const deleteUser = (user: string, stop?: AbortSignal): Promise<undefined> =>
@@ -1735,6 +2854,10 @@ export const deleteUser = (user: string, stop?: AbortSignal): Promise<undefined>
 export const deleteWebhook = (webhook: string, stop?: AbortSignal): Promise<undefined> =>
   call<undefined>("DELETE", `/webhooks/${at(webhook)}`, undefined, stop);
 
+/** Have no rollout begin with a release any more */
+export const deprecateRelease = (release: string, stop?: AbortSignal): Promise<FirmwareRelease> =>
+  call<FirmwareRelease>("POST", `/firmware/releases/${at(release)}/deprecate`, undefined, stop);
+
 /** End a session; it works nowhere from then on */
 export const endSession = (session: string, stop?: AbortSignal): Promise<undefined> =>
   call<undefined>("DELETE", `/sessions/${at(session)}`, undefined, stop);
@@ -1743,9 +2866,17 @@ export const endSession = (session: string, stop?: AbortSignal): Promise<undefin
 export const endSessions = (query?: { user?: string }, stop?: AbortSignal): Promise<undefined> =>
   call<undefined>("DELETE", `/sessions${search(query)}`, undefined, stop);
 
+/** Why a device does, or does not, get a rollout's release */
+export const explainRolloutDevice = (rollout: string, device: string, stop?: AbortSignal): Promise<RolloutWhy> =>
+  call<RolloutWhy>("GET", `/rollouts/${at(rollout)}/devices/${at(device)}/why`, undefined, stop);
+
 /** Have a link mailed that sets a new password */
 export const forgotPassword = (body: Forgotten, stop?: AbortSignal): Promise<undefined> =>
   call<undefined>("POST", `/password/forgot`, body, stop);
+
+/** Get what is known of an image */
+export const getArtifact = (sha256: string, stop?: AbortSignal): Promise<FirmwareArtifact> =>
+  call<FirmwareArtifact>("GET", `/firmware/artifacts/${at(sha256)}`, undefined, stop);
 
 /** Get one change */
 export const getAuditRecord = (seq: number, stop?: AbortSignal): Promise<AuditRecord> =>
@@ -1763,6 +2894,10 @@ export const getCertificateAuthority = (authority: string, stop?: AbortSignal): 
 export const getCommand = (device: string, command: string, stop?: AbortSignal): Promise<CommandBody> =>
   call<CommandBody>("GET", `/devices/${at(device)}/commands/${at(command)}`, undefined, stop);
 
+/** Get a delivery with its attempts */
+export const getDelivery = (delivery: string, stop?: AbortSignal): Promise<Delivery> =>
+  call<Delivery>("GET", `/deliveries/${at(delivery)}`, undefined, stop);
+
 /** Get a device */
 export const getDevice = (device: string, stop?: AbortSignal): Promise<Device> =>
   call<Device>("GET", `/devices/${at(device)}`, undefined, stop);
@@ -1770,6 +2905,18 @@ export const getDevice = (device: string, stop?: AbortSignal): Promise<Device> =
 /** Get the desired document of a device's own level */
 export const getDeviceDesired = (device: string, stop?: AbortSignal): Promise<DesiredBody> =>
   call<DesiredBody>("GET", `/devices/${at(device)}/desired`, undefined, stop);
+
+/** What firmware a device has, is offered, waits for, and was offered */
+export const getDeviceFirmware = (device: string, stop?: AbortSignal): Promise<DeviceFirmware> =>
+  call<DeviceFirmware>("GET", `/devices/${at(device)}/firmware`, undefined, stop);
+
+/** Get what a release must have to be offered */
+export const getFirmwarePolicy = (stop?: AbortSignal): Promise<FirmwarePolicy> =>
+  call<FirmwarePolicy>("GET", `/firmware/policy`, undefined, stop);
+
+/** Get the public key that offers over MQTT are signed with */
+export const getFirmwareServerKey = (stop?: AbortSignal): Promise<OfferKey> =>
+  call<OfferKey>("GET", `/firmware/server-key`, undefined, stop);
 
 /** Get the desired document of the fleet */
 export const getFleetDesired = (stop?: AbortSignal): Promise<DesiredBody> =>
@@ -1795,6 +2942,10 @@ export const getLatest = (device: string, query?: { keys?: string }, stop?: Abor
 export const getMe = (stop?: AbortSignal): Promise<Me> =>
   call<Me>("GET", `/me`, undefined, stop);
 
+/** Get a notification */
+export const getNotification = (notification: string, stop?: AbortSignal): Promise<OneNotification> =>
+  call<OneNotification>("GET", `/notifications/${at(notification)}`, undefined, stop);
+
 /** How a device is, and how it fared */
 export const getPresence = (device: string, stop?: AbortSignal): Promise<PresenceDetail> =>
   call<PresenceDetail>("GET", `/devices/${at(device)}/presence`, undefined, stop);
@@ -1811,6 +2962,18 @@ export const getProfileDesired = (profile: string, stop?: AbortSignal): Promise<
 export const getProvisioning = (profile: string, stop?: AbortSignal): Promise<Provisioning> =>
   call<Provisioning>("GET", `/profiles/${at(profile)}/provisioning`, undefined, stop);
 
+/** Get a release */
+export const getRelease = (release: string, stop?: AbortSignal): Promise<FirmwareRelease> =>
+  call<FirmwareRelease>("GET", `/firmware/releases/${at(release)}`, undefined, stop);
+
+/** Get a rollout, and how far it is */
+export const getRollout = (rollout: string, stop?: AbortSignal): Promise<RolloutBody> =>
+  call<RolloutBody>("GET", `/rollouts/${at(rollout)}`, undefined, stop);
+
+/** Get a device of a rollout */
+export const getRolloutDevice = (rollout: string, device: string, stop?: AbortSignal): Promise<RolloutDevice> =>
+  call<RolloutDevice>("GET", `/rollouts/${at(rollout)}/devices/${at(device)}`, undefined, stop);
+
 /** Get a service account */
 export const getServiceAccount = (account: string, stop?: AbortSignal): Promise<ServiceAccount> =>
   call<ServiceAccount>("GET", `/service-accounts/${at(account)}`, undefined, stop);
@@ -1818,6 +2981,14 @@ export const getServiceAccount = (account: string, stop?: AbortSignal): Promise<
 /** How one can sign in besides e-mail and password */
 export const getSignInMethods = (stop?: AbortSignal): Promise<Methods> =>
   call<Methods>("GET", `/session/methods`, undefined, stop);
+
+/** Get a public key */
+export const getSigningKey = (signingKey: string, stop?: AbortSignal): Promise<FirmwareKey> =>
+  call<FirmwareKey>("GET", `/firmware/keys/${at(signingKey)}`, undefined, stop);
+
+/** Get a subscription */
+export const getSubscription = (topic: string, subject: string, stop?: AbortSignal): Promise<Subscription> =>
+  call<Subscription>("GET", `/topics/${at(topic)}/subscriptions/${at(subject)}`, undefined, stop);
 
 /** The state of Muster's parts */
 export const getSystem = (stop?: AbortSignal): Promise<System> =>
@@ -1827,6 +2998,10 @@ export const getSystem = (stop?: AbortSignal): Promise<System> =>
 export const getTask = (task: string, query?: { wait?: string }, stop?: AbortSignal): Promise<TaskBody> =>
   call<TaskBody>("GET", `/tasks/${at(task)}${search(query)}`, undefined, stop);
 
+/** Get a topic */
+export const getTopic = (topic: string, stop?: AbortSignal): Promise<Topic> =>
+  call<Topic>("GET", `/topics/${at(topic)}`, undefined, stop);
+
 /** The last 20 messages of a device, the newest first, and what became of each */
 export const getTrace = (device: string, stop?: AbortSignal): Promise<PageTraced> =>
   call<PageTraced>("GET", `/devices/${at(device)}/trace`, undefined, stop);
@@ -1834,6 +3009,10 @@ export const getTrace = (device: string, stop?: AbortSignal): Promise<PageTraced
 /** Get a device's twin */
 export const getTwin = (device: string, stop?: AbortSignal): Promise<TwinBody> =>
   call<TwinBody>("GET", `/devices/${at(device)}/twin`, undefined, stop);
+
+/** Ask how far an upload is */
+export const getUpload = (upload: string, stop?: AbortSignal): Promise<FirmwareUpload> =>
+  call<FirmwareUpload>("GET", `/firmware/uploads/${at(upload)}`, undefined, stop);
 
 /** Get a user */
 export const getUser = (user: string, stop?: AbortSignal): Promise<User> =>
@@ -1854,6 +3033,10 @@ export const listAdoptionKeys = (stop?: AbortSignal): Promise<PageAdoptionKey> =
 /** List API keys */
 export const listAPIKeys = (stop?: AbortSignal): Promise<PageApiKey> =>
   call<PageApiKey>("GET", `/api-keys`, undefined, stop);
+
+/** List the images of firmware, the newest first */
+export const listArtifacts = (query?: { limit?: number; cursor?: string }, stop?: AbortSignal): Promise<PageFirmwareArtifact> =>
+  call<PageFirmwareArtifact>("GET", `/firmware/artifacts${search(query)}`, undefined, stop);
 
 /** Who changed what, newest first */
 export const listAudit = (query?: { actor?: string; object?: string; action?: string; from?: string; to?: string; limit?: number; cursor?: string }, stop?: AbortSignal): Promise<PageAuditRecord> =>
@@ -1883,6 +3066,10 @@ export const listCommands = (device: string, query?: { state?: "queued" | "sent"
 export const listCredentials = (device: string, stop?: AbortSignal): Promise<PageCredential> =>
   call<PageCredential>("GET", `/devices/${at(device)}/credentials`, undefined, stop);
 
+/** List mails, webhooks and other deliveries, newest first */
+export const listDeliveries = (query?: { limit?: number; after?: string; state?: "queued" | "sending" | "sent" | "dead" | "dropped"; channel?: string; target?: string; notification?: string }, stop?: AbortSignal): Promise<PageDelivery> =>
+  call<PageDelivery>("GET", `/deliveries${search(query)}`, undefined, stop);
+
 /** The newest rejected messages of a device */
 export const listDeviceRejected = (device: string, query?: { limit?: number }, stop?: AbortSignal): Promise<PageRejected> =>
   call<PageRejected>("GET", `/devices/${at(device)}/rejected${search(query)}`, undefined, stop);
@@ -1907,6 +3094,10 @@ export const listFailedLogins = (device: string, stop?: AbortSignal): Promise<Pa
 export const listGroups = (query?: { limit?: number; after?: string }, stop?: AbortSignal): Promise<PageGroup> =>
   call<PageGroup>("GET", `/groups${search(query)}`, undefined, stop);
 
+/** List the notifications of one's own inbox, newest first */
+export const listInbox = (query?: { limit?: number; after?: string; topic?: string; unread?: boolean; unacked?: boolean }, stop?: AbortSignal): Promise<PageInboxItem> =>
+  call<PageInboxItem>("GET", `/me/inbox${search(query)}`, undefined, stop);
+
 /** List the devices of a job */
 export const listJobTargets = (job: string, query?: { state?: "pending" | "running" | "succeeded" | "failed" | "expired" | "cancelled"; limit?: number; after?: string }, stop?: AbortSignal): Promise<PageJobTarget> =>
   call<PageJobTarget>("GET", `/jobs/${at(job)}/targets${search(query)}`, undefined, stop);
@@ -1919,13 +3110,49 @@ export const listJobs = (query?: { limit?: number; after?: string }, stop?: Abor
 export const listLogLines = (device: string, query?: { level?: "debug" | "info" | "warn" | "error"; q?: string; from?: string; limit?: number; cursor?: string }, stop?: AbortSignal): Promise<PageLogLine> =>
   call<PageLogLine>("GET", `/devices/${at(device)}/logs${search(query)}`, undefined, stop);
 
+/** List who has a role in a topic, in the order of ids */
+export const listMembers = (topic: string, query?: { limit?: number; after?: string }, stop?: AbortSignal): Promise<PageMember> =>
+  call<PageMember>("GET", `/topics/${at(topic)}/members${search(query)}`, undefined, stop);
+
+/** List one's own subscriptions, in the order of topics' ids */
+export const listMySubscriptions = (query?: { limit?: number; after?: string }, stop?: AbortSignal): Promise<PageSubscription> =>
+  call<PageSubscription>("GET", `/subscriptions${search(query)}`, undefined, stop);
+
+/** List what of a notification goes out beside the inboxes, newest first, with every attempt */
+export const listNotificationDeliveries = (notification: string, query?: { limit?: number; after?: string }, stop?: AbortSignal): Promise<PageDelivery> =>
+  call<PageDelivery>("GET", `/notifications/${at(notification)}/deliveries${search(query)}`, undefined, stop);
+
+/** List notifications, newest first */
+export const listNotifications = (query?: { limit?: number; after?: string; topic?: string; state?: "open" | "acked" | "resolved"; device?: string }, stop?: AbortSignal): Promise<PageNotification> =>
+  call<PageNotification>("GET", `/notifications${search(query)}`, undefined, stop);
+
 /** List profiles */
 export const listProfiles = (stop?: AbortSignal): Promise<PageProfile> =>
   call<PageProfile>("GET", `/profiles`, undefined, stop);
 
+/** List how far a notification has come with each recipient */
+export const listReceipts = (notification: string, query?: { limit?: number; after?: string }, stop?: AbortSignal): Promise<PageReceipt> =>
+  call<PageReceipt>("GET", `/notifications/${at(notification)}/receipts${search(query)}`, undefined, stop);
+
 /** The newest rejected messages of all devices */
 export const listRejected = (query?: { limit?: number }, stop?: AbortSignal): Promise<PageRejected> =>
   call<PageRejected>("GET", `/rejected${search(query)}`, undefined, stop);
+
+/** List releases of firmware, the newest first */
+export const listReleases = (query?: { limit?: number; cursor?: string; product?: string; state?: "draft" | "published" | "deprecated" | "revoked" }, stop?: AbortSignal): Promise<PageFirmwareRelease> =>
+  call<PageFirmwareRelease>("GET", `/firmware/releases${search(query)}`, undefined, stop);
+
+/** List the devices of a rollout, by id */
+export const listRolloutDevices = (rollout: string, query?: { state?: "queued" | "offered" | "downloading" | "downloaded" | "installing" | "rebooting" | "confirmed" | "failed" | "rolled_back" | "timed_out" | "skipped" | "canceled"; phase?: number; reason?: string; limit?: number; after?: string }, stop?: AbortSignal): Promise<PageRolloutDevice> =>
+  call<PageRolloutDevice>("GET", `/rollouts/${at(rollout)}/devices${search(query)}`, undefined, stop);
+
+/** List every change of a device's state in a rollout, oldest first */
+export const listRolloutLog = (rollout: string, query?: { device?: string; limit?: number; after?: string }, stop?: AbortSignal): Promise<PageRolloutChange> =>
+  call<PageRolloutChange>("GET", `/rollouts/${at(rollout)}/log${search(query)}`, undefined, stop);
+
+/** List rollouts, newest first */
+export const listRollouts = (query?: { status?: "draft" | "scheduled" | "running" | "paused" | "completed" | "aborted"; release?: string; limit?: number; after?: string }, stop?: AbortSignal): Promise<PageRolloutBody> =>
+  call<PageRolloutBody>("GET", `/rollouts${search(query)}`, undefined, stop);
 
 /** List service accounts, without the secrets */
 export const listServiceAccounts = (stop?: AbortSignal): Promise<PageServiceAccount> =>
@@ -1935,6 +3162,10 @@ export const listServiceAccounts = (stop?: AbortSignal): Promise<PageServiceAcco
 export const listSessions = (query?: { limit?: number; cursor?: string; user?: string }, stop?: AbortSignal): Promise<PageSession> =>
   call<PageSession>("GET", `/sessions${search(query)}`, undefined, stop);
 
+/** List the public keys that releases are signed with, by id */
+export const listSigningKeys = (stop?: AbortSignal): Promise<PageFirmwareKey> =>
+  call<PageFirmwareKey>("GET", `/firmware/keys`, undefined, stop);
+
 /** List the kinds of tasks */
 export const listTaskKinds = (stop?: AbortSignal): Promise<PageTaskKind> =>
   call<PageTaskKind>("GET", `/task-kinds`, undefined, stop);
@@ -1942,6 +3173,14 @@ export const listTaskKinds = (stop?: AbortSignal): Promise<PageTaskKind> =>
 /** List tasks, newest first */
 export const listTasks = (query?: { state?: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "timed_out"; kind?: string; limit?: number; cursor?: string }, stop?: AbortSignal): Promise<PageTaskBody> =>
   call<PageTaskBody>("GET", `/tasks${search(query)}`, undefined, stop);
+
+/** List who is subscribed to a topic */
+export const listTopicSubscriptions = (topic: string, query?: { limit?: number; after?: string }, stop?: AbortSignal): Promise<PageSubscription> =>
+  call<PageSubscription>("GET", `/topics/${at(topic)}/subscriptions${search(query)}`, undefined, stop);
+
+/** List the topics that one sees, by name, each with what one may do in it */
+export const listTopics = (query?: { limit?: number; after?: string }, stop?: AbortSignal): Promise<PageTopic> =>
+  call<PageTopic>("GET", `/topics${search(query)}`, undefined, stop);
 
 /** List the logins that failed and named no device, newest first */
 export const listUnknownLogins = (stop?: AbortSignal): Promise<PageFailedLogin> =>
@@ -1951,9 +3190,17 @@ export const listUnknownLogins = (stop?: AbortSignal): Promise<PageFailedLogin> 
 export const listUsers = (query?: { limit?: number; cursor?: string }, stop?: AbortSignal): Promise<PageUser> =>
   call<PageUser>("GET", `/users${search(query)}`, undefined, stop);
 
+/** List what goes to a webhook, newest first */
+export const listWebhookDeliveries = (webhook: string, query?: { limit?: number; after?: string; state?: "queued" | "sending" | "sent" | "dead" | "dropped" }, stop?: AbortSignal): Promise<PageDelivery> =>
+  call<PageDelivery>("GET", `/webhooks/${at(webhook)}/deliveries${search(query)}`, undefined, stop);
+
 /** List webhooks, without the secrets */
 export const listWebhooks = (query?: { limit?: number; after?: string }, stop?: AbortSignal): Promise<PageWebhook> =>
   call<PageWebhook>("GET", `/webhooks${search(query)}`, undefined, stop);
+
+/** Mark notifications of one's own inbox as seen, read or acked */
+export const markNotifications = (body: Marking, stop?: AbortSignal): Promise<Marked> =>
+  call<Marked>("POST", `/notifications:mark`, body, stop);
 
 /** Begin the next wave of a job */
 export const nextJob = (job: string, stop?: AbortSignal): Promise<JobBody> =>
@@ -1979,13 +3226,29 @@ export const patchProfileDesired = (profile: string, body: Record<string, unknow
 export const pauseJob = (job: string, stop?: AbortSignal): Promise<JobBody> =>
   call<JobBody>("POST", `/jobs/${at(job)}/pause`, undefined, stop);
 
+/** Offer nothing more until the rollout is resumed */
+export const pauseRollout = (rollout: string, stop?: AbortSignal): Promise<RolloutBody> =>
+  call<RolloutBody>("POST", `/rollouts/${at(rollout)}/pause`, undefined, stop);
+
+/** Show how a template words a notification */
+export const previewTemplate = (body: Previewed, stop?: AbortSignal): Promise<Preview> =>
+  call<Preview>("POST", `/topics:preview`, body, stop);
+
 /** Register a device by its profile's key and secret */
 export const provision = (body: ProvisionRequest, stop?: AbortSignal): Promise<Provisioned> =>
   call<Provisioned>("POST", `/provision`, body, stop);
 
+/** Publish a draft */
+export const publishRelease = (release: string, stop?: AbortSignal): Promise<FirmwareRelease> =>
+  call<FirmwareRelease>("POST", `/firmware/releases/${at(release)}/publish`, undefined, stop);
+
 /** Replace the desired document of a device's own level */
 export const putDeviceDesired = (device: string, body: Record<string, unknown>, stop?: AbortSignal): Promise<DesiredBody> =>
   call<DesiredBody>("PUT", `/devices/${at(device)}/desired`, body, stop);
+
+/** Say how many keys must have signed a release */
+export const putFirmwarePolicy = (body: PutFirmwarePolicyRequest, stop?: AbortSignal): Promise<FirmwarePolicy> =>
+  call<FirmwarePolicy>("PUT", `/firmware/policy`, body, stop);
 
 /** Replace the desired document of the fleet */
 export const putFleetDesired = (body: Record<string, unknown>, stop?: AbortSignal): Promise<DesiredBody> =>
@@ -1999,6 +3262,10 @@ export const putGroup = (group: string, body: GroupParts, stop?: AbortSignal): P
 export const putGroupDesired = (group: string, body: Record<string, unknown>, stop?: AbortSignal): Promise<DesiredBody> =>
   call<DesiredBody>("PUT", `/groups/${at(group)}/desired`, body, stop);
 
+/** Give a user or an API key a role in a topic */
+export const putMember = (topic: string, principal: string, body: PutMemberRequest, stop?: AbortSignal): Promise<Member> =>
+  call<Member>("PUT", `/topics/${at(topic)}/members/${at(principal)}`, body, stop);
+
 /** Make or replace a profile */
 export const putProfile = (profile: string, body: ProfileRights, stop?: AbortSignal): Promise<Profile> =>
   call<Profile>("PUT", `/profiles/${at(profile)}`, body, stop);
@@ -2010,6 +3277,14 @@ export const putProfileDesired = (profile: string, body: Record<string, unknown>
 /** Let devices of a profile register themselves */
 export const putProvisioning = (profile: string, body: NewProvisioning, stop?: AbortSignal): Promise<Provisioning> =>
   call<Provisioning>("PUT", `/profiles/${at(profile)}/provisioning`, body, stop);
+
+/** Subscribe, or change a subscription */
+export const putSubscription = (topic: string, subject: string, body: WantedSubscription, stop?: AbortSignal): Promise<Subscription> =>
+  call<Subscription>("PUT", `/topics/${at(topic)}/subscriptions/${at(subject)}`, body, stop);
+
+/** Mark everything in one's own inbox as read */
+export const readInbox = (body: ReadInboxRequest, stop?: AbortSignal): Promise<Marked> =>
+  call<Marked>("POST", `/me/inbox:read-all`, body, stop);
 
 /** Refuse a candidate: it is cut and kept out */
 export const refuseCandidate = (candidate: string, stop?: AbortSignal): Promise<undefined> =>
@@ -2023,9 +3298,17 @@ export const registerCertificateAuthority = (body: NewAuthority, stop?: AbortSig
 export const removeCredential = (device: string, credential: string, stop?: AbortSignal): Promise<undefined> =>
   call<undefined>("DELETE", `/devices/${at(device)}/credentials/${at(credential)}`, undefined, stop);
 
+/** Send a webhook events again */
+export const replayWebhook = (webhook: string, body: ReplayInput, stop?: AbortSignal): Promise<Replayed> =>
+  call<Replayed>("POST", `/webhooks/${at(webhook)}/replay`, body, stop);
+
 /** Have a link mailed that confirms my address */
 export const requestConfirmation = (stop?: AbortSignal): Promise<undefined> =>
   call<undefined>("POST", `/me/confirmation`, undefined, stop);
+
+/** Send deliveries again that are dead, or were sent */
+export const requeueDeliveries = (body: Requeuing, stop?: AbortSignal): Promise<Requeued> =>
+  call<Requeued>("POST", `/deliveries:requeue`, body, stop);
 
 /** Set a new password by the link; all sessions of the user end */
 export const resetPassword = (body: Resetting, stop?: AbortSignal): Promise<undefined> =>
@@ -2039,6 +3322,22 @@ export const resetUserPassword = (user: string, stop?: AbortSignal): Promise<Res
 export const resumeJob = (job: string, stop?: AbortSignal): Promise<JobBody> =>
   call<JobBody>("POST", `/jobs/${at(job)}/resume`, undefined, stop);
 
+/** Go on with a paused rollout */
+export const resumeRollout = (rollout: string, body: ResumedRollout, stop?: AbortSignal): Promise<RolloutBody> =>
+  call<RolloutBody>("POST", `/rollouts/${at(rollout)}/resume`, body, stop);
+
+/** Have a release offered to nobody any more, for ever */
+export const revokeRelease = (release: string, body: FirmwareReason, stop?: AbortSignal): Promise<FirmwareRelease> =>
+  call<FirmwareRelease>("POST", `/firmware/releases/${at(release)}/revoke`, body, stop);
+
+/** Have a key's signatures count no more, for ever */
+export const revokeSigningKey = (signingKey: string, body: FirmwareReason, stop?: AbortSignal): Promise<FirmwareKey> =>
+  call<FirmwareKey>("POST", `/firmware/keys/${at(signingKey)}/revoke`, body, stop);
+
+/** Make a rollout of the release that devices had before */
+export const rollbackRollout = (rollout: string, body: RollbackRollout, stop?: AbortSignal): Promise<RolloutBody> =>
+  call<RolloutBody>("POST", `/rollouts/${at(rollout)}/rollback`, body, stop);
+
 /** Put a new credential in the place of one */
 export const rotateCredential = (device: string, credential: string, body: Rotation, stop?: AbortSignal): Promise<CreatedCredential> =>
   call<CreatedCredential>("POST", `/devices/${at(device)}/credentials/${at(credential)}/rotate`, body, stop);
@@ -2050,6 +3349,10 @@ export const rotateWebhookSecret = (webhook: string, body: RotateWebhookSecretRe
 /** Send a device a command */
 export const sendCommand = (device: string, body: NewCommand, query?: { wait?: string }, stop?: AbortSignal): Promise<CommandBody> =>
   call<CommandBody>("POST", `/devices/${at(device)}/commands${search(query)}`, body, stop);
+
+/** Send a notification to a topic */
+export const sendNotification = (body: NewNotification, stop?: AbortSignal): Promise<SentNotification> =>
+  call<SentNotification>("POST", `/notifications`, body, stop);
 
 /** Become the first admin, with the session of the set-up link */
 export const setUp = (body: FirstAdmin, stop?: AbortSignal): Promise<User> =>
@@ -2063,9 +3366,33 @@ export const signIn = (body: SignInBody, stop?: AbortSignal): Promise<Me> =>
 export const signOut = (stop?: AbortSignal): Promise<undefined> =>
   call<undefined>("DELETE", `/session`, undefined, stop);
 
+/** Add signatures to a release */
+export const signRelease = (release: string, body: SignReleaseRequest, stop?: AbortSignal): Promise<FirmwareRelease> =>
+  call<FirmwareRelease>("POST", `/firmware/releases/${at(release)}/signatures`, body, stop);
+
+/** Start a draft */
+export const startRollout = (rollout: string, stop?: AbortSignal): Promise<RolloutBody> =>
+  call<RolloutBody>("POST", `/rollouts/${at(rollout)}/start`, undefined, stop);
+
 /** Start a task */
 export const startTask = (body: NewTask, stop?: AbortSignal): Promise<TaskBody> =>
   call<TaskBody>("POST", `/tasks`, body, stop);
+
+/** Take the rollout's devices from older rollouts of the product */
+export const supersedeRollout = (rollout: string, stop?: AbortSignal): Promise<RolloutBody> =>
+  call<RolloutBody>("POST", `/rollouts/${at(rollout)}/supersede`, undefined, stop);
+
+/** Send a device a test at devices/{id}/notifications, and say what came of it */
+export const testDeviceNotification = (device: string, stop?: AbortSignal): Promise<ChannelAttempt> =>
+  call<ChannelAttempt>("POST", `/devices/${at(device)}/notifications/test`, undefined, stop);
+
+/** Mail a test to oneself, and say what came of it */
+export const testEmail = (stop?: AbortSignal): Promise<ChannelAttempt> =>
+  call<ChannelAttempt>("POST", `/channels/email/test`, undefined, stop);
+
+/** Put a test into one's own inbox */
+export const testInbox = (stop?: AbortSignal): Promise<ChannelAttempt> =>
+  call<ChannelAttempt>("POST", `/channels/inbox/test`, undefined, stop);
 
 /** Send the event webhook.test now, and say what came of it */
 export const testWebhook = (webhook: string, stop?: AbortSignal): Promise<WebhookAttempt> =>

@@ -14,6 +14,16 @@ export function mayWriteDevices(): boolean {
   return (m.scopes ?? []).some((s) => s === "admin" || s === "devices:write");
 }
 
+/** Whether the signed-in user may do what needs the scope. The server decides again. */
+export function may(scope: Scope): boolean {
+  const m = me.value;
+  if (!m) return false;
+  if (m.role === "viewer") return scope === "topics:read";
+  return m.role === "admin" || (m.role === "operator" && scope !== "admin") || (m.scopes ?? []).some((s) => s === "admin" || s === scope);
+}
+
+export type Scope = "topics:read" | "topics:write" | "notify:send" | "admin";
+
 /** Whether the signed-in user may do everything. */
 export function isAdmin(): boolean {
   return me.value?.role === "admin";

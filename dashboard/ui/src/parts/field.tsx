@@ -13,9 +13,10 @@ interface Props<K extends string> {
   mono?: boolean;
   optional?: boolean;
   focus?: boolean;
+  list?: string; // the id of a datalist
 }
 
-export function Field<K extends string>({ form, name, label, type = "text", autocomplete = "off", hint = "", mono = false, optional = false, focus = false }: Props<K>) {
+export function Field<K extends string>({ form, name, label, type = "text", autocomplete = "off", hint = "", mono = false, optional = false, focus = false, list }: Props<K>) {
   const input = useRef<HTMLInputElement>(null);
   const fault = form.faults[name] ?? "";
   useEffect(() => {
@@ -25,7 +26,7 @@ export function Field<K extends string>({ form, name, label, type = "text", auto
   return (
     <div class="field">
       <label for={id}>{label}</label>
-      <input ref={input} id={id} name={name} class={mono ? "mono" : ""} {...({ type, autocomplete } as { type: "text"; autocomplete: "off" })} spellcheck={false} required={!optional}
+      <input ref={input} id={id} name={name} class={mono ? "mono" : ""} {...({ type, autocomplete } as { type: "text"; autocomplete: "off" })} list={list} spellcheck={false} required={!optional}
         value={form.values[name]} aria-invalid={fault !== ""} aria-describedby={`${id}-error ${id}-hint`} onInput={(e) => form.set(name, e.currentTarget.value)} />
       <p class="error" id={id + "-error"} role="alert">{fault}</p>
       <p class="hint" id={id + "-hint"} hidden={!hint}>{hint}</p>

@@ -1,16 +1,23 @@
 // The rail: where one can go, the version, light or dark.
 
 import { fleet } from "../lib/fleet";
-import { count } from "../lib/format";
+import { counts } from "../lib/inbox";
+import { count, counted } from "../lib/format";
 import { welcome } from "../lib/live";
 import { route } from "../lib/route";
-import { isAdmin, me } from "../lib/session";
+import { isAdmin, may, me } from "../lib/session";
 import { pageVersion } from "../lib/version";
 import { Logo } from "./logo";
 import { ThemeSwitch } from "./themeswitch";
 
 const T = {
   devices: "Devices",
+  inbox: "Inbox",
+  open: (n: number) => `${counted(n)} open`,
+  topics: "Topics",
+  webhooks: "Webhooks",
+  watch: "Watch",
+  run: "Run",
   users: "Users",
   keys: "API keys",
   account: "My account",
@@ -33,6 +40,16 @@ export function Rail() {
         {T.devices}
         {total !== undefined && <b class="val">{count(total)}</b>}
       </a>
+      <Group word={T.watch} />
+      {counts.value && (
+        <a href="/inbox" aria-current={here === "inbox" ? "page" : undefined}>
+          {T.inbox}
+          {counts.value.open > 0 ? <b class="val crit">{T.open(counts.value.open)}</b> : counts.value.unread > 0 && <b class="val">{counted(counts.value.unread)}</b>}
+        </a>
+      )}
+      {may("topics:read") && <a href="/topics" aria-current={here === "topics" || here === "topic" ? "page" : undefined}>{T.topics}</a>}
+      {isAdmin() && <a href="/webhooks" aria-current={here === "webhooks" || here === "webhook" ? "page" : undefined}>{T.webhooks}</a>}
+      {me.value?.role && <Group word={T.run} />}
       {isAdmin() && <a href="/users" aria-current={here === "users" ? "page" : undefined}>{T.users}</a>}
       {isAdmin() && <a href="/keys" aria-current={here === "keys" ? "page" : undefined}>{T.keys}</a>}
       {me.value?.role && <a href="/account" aria-current={here === "account" ? "page" : undefined}>{T.account}</a>}
@@ -43,6 +60,10 @@ export function Rail() {
       </div>
     </nav>
   );
+}
+
+function Group({ word }: { word: string }) {
+  return <span class="group" aria-hidden="true">{word}</span>;
 }
 
 function Version() {

@@ -5,10 +5,12 @@ import { clock } from "../lib/format";
 import { link, retryNow, roundTrip } from "../lib/live";
 import { route } from "../lib/route";
 import { me } from "../lib/session";
+import { topicName, topics } from "../lib/topics";
+import { Bell } from "./bell";
 
 const T = {
   devices: "Devices",
-  pages: { account: "My account", users: "Users", keys: "API keys" } as Partial<Record<string, string>>,
+  pages: { inbox: "Inbox", topics: "Topics", webhooks: "Webhooks", account: "My account", users: "Users", keys: "API keys" } as Partial<Record<string, string>>,
   live: "Live",
   ms: (n: number) => `${n} ms`,
   slowed: (hz: number) => `Slowed to ${hz} Hz`,
@@ -26,18 +28,24 @@ export function TopBar() {
   return (
     <header class="top">
       <nav class="crumb" aria-label="Breadcrumb">
-        {r.page === "device" ? (
+        {r.page === "device" || r.page === "topic" || r.page === "webhook" ? (
           <>
-            <a href="/devices">{T.devices}</a> / <b aria-current="page">{r.id}</b>
+            <a href={`/${r.page}s`}>{T.pages[r.page + "s"] ?? T.devices}</a> / <b aria-current="page">{r.page === "topic" ? nameOf(r.id) : r.id}</b>
           </>
         ) : (
           <b aria-current="page">{T.pages[r.page] ?? T.devices}</b>
         )}
       </nav>
       <LivePill />
+      <Bell />
       <Avatar />
     </header>
   );
+}
+
+function nameOf(topic: string): string {
+  const t = topics.value?.get(topic);
+  return t ? topicName(t) : topic;
 }
 
 function LivePill() {

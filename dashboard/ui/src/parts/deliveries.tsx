@@ -1,0 +1,114 @@
+// What goes out by mail, webhook and MQTT: how it stands, every attempt, and another
+// try for whoever may ask for one.
+
+import { useEffect, useState } from "preact/hooks";
+import { message } from "../lib/api";
+import { absolute, ago, duration, plural, seconds } from "../lib/format";
+import { now } from "../lib/clock";
+import type { List } from "../lib/list";
+import { getDelivery, requeueDeliveries, type Attempt, type Delivery } from "../lib/schema.gen";
+import { isAdmin } from "../lib/session";
+
+const T = {
+  none: "Nothing goes out for this beside the inbox.",
+  to: "To",
+  state: "State",
+  made: "Made",
+  attempts: (n: number) => plural(n, "attempt", "attempts"),
+  due: (t: string) => `next ${t}`,
+  again: "Send again",
+  needs: "Only admins send again.",
+  more: "More",
+  noTries: "It was not tried yet.",
+  answered: (n: number) => `answered ${n}`,
+  about: "the notification",
+};
+
+const TONE: Record<Delivery["state"], string> = { queued: "off", sending: "off", sent: "ok", dead: "crit", dropped: "idle" };
+
+function shape(s: Delivery["state"]) {
+  switch (s) {
+    case "sent":
+      return <path d="M1.5 6.5 4.6 9.6 10.6 2.6" fill="none" stroke="currentColor" stroke-width="2" />;
+    case "dead":
+      return <path d="M2 2l8 8M10 2l-8 8" fill="none" stroke="currentColor" stroke-width="2" />;
+    case "dropped":
+      return <path d="M1.5 6h9" fill="none" stroke="currentColor" stroke-width="2" />;
+    default:
+      return <circle cx="6" cy="6" r="4.2" fill="none" stroke="currentColor" stroke-width="1.7" stroke-dasharray="3 2" />;
+  }
+}
+
+interface Props {
+  list: List<Delivery>;
+  nameOf?: (target: string) => string;
+  /** Says what each is about, where not all are about one. */
+  about?: boolean;
+  none?: string;
+  again?: (d: Delivery) => Promise<unknown>;
+}
+
+export function Deliveries({ list, nameOf = (t) => t, about = false, none = T.none, again = (d) => requeueDeliveries({ ids: [d.id] }) }: Props) {
+  return (
+    <>
+      <p class="error" role="alert">{list.fault}</p>
+      {list.items?.length === 0 && <p class="quiet-note">{none}</p>}
+      <ul class="outgo">
+        {list.items?.map((d) => <Line key={d.id} d={d} name={nameOf(d.target)} about={about} again={() => list.run(() => again(d))} />)}
+      </ul>
+      {list.more && <button type="button" class="btn" onClick={list.more}>{T.more}</button>}
+    </>
+  );
+}
+
+function Line({ d, name, about, again }: { d: Delivery; name: string; about: boolean; again: () => void }) {
+  const [open, setOpen] = useState(false);
+  const ended = d.state === "dead" || d.state === "sent";
+  const made = Date.parse(d.created_at);
+  return (
+    <li>
+      <svg class={`g ${TONE[d.state]}`} viewBox="0 0 12 12" aria-hidden="true">{shape(d.state)}</svg>
+      <div>
+        <span><b class={TONE[d.state]}>{d.state}</b> {d.channel} to {name}</span>
+        <p class="sub">
+          <time title={absolute(made)}>{ago(made, now.value)}</time>
+          {d.due_at && d.attempts > 0 && <span> · {T.due(ago(Date.parse(d.due_at), now.value))}</span>}
+          {about && d.notification && <span> · <a class="link" href={`/inbox/${encodeURIComponent(d.notification)}`}>{T.about}</a></span>}
+        </p>
+        {d.error && <p class="sub">{d.error}</p>}
+        <details onToggle={(e) => setOpen(e.currentTarget.open)}>
+          <summary>{T.attempts(d.attempts)}</summary>
+          {open && <Tries of={d} />}
+        </details>
+      </div>
+      {ended && <button type="button" class="btn" disabled={!isAdmin()} title={isAdmin() ? undefined : T.needs} aria-label={`${T.again}: ${d.channel} to ${name}`} onClick={again}>{T.again}</button>}
+    </li>
+  );
+}
+
+/** The attempts; lists of many deliveries leave them out, and then they are asked for. */
+function Tries({ of: d }: { of: Delivery }) {
+  const [tries, setTries] = useState<Attempt[] | null>(d.tries ?? null);
+  const [fault, setFault] = useState("");
+  useEffect(() => {
+    if (d.tries) return setTries(d.tries);
+    const stop = new AbortController();
+    getDelivery(d.id, stop.signal).then((all) => setTries(all.tries ?? []), (e: unknown) => stop.signal.aborted || setFault(message(e)));
+    return () => stop.abort();
+  }, [d.id, d.attempts, d.tries]);
+  if (fault) return <p class="error" role="alert">{fault}</p>;
+  if (!tries) return null;
+  if (tries.length === 0) return <p class="sub">{T.noTries}</p>;
+  return (
+    <ol class="tries">
+      {tries.map((a) => (
+        <li key={a.at}>
+          <time class="mono" title={absolute(Date.parse(a.at))}>{seconds(Date.parse(a.at))}</time> {a.verdict}
+          {a.status ? `, ${T.answered(a.status)}` : ""} in {a.duration_ms < 1000 ? `${Math.round(a.duration_ms)} ms` : duration(a.duration_ms)}
+          {a.error && <span class="sub">{a.error}</span>}
+          {a.response && <span class="sub mono">{a.response}</span>}
+        </li>
+      ))}
+    </ol>
+  );
+}
