@@ -381,6 +381,41 @@ func TestARetainedMessageMissesNoSubscriber(t *testing.T) {
 	}
 }
 
+func TestWhatIsRetainedOnceASubscriberSeesItsSubackComesOnce(t *testing.T) {
+	r := start(t, func(c *Config) { c.MaxRetainedOwn = 100_000 })
+	const before = 20_000 // looking them up takes long enough to be overtaken
+	for i := range before {
+		if err := r.Publish(t.Context(), fmt.Sprintf("site/%05d", i), []byte("x"), true, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for round := range 5 {
+		s := r.client(5, fmt.Sprint("s", round), "admin")
+		s.subscribed("site/#")
+		last := fmt.Sprint("site/last", round)
+		if err := r.Publish(t.Context(), last, []byte("x"), true, 0); err != nil {
+			t.Fatal(err)
+		}
+		s.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingreq}})
+		copies := 0
+		for {
+			x, err := s.read()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if x.FixedHeader.Type == packets.Pingresp {
+				break
+			}
+			if x.TopicName == last {
+				copies++
+			}
+		}
+		if copies != 1 {
+			t.Fatalf("round %d: a message that was retained after SUBACK came %d times", round, copies)
+		}
+	}
+}
+
 func TestPubrelsOfTheLastConnectionDoNotCountAgainstTheQuota(t *testing.T) {
 	r := start(t, nil)
 	c := r.client(5, "x", "admin", keepSession)

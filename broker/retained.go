@@ -181,12 +181,17 @@ func (s *retainedSet) restore(name string, x *retained, seq uint64) {
 // matches more gets the first by name.
 const maxShown = 100_000
 
-// show sends a session the retained messages that a new subscription matches.
-func (s *session) show(k *kicks, filter string, x *subscription) {
-	found, more := s.b.retained.match(filter, maxShown)
+// shown is what a new subscription to filter is to be sent.
+func (s *retainedSet) shown(filter string) []*retained {
+	found, more := s.match(filter, maxShown)
 	if more {
 		s.b.metrics.dropped.WithLabelValues("retained_limit").Inc()
 	}
+	return found
+}
+
+// show sends a session the retained messages that a new subscription matched.
+func (s *session) show(k *kicks, found []*retained, x *subscription) {
 	now := s.b.clock.Load()
 	for _, v := range found {
 		id, rest, _ := splitDevice(v.m.topic)

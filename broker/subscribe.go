@@ -3,6 +3,7 @@ package broker
 import (
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"muster/broker/thingsboard"
 	"muster/broker/topic"
@@ -32,11 +33,14 @@ func (c *conn) subscribe(sc *scratch, p *wire.SubscribePacket) error {
 		made = append(made, x)
 	}
 	id, d := p.ID, c.dialect
-	fresh, ok := c.sess.addSubscriptions(c, made, func(err error) {
-		if err == nil {
+	var open atomic.Int32
+	open.Store(2) // durable, and the retained messages of this moment known
+	suback := func(err error) {
+		if err == nil && open.Add(-1) == 0 {
 			c.add(nil, func(b []byte) []byte { return d.AppendSuback(b, id, codes, reason) })
 		}
-	})
+	}
+	fresh, ok := c.sess.addSubscriptions(c, made, suback)
 	if !ok {
 		return errGone
 	}
@@ -45,18 +49,28 @@ func (c *conn) subscribe(sc *scratch, p *wire.SubscribePacket) error {
 			return err
 		}
 	}
+	shown := make([][]*retained, len(made))
+	for i := range made {
+		if x := &made[i]; x.shows(fresh[i]) && x.tb == nil && (!x.apart || x.kids) {
+			shown[i] = c.b.retained.shown(c.sess.fullFilter(x))
+		}
+	}
+	suback(nil) // what is retained once it is seen comes as a message only
 	for i := range made {
 		x := &made[i]
-		if x.group != "" || x.RetainHandling == 2 || x.RetainHandling == 1 && !fresh[i] {
+		if !x.shows(fresh[i]) {
 			continue
 		}
-		if x.tb == nil && (!x.apart || x.kids) {
-			c.sess.show(&sc.kicks, c.sess.fullFilter(x), x)
-		}
+		c.sess.show(&sc.kicks, shown[i], x)
 		c.tellStates(&sc.kicks, x, false)
 	}
 	c.tellReady(made)
 	return nil
+}
+
+// shows says whether what is retained is sent for a subscription that was made.
+func (x *subscription) shows(fresh bool) bool {
+	return x.group == "" && x.RetainHandling != 2 && (x.RetainHandling != 1 || fresh)
 }
 
 func firstOf(a, b string) string {
