@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"errors"
+
 	"muster"
 	"muster/broker/wire"
 )
@@ -20,6 +22,9 @@ func codeOf(err error) byte {
 	if err == nil {
 		return wire.CodeSuccess
 	}
+	if _, ok := errors.AsType[*exceeded](err); ok {
+		return wire.CodeQuota
+	}
 	switch muster.KindOf(err) {
 	case muster.Invalid, muster.TooLarge:
 		return wire.CodeBadPayload
@@ -30,8 +35,21 @@ func codeOf(err error) byte {
 	}
 }
 
+// exceeded is an error that Exceeded made.
+type exceeded struct{ error }
+
+func (e *exceeded) Unwrap() error { return e.error }
+
+// Exceeded marks an error by which a message is refused for good since its sender sends too
+// many of its kind. MQTT 5 clients are told 0x97 (quota exceeded); earlier ones get their
+// acknowledgement, as for all that is refused for good, and are not cut.
+func Exceeded(err error) error { return &exceeded{err} }
+
 // forNow says whether a message is refused for now, to be sent again.
-func forNow(err error) bool { return codeOf(err) == wire.CodeQuota }
+func forNow(err error) bool {
+	_, good := errors.AsType[*exceeded](err)
+	return !good && codeOf(err) == wire.CodeQuota
+}
 
 // reserve gives a QoS 1 or 2 message its place among the acknowledgements and
 // returns its token. It waits while the window is full or the client does not read,
@@ -161,7 +179,7 @@ func (c *conn) advance(k *kicks) (left settled) {
 		p := c.acks.pop()
 		c.base++
 		code := codeOf(p.err)
-		if code == wire.CodeQuota && c.dialect.Version < 5 {
+		if forNow(p.err) && c.dialect.Version < 5 {
 			c.denied, left.cut = true, true
 		}
 		if p.qos == 2 {
@@ -179,7 +197,7 @@ func (c *conn) advance(k *kicks) (left settled) {
 // settleTwo sends the PUBREC of a message, or has it sent where and when it is due.
 func (c *conn) settleTwo(k *kicks, p *pending, code byte, left *settled) {
 	// 3.1.1 cannot refuse for good: its client goes on to PUBREL.
-	kept := code == wire.CodeSuccess || code != wire.CodeQuota && c.dialect.Version < 5
+	kept := code == wire.CodeSuccess || !forNow(p.err) && c.dialect.Version < 5
 	to, write := c.sess.received.settle(p.id, kept)
 	switch {
 	case to == nil, c.denied:

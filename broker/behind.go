@@ -32,8 +32,12 @@ func (x *subscription) childRest() (rest string, ok bool) {
 // that stand behind devices/{id}/ as rest does.
 func (x *subscription) meansChild(rest string) bool {
 	filter, ok := x.childRest()
-	return ok && topic.Matches(filter, rest)
+	return ok && (topic.Matches(filter, rest) || x.tells(rest))
 }
+
+// tells says whether a subscription at ThingsBoard's topics is told of what stands behind
+// devices/{id}/, in other words, beside what it is for.
+func (x *subscription) tells(rest string) bool { return x.tb != nil && x.tb.Tells(rest) }
 
 // gets says whether a message at a topic, which no ThingsBoard client spells, is for
 // the session by one of its subscriptions.
@@ -157,9 +161,12 @@ func (s *session) childrenCame(ids []muster.DeviceID) {
 		if s.b.cfg.States != nil && (x.meansChild(stateDesired) || x.meansChild(statePresence)) {
 			s.tellWild(show{c: c, x: x, only: slices.Clone(ids)})
 		}
-		if s.b.cfg.Ready != nil && topic.Overlaps(x.filter, childTopics+readyTopics) {
+		for _, l := range s.b.hearers() {
+			if l.tell == nil || !l.wants(&x, x.filter, childTopics) {
+				continue
+			}
 			for _, id := range ids {
-				s.b.cfg.Ready(id, false)
+				l.tell(id, false)
 			}
 		}
 	}

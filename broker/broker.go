@@ -66,11 +66,13 @@ type Config struct {
 
 	// States knows what state topics are at; nil when there are none.
 	States States
-	// Ready is told that a client now listens to devices/{device}/commands/+, or as the
-	// gateway device to the commands of all its children: when it subscribes and when
+	// Ready is told that a client now listens to devices/{device}/commands/+ or
+	// devices/{device}/notifications, or as the gateway device to those of all its children: when it subscribes and when
 	// it comes back. It runs on the connection's goroutine, without locks, and may be
 	// told again. It may be nil.
 	Ready func(device muster.DeviceID, children bool)
+	// Updates is Ready for devices/{device}/firmware, and what ThingsBoard has for it.
+	Updates func(device muster.DeviceID, children bool)
 	// Children is told what gateways say of the devices behind them; it may be nil.
 	Children Children
 

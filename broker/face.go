@@ -82,13 +82,17 @@ type Kind uint8
 
 // Kinds of messages.
 const (
-	KindTelemetry Kind = iota // devices/{id}/telemetry and below
-	KindReported              // devices/{id}/reported
-	KindEvent                 // devices/{id}/events/{type}; type is [A-Za-z0-9._-]{1,64}
-	KindLog                   // devices/{id}/logs
-	KindResult                // devices/{id}/commands/{cid}/result; cid is [A-Za-z0-9_-]{1,64}
-	KindRequest               // wants an answer by Client.Reply: provision/request and ThingsBoard's requests
-	KindSample                // of a client in Quarantine, at the topic it chose
+	KindTelemetry       Kind = iota // devices/{id}/telemetry and below
+	KindReported                    // devices/{id}/reported
+	KindEvent                       // devices/{id}/events/{type}; type is [A-Za-z0-9._-]{1,64}
+	KindLog                         // devices/{id}/logs
+	KindResult                      // devices/{id}/commands/{cid}/result; cid is [A-Za-z0-9_-]{1,64}
+	KindNotify                      // devices/{id}/notify/{topic}; topic is [A-Za-z0-9._-]{1,64}
+	KindNotificationAck             // devices/{id}/notifications/{nid}/ack; nid is [A-Za-z0-9_-]{1,64}
+	KindFirmware                    // devices/{id}/firmware/status and /firmware/cancel/ack
+	KindFirmwareGet                 // devices/{id}/firmware/get: wants pieces by Client.Answer
+	KindRequest                     // wants an answer by Client.Reply: provision/request and ThingsBoard's requests
+	KindSample                      // of a client in Quarantine, at the topic it chose
 )
 
 // Message is one PUBLISH to a topic that Muster itself takes in.
@@ -104,6 +108,7 @@ type Message struct {
 	From        Acker // told when the message is durable; nil for QoS 0, requests and samples
 	Token       uint64
 	Client      Remote // whose connection it came by; nil for a last will
+	Correlation string // of KindFirmwareGet, MQTT 5: the request's correlation data
 	// Ask is a request as ThingsBoard's topics put it, for its answer to be given to
 	// Client.Reply; nil for any other message. Of provisioning it is nil, too, when
 	// the request is malformed.
@@ -118,9 +123,32 @@ type Remote interface {
 	// topic may be canonical too, it goes out as the subscription was spelled. It never
 	// waits. It says false when the connection has ended or has no such subscription.
 	Reply(topic string, payload []byte) bool
+	// Answer is Reply with QoS 0, and for a gateway's subscriptions to devices/+/... too. It
+	// sends nothing to a client that has not read what it was sent before: Later. It keeps
+	// nothing of a.
+	Answer(a Answer) Answered
 	// Origin says who the client is.
 	Origin() Origin
 }
+
+// Answer is a message to one connection.
+type Answer struct {
+	Topic       string // as of Reply
+	Payload     []byte
+	Correlation string      // MQTT 5: correlation data, empty for none
+	User        [][2]string // MQTT 5: user properties
+}
+
+// Answered is what became of an Answer.
+type Answered uint8
+
+// What becomes of answers.
+const (
+	AnswerSent     Answered = iota
+	AnswerLater             // the client has much to read yet
+	AnswerTooLarge          // the client takes no packets of that size
+	AnswerGone              // the connection has ended, or has no such subscription
+)
 
 // Origin describes a client.
 type Origin struct {

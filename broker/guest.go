@@ -132,11 +132,64 @@ func (c *conn) Reply(name string, payload []byte) bool {
 	return took
 }
 
+// Answer implements Remote.
+func (c *conn) Answer(a Answer) Answered {
+	if c.pressed() {
+		return AnswerLater
+	}
+	rights := c.allowed.Load()
+	canonical, rest, own := rights.own(a.Topic)
+	m := &message{topic: canonical, payload: a.Payload, owned: true} // QoS 0: nobody keeps it
+	m.props = wire.AppendUser(wire.AppendRequest(nil, "", "", []byte(a.Correlation)), a.User)
+	o, hit := copyOf{}, false
+	for _, x := range c.sess.state.Load().subs {
+		if x.group != "" || !x.hears(a.Topic, canonical, rest, own) && !x.hearsFor(rights, canonical) {
+			continue
+		}
+		o.take(&x, m)
+		hit = true
+	}
+	if !hit {
+		return AnswerGone
+	}
+	var k kicks
+	r := route{b: c.b, m: m, kicks: &k, now: c.b.clock.Load()}
+	became := c.sess.answer(&r, &o, c)
+	k.flush(c.b)
+	switch became {
+	case sentOK, sentPressed:
+		return AnswerSent
+	case sentFull:
+		return AnswerLater
+	case sentTooLarge:
+		return AnswerTooLarge
+	default:
+		return AnswerGone
+	}
+}
+
+// answer sends a copy of QoS 0 to the session's connection, if that is only.
+func (s *session) answer(r *route, o *copyOf, only *conn) sent {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended || s.conn != only {
+		return sentNever
+	}
+	return s.sendOnce(r, o)
+}
+
+// hearsFor says whether a gateway's subscription to topics of all its children is for a
+// topic of one of them.
+func (x *subscription) hearsFor(r *rights, canonical string) bool {
+	id, rest, ok := splitDevice(canonical)
+	return ok && x.kids && r.isParentOf(id) && x.meansChild(rest)
+}
+
 // hears says whether a reply at a topic, which own has split, is for the subscription.
 func (x *subscription) hears(name, canonical, rest string, own bool) bool {
 	switch {
 	case x.tb != nil:
-		return topic.Matches(x.tb.Filter, name)
+		return topic.Matches(x.tb.Filter, name) || x.tb.HearsPart(name)
 	case x.kids: // replies are for who asked
 		return false
 	case x.own:

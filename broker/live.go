@@ -62,7 +62,7 @@ func (s *session) deliverOwnLive(r *route, rest string, o copyOf) bool {
 	for i := range subs {
 		x := &subs[i]
 		switch {
-		case !x.own || x.group != "" || !topic.Matches(x.filter, rest):
+		case !x.own || x.group != "" || !topic.Matches(x.filter, rest) && !x.tells(rest):
 		case x.tb != nil:
 			took = s.deliverSpelled(r, x, o) || took
 		default:

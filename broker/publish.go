@@ -130,10 +130,14 @@ func (c *conn) hand(sc *scratch, p *wire.PublishPacket, dst destination) error {
 
 // taken makes the message that the sink gets. It aliases the packet.
 func (c *conn) taken(p *wire.PublishPacket, dst destination) Message {
-	return Message{
+	m := Message{
 		Kind: dst.kind, Device: dst.device, By: dst.by, Topic: dst.topic, Payload: p.Payload,
 		ContentType: p.ContentType, QoS: p.QoS, Client: c,
 	}
+	if dst.kind == KindFirmwareGet {
+		m.Correlation = string(wire.Correlation(p.Props))
+	}
+	return m
 }
 
 // abandon gives up a message for which the connection ended too early.

@@ -283,7 +283,7 @@ func TestOtherAcksDoNotOvertakeTheSinks(t *testing.T) {
 		r := start(t, nil)
 		r.sink.hold()
 		c := r.client(version, "c", "token-a")
-		c.send(publishPacket("devices/me/telemetry", "1", 1, 1), publishPacket("devices/me/firmware/status", "{}", 1, 2),
+		c.send(publishPacket("devices/me/telemetry", "1", 1, 1), publishPacket("devices/me/requests/1", "{}", 1, 2),
 			publishPacket("devices/me/nonsense", "{}", 2, 3), publishPacket("devices/me/telemetry", "2", 2, 4))
 		first, last := get(t, r.sink.messages, "message"), get(t, r.sink.messages, "message")
 		last.From.Acked(last.Token, nil)

@@ -18,9 +18,7 @@ const (
 // What a device may publish and what it may receive under devices/{id}/ (DESIGN,
 // section 4), as filters. What the sink takes in stands apart: see taken.
 var (
-	upTopics = [...]string{
-		"requests/+", "firmware/status", "firmware/get", "firmware/cancel/ack", "notifications/+/ack",
-	}
+	upTopics   = [...]string{"requests/+"}
 	downTopics = [...]string{
 		"desired", "commands/+", "firmware", "firmware/data/+", "firmware/error", "firmware/cancel",
 		"notifications", "presence", "errors", "requests/+/response",
@@ -43,17 +41,34 @@ func taken(rest string) (kind Kind, ok bool, why string) {
 			return KindEvent, true, "the type of an event has 1 to 64 letters, digits and . _ -"
 		}
 		return KindEvent, true, ""
-	case head != "commands":
+	case head == "notify" && more && !strings.Contains(tail, "/"):
+		if !isWord(tail, true) {
+			return KindNotify, true, "the name of a topic for notifications has 1 to 64 letters, digits and . _ -"
+		}
+		return KindNotify, true, ""
+	case rest == "firmware/status", rest == "firmware/cancel/ack":
+		return KindFirmware, true, ""
+	case rest == "firmware/get":
+		return KindFirmwareGet, true, ""
+	case head == "commands":
+		return answers(KindResult, tail, "/result", "the id of a command has 1 to 64 letters, digits and _ -")
+	case head == "notifications":
+		return answers(KindNotificationAck, tail, "/ack", "the id of a notification has 1 to 64 letters, digits and _ -")
+	}
+	return 0, false, ""
+}
+
+// answers is taken for what a device answers to something with an id: tail is the id and
+// suffix.
+func answers(kind Kind, tail, suffix, wrong string) (Kind, bool, string) {
+	id, is := strings.CutSuffix(tail, suffix)
+	if !is || strings.Contains(id, "/") {
 		return 0, false, ""
 	}
-	cid, isResult := strings.CutSuffix(tail, "/result")
-	if !isResult || strings.Contains(cid, "/") {
-		return 0, false, ""
+	if !isWord(id, false) {
+		return kind, true, wrong
 	}
-	if !isWord(cid, false) {
-		return KindResult, true, "the id of a command has 1 to 64 letters, digits and _ -"
-	}
-	return KindResult, true, ""
+	return kind, true, ""
 }
 
 // isWord says whether s is 1 to 64 of [A-Za-z0-9_-], and the dot where it may be.

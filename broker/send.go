@@ -78,34 +78,63 @@ func (r *route) direct(id muster.DeviceID, rest string, p *parcel) (took bool) {
 	return true
 }
 
-// readyTopics are those that Config.Ready is about, behind devices/{id}/.
-const readyTopics = "commands/+"
+// The topics that Config.Ready and Config.Updates are about, behind devices/{id}/.
+const readyTopics, readyNotes, readyFirmware = "commands/+", "notifications", "firmware"
 
-// tellReady tells Ready for which devices subscriptions listen to commands.
+// hearer is somebody who is told who listens to what.
+type hearer struct {
+	tell  func(device muster.DeviceID, children bool) // nil for nobody
+	wants func(x *subscription, filter, under string) bool
+}
+
+func (b *Broker) hearers() [2]hearer {
+	return [2]hearer{{b.cfg.Ready, listens}, {b.cfg.Updates, listensForFirmware}}
+}
+
+// listens says whether a subscription's filter, which begins as under does, is for commands
+// or notifications.
+func listens(_ *subscription, filter, under string) bool {
+	return topic.Overlaps(filter, under+readyTopics) || topic.Overlaps(filter, under+readyNotes)
+}
+
+// listensForFirmware is listens for offers of firmware.
+func listensForFirmware(x *subscription, filter, under string) bool {
+	return x.tells(readyFirmware) || topic.Overlaps(filter, under+readyFirmware)
+}
+
+// tellReady tells Ready and Updates for which devices subscriptions listen.
 func (c *conn) tellReady(subs []subscription) {
-	ready, who := c.b.cfg.Ready, c.allowed.Load().who.Device
-	if ready == nil || who == "" {
+	for _, l := range c.b.hearers() {
+		if l.tell != nil {
+			c.tellHearer(&l, subs)
+		}
+	}
+}
+
+func (c *conn) tellHearer(l *hearer, subs []subscription) {
+	who := c.allowed.Load().who.Device
+	if who == "" {
 		return
 	}
 	for i := range subs {
 		x := &subs[i]
-		if rest, ok := x.childRest(); ok && topic.Overlaps(rest, readyTopics) {
-			ready(who, true)
+		if rest, ok := x.childRest(); ok && l.wants(x, rest, "") {
+			l.tell(who, true)
 			continue
 		}
 		full := c.sess.fullFilter(x)
-		if x.apart || !topic.Overlaps(full, deviceTopics+"+/"+readyTopics) {
+		if x.apart || !l.wants(x, full, deviceTopics+"+/") {
 			continue
 		}
 		id, _, ofDevice := splitDevice(full)
 		switch {
 		case !ofDevice: // a filter of many devices
-			ready(who, true)
-			ready(who, false)
+			l.tell(who, true)
+			l.tell(who, false)
 		case id == who:
-			ready(who, false)
+			l.tell(who, false)
 		case c.allowed.Load().isParentOf(id):
-			ready(id, false)
+			l.tell(id, false)
 		}
 	}
 }

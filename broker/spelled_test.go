@@ -368,6 +368,7 @@ func TestThingsBoardsSubscriptionsSurviveARestart(t *testing.T) {
 	p := boot(t, log, 0, func(c *Config) { c.Ready = x.told })
 	c := p.client(4, "c", "token-a", keepSession)
 	c.subscribed("v1/devices/me/rpc/request/+", "v1/devices/me/attributes/response/+", "v1/gateway/rpc")
+	c.quiet() // Ready is told behind the SUBACK
 	if d := cmp.Diff([]string{"a false", "a true"}, x.take()); d != "" {
 		t.Errorf("ready (-want +got):\n%s", d)
 	}

@@ -242,6 +242,9 @@ func (c *conn) childCame(sc *scratch, child thingsboard.Child) error {
 		if x.tb.Rest == readyTopics && c.b.cfg.Ready != nil {
 			c.b.cfg.Ready(child.Device, false)
 		}
+		if x.tells(readyFirmware) && c.b.cfg.Updates != nil {
+			c.b.cfg.Updates(child.Device, false)
+		}
 	}
 	return nil
 }

@@ -22,10 +22,10 @@ func TestAWillIsSentWithItsClientsRights(t *testing.T) {
 		admin := r.client(version, "x", "admin")
 		admin.subscribed("devices/#", "factory/#")
 
-		c := r.client(version, "1", "token-a", withWill("devices/me/firmware/status", "gone", 0, 0))
+		c := r.client(version, "1", "token-a", withWill("devices/me/requests/1", "gone", 0, 0))
 		_ = c.nc.Close()
 		got := admin.next(packets.Publish)
-		if got.TopicName != "devices/a/firmware/status" || string(got.Payload) != "gone" {
+		if got.TopicName != "devices/a/requests/1" || string(got.Payload) != "gone" {
 			t.Errorf("will delivered as %q %q", got.TopicName, got.Payload)
 		}
 		admin.send(ackPacket(packets.Puback, got.PacketID))

@@ -55,6 +55,7 @@ type debt struct {
 type receipt struct {
 	*debt
 	released bool // PUBREC was sent
+	over     bool // PUBREL came, in this connection
 	stale    bool // it came in an earlier connection
 }
 
@@ -131,7 +132,7 @@ func (p *peer) lose() {
 		}
 	}
 	for _, r := range p.unacked {
-		r.stale = true
+		r.stale, r.over = true, false
 	}
 }
 
@@ -268,7 +269,7 @@ func (p *peer) finish(pk packet) {
 	if r == nil || !r.released || r.qos != 2 {
 		p.w.t.Fatalf("%s: %v for a message that it did not receive", p.name, pk)
 	}
-	r.here = true
+	r.here, r.over = true, true
 	if p.held == holdNothing {
 		p.done(pk.id)
 		p.give(ack(pubcomp, pk.id))
@@ -301,6 +302,7 @@ func (p *peer) giveHeld() {
 	for _, id := range append([]uint16(nil), p.order...) {
 		switch r := p.unacked[id]; {
 		case r.stale && !r.here:
+		case r.released && !r.over: // answered when it comes
 		case r.qos == 1:
 			p.done(id)
 			p.give(ack(puback, id))

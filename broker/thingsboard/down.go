@@ -44,6 +44,9 @@ func Subscribe(filter string) (Subscription, error) {
 		return Subscription{filter, Own, commands}, nil
 	case "v1/devices/me/rpc/response/+", "v2/r/res/+", "v2/r/res/j/+":
 		return Subscription{filter, Own, answers}, nil
+	case "v2/fw/response/+/chunk/+", "v2/sw/response/+/chunk/+", "v2/fw/error", "v2/sw/error",
+		"v2/fw/response/+", "v2/sw/response/+": // as ThingsBoard's Python client asks for them
+		return Subscription{filter, Answers, ""}, nil
 	case "v1/devices/me/attributes/response/+", "v2/a/res/+", "v2/a/res/j/+", gatewayAnswers, provisionResponse:
 		return Subscription{filter, Answers, ""}, nil
 	case gatewayAttributes:
@@ -68,6 +71,9 @@ func (s Subscription) Canonical(id muster.DeviceID) string {
 
 // Down translates a message to a topic of ours for who subscribed with s.
 //
+// An offer of firmware, devices/{id}/firmware, is told as attributes, and one that was taken
+// back, devices/{id}/firmware/cancel, by their deletion: see Tells.
+//
 // For devices/{id}/desired, payload and prev are {"version","state"}: the document
 // now, and the one that this subscriber was told before. It is told the keys of the
 // top level that differ, and in a second message those that are gone; a prev of nil
@@ -82,6 +88,8 @@ func (s Subscription) Down(topic string, payload, prev []byte) ([]Reply, error) 
 	}
 	kind, tail, _ := strings.Cut(rest, "/")
 	switch {
+	case s.Tells(rest):
+		return s.firmware(id, rest, payload)
 	case rest == desired && s.Rest == desired:
 		return s.attributes(id, payload, prev)
 	case kind == "commands" && s.Rest == commands:

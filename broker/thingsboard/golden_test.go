@@ -137,6 +137,8 @@ func (st step) answer(t *testing.T, i int, r Request) {
 	got := wireRequest{Device: string(r.Device), Name: r.Name, ID: r.ID, Client: r.Client, Shared: r.Shared, Provision: r.Provision}
 	var reply Reply
 	switch r.Kind {
+	case AskPart:
+		t.Fatalf("step %d: parts of images are not in the documented sequences", i)
 	case AskAttributes:
 		got.Kind = "attributes"
 		var err error

@@ -17,6 +17,7 @@ const (
 	AskLimits                        // for the session's limits: Request.Limits
 	AskClaim                         // to be claimable; it has no answer
 	AskProvision                     // to be registered: ProvisionResponse.Reply
+	AskPart                          // for a part of an image, at Request.PartTopic; why not, at ErrorTopic
 )
 
 // Request is what a client asks the server itself. The answer goes to the same
@@ -38,6 +39,12 @@ type Request struct {
 	Duration time.Duration
 
 	Provision ProvisionRequest // of AskProvision
+
+	// Of AskPart: whether it is of v2/sw, which part is asked for, and of what size, in
+	// bytes. A Size of 0 stands for the one named before with the same ID, or for the whole.
+	Software bool
+	Part     int64
+	Size     int
 
 	dialect dialect
 	multi   bool // a gateway's request that is answered with "values"

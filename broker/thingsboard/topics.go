@@ -24,7 +24,6 @@ const (
 
 // Is says whether topic, a topic name or a filter, belongs to ThingsBoard's API as
 // this package translates it. It looks at the beginning only and allocates nothing.
-// The firmware topics, v2/fw/ and v2/sw/, are not among them.
 func Is(topic string) bool {
 	if len(topic) < 3 {
 		return false
@@ -38,7 +37,8 @@ func Is(topic string) bool {
 	return false
 }
 
-// isShort says whether topic is v2/t, v2/a, v2/r or v2/c, or below one of them.
+// isShort says whether topic is v2/t, v2/a, v2/r or v2/c, or below one of them, or below
+// v2/fw or v2/sw.
 func isShort(topic string) bool {
 	if !strings.HasPrefix(topic, shortTopics) || len(topic) < 4 {
 		return false
@@ -47,7 +47,7 @@ func isShort(topic string) bool {
 	case 't', 'a', 'r', 'c':
 		return len(topic) == 4 || topic[4] == '/'
 	}
-	return false
+	return isImage(topic)
 }
 
 // verb is what a message published to one of the topics means.
@@ -69,6 +69,7 @@ const (
 	verbGatewayResult
 	verbGatewayClaim
 	verbProvision
+	verbPart // for a part of an image
 )
 
 // dialect is the spelling a client uses, in which its answers go back.
@@ -86,6 +87,8 @@ type route struct {
 	verb    verb
 	dialect dialect
 	id      int64 // the client's number, for the verbs that carry one
+	part    int64 // of verbPart: which, from 0
+	soft    bool  // of verbPart: v2/sw
 }
 
 // fixed returns the route of a topic without a number.
@@ -163,6 +166,9 @@ func parse(topic string) (route, error) {
 		id, err := requestID(rest)
 		r.id = id
 		return r, err
+	}
+	if isImage(topic) {
+		return parsePart(topic)
 	}
 	if isShort(topic) && strings.HasSuffix(topic, "/p") {
 		return route{}, errProtobuf()

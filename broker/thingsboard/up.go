@@ -68,6 +68,8 @@ func Up(topic string, device muster.DeviceID, payload []byte) (Result, error) {
 		return ask(claimOf(Child{Device: device}, payload))
 	case verbProvision:
 		return upProvision(payload)
+	case verbPart:
+		return upPart(r, device, payload)
 	default:
 		return upGateway(r, device, payload)
 	}

@@ -105,6 +105,35 @@ func (o *Out) appendProps(b []byte, size int) []byte {
 	return append(b, o.Props...)
 }
 
+// AppendUser appends user properties (section 3.3.2.3.7), in the form of Out.Props. No text
+// may have more than 65,535 bytes.
+func AppendUser(b []byte, pairs [][2]string) []byte {
+	for _, p := range pairs {
+		b = appendText(appendText(append(b, packets.PropUser), p[0]), p[1])
+	}
+	return b
+}
+
+// Correlation returns the correlation data among properties in the form of
+// PublishPacket.Props, nil when there is none.
+func Correlation(props []byte) []byte {
+	c := cursor{b: props}
+	for c.err == nil && c.left() > 0 {
+		switch c.uint8() {
+		case packets.PropPayloadFormat:
+			c.uint8()
+		case packets.PropCorrelationData:
+			return c.block()
+		case packets.PropUser:
+			c.block()
+			c.block()
+		default: // content type and response topic
+			c.block()
+		}
+	}
+	return nil
+}
+
 // AppendRequest appends the properties of a message that wants an answer (sections
 // 3.3.2.3.5 to 3.3.2.3.9), in the form of Out.Props: content type, response topic and
 // correlation data, those that are not empty. None may have more than 65,535 bytes.

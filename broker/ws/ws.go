@@ -66,7 +66,7 @@ func (u *Upgrader) Upgrade(w http.ResponseWriter, r *http.Request) (net.Conn, er
 		return nil, muster.Errorf(muster.Invalid, "upgrade to a WebSocket: %s", why)
 	}
 	sock := &socket{toll: toll{left: tollBurst, filled: u.now(), now: u.now}}
-	ws, err := u.up.Upgrade(hijacker{w, sock}, oneProtocol(r), nil)
+	ws, err := u.up.Upgrade(hijacker{w, sock}, oneProtocol(r), http.Header{requestIDHeader: w.Header()[requestIDHeader]})
 	if _, bad := errors.AsType[websocket.HandshakeError](err); bad {
 		return nil, muster.Errorf(muster.Invalid, "upgrade to a WebSocket: %w", err)
 	}
@@ -75,6 +75,9 @@ func (u *Upgrader) Upgrade(w http.ResponseWriter, r *http.Request) (net.Conn, er
 	}
 	return &conn{ws: ws, sock: sock}, nil
 }
+
+// requestIDHeader is set by who serves the path, and taken into the answer to an upgrade.
+const requestIDHeader = "X-Request-Id"
 
 // refusal says what is wrong with a request that the WebSocket library would let
 // pass, "" for nothing.
