@@ -38,7 +38,7 @@ func ParseCertificate(text string) (*x509.Certificate, error) {
 	body := strings.TrimSpace(text)
 	if rest, ok := strings.CutPrefix(body, pemBegin); ok {
 		if body, ok = strings.CutSuffix(rest, pemEnd); !ok {
-			return nil, muster.Errorf(muster.Invalid, "the text does not end with the certificate it begins with: give one certificate")
+			return nil, muster.InvalidAt("certificate", "the text does not end with the certificate it begins with: give one certificate")
 		}
 	}
 	body = strings.Map(func(c rune) rune {
@@ -49,11 +49,11 @@ func ParseCertificate(text string) (*x509.Certificate, error) {
 	}, body)
 	der, err := base64.StdEncoding.Strict().DecodeString(body)
 	if err != nil {
-		return nil, muster.Errorf(muster.Invalid, "the text is not one certificate in PEM")
+		return nil, muster.InvalidAt("certificate", "the text is not one certificate in PEM")
 	}
 	c, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, muster.Errorf(muster.Invalid, "the certificate cannot be read: %w", err)
+		return nil, muster.InvalidAt("certificate", "the certificate cannot be read: %w", err)
 	}
 	return c, nil
 }
@@ -64,7 +64,7 @@ func ParseCertificate(text string) (*x509.Certificate, error) {
 func KeyHash(c *x509.Certificate) ([32]byte, error) {
 	der, err := x509.MarshalPKIXPublicKey(c.PublicKey)
 	if err != nil {
-		return [32]byte{}, muster.Errorf(muster.Invalid, "the certificate's key is neither RSA, ECDSA nor Ed25519")
+		return [32]byte{}, muster.InvalidAt("certificate", "the certificate's key is neither RSA, ECDSA nor Ed25519")
 	}
 	return sha256.Sum256(der), nil
 }
@@ -75,17 +75,17 @@ func CheckKey(c *x509.Certificate) error {
 	switch key := c.PublicKey.(type) {
 	case *rsa.PublicKey:
 		if n := key.N.BitLen(); n < minRSA || n > maxRSA {
-			return muster.Errorf(muster.Invalid, "an RSA key of %d bits is not between %d and %d", n, minRSA, maxRSA)
+			return muster.InvalidAt("certificate", "an RSA key of %d bits is not between %d and %d", n, minRSA, maxRSA)
 		}
 	case *ecdsa.PublicKey:
 		switch key.Curve {
 		case elliptic.P256(), elliptic.P384(), elliptic.P521():
 		default:
-			return muster.Errorf(muster.Invalid, "an ECDSA key is not on P-256, P-384 or P-521")
+			return muster.InvalidAt("certificate", "an ECDSA key is not on P-256, P-384 or P-521")
 		}
 	case ed25519.PublicKey:
 	default:
-		return muster.Errorf(muster.Invalid, "the certificate's key is neither RSA, ECDSA nor Ed25519")
+		return muster.InvalidAt("certificate", "the certificate's key is neither RSA, ECDSA nor Ed25519")
 	}
 	return nil
 }
@@ -96,13 +96,13 @@ func CheckKey(c *x509.Certificate) error {
 func CheckDevice(c *x509.Certificate, now time.Time) error {
 	switch {
 	case now.Before(c.NotBefore):
-		return muster.Errorf(muster.Invalid, "the certificate is not valid before %s", c.NotBefore.UTC().Format(time.RFC3339))
+		return muster.InvalidAt("certificate", "the certificate is not valid before %s", c.NotBefore.UTC().Format(time.RFC3339))
 	case now.After(c.NotAfter):
-		return muster.Errorf(muster.Invalid, "the certificate expired at %s", c.NotAfter.UTC().Format(time.RFC3339))
+		return muster.InvalidAt("certificate", "the certificate expired at %s", c.NotAfter.UTC().Format(time.RFC3339))
 	}
 	named := len(c.ExtKeyUsage)+len(c.UnknownExtKeyUsage) > 0
 	if named && !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageClientAuth) && !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny) {
-		return muster.Errorf(muster.Invalid, "the certificate's purposes do not include client authentication")
+		return muster.InvalidAt("certificate", "the certificate's purposes do not include client authentication")
 	}
 	return CheckKey(c)
 }
@@ -111,7 +111,7 @@ func CheckDevice(c *x509.Certificate, now time.Time) error {
 func (g *Grant) certificate(c *Credential, now time.Time) error {
 	cert := g.Certificate
 	if cert == nil {
-		return muster.Errorf(muster.Invalid, "a credential of kind x509 needs a certificate")
+		return muster.InvalidAt("certificate", "a credential of kind x509 needs a certificate")
 	}
 	if err := CheckDevice(cert, latest(now, cert.NotBefore)); err != nil {
 		return err

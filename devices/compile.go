@@ -43,9 +43,9 @@ func (r *Registry) checkNames(q string, e *query.Expr) (err error) {
 		_, isProfile := r.profiles[t.Value.Text]
 		switch {
 		case t.Field == query.Group && !isGroup:
-			err = query.Fault(q, t.Pos, "there is no group %s", t.Value.Text)
+			err = query.Fault(q, t.Pos, "there is no group %.64s", t.Value.Text)
 		case t.Field == query.Profile && !isProfile && (t.Op == query.Eq || t.Op == query.Ne):
-			err = query.Fault(q, t.Pos, "there is no profile %s", t.Value.Text)
+			err = query.Fault(q, t.Pos, "there is no profile %.64s", t.Value.Text)
 		}
 	})
 	return err

@@ -38,7 +38,7 @@ type Spec struct {
 // device returns the device that s describes, or Invalid.
 func (s *Spec) device(at muster.Micros) (Device, error) {
 	if _, err := muster.ParseDeviceID(string(s.ID)); err != nil {
-		return Device{}, err
+		return Device{}, muster.At(err, "id")
 	}
 	d := Device{
 		ID: s.ID, Name: s.Name, Created: at, Profile: cmp.Or(s.Profile, DefaultProfile), Parent: s.Parent,
@@ -51,18 +51,18 @@ func (s *Spec) device(at muster.Micros) (Device, error) {
 // check says whether what is written on a device may be.
 func (d *Device) check() error {
 	if err := checkText("the device's name", d.Name, MaxName); err != nil {
-		return err
+		return muster.At(err, "name")
 	}
 	if err := checkNotes(d.Notes); err != nil {
-		return err
+		return muster.At(err, "notes")
 	}
 	if err := checkText("the firmware version", d.Firmware, MaxFirmware); err != nil {
 		return err
 	}
 	if d.CheckIn < 0 || d.CheckIn > MaxCheckIn {
-		return muster.Errorf(muster.Invalid, "the expected check-in is not between 0 and %d seconds", MaxCheckIn)
+		return muster.InvalidAt("check_in_s", "the expected check-in is not between 0 and %d seconds", MaxCheckIn)
 	}
-	return d.Location.check()
+	return muster.At(d.Location.check(), "location")
 }
 
 // Create makes one device, and with it the credential its Spec asks for. Issued

@@ -92,7 +92,7 @@ func (g *Grant) credential(device muster.DeviceID, now time.Time) (Credential, I
 	case X509:
 		err = g.certificate(&c, now)
 	default:
-		err = muster.Errorf(muster.Invalid, "a credential's kind is token, secret or x509")
+		err = muster.InvalidAt("kind", "a credential's kind is token, secret or x509")
 	}
 	is.Expires = c.Expires
 	return c, is, err
@@ -100,10 +100,10 @@ func (g *Grant) credential(device muster.DeviceID, now time.Time) (Credential, I
 
 func (g *Grant) check(now time.Time) error {
 	if err := checkText("the credential's label", g.Label, MaxCredentialLabel); err != nil {
-		return err
+		return muster.At(err, "label")
 	}
 	if !g.Expires.IsZero() && !g.Expires.After(now) {
-		return muster.Errorf(muster.Invalid, "the credential's expiry is not in the future")
+		return muster.InvalidAt("expires_at", "the credential's expiry is not in the future")
 	}
 	return nil
 }
@@ -135,7 +135,7 @@ func (g *Grant) secret(c *Credential, is *Issued) error {
 // basic is a secret under another user name than the device's id.
 func (g *Grant) basic(c *Credential, is *Issued) error {
 	if len(g.ClientID) > maxGiven || g.Username == "" || checkText("the user name", g.Username, maxGiven) != nil {
-		return muster.Errorf(muster.Invalid, "a basic credential needs a user name of plain text; it and the client id have at most %d bytes", maxGiven)
+		return muster.InvalidAt("username", "a basic credential needs a user name of plain text; it and the client id have at most %d bytes", maxGiven)
 	}
 	if err := g.secret(c, is); err != nil {
 		return err
@@ -166,11 +166,11 @@ func wholeHash(kind CredentialKind, clientID, username, password string) [32]byt
 // an HTTP header and often typed.
 func checkToken(s string) error {
 	if len(s) < MinToken || len(s) > maxGiven {
-		return muster.Errorf(muster.Invalid, "a token has %d to %d characters", MinToken, maxGiven)
+		return muster.InvalidAt("token", "a token has %d to %d characters", MinToken, maxGiven)
 	}
 	for i := range len(s) {
 		if s[i] <= ' ' || s[i] > '~' {
-			return muster.Errorf(muster.Invalid, "a token has printable ASCII characters only, and no space")
+			return muster.InvalidAt("token", "a token has printable ASCII characters only, and no space")
 		}
 	}
 	return nil
@@ -178,14 +178,14 @@ func checkToken(s string) error {
 
 func checkSecret(s string) error {
 	if len(s) < MinSecret || len(s) > maxGiven {
-		return muster.Errorf(muster.Invalid, "a secret has %d to %d bytes", MinSecret, maxGiven)
+		return muster.InvalidAt("secret", "a secret has %d to %d bytes", MinSecret, maxGiven)
 	}
 	if !utf8.ValidString(s) {
-		return muster.Errorf(muster.Invalid, "a secret is not UTF-8")
+		return muster.InvalidAt("secret", "a secret is not UTF-8")
 	}
 	for _, c := range s {
 		if unicode.IsControl(c) {
-			return muster.Errorf(muster.Invalid, "a secret has no control characters")
+			return muster.InvalidAt("secret", "a secret has no control characters")
 		}
 	}
 	return nil

@@ -28,7 +28,7 @@ func ParseData(s string) (Data, error) {
 	case KeepData, EraseData:
 		return d, nil
 	}
-	return "", muster.Errorf(muster.Invalid, "say what becomes of the telemetry by data=keep or data=delete: "+
+	return "", muster.InvalidAt("data", "say what becomes of the telemetry by data=keep or data=delete: "+
 		"keep leaves it in the store, and a device made again with the id continues it; delete deletes all of it for good, in the background")
 }
 

@@ -170,13 +170,13 @@ func (r *Registry) checkParent(e *entry, parent muster.DeviceID) error {
 
 func (r *Registry) checkProfile(name string) error {
 	if _, ok := r.profiles[name]; !ok {
-		return muster.Errorf(muster.Invalid, "there is no such profile")
+		return muster.InvalidAt("profile", "there is no such profile")
 	}
 	return nil
 }
 
 func errNoParent() error {
-	return muster.Errorf(muster.Invalid, "the device that is to be the parent does not exist")
+	return muster.InvalidAt("parent", "the device that is to be the parent does not exist")
 }
 
 func errOwnAncestor() error {

@@ -57,10 +57,10 @@ func (r *Registry) Group(name string) (Group, error) {
 // when a static group that has devices would get a query, or there are MaxGroups.
 func (r *Registry) PutGroup(ctx context.Context, g Group) error {
 	if err := CheckGroupName(g.Name); err != nil {
-		return err
+		return muster.At(err, "group")
 	}
 	if err := checkText("the description", g.Description, MaxName); err != nil {
-		return err
+		return muster.At(err, "description")
 	}
 	return r.change(ctx, func(ctx context.Context) error { return r.putGroup(ctx, g) })
 }
@@ -88,7 +88,7 @@ func (r *Registry) putGroup(ctx context.Context, g Group) error {
 		err = r.checkGroup(made)
 	}
 	if err != nil {
-		return err
+		return muster.At(err, "query")
 	}
 	var was *Group
 	if have != nil {
@@ -188,9 +188,9 @@ func (r *Registry) checkGroups(gs Groups) error {
 		g := r.groups[name]
 		switch {
 		case g == nil:
-			return muster.Errorf(muster.Invalid, "there is no group %s", name)
+			return muster.InvalidAt("groups", "there is no group %s", name)
 		case g.Query != "":
-			return muster.Errorf(muster.Invalid, "the group %s is a saved query: its devices are those that match", name)
+			return muster.InvalidAt("groups", "the group %s is a saved query: its devices are those that match", name)
 		}
 	}
 	return nil

@@ -45,16 +45,16 @@ type Tags struct {
 // than MaxTags.
 func TagsOf(m map[string]string) (Tags, error) {
 	if len(m) > MaxTags {
-		return Tags{}, muster.Errorf(muster.Invalid, "%d tags, at most %d are allowed", len(m), MaxTags)
+		return Tags{}, muster.InvalidAt("tags", "%d tags, at most %d are allowed", len(m), MaxTags)
 	}
 	keys := make([]string, 0, len(m))
 	size := 0
 	for k, v := range m {
 		if !label(k) {
-			return Tags{}, muster.Errorf(muster.Invalid, "the key of a tag has 1 to %d letters, digits and . _ -", MaxLabel)
+			return Tags{}, muster.InvalidAt("tags", "the key of a tag has 1 to %d letters, digits and . _ -", MaxLabel)
 		}
 		if err := checkText("the tag "+k, v, MaxTagValue); err != nil {
-			return Tags{}, err
+			return Tags{}, muster.At(err, "tags/"+k)
 		}
 		keys = append(keys, k)
 		size += len(k) + len(v) + 2
@@ -129,12 +129,12 @@ func GroupsOf(names []string) (Groups, error) {
 	slices.Sort(sorted)
 	sorted = slices.Compact(sorted)
 	if len(sorted) > MaxGroupsOf {
-		return Groups{}, muster.Errorf(muster.Invalid, "%d groups, at most %d are allowed", len(sorted), MaxGroupsOf)
+		return Groups{}, muster.InvalidAt("groups", "%d groups, at most %d are allowed", len(sorted), MaxGroupsOf)
 	}
 	var b strings.Builder
 	for _, n := range sorted {
 		if err := CheckGroupName(n); err != nil {
-			return Groups{}, err
+			return Groups{}, muster.At(err, "groups")
 		}
 		b.WriteString(n)
 		b.WriteByte(0)

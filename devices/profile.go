@@ -75,9 +75,9 @@ func (p Profile) check() error {
 		first, rest, _ := strings.Cut(f, "/")
 		switch {
 		case first == "+" || first == "#":
-			return muster.Errorf(muster.Invalid, "publish[%d]: begins with a wildcard and would reach other devices' topics", i)
+			return muster.InvalidAt("publish", "publish[%d]: begins with a wildcard and would reach other devices' topics", i)
 		case first == "devices" && rest != idPlaceholder && !strings.HasPrefix(rest, idPlaceholder+"/"):
-			return muster.Errorf(muster.Invalid, "publish[%d]: below devices/ a device may publish under devices/%s/ only", i, idPlaceholder)
+			return muster.InvalidAt("publish", "publish[%d]: below devices/ a device may publish under devices/%s/ only", i, idPlaceholder)
 		}
 	}
 	for _, l := range []struct {
@@ -86,7 +86,7 @@ func (p Profile) check() error {
 	}{{"publish", p.Publish}, {"subscribe", p.Subscribe}} {
 		for i, f := range l.filters {
 			if strings.ContainsAny(strings.ReplaceAll(f, idPlaceholder, ""), "{}") {
-				return muster.Errorf(muster.Invalid, "%s[%d]: the only placeholder is %s", l.name, i, idPlaceholder)
+				return muster.InvalidAt(l.name, "%s[%d]: the only placeholder is %s", l.name, i, idPlaceholder)
 			}
 		}
 	}
@@ -97,20 +97,20 @@ func (p Profile) checkLimits() error {
 	switch p.Level {
 	case "", "received", "durable", "stored":
 	default:
-		return muster.Errorf(muster.Invalid, "the level is none of received, durable and stored")
+		return muster.InvalidAt("level", "the level is none of received, durable and stored")
 	}
 	switch {
 	case p.MessageRate < 0 || p.MessageRate > MaxMessageRate:
-		return muster.Errorf(muster.Invalid, "the message rate is not between 0 and %d", MaxMessageRate)
+		return muster.InvalidAt("message_rate", "the message rate is not between 0 and %d", MaxMessageRate)
 	case p.ByteRate < 0 || p.ByteRate > MaxByteRate:
-		return muster.Errorf(muster.Invalid, "the byte rate is not between 0 and %d", int64(MaxByteRate))
+		return muster.InvalidAt("byte_rate", "the byte rate is not between 0 and %d", int64(MaxByteRate))
 	}
 	return nil
 }
 
 func checkProfileName(s string) error {
 	if !label(s) || s == "." || s == ".." {
-		return muster.Errorf(muster.Invalid, "a profile's name has 1 to %d letters, digits and . _ -, and is not . or ..", MaxProfileName)
+		return muster.InvalidAt("profile", "a profile's name has 1 to %d letters, digits and . _ -, and is not . or ..", MaxProfileName)
 	}
 	return nil
 }

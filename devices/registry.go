@@ -244,6 +244,18 @@ func (r *Registry) Has(id muster.DeviceID) bool {
 	return r.byID[id] != nil
 }
 
+// Level says when messages of a device are acknowledged, as its profile has it; empty for
+// the server's default, and for a device that is not there.
+func (r *Registry) Level(id muster.DeviceID) string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	e := r.byID[id]
+	if e == nil || r.profiles[e.Profile] == nil {
+		return ""
+	}
+	return r.profiles[e.Profile].Level
+}
+
 // Count returns how many devices there are.
 func (r *Registry) Count() int {
 	r.mu.RLock()

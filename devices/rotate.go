@@ -22,7 +22,7 @@ const (
 // a CA, which goes by its certificate.
 func (r *Registry) Rotate(ctx context.Context, device muster.DeviceID, id string, overlap time.Duration, g Grant) (Issued, error) {
 	if overlap < 0 || overlap > MaxOverlap {
-		return Issued{}, muster.Errorf(muster.Invalid, "the overlap is not between 0 and %d seconds", int(MaxOverlap.Seconds()))
+		return Issued{}, muster.InvalidAt("overlap_s", "the overlap is not between 0 and %d seconds", int(MaxOverlap.Seconds()))
 	}
 	var is Issued
 	err := r.change(ctx, func(ctx context.Context) (err error) {

@@ -42,7 +42,7 @@ func parseSort(s string) (order, error) {
 		o.plain = !o.down
 	case "name", "profile", "firmware", "status", "seen", "created", "v":
 	default:
-		return o, muster.Errorf(muster.Invalid, "sort is none of id, name, profile, firmware, status, seen, created and v.KEY, with a - for the largest first")
+		return o, muster.InvalidAt("sort", "sort is none of id, name, profile, firmware, status, seen, created and v.KEY, with a - for the largest first")
 	}
 	return o, nil
 }
@@ -142,7 +142,7 @@ func (o *order) cursor(s string) (*sortKey, error) {
 	if s == "" {
 		return nil, nil
 	}
-	bad := muster.Errorf(muster.Invalid, "the cursor is not one of this list and sort")
+	bad := muster.At(muster.Errorf(muster.Invalid, "the cursor is not one of this list and sort"), "cursor", "after")
 	if len(s) > maxCursor {
 		return nil, bad
 	}

@@ -35,7 +35,8 @@ type frame struct {
 	devices      []*device // of readings
 	rejected     []muster.Rejected
 	rejectedFrom []*device
-	acks         []ack
+	acks         []ack // at level durable
+	late         []ack // at level stored
 	traces       []traced
 }
 
@@ -160,17 +161,28 @@ func (in *Ingest) enqueueSized(ctx context.Context, dev *device, m *Message, d *
 			return muster.Errorf(muster.Busy, "the log is full")
 		}
 	}
-	in.append(dev, m, d, now, size)
+	level := in.level(m.Device)
+	in.append(dev, m, d, now, size, level)
 	b.mu.Unlock()
 	b.signal()
 	if d.trace != nil {
 		d.trace.Arrived(d.arrivals)
 	}
-	if in.cfg.Level == LevelReceived && m.From != nil {
+	if level == LevelReceived && m.From != nil {
 		m.From.Acked(m.Token, refusal(d))
 		in.step(d.trace, StepAcked)
 	}
 	return nil
+}
+
+// level is when messages of a device are acknowledged.
+func (in *Ingest) level(id muster.DeviceID) AckLevel {
+	if in.cfg.LevelOf != nil {
+		if l := in.cfg.LevelOf(id); l != "" {
+			return l
+		}
+	}
+	return in.cfg.Level
 }
 
 // waitFor waits for room; false says that there was none in time.
@@ -188,7 +200,7 @@ func waitFor(ctx context.Context, room <-chan struct{}) bool {
 }
 
 // append adds d's messages to the current frame; the caller holds b.mu.
-func (in *Ingest) append(dev *device, m *Message, d *decoder, now muster.Micros, size int) {
+func (in *Ingest) append(dev *device, m *Message, d *decoder, now muster.Micros, size int, level AckLevel) {
 	b := &in.builder
 	f := b.cur
 	if f.count() == 0 {
@@ -196,7 +208,7 @@ func (in *Ingest) append(dev *device, m *Message, d *decoder, now muster.Micros,
 	}
 	now = max(now, b.floor)
 	if d.trace != nil {
-		f.traces = append(f.traces, traced{d.trace, len(f.readings), len(d.messages), m.From != nil})
+		f.traces = append(f.traces, traced{d.trace, len(f.readings), len(d.messages), m.From != nil, level})
 	}
 	for i := range d.messages {
 		f.addReading(dev, &d.messages[i], d.arrival(dev, now))
@@ -204,8 +216,14 @@ func (in *Ingest) append(dev *device, m *Message, d *decoder, now muster.Micros,
 	for i := range d.refused {
 		f.addRejected(dev, m, &d.refused[i], d.arrival(dev, now), size)
 	}
-	if m.From != nil && in.cfg.Level != LevelReceived {
-		f.acks = append(f.acks, ack{m.From, m.Token, refusal(d)})
+	if m.From != nil {
+		switch a := (ack{m.From, m.Token, refusal(d)}); level {
+		case LevelStored:
+			f.late = append(f.late, a)
+		case LevelDurable:
+			f.acks = append(f.acks, a)
+		case LevelReceived: // at once
+		}
 	}
 	if f.w.size() >= frameTarget || f.count() >= frameMost {
 		b.sealed = append(b.sealed, f)

@@ -163,15 +163,11 @@ func (in *Ingest) finishFrame(c committed) {
 	durable := muster.MicrosOf(in.cfg.Now())
 	in.observe(f)
 	in.totals.update(func(l *Ledger) { l.receive(uint64(f.count())) })
-	if in.cfg.Level == LevelStored {
-		in.stored.add(c.seq, f.acks)
-	}
+	in.stored.add(c.seq, f.late)
 	in.recent.push(c)
 	in.applied.Store(c.seq) // from here on the writer may settle the frame
 	in.recent.signal()
-	if in.cfg.Level != LevelStored {
-		in.tell(f.acks)
-	}
+	in.tell(f.acks)
 	in.tellRooms(f, durable)
 }
 

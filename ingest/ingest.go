@@ -80,6 +80,10 @@ type Config struct {
 	Metrics prometheus.Registerer
 	Tracer  Tracer // nil when nobody follows messages
 
+	// LevelOf says when messages of a device are acknowledged, empty for Level; nil for all
+	// at Level. It is asked at each message, and must not block.
+	LevelOf func(muster.DeviceID) AckLevel
+
 	// Known says whether a device is in the registry; nil for all are. It is asked when a
 	// device's first message comes, and again after Deleted.
 	Known func(muster.DeviceID) bool

@@ -15,6 +15,7 @@ import (
 
 	"muster"
 	"muster/bus"
+	"muster/devices/trail"
 	"muster/ingest"
 )
 
@@ -473,6 +474,45 @@ func TestLevelsAckWhenTheyPromise(t *testing.T) {
 			st.set(func(s *store) { s.down = false })
 			a.wait(t, 1)
 		})
+	}
+}
+
+func TestTheLevelOfADeviceComesBeforeTheServersOwn(t *testing.T) {
+	st := newStore()
+	st.down = true
+	tr := trail.NewTrace(time.Now)
+	r := start(t, t.TempDir(), st, func(c *ingest.Config) {
+		c.Tracer = tracer{tr}
+		c.LevelOf = func(id muster.DeviceID) ingest.AckLevel {
+			return map[muster.DeviceID]ingest.AckLevel{"quick": ingest.LevelReceived, "slow": ingest.LevelStored}[id]
+		}
+	})
+	quick, slow, other := newAcks(), newAcks(), newAcks()
+	r.send(t, "slow", `{"a":1}`, slow, 1)
+	r.send(t, "quick", `{"a":1}`, quick, 1)
+	quick.mu.Lock()
+	at := len(quick.got)
+	quick.mu.Unlock()
+	if at != 1 {
+		t.Error("level received waits")
+	}
+	r.send(t, "other", `{"a":1}`, other, 1)
+	other.wait(t, 1)
+	st.await(t, "a failed try", func(s *store) bool { return s.appends > 0 })
+	slow.mu.Lock()
+	early := len(slow.got)
+	slow.mu.Unlock()
+	if ms := tr.Messages("slow"); early != 0 || len(ms) != 1 || ms[0].Acked != 0 || ms[0].Durable == 0 {
+		t.Errorf("%d acknowledgements of level stored before the row is, its trace %+v", early, ms)
+	}
+	st.set(func(s *store) { s.down = false })
+	slow.wait(t, 1)
+	awaitQueueEmpty(t, r)
+	r.stop(t, 10*time.Second)
+	for _, id := range []muster.DeviceID{"quick", "slow", "other"} {
+		if ms := tr.Messages(id); len(ms) != 1 || ms[0].Acked == 0 || ms[0].Stored == 0 {
+			t.Errorf("the trace of %s: %+v", id, ms)
+		}
 	}
 }
 

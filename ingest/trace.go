@@ -89,6 +89,7 @@ type traced struct {
 	trace    Trace
 	first, n int // its readings in the frame
 	acked    bool
+	level    AckLevel
 }
 
 // begin starts following what d decoded from m, when somebody wants to.
@@ -136,7 +137,7 @@ func (in *Ingest) traceDurable(f *frame, at muster.Micros) {
 	for i := range f.traces {
 		t := &f.traces[i]
 		t.trace.Step(StepDurable, at)
-		if t.acked && in.cfg.Level == LevelDurable {
+		if t.acked && t.level == LevelDurable {
 			t.trace.Step(StepAcked, now)
 		}
 	}
@@ -155,7 +156,7 @@ func (in *Ingest) traceStored(w *work, outcomes []Outcome) {
 			t.trace.Settled(j, verdictOf(o))
 		}
 		t.trace.Step(StepStored, now)
-		if t.acked && in.cfg.Level == LevelStored {
+		if t.acked && t.level == LevelStored {
 			t.trace.Step(StepAcked, now)
 		}
 	}

@@ -1,14 +1,18 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"muster/accounts"
 	"muster/api"
 	"muster/dashboard/live"
 	"muster/devices"
 	"muster/feed"
+	"muster/firmware/operator"
+	"muster/notify"
 	"muster/tasks"
 )
 
@@ -46,10 +50,32 @@ func encodeTask(t *tasks.Task) []byte {
 	return b
 }
 
+// rolloutTime bounds the look at a rollout.
+const rolloutTime = 2 * time.Second
+
+// liveRollouts gives rollouts to the live gateway.
+type liveRollouts struct{ *operator.Operator }
+
+// Rollout implements live.Rollouts.
+func (l liveRollouts) Rollout(id string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), rolloutTime)
+	defer cancel()
+	p, err := l.Progress(ctx, id)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it says what is not there
+	}
+	b, err := json.Marshal(api.RolloutProgressOf(&p))
+	if err != nil { // plain data
+		panic(fmt.Errorf("write a rollout: %w", err))
+	}
+	return b, nil
+}
+
 // liveEvents opens the feed to the live gateway.
 type liveEvents struct {
 	feed     *feed.Feed
 	registry *devices.Registry
+	notify   *notify.Notify
 }
 
 // Follow implements live.Events.
@@ -58,7 +84,8 @@ func (l liveEvents) Follow(who live.Principal, types, q, place string) (*feed.Fo
 	if err != nil {
 		return nil, err //nolint:wrapcheck // it says what is wrong with the query
 	}
-	return l.feed.Open(feed.Ask{Types: types, Place: place, Match: match}) //nolint:wrapcheck // likewise
+	show := func(ctx context.Context, e *feed.Event) bool { return l.notify.Shows(ctx, who.Who, e) }
+	return l.feed.Open(feed.Ask{Types: types, Place: place, Match: match, Show: show}) //nolint:wrapcheck // likewise
 }
 
 // channels opens the live gateway's channels to streams of server-sent events, to those

@@ -16,7 +16,11 @@ import (
 	"muster"
 	"muster/accounts"
 	"muster/api"
+	"muster/api/ddi"
+	"muster/firmware/deliver"
 	"muster/ingest"
+	"muster/notify"
+	"muster/notify/outbox"
 )
 
 // Config is what New needs. DataDir, the two addresses, Logger and Now must be set.
@@ -35,18 +39,30 @@ type Config struct {
 	// AdminEmail and AdminPassword make the first admin user; both or none.
 	AdminEmail, AdminPassword string
 	OIDC                      OIDCConfig
+	DDI                       ddi.Settings // of hawkBit's door
 	// PresenceGrace is how long a device that lost its connection may take to come back
 	// before it is offline; 10 s when zero, none when negative.
 	PresenceGrace time.Duration
+	Firmware      FirmwareConfig
 	// SMTP is the URL of the mail server (email.Config), empty for none.
-	SMTP string
+	SMTP   string
+	Notify NotifyConfig
 	// WebhookAllow are the inner networks that webhooks may reach, as CIDR.
 	WebhookAllow []string
-	Demo         bool
-	Version      string
-	Logger       *slog.Logger
-	Now          func() time.Time
-	Progress     func(what string) // told what a slow start is doing; may be nil
+	// Downloads bounds what devices fetch of images over HTTP; a bandwidth of 0 stands for 64 MiB/s, one below for none.
+	Downloads deliver.Limits
+	Demo      bool
+	Version   string
+	Logger    *slog.Logger
+	Now       func() time.Time
+	Progress  func(what string) // told what a slow start is doing; may be nil
+}
+
+// NotifyConfig is how notifications go out; zero values stand for the rooms' defaults.
+type NotifyConfig struct {
+	Limits   notify.Limits
+	Channels map[string]outbox.Settings // by name: "email", "webhook", "mqtt"
+	Poll     time.Duration              // how often the store is asked for what other processes queued
 }
 
 // WebConfig is what the HTTP port does for whom.
@@ -93,6 +109,9 @@ func (c *Config) check() error {
 	if err := c.Web.check(); err != nil {
 		return err
 	}
+	if err := c.Firmware.check(); err != nil {
+		return err
+	}
 	if c.DatabaseURL != "" {
 		u, err := url.Parse(c.DatabaseURL)
 		if err != nil { // its text may hold the password
@@ -118,6 +137,9 @@ func (c *Config) check() error {
 	}
 	if err := c.OIDC.check(); err != nil {
 		return err
+	}
+	if err := c.DDI.Check(); err != nil {
+		return err //nolint:wrapcheck // it names the setting
 	}
 	for _, addr := range []string{c.HTTPAddr, c.MQTTAddr} {
 		if err := probePort(addr); err != nil {

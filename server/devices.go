@@ -20,7 +20,7 @@ func (s *Server) buildDevices() {
 		Values:     latestValues{s},
 		Twins:      twinAnswers{s},
 		Grace:      cfg.PresenceGrace,
-		OnPresence: func(ts []devices.Transition) { s.tellPresence(ts) },
+		OnPresence: func(ts []devices.Transition) { s.tellPresence(ts); s.rollouts.presence(ts) },
 
 		OnGroupDeleted:   func(name string) { s.twins.GroupDeleted(name) },
 		OnProfileDeleted: func(name string) { s.twins.ProfileDeleted(name) },
@@ -40,7 +40,7 @@ func (s *Server) knows(id muster.DeviceID) bool {
 
 // loadDevices reads all that is kept of devices, and where the feed stands, first.
 func (s *Server) loadDevices(ctx context.Context) error {
-	for _, load := range []func(context.Context) error{s.feed.Load, s.registry.Load, s.join.Load, s.twins.Load, s.commands.Load, s.webhooks.Load} {
+	for _, load := range []func(context.Context) error{s.feed.Load, s.registry.Load, s.join.Load, s.twins.Load, s.commands.Load, s.webhooks.Load, s.notify.Load, s.notify.Begin, s.notify.fanOut.Begin} {
 		if err := load(ctx); err != nil {
 			return err
 		}

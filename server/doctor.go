@@ -42,6 +42,7 @@ func Doctor(ctx context.Context, dir, url string, now time.Time, report func(Che
 		return
 	}
 	d.auditLog(ctx, c)
+	d.rolloutLogs(ctx, c)
 	if err := c.Close(); err != nil {
 		d.say("database", false, "%s", muster.Public(err))
 	}
@@ -146,11 +147,30 @@ func (d *doctor) handles(ctx context.Context) (control.Handles, control.Dialect,
 	return control.Handles{Write: h.Write, Read: h.Read, Query: h.Query}, control.SQLite(), nil
 }
 
+// rolloutLogs reads the logs of all rollouts, and what the audit log says of them.
+func (d *doctor) rolloutLogs(ctx context.Context, c *control.Control) {
+	found := 0
+	rows, err := c.VerifyRollouts(ctx, func(id, what string) {
+		if found++; found <= maxFindings {
+			d.say("rollouts", false, "rollout %s: %s", id, what)
+		}
+	})
+	switch {
+	case err != nil:
+		d.say("rollouts", false, "their logs cannot be read: %s", muster.Public(err))
+	case found > maxFindings:
+		d.say("rollouts", false, "%d faults in all", found)
+	case found == 0:
+		d.say("rollouts", true, "the audit log vouches for %d changes of devices in their logs", rows)
+	}
+}
+
 // auditLog reads the audit log whole.
 func (d *doctor) auditLog(ctx context.Context, c *control.Control) {
 	secret, err := readSecret(filepath.Join(d.dir, secretFile))
+	var keys audit.Keys
 	if err == nil {
-		secret, err = derive(secret, auditUse)
+		keys, err = auditKeys(secret)
 	}
 	if err != nil {
 		d.say("audit log", false, "its key cannot be had: %v", err)
@@ -158,7 +178,7 @@ func (d *doctor) auditLog(ctx context.Context, c *control.Control) {
 	}
 	found := 0
 	head := auditHead(filepath.Join(d.dir, auditHeadFile))
-	seen, err := audit.Verify(ctx, c, head, secret, d.now, func(f audit.Finding) {
+	seen, err := audit.Verify(ctx, c, head, keys, d.now, func(f audit.Finding) {
 		if found++; found <= maxFindings {
 			d.say("audit log", false, "records %d to %d: %s", f.First, f.Last, f.What)
 		}

@@ -2,14 +2,26 @@ package server
 
 import (
 	"context"
+	"crypto/ed25519"
+	"net/http"
 
 	"muster/accounts"
+	"muster/firmware/blob"
+	"muster/firmware/catalog"
+	"muster/firmware/deliver"
+	"muster/store/control"
 )
 
 // CreateKeyForTest makes a key as the API does.
 func (s *Server) CreateKeyForTest(ctx context.Context, scopes []string, selector string) (id, secret string, err error) {
 	k, secret, err := s.accounts.CreateKey(ctx, accounts.KeySpec{Name: "test", Scopes: scopes, Selector: selector})
 	return k.ID, secret, err
+}
+
+// DeliveryForTest returns what images are delivered by: where they lie, what signs their addresses, the store of rollouts,
+// and all that stands between a connection and an image.
+func (s *Server) DeliveryForTest() (*blob.Store, *deliver.Signer, *control.Control, http.Handler) {
+	return s.images, s.links, s.stores.control, s.http.Handler
 }
 
 // FailLoop makes one of the server's loops fail.
@@ -23,3 +35,12 @@ func (s *Server) FailLoop(name string) bool {
 	}
 	return false
 }
+
+// CatalogForTest is the catalogue of firmware.
+func (s *Server) CatalogForTest() *catalog.Catalog { return s.firmware }
+
+// OfferKeyForTest is what devices check offers with.
+func (s *Server) OfferKeyForTest() ed25519.PublicKey { return s.updates.talk.Key() }
+
+// ControlForTest is the control store.
+func (s *Server) ControlForTest() *control.Control { return s.stores.control }

@@ -78,6 +78,8 @@ type requests struct {
 	twins *twin.Twins
 	join  *join.Join
 	in    *ingest.Ingest
+
+	firmware *updates
 }
 
 const (
@@ -89,6 +91,10 @@ const (
 func (r requests) accept(ctx context.Context, m broker.Message) bool {
 	if m.Kind != broker.KindRequest || m.Ask == nil {
 		return false
+	}
+	if m.Ask.Kind == thingsboard.AskPart {
+		r.firmware.part(ctx, m)
+		return true
 	}
 	reply, err := r.answer(ctx, m.Ask)
 	switch {
@@ -105,6 +111,9 @@ func (r requests) answer(ctx context.Context, ask *thingsboard.Request) (thingsb
 	case thingsboard.AskAttributes:
 		reported, desired, err := r.twins.Attributes(ask.Device, wanted(ask.Client, ask.AllClient), wanted(ask.Shared, ask.AllShared))
 		if err != nil {
+			return thingsboard.Reply{}, err
+		}
+		if desired, err = r.firmware.shared(ctx, ask, desired); err != nil {
 			return thingsboard.Reply{}, err
 		}
 		return ask.Attributes(reported, desired)

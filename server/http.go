@@ -16,8 +16,21 @@ import (
 	"muster/tasks"
 )
 
-// mqttPath is where MQTT over WebSocket is served.
-const mqttPath = "/mqtt"
+// buildLive makes the live gateway.
+func (s *Server) buildLive(cfg live.Config, who viewers) error {
+	pubKey, err := derive(s.linkKey, pubUse)
+	if err != nil {
+		return err
+	}
+	s.live = live.New(cfg, live.Deps{
+		Auth: who, System: s.counters, Tasks: liveTasks{s.tasks}, Rollouts: liveRollouts{s.rollouts.operator}, Events: liveEvents{s.feed, s.registry, s.notify.Notify}, Traffic: s.traffic,
+		Fleet: s.fleet, Devices: s.fleet, Log: s.cfg.Logger, Now: s.cfg.Now,
+		Inbox: liveInbox{s.notify.Notify}, Notes: liveNotes{s.notify.Notify, s.once, string(pubKey), s.cfg.Logger},
+		Stranger: func(r *http.Request) func() bool { return s.web.Stranger(r) },
+		Item:     (&itemWriter{topic: s.notify.TopicName}).add,
+	})
+	return nil
+}
 
 // buildHTTP makes the live gateway, the API and the page, on one port.
 func (s *Server) buildHTTP() error {
@@ -34,30 +47,35 @@ func (s *Server) buildHTTP() error {
 	if err := s.buildCounters(); err != nil {
 		return err
 	}
-	s.live = live.New(gateway, live.Deps{
-		Auth: who, System: s.counters, Tasks: liveTasks{s.tasks}, Events: liveEvents{s.feed, s.registry}, Traffic: s.traffic,
-		Fleet: s.fleet, Devices: s.fleet, Log: s.cfg.Logger, Now: s.cfg.Now,
-	})
+	if err := s.buildLive(gateway, who); err != nil {
+		return err
+	}
 	deps := api.Deps{
-		Registry:  s.registry,
-		Accounts:  s.accounts,
-		Telemetry: s.stores.telemetry,
-		Live:      s.ingest,
-		Clients:   clients{s.broker},
-		Trail:     s.said.api(),
-		Logins:    s.logins,
-		Joining:   s.join,
-		Twins:     s.twins,
-		Presence:  s.registry,
-		Commands:  s.commands,
-		Tasks:     s.tasks,
-		Audit:     s.stores.control,
-		Feed:      s.feed,
-		Channels:  channels{s.live, who},
-		Traffic:   s.traffic,
-		Webhooks:  s.webhooks,
-		Writer:    s.ingest,
-		Once:      s.once,
+		Registry:      s.registry,
+		Accounts:      s.accounts,
+		Telemetry:     s.stores.telemetry,
+		Live:          s.ingest,
+		Clients:       clients{s.broker},
+		Trail:         s.said.api(),
+		Logins:        s.logins,
+		Joining:       s.join,
+		Twins:         s.twins,
+		Presence:      s.registry,
+		Commands:      s.commands,
+		Tasks:         s.tasks,
+		Audit:         s.stores.control,
+		Feed:          s.feed,
+		Channels:      channels{s.live, who},
+		Traffic:       s.traffic,
+		Webhooks:      s.webhooks,
+		Notify:        s.notify.Notify,
+		Rollouts:      s.rollouts.operator,
+		Deliveries:    s.stores.control,
+		ChannelTester: testers{s},
+		Writer:        s.ingest,
+		OfferKey:      s.updates.talk.Key(),
+		Once:          s.once,
+		Firmware:      s.firmware,
 
 		Limits:         s.cfg.Web.Limits,
 		CORSOrigins:    s.cfg.Web.CORSOrigins,
@@ -68,6 +86,9 @@ func (s *Server) buildHTTP() error {
 		Version:    s.cfg.Version,
 		PublicURL:  public,
 		LiveSocket: s.live,
+		MQTTSocket: http.HandlerFunc(s.broker.ServeWebSocket),
+		Images:     s.delivery,
+		DDI:        s.ddiDoor(),
 		Page:       ui.Handler(s.cfg.Version),
 		Gatherer:   s.metrics,
 		Registerer: s.metrics,
@@ -81,15 +102,8 @@ func (s *Server) buildHTTP() error {
 		return fmt.Errorf("build the API: %w", err)
 	}
 	s.web = web
-	root := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == mqttPath {
-			s.broker.ServeWebSocket(w, r)
-			return
-		}
-		web.ServeHTTP(w, r)
-	})
 	s.http = &http.Server{ // no WriteTimeout: the API sets its own, rolling
-		Handler: root, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		Handler: web, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 	}
 	return nil
 }
@@ -132,6 +146,7 @@ func (s *Server) sections() []api.Section {
 		func() (string, any) {
 			return "events", map[string]any{"notes_dropped": s.said.events.NotesDropped(), "rejections_untold": s.rejected.dropped.Load()}
 		},
+		func() (string, any) { return "audit", s.sealer.Status() },
 		func() (string, any) { return "erasures", s.erasures() },
 		func() (string, any) { return "broker", s.broker.Stats() },
 		func() (string, any) { return "twins", s.twins.Stats() },
@@ -142,6 +157,7 @@ func (s *Server) sections() []api.Section {
 		func() (string, any) { return "shared_workers", []tasks.SharedStatus{s.counters.sampler.Status()} },
 		func() (string, any) { return "caches", s.caches.Section() },
 		func() (string, any) { return "idempotency", s.once.Stats() },
+		func() (string, any) { return "notifications", s.notify.figures.section() },
 		func() (string, any) {
 			return "services", slices.Concat(s.loops.Status(), s.ingest.Loops(), s.said.intake.Loops(), s.broker.Loops(), s.live.Loops())
 		},

@@ -37,7 +37,7 @@ func (s *Server) brokerConfig(ctx context.Context) (broker.Config, error) {
 		MaxConnections: m.MaxConnections, MaxQueued: m.MaxQueued, MaxKeepAlive: m.MaxKeepAlive, Rate: m.Rate,
 		Limit: listen.LimitsConfig{Rate: m.ConnectRate, AddressRate: m.AddressRate, Now: s.cfg.Now},
 		Now:   s.cfg.Now, Logger: s.cfg.Logger, Metrics: s.metrics, Traffic: s.traffic, States: allStates{presenceStates{s.registry}, desiredStates{s.twins}},
-		Ready: s.commands.Ready, Children: children{s.registry, s.join, s.cfg.Now},
+		Ready: s.listening, Updates: s.updates.ready, Children: children{s.registry, s.join, s.cfg.Now},
 	}
 	for _, p := range m.Proxy {
 		prefix, err := netip.ParsePrefix(p)

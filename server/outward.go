@@ -1,30 +1,24 @@
 package server
 
 import (
-	"context"
 	"net/netip"
 
 	"muster"
-	"muster/accounts"
-	"muster/notify"
+	"muster/notify/chat"
 	"muster/notify/email"
+	"muster/notify/hooks"
 	"muster/notify/webhook"
 )
 
-// mailer gives the mails of accounts to the mail channel.
-type mailer struct{ *email.Mailer }
-
-// Send implements accounts.Mailer.
-func (m mailer) Send(ctx context.Context, mail accounts.Mail) error {
-	return m.Mailer.Send(ctx, email.Mail(mail))
-}
-
-// buildOutward makes what reaches out to others: mail and webhooks.
+// buildOutward makes what reaches out to others: mail, webhooks and notifications.
 func (s *Server) buildOutward() error {
 	if err := s.buildMail(); err != nil {
 		return err
 	}
-	return s.buildWebhooks()
+	if err := s.buildWebhooks(); err != nil {
+		return err
+	}
+	return s.buildNotifications()
 }
 
 // buildMail gives accounts a mailer, when there is a mail server.
@@ -36,7 +30,8 @@ func (s *Server) buildMail() error {
 	if err != nil {
 		return err
 	}
-	s.accounts.SetMailer(mailer{m})
+	s.mail = m
+	s.accounts.SetMailer(posted{s})
 	return nil
 }
 
@@ -47,7 +42,10 @@ func (s *Server) buildWebhooks() error {
 		return err
 	}
 	s.hooks = webhook.New(webhook.Config{Allow: allow, Version: s.cfg.Version, Now: s.cfg.Now})
-	s.webhooks = notify.New(s.stores.control, notify.Options{Devices: s.registry, Sealer: s.vault, Sender: s.hooks, Now: s.cfg.Now})
+	s.chats = chat.New(chat.Config{Next: s.hooks, Poster: s.hooks, Services: chat.Services(), Now: s.cfg.Now})
+	s.webhooks = hooks.New(s.stores.control, hooks.Options{
+		Devices: s.registry, Sealer: s.vault, Sender: s.chats, Chats: s.chats, Now: s.cfg.Now,
+	})
 	return nil
 }
 

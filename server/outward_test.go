@@ -21,12 +21,17 @@ import (
 
 const outwardKey = "mst_outward-admin-key-00001"
 
-func outward(t *testing.T, change func(*Config)) *Server {
+func outwardConfig(t *testing.T) Config {
 	t.Helper()
-	cfg := Config{
+	return Config{
 		DataDir: t.TempDir(), HTTPAddr: "127.0.0.1:0", MQTTAddr: "127.0.0.1:0", AckLevel: ingest.LevelDurable,
 		LogMaxBytes: 256 << 20, MaxPacket: 256 << 10, AdminKey: outwardKey, Version: "test", Logger: slog.New(slog.DiscardHandler), Now: time.Now,
 	}
+}
+
+func outward(t *testing.T, change func(*Config)) *Server {
+	t.Helper()
+	cfg := outwardConfig(t)
 	change(&cfg)
 	s, err := New(t.Context(), cfg)
 	if err != nil {

@@ -150,7 +150,10 @@ func (g *garden) people(post *mailtest.Server) {
 	g.ask(http.MethodGet, "/api/v1/me", "", nil, false, cookied(session)) // it has ended
 	post.Fail(mailtest.SignIn, mailtest.Fault{Code: 535, Enhanced: [3]int{5, 7, 8}, Text: "no"})
 	g.ask(http.MethodPost, "/api/v1/password/forgot", "", map[string]string{"email": "ada@example.com"}, false)
-	until(g.T, "the mail that fails in the log", func() bool { return strings.Contains(strings.ToLower(g.log.String()), "mail") })
+	until(g.T, "the mail that fails in the list", func() bool {
+		_, body := g.ask(http.MethodGet, "/api/v1/deliveries?channel=email&state=queued", servertest.AdminKey, nil, true)
+		return strings.Contains(fmt.Sprint(body), "535")
+	})
 }
 
 // machines plants what machines have: keys, device credentials, webhook secrets.

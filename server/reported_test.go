@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"testing"
@@ -31,7 +32,7 @@ func TestReportsOfABatchAreKeptOrRefusedEachForItself(t *testing.T) {
 	if err := errors.Join(err, twins.Load(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	owner := reportedOwner{twins}
+	owner := reportedOwner{twins, func(context.Context, []muster.DeviceID) {}}
 	report := func(id muster.DeviceID, patch string) intake.Message {
 		return intake.Message{Kind: intake.Reported, Device: id, Payload: []byte(patch)}
 	}

@@ -66,6 +66,14 @@ func Rescue(ctx context.Context, cfg RescueConfig) (out accounts.Rescued, err er
 // rescue does it on an open database that nobody else uses.
 func rescue(ctx context.Context, cfg RescueConfig, c *control.Control) (accounts.Rescued, error) {
 	none := slog.New(slog.DiscardHandler)
+	secret, err := readSecret(filepath.Join(cfg.DataDir, secretFile))
+	if err != nil {
+		return accounts.Rescued{}, err
+	}
+	sealer, err := openAudit(ctx, c, cfg.DataDir, secret, cfg.Now, none)
+	if err != nil {
+		return accounts.Rescued{}, err
+	}
 	people := accounts.New(c, cfg.Now, none, accounts.Config{URL: func() string { return cfg.PublicURL }})
 	if err := people.Load(ctx); err != nil {
 		return accounts.Rescued{}, fmt.Errorf("rescue: %w", err)
@@ -74,15 +82,7 @@ func rescue(ctx context.Context, cfg RescueConfig, c *control.Control) (accounts
 	if err != nil {
 		return out, err //nolint:wrapcheck // it says what is wrong
 	}
-	secret, err := readSecret(filepath.Join(cfg.DataDir, secretFile))
-	if err != nil {
-		return out, err
-	}
-	key, err := derive(secret, auditUse)
-	if err != nil {
-		return out, err
-	}
-	if err := audit.NewSealer(c, auditHead(filepath.Join(cfg.DataDir, auditHeadFile)), key, cfg.Now, none).Seal(ctx); err != nil {
+	if err := sealer.Seal(ctx); err != nil {
 		return out, fmt.Errorf("seal the audit log: %w", err)
 	}
 	return out, nil

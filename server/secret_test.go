@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	"muster"
+	"muster/audit"
 )
 
 func TestSecretsAreOpenedWithTheirKeyAndForWhatTheyWereSealed(t *testing.T) {
@@ -60,15 +62,17 @@ func TestAKeyFileThatIsDamagedIsRefused(t *testing.T) {
 
 func TestTheHeadOfTheAuditLogIsKeptWhole(t *testing.T) {
 	head := auditHead(filepath.Join(t.TempDir(), auditHeadFile))
-	if s, err := head.Load(); err != nil || s.Last != 0 {
+	if s, err := head.Load(); err != nil || s.Seal.Last != 0 {
 		t.Fatalf("before the first it is %+v, %v", s, err)
 	}
 	want, _ := head.Load()
-	want.First, want.Last, want.At, want.Hash[3] = 3, 9, 77, 5
+	want.Seal.First, want.Seal.Last, want.Seal.At, want.Seal.Signed, want.Seal.Hash[3] = 3, 9, 77, 2, 5
+	want.Signed, want.More = 2, 4
+	want.Breaks = []audit.Break{{At: 5, First: 1, Last: 2, What: "cut", Expected: "aa", Found: "bb"}}
 	if err := head.Save(want); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := head.Load(); err != nil || got != want {
+	if got, err := head.Load(); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("it is %+v, %v", got, err)
 	}
 	if err := os.WriteFile(string(head), []byte(`{"last":9,"hash":"00"}`), 0o600); err != nil {
@@ -76,6 +80,12 @@ func TestTheHeadOfTheAuditLogIsKeptWhole(t *testing.T) {
 	}
 	if _, err := head.Load(); muster.KindOf(err) != muster.Invalid {
 		t.Errorf("a damaged one gives %v", err)
+	}
+	if err := head.Aside(); err != nil {
+		t.Fatal(err)
+	}
+	if kept, err := filepath.Glob(string(head) + ".bad-*"); err != nil || len(kept) != 1 {
+		t.Errorf("put aside it is at %v, %v", kept, err)
 	}
 }
 

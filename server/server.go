@@ -19,6 +19,7 @@ import (
 	"muster"
 	"muster/accounts"
 	"muster/api"
+	"muster/api/ddi"
 	"muster/audit"
 	"muster/broker"
 	"muster/broker/listen"
@@ -30,10 +31,15 @@ import (
 	"muster/devices/join"
 	"muster/devices/twin"
 	"muster/feed"
+	"muster/firmware/blob"
+	"muster/firmware/catalog"
+	"muster/firmware/deliver"
 	"muster/ingest"
 	"muster/internal/lifecycle"
 	"muster/internal/logctx"
-	"muster/notify"
+	"muster/notify/chat"
+	"muster/notify/email"
+	"muster/notify/hooks"
 	"muster/notify/webhook"
 	"muster/oidc"
 	"muster/once"
@@ -49,6 +55,11 @@ type Server struct {
 	feed     *feed.Feed
 	rejected *rejections // told by the feed
 	vault    *sealer     // of secrets that must be read again
+	linkKey  []byte      // signs ack links
+	images   *blob.Store
+	links    *deliver.Signer // of addresses of images
+	delivery *deliver.Handler
+	offerKey []byte // the seed of the key that offers of firmware are signed with
 	sealer   *audit.Sealer
 	bus      *bus.Bus
 	metrics  *prometheus.Registry
@@ -56,16 +67,23 @@ type Server struct {
 	twins    *twin.Twins
 	commands *command.Commands
 	tasks    *tasks.Tasks
+	firmware *catalog.Catalog
 	once     *once.Keeper
 	accounts *accounts.Accounts
-	webhooks *notify.Webhooks
+	notify   notifications
+	mail     *email.Mailer // nil without --smtp
+	webhooks *hooks.Webhooks
 	hooks    *webhook.Sender
+	chats    *chat.Sender // over hooks
 	caches   *cache.Book
 	openID   *oidc.OpenID // nil without a provider
 	join     *join.Join
+	rollouts *rollouts
 	logins   *devices.Logins
+	ddi      *ddi.Handler // nil when it is off
 	ingest   *ingest.Ingest
 	said     said
+	updates  updates
 	broker   *broker.Broker
 	certs    *listen.Certs // nil without TLS
 	live     *live.Gateway
@@ -80,6 +98,7 @@ type Server struct {
 
 	unwatchTwins func()
 	tellPresence func([]devices.Transition)
+	deliveryKey  []byte // signs addresses of images
 
 	stopping atomic.Bool
 	setup    string // token of the one-time link, empty when it was used
@@ -123,7 +142,7 @@ func (s *Server) build(ctx context.Context) (err error) {
 	s.stores.control.OnEvents(s.feed.Publish)
 	s.rejected = newRejections(s.stores.control, cfg.Now, cfg.Logger)
 	s.once = once.New(s.stores.control, cfg.Now, cfg.Logger, once.Limits{})
-	if err := s.buildSecrets(); err != nil {
+	if err := s.buildSecrets(ctx); err != nil {
 		return err
 	}
 	s.progress("opening the log")
@@ -143,6 +162,9 @@ func (s *Server) build(ctx context.Context) (err error) {
 	if err := s.buildTasks(); err != nil {
 		return err
 	}
+	if err := s.buildFirmware(); err != nil {
+		return err
+	}
 	if err := s.buildSaid(); err != nil { //nolint:contextcheck // what is refused waits for nobody
 		return err
 	}
@@ -153,6 +175,7 @@ func (s *Server) build(ctx context.Context) (err error) {
 		Observe: func(rs []muster.Reading) {
 			s.registry.Observe(rs) // before those who look at the device then
 			s.live.Observe(rs)
+			s.updates.talk.Observe(rs)
 		},
 		OnRejected: func(r muster.Rejected) {
 			s.registry.Heard(r.Device, r.Arrival)
@@ -161,7 +184,8 @@ func (s *Server) build(ctx context.Context) (err error) {
 				s.rejected.add(&r)
 			}
 		},
-		Seen: s.registry.Seen,
+		Seen:    s.registry.Seen,
+		LevelOf: func(id muster.DeviceID) ingest.AckLevel { return ingest.AckLevel(s.registry.Level(id)) },
 	})
 	s.measureErasures()
 	s.fleet = &fleet{registry: s.registry, in: s.ingest, now: cfg.Now}
@@ -202,12 +226,14 @@ func (s *Server) start(ctx context.Context) (err error) {
 		return err
 	}
 	s.said.start(s)
+	s.updates.start(s)
 	s.loops.Go("memory", s.freeMemory)
 	s.startDevices()
 	s.loops.Go("feed", s.feed.Run)
 	s.loops.Go("feed-rejected", s.rejected.Run)
 	s.loops.Go("audit-seals", s.sealer.Run)
 	s.loops.Go("idempotency", s.once.Run)
+	s.loops.Go("firmware-sweep", s.firmware.Run)
 	s.loops.Go("accounts-sessions", s.accounts.Run)
 	s.loops.Go("accounts-expiry", s.accounts.RunExpiry)
 	s.loops.Go("accounts-mail", s.accounts.RunMail)
@@ -229,6 +255,8 @@ func (s *Server) start(ctx context.Context) (err error) {
 		return err
 	}
 	s.loops.Go("tasks", s.tasks.Run)
+	s.rollouts.start()
+	s.startNotifications() // links need to know where people reach us
 	s.loops.Go("http", s.serveHTTP)
 	if s.cfg.Demo {
 		return s.startDemo(ctx)
@@ -248,6 +276,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	s.commands.EndWaits() // or the API's listener would wait for them
 	if s.http != nil {
 		s.web.EndStreams()                        // likewise
+		s.delivery.End()                          // likewise
 		errs = append(errs, s.http.Shutdown(ctx)) // closes the listener at once
 	}
 	if s.listener != nil {

@@ -31,7 +31,7 @@ type fleet struct {
 func (f *fleet) List(_ context.Context, q live.ListQuery) (live.ListPage, error) {
 	e, err := f.registry.Compile(q.Q)
 	if err != nil {
-		return live.ListPage{}, err
+		return live.ListPage{}, muster.At(err, "q")
 	}
 	if q.Only != "" {
 		only, err := f.registry.Selector(q.Only) //nolint:contextcheck // it compiles, and waits for nothing
@@ -145,6 +145,7 @@ func (v viewers) viewer(p accounts.Principal, err error) (live.Principal, error)
 		}
 	}
 	out := live.Principal{ID: p.ID, Name: p.Name, Role: role, Owner: cmp.Or(p.User, p.ID), Admin: p.Allows(accounts.Admin)}
+	out.Who, out.Sends, out.Firmware = v.asking(p), p.Allows(accounts.NotifySend), p.Allows(accounts.FirmwareRead)
 	if p.Expires != 0 {
 		out.Expires = p.Expires.Time()
 	}

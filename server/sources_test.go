@@ -21,7 +21,7 @@ func TestWhoMayWatchTheFleetLive(t *testing.T) {
 		"a key bound to some devices": {accounts.Principal{ID: "k", Scopes: reads, Selector: "id:a"}, 0, accounts.Viewer},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := viewers{}.viewer(c.p, nil)
+			got, err := viewers{accounts: door(t).accounts}.viewer(c.p, nil)
 			if c.role == "" {
 				if muster.KindOf(err) != c.kind || err == nil {
 					t.Errorf("it gets %v", err)

@@ -34,7 +34,7 @@ const (
 func (s *Server) buildTasks() error {
 	s.tasks = tasks.New(tasks.Config{
 		Store: s.stores.control, Loader: s.stores.control,
-		Alive: func(o tasks.Owner) bool { return s.accounts.Alive(o.ID) }, Dir: filepath.Join(s.cfg.DataDir, "tasks"), Now: s.cfg.Now, Logger: s.cfg.Logger,
+		May: func(o tasks.Owner, scope string) bool { return s.accounts.May(o.ID, scope) }, Dir: filepath.Join(s.cfg.DataDir, "tasks"), Now: s.cfg.Now, Logger: s.cfg.Logger,
 	})
 	j := bulkJobs{s.registry}
 	kinds := []tasks.Kind{

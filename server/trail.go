@@ -31,7 +31,8 @@ func (s *Server) buildSaid() (err error) {
 	s.said.intake, err = intake.New(intake.Config{
 		Owners: map[intake.Kind]intake.Owner{
 			intake.Event: s.said.events, intake.Log: s.said.logs,
-			intake.Reported: reportedOwner{s.twins}, intake.Result: resultOwner{s.commands},
+			intake.Reported: reportedOwner{s.twins, s.seenVersions}, intake.Result: resultOwner{s.commands}, intake.Notify: notifyOwner{s}, intake.NotificationAck: ackOwner{s},
+			intake.Firmware: firmwareOwner{s},
 		},
 		Refuse: func(m intake.Message, code, reason string) {
 			s.ingest.Refuse(ingest.Message{Device: m.Device, Topic: m.Topic, Payload: m.Payload, Untraced: true}, code, reason, len(m.Payload))
@@ -78,10 +79,11 @@ type sink struct {
 	registry *devices.Registry
 	join     joining
 	requests requests
+	firmware *updates
 }
 
 func (s *Server) sink() sink {
-	return sink{s.ingest, s.said.intake, s.registry, joining{s.join, s.logins}, requests{s.twins, s.join, s.ingest}}
+	return sink{s.ingest, s.said.intake, s.registry, joining{s.join, s.logins}, requests{s.twins, s.join, s.ingest, &s.updates}, &s.updates}
 }
 
 // Accept implements broker.Sink.
@@ -93,6 +95,10 @@ func (s sink) Accept(ctx context.Context, m broker.Message) error {
 		return nil
 	}
 	s.hear(m)
+	if m.Kind == broker.KindFirmwareGet {
+		s.get(ctx, m)
+		return nil
+	}
 	said, ok := intakeMessage(m)
 	if !ok || !s.intake.Takes(said.Kind) { // for whoever subscribes to it
 		if m.From != nil {
@@ -154,6 +160,16 @@ func intakeMessage(m broker.Message) (out intake.Message, ok bool) {
 		out.Kind = intake.Result
 		_, rest, _ := strings.Cut(m.Topic, "/commands/")
 		out.Tail = strings.TrimSuffix(rest, "/result")
+	case broker.KindNotify:
+		out.Kind = intake.Notify
+		_, out.Tail, _ = strings.Cut(m.Topic, "/notify/")
+	case broker.KindNotificationAck:
+		out.Kind = intake.NotificationAck
+		_, rest, _ := strings.Cut(m.Topic, "/notifications/")
+		out.Tail = strings.TrimSuffix(rest, "/ack")
+	case broker.KindFirmware:
+		out.Kind = intake.Firmware
+		_, out.Tail, _ = strings.Cut(m.Topic, "/firmware/")
 	default:
 		return out, false
 	}

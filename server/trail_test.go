@@ -70,7 +70,7 @@ func TestWhatADeviceSaysBesideTelemetryIsKeptAndTraced(t *testing.T) {
 		}
 	}
 	call(t, s, "GET", "/api/v1/system", nil, &system)
-	if got := fmt.Sprint(system.Sections.Intake); got != "[{reported 1 1 0 0 0} {event 2 1 1 0 0} {log 1 1 0 0 0} {result 0 0 0 0 0}]" {
+	if got := fmt.Sprint(system.Sections.Intake); got != "[{reported 1 1 0 0 0} {event 2 1 1 0 0} {log 1 1 0 0 0} {result 0 0 0 0 0} {notify 0 0 0 0 0} {notification_ack 0 0 0 0 0} {firmware 0 0 0 0 0}]" {
 		t.Errorf("the System page says of intake %s", got)
 	}
 }

@@ -81,7 +81,10 @@ func (a twinAnswers) Difference(id muster.DeviceID, path string) (converged, dif
 func (a twinAnswers) HasTwin(id muster.DeviceID) bool { return a.server.twins.HasTwin(id) }
 
 // reportedOwner keeps what devices report. It is an intake.Owner.
-type reportedOwner struct{ twins *twin.Twins }
+type reportedOwner struct {
+	twins *twin.Twins
+	seen  func(ctx context.Context, ids []muster.DeviceID) // is told who named versions
+}
 
 // Take implements intake.Owner.
 func (o reportedOwner) Take(ctx context.Context, ms []intake.Message) []error {
@@ -90,8 +93,12 @@ func (o reportedOwner) Take(ctx context.Context, ms []intake.Message) []error {
 		batch[i] = twin.Report{Device: ms[i].Device, Patch: ms[i].Payload}
 	}
 	errs := o.twins.ApplyReported(ctx, batch)
+	var named []muster.DeviceID
 	for i, err := range errs {
 		if err == nil {
+			if twin.NamesVersions(batch[i].Patch) {
+				named = append(named, batch[i].Device)
+			}
 			continue
 		}
 		switch kind := muster.KindOf(err); kind {
@@ -99,6 +106,9 @@ func (o reportedOwner) Take(ctx context.Context, ms []intake.Message) []error {
 			errs[i] = intake.Refused(kind.String(), muster.Public(err))
 		default:
 		}
+	}
+	if len(named) > 0 {
+		o.seen(ctx, named)
 	}
 	return errs
 }

@@ -43,6 +43,16 @@ type Config struct {
 	Limit   int     // messages per device, after which it leaves; 0 means no end
 	Seed    uint64  // the same seed makes the same values
 
+	// Firmware has each device hold a second connection, on which it installs what it is
+	// offered, restarts and says what it runs then.
+	Firmware bool
+	// FirmwareFailures is the part of updates, 0 to 1, that go wrong: a third each says so,
+	// comes back with the old version, and is not heard of again.
+	FirmwareFailures float64
+	// FirmwareHTTP is host:port of the server's HTTP listener, from which every second device
+	// fetches its images; empty for none: all do over MQTT.
+	FirmwareHTTP string
+
 	// Credentials returns what device i presents; nil means its id as user name
 	// and no password. It is called from the device's goroutine at each connect.
 	Credentials func(i int) (user, pass string)
@@ -85,6 +95,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, muster.Errorf(muster.Invalid, "window %d: from 1 to %d are possible", c.Window, MaxWindow)
 	case !(c.Ramp > 0):
 		return c, muster.Errorf(muster.Invalid, "ramp %v: connections per second must be more than 0", c.Ramp)
+	case !(c.FirmwareFailures >= 0 && c.FirmwareFailures <= 1):
+		return c, muster.Errorf(muster.Invalid, "firmware failures %v: from 0 to 1 are possible", c.FirmwareFailures)
 	case c.Limit < 0:
 		return c, muster.Errorf(muster.Invalid, "limit %d is negative", c.Limit)
 	}

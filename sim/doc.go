@@ -2,6 +2,8 @@
 // publish plausible telemetry. It is the demo, the load generator and the
 // fixture of end-to-end tests in one.
 //
+// With Config.Firmware they install firmware too.
+//
 // Each device is one goroutine and one socket: it waits for answers until its
 // next message is due, so the runtime's network poller is the one shared timer
 // and no state is locked. cmd/muster and tests call it; it knows the server only

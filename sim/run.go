@@ -58,7 +58,7 @@ type fleet struct {
 
 	mu      sync.Mutex
 	stopped bool               // no more links are taken
-	links   map[*link]struct{} // the open connections; at most one per device
+	links   map[*link]struct{} // the open connections; at most two per device
 }
 
 // launch starts the devices one after another at the ramp's pace.
@@ -70,6 +70,9 @@ func (f *fleet) launch(ctx context.Context) {
 			return
 		}
 		f.devices.Go(func() { newDevice(f, i).run(ctx) })
+		if f.cfg.Firmware {
+			f.devices.Go(func() { newUpdater(f, i).run(ctx) })
+		}
 	}
 }
 

@@ -31,10 +31,13 @@ func (t *Tasks) execute(ctx context.Context, j *job) {
 	defer t.release(j) //nolint:contextcheck // tasks outlive whoever started or ended one
 	ctx, cancel := context.WithTimeoutCause(ctx, j.kind.Timeout, errTimeout)
 	defer cancel()
+	if !t.mayGoOn(j) { // since it was asked for
+		t.cancelNow(j) //nolint:contextcheck // tasks outlive whoever started or ended one
+	}
 	r := t.newRun(j)
 	err := t.enter(ctx, j)
 	if err == nil {
-		actor := audit.Actor{Kind: j.Owner.Kind, ID: j.Owner.ID, Name: j.Owner.Name}
+		actor := audit.Actor{Kind: r.Owner.Kind, ID: r.Owner.ID, Name: r.Owner.Name}
 		err = t.attempt(feed.With(audit.With(ctx, actor, t.now)), j, r)
 	}
 	if j.Durable && t.ctx.Err() != nil && err != nil && !t.isCancelled(j) {
@@ -206,7 +209,9 @@ func (t *Tasks) show(j *job, out Task, memory []byte) {
 	j.Code, j.Error, j.Result, j.memory = out.Code, out.Error, out.Result, memory
 	t.memory += int64(len(memory))
 	if j.key != "" && out.State != Succeeded {
-		delete(t.memo, j.key) // the next who asks begins anew
+		if t.memo[j.key] == j {
+			delete(t.memo, j.key) // the next who asks begins anew
+		}
 		j.key = ""
 	}
 	t.spare()

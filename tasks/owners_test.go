@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"muster"
 	"muster/tasks"
 )
 
@@ -13,7 +14,7 @@ func TestTheTasksOfWhoMayNotComeInAnyMoreAreCancelled(t *testing.T) {
 	r := newRig(t, kindOf("gate", g.run, durable, func(k *tasks.Kind) { k.Concurrency, k.Queue = 1, 9 }))
 	var gone atomic.Bool
 	r.stop()
-	r.alive = func(o tasks.Owner) bool { return o.ID != "key_gone" || !gone.Load() }
+	r.may = func(o tasks.Owner, _ string) bool { return o.ID != "key_gone" || !gone.Load() }
 	r.open()
 	theirs := tasks.Owner{Kind: "key", ID: "key_gone", Name: "gone"}
 	running, err := r.Start(t.Context(), "gate", nil, theirs)
@@ -43,7 +44,7 @@ func TestTheTasksOfWhoMayNotComeInAnyMoreAreNotBegunAgainAfterARestart(t *testin
 	task := r.start("gate", "{}")
 	<-g.entered
 	r.stop()
-	r.alive = func(tasks.Owner) bool { return false }
+	r.may = func(tasks.Owner, string) bool { return false }
 	r.open()
 	wantEnd(t, r, task.ID, tasks.Cancelled)
 	select {
@@ -100,4 +101,57 @@ func TestNoStepBeginsAfterATaskWasCancelled(t *testing.T) {
 	if begun > 0 {
 		t.Errorf("%d steps were begun", begun)
 	}
+}
+
+func TestTheTasksOfWhoHasTheirScopeNoMoreAreCancelled(t *testing.T) {
+	g := newGate()
+	scoped := func(k *tasks.Kind) { k.Scope = "devices:write" }
+	r := newRig(t, kindOf("writes", g.run, durable, scoped), kindOf("reads", g.run, func(k *tasks.Kind) { k.Scope = "devices:read" }))
+	var lowered atomic.Bool
+	r.stop()
+	r.may = func(_ tasks.Owner, scope string) bool {
+		return scope == "devices:read" || scope == "devices:write" && !lowered.Load()
+	}
+	r.open()
+	writes := r.start("writes", "{}")
+	<-g.entered
+	reads := r.start("reads", "{}")
+	<-g.entered
+	r.Recheck()
+	lowered.Store(true)
+	r.Recheck()
+	wantEnd(t, r, writes.ID, tasks.Cancelled)
+	if task, err := r.Task(reads.ID, me); err != nil || task.State != tasks.Running {
+		t.Errorf("what he may do still is %s, %v", task.State, err)
+	}
+}
+
+func TestATaskBeginsOnlyForWhoMayStillComeIn(t *testing.T) {
+	g := newGate()
+	r := newRig(t, kindOf("gate", g.run, durable))
+	r.stop()
+	r.may = func(tasks.Owner, string) bool { return false } // he ended while it was stored
+	r.open()
+	task := r.start("gate", "{}")
+	wantEnd(t, r, task.ID, tasks.Cancelled)
+	select {
+	case <-g.entered:
+		t.Error("it was begun")
+	default:
+	}
+}
+
+func TestAPrivateResultIsForTheOwnerWhileHeHasItsScope(t *testing.T) {
+	r := newRig(t, kindOf("secret", says("s3cret"), durable, func(k *tasks.Kind) { k.Private, k.Scope = true, "devices:write" }))
+	task := r.start("secret", "{}")
+	r.ends(task.ID, tasks.Succeeded)
+	has := func(scope string) tasks.Viewer {
+		return tasks.Viewer{ID: me.ID, Allows: func(s string) bool { return s == scope }}
+	}
+	if _, _, err := r.OpenResult(task.ID, has("devices:read")); muster.KindOf(err) != muster.Forbidden {
+		t.Errorf("without the scope: %v", err)
+	}
+	_, f, err := r.OpenResult(task.ID, has("devices:write"))
+	must(t, err)
+	must(t, f.Close())
 }

@@ -42,7 +42,7 @@ func (t *Tasks) Task(id string, by Viewer) (Task, error) {
 	if err != nil {
 		return Task{}, err
 	}
-	return t.snapshot(j), nil
+	return by.view(t.snapshot(j)), nil
 }
 
 // Query chooses tasks.
@@ -70,7 +70,7 @@ func (t *Tasks) List(q Query) (page []Task, next string) {
 		if len(page) == q.Limit {
 			return page, page[len(page)-1].ID
 		}
-		page = append(page, j.Task)
+		page = append(page, q.By.view(j.Task))
 	}
 	return page, ""
 }
@@ -82,13 +82,19 @@ func (t *Tasks) Wait(ctx context.Context, id string, by Viewer, d time.Duration)
 	if err != nil {
 		return Task{}, err
 	}
-	return t.wait(ctx, j, d)
+	out, err := t.wait(ctx, j, d)
+	return by.view(out), err
 }
 
 func (t *Tasks) wait(ctx context.Context, j *job, d time.Duration) (Task, error) {
 	defer t.waits.Add(-1)
 	if t.waits.Add(1) > maxWaits {
 		return Task{}, muster.Errorf(muster.Busy, "%d requests wait for tasks", maxWaits)
+	}
+	select {
+	case <-j.ended: // also when there is no time to wait
+		return t.snapshot(j), nil
+	default:
 	}
 	timer := time.NewTimer(min(d, MaxWait))
 	defer timer.Stop()
@@ -162,7 +168,7 @@ func kindOf(code string) muster.Kind {
 }
 
 // OpenResult opens the result of a task that by may see, to be closed by the caller; of
-// a private kind it is the owner's alone. Conflict when the task has not ended or has no
+// a private kind it is the owner's alone, while he has the kind's scope. Conflict when the task has not ended or has no
 // result, NotFound when its time to live is over.
 func (t *Tasks) OpenResult(id string, by Viewer) (Task, io.ReadSeekCloser, error) {
 	j, err := t.seen(id, by)
@@ -170,11 +176,13 @@ func (t *Tasks) OpenResult(id string, by Viewer) (Task, io.ReadSeekCloser, error
 		return Task{}, nil, err
 	}
 	t.mu.Lock()
-	task, memory, failure := j.Task, j.memory, j.failure()
+	task, memory, failure := by.view(j.Task), j.memory, j.failure()
 	t.mu.Unlock()
 	switch {
 	case (j.kind == nil || j.kind.Private) && by.ID != task.Owner.ID:
 		return task, nil, muster.Errorf(muster.Forbidden, "the result is for who started the task alone")
+	case j.kind != nil && j.kind.Private && !by.allows(j.kind.Scope):
+		return task, nil, muster.Errorf(muster.Forbidden, "the result has secrets: this needs the scope %s", j.kind.Scope)
 	case !task.State.Final():
 		return task, nil, muster.Errorf(muster.Conflict, "the task has not ended")
 	case task.Result == nil && failure != nil:
@@ -196,8 +204,8 @@ type nopCloser struct{ io.ReadSeeker }
 func (nopCloser) Close() error { return nil }
 
 // Cancel asks for the end of a task that by may see and returns it as it stands: one
-// that waited has ended, one that runs ends soon, and will not succeed any more. Conflict
-// when it has ended.
+// that waited has ended, one that runs ends soon, and will not succeed any more. Who shares
+// it with others leaves it, and it goes on for them. Conflict when it has ended.
 func (t *Tasks) Cancel(ctx context.Context, id string, by Viewer) (Task, error) {
 	j, err := t.seen(id, by)
 	if err != nil {
@@ -211,7 +219,12 @@ func (t *Tasks) Cancel(ctx context.Context, id string, by Viewer) (Task, error) 
 	}
 	out := t.snapshot(j)
 	if out.State.Final() {
-		return out, muster.Errorf(muster.Conflict, "the task has ended already")
+		return by.view(out), muster.Errorf(muster.Conflict, "the task has ended already")
+	}
+	if left, goesOn := t.leave(j, by); goesOn {
+		audit.Note(ctx, "task.leave", "tasks/"+id, nil, nil)
+		t.watch.tell(id)
+		return by.view(left), nil
 	}
 	audit.Note(ctx, "task.cancel", "tasks/"+id, map[string]any{"state": out.State}, map[string]any{"cancelled": true})
 	if out.Durable { // so that it is not begun again when the server dies now
@@ -222,7 +235,19 @@ func (t *Tasks) Cancel(ctx context.Context, id string, by Viewer) (Task, error) 
 	}
 	t.cancelNow(j) //nolint:contextcheck // tasks outlive whoever started or ended one
 	t.watch.tell(id)
-	return t.snapshot(j), nil
+	return by.view(t.snapshot(j)), nil
+}
+
+// leave takes by away from those whom j is done for, and returns what he left; goesOn is false when nobody else
+// wants it, or he is none of them.
+func (t *Tasks) leave(j *job, by Viewer) (left Task, goesOn bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !by.wants(&j.Task) {
+		return j.Task, false
+	}
+	left = j.Task
+	return left, j.leave(by.ID)
 }
 
 // cancelNow ends j's context; one that waits is run with it ended, which ends it in the

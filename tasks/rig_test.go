@@ -74,7 +74,7 @@ type rig struct {
 	log   *logBuffer
 	kinds []tasks.Kind
 	max   int64 // bytes of files
-	alive func(tasks.Owner) bool
+	may   func(tasks.Owner, string) bool
 }
 
 func openStore(t *testing.T, dir string) *control.Control {
@@ -108,7 +108,7 @@ func newRig(t *testing.T, kinds ...tasks.Kind) *rig {
 func (r *rig) open() {
 	r.Helper()
 	r.Tasks = tasks.New(tasks.Config{
-		Store: r.store, Loader: r.store, Dir: filepath.Join(r.dir, "tasks"), MaxBytes: r.max, Alive: r.alive, Now: r.clock.now,
+		Store: r.store, Loader: r.store, Dir: filepath.Join(r.dir, "tasks"), MaxBytes: r.max, May: r.may, Now: r.clock.now,
 		Logger: slog.New(slog.NewTextHandler(r.log, nil)),
 	})
 	for _, k := range r.kinds {

@@ -3,6 +3,7 @@ package tasks
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"muster"
@@ -19,6 +20,9 @@ const (
 	// MaxAttempts is how often a durable task is begun without keeping a step in
 	// between; then it has failed, since it may be what ends the process.
 	MaxAttempts = 5
+	// MaxJoined is how many may join a task; one more takes the place of who joined first,
+	// who does not know of it any more.
+	MaxJoined = 1000
 	// MaxWait is the longest wait for the end of a task.
 	MaxWait = 60 * time.Second
 
@@ -56,10 +60,14 @@ type Owner struct {
 
 // Task is a long request as it stands.
 type Task struct {
-	ID      string // tsk_ and 11 characters, in the order of creation
-	Kind    string
-	State   State
-	Owner   Owner
+	ID    string // tsk_ and 11 characters, in the order of creation
+	Kind  string
+	State State
+	Owner Owner
+	// Joined are those who asked for the same as the owner of a shared task, and want it as he
+	// does: at most MaxJoined, never changed in place. When the owner leaves, the first of them
+	// is the owner.
+	Joined  []Owner
 	Input   json.RawMessage // an object
 	Durable bool
 
@@ -89,10 +97,54 @@ type Result struct {
 type Viewer struct {
 	ID    string // as in Owner
 	Admin bool
+	// Allows says whether he has a scope; nil for none.
+	Allows func(scope string) bool
 }
 
-// Sees says whether v may know of t and end it: its owner may, and admins.
-func (v Viewer) Sees(t *Task) bool { return v.Admin || v.ID != "" && v.ID == t.Owner.ID }
+func (v Viewer) allows(scope string) bool { return scope == "" || v.Allows != nil && v.Allows(scope) }
+
+// Sees says whether v may know of t and end it: its owner may, who joined it, and admins.
+func (v Viewer) Sees(t *Task) bool { return v.Admin || v.wants(t) }
+
+// wants says whether t is done for v.
+func (v Viewer) wants(t *Task) bool {
+	return v.ID != "" && (v.ID == t.Owner.ID || slices.ContainsFunc(t.Joined, v.is))
+}
+
+func (v Viewer) is(o Owner) bool { return o.ID == v.ID }
+
+// view returns t as v sees it: who joined it owns it.
+func (v Viewer) view(t Task) Task {
+	if v.ID != t.Owner.ID {
+		if i := slices.IndexFunc(t.Joined, v.is); i >= 0 {
+			t.Owner = t.Joined[i]
+		}
+	}
+	t.Joined = nil // whom else it is done for is nobody's business
+	return t
+}
+
+// join adds o to those whom t is done for.
+func (t *Task) join(o Owner) {
+	if (Viewer{ID: o.ID}).wants(t) {
+		return
+	}
+	first := max(0, len(t.Joined)+1-MaxJoined)
+	t.Joined = append(slices.Clone(t.Joined[first:]), o)
+}
+
+// leave takes away who an id is, and says whether somebody else wants t still.
+func (t *Task) leave(id string) bool {
+	joined := slices.DeleteFunc(slices.Clone(t.Joined), Viewer{ID: id}.is)
+	if id == t.Owner.ID {
+		if len(joined) == 0 {
+			return false
+		}
+		t.Owner, joined = joined[0], joined[1:]
+	}
+	t.Joined = joined
+	return true
+}
 
 // Kind is a sort of task. Name, Timeout, Concurrency and Run must be set.
 type Kind struct {
@@ -110,9 +162,11 @@ type Kind struct {
 	// KeepPartial keeps what was written when the task did not succeed, up to its last
 	// step that was kept.
 	KeepPartial bool
-	// Private results are for the owner alone, not for admins either.
+	// Private results hold secrets: they are for the owner alone, not for admins either,
+	// while he has Scope.
 	Private bool
-	// Scope is what the API asks of those who start one.
+	// Scope is what the API asks of those who start one. A task of who has it no more is
+	// cancelled, unless its kind is shared.
 	Scope string
 	// Door is how a task of this kind is started when its input alone does not do, in
 	// words; empty when it does.

@@ -30,9 +30,10 @@ type Config struct {
 	// Retry is how long a durable task that finds the store away waits at first before it
 	// tries again, and then ever longer; 100 ms when zero.
 	Retry time.Duration
-	// Alive says whether an owner may come in now: the tasks of one who may not are
-	// cancelled, at Load and by Recheck. It must not block; nil is for everybody.
-	Alive  func(Owner) bool
+	// May says whether an owner may come in now and has the scope, which is empty when that
+	// does not matter: the tasks of one who may not are cancelled, at Load, by Recheck and
+	// before they begin. It must not block; nil is for everybody.
+	May    func(o Owner, scope string) bool
 	Now    func() time.Time
 	Logger *slog.Logger
 }
@@ -43,7 +44,7 @@ type Tasks struct {
 	loader Loader
 	files  *files
 	retry  time.Duration
-	alive  func(Owner) bool // nil for everybody
+	may    func(Owner, string) bool // nil for everybody
 	now    func() time.Time
 	log    *slog.Logger
 	watch  *watchers
@@ -77,7 +78,7 @@ type kind struct {
 }
 
 // job is a task with what it takes to run it. What of Task changes is guarded by
-// Tasks.mu; its id, kind, owner, input and time of creation never do.
+// Tasks.mu; its id, kind, input and time of creation never do.
 type job struct {
 	Task
 	kind   *kind
@@ -98,7 +99,7 @@ func newJob(t Task, k *kind) *job {
 func New(c Config) *Tasks {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Tasks{
-		store: c.Store, loader: c.Loader, alive: c.Alive, now: c.Now, log: c.Logger, watch: newWatchers(),
+		store: c.Store, loader: c.Loader, may: c.May, now: c.Now, log: c.Logger, watch: newWatchers(),
 		retry: cmp.Or(c.Retry, firstBackoff),
 		files: &files{dir: c.Dir, max: cmp.Or(c.MaxBytes, 4<<30)},
 		ctx:   ctx, cancel: cancel, halt: make(chan struct{}),
@@ -134,7 +135,7 @@ func (t *Tasks) Kinds() []Kind {
 }
 
 // Start starts a task; a durable one is stored when it returns. A shared one that runs
-// already, or whose result is still there, is returned as it stands. NotFound when there
+// already, or whose result is still there, is joined and returned as it stands. NotFound when there
 // is no such kind, Invalid for its input, TooLarge for a longer one than MaxInput, and
 // Busy when as many run and wait as may.
 func (t *Tasks) Start(ctx context.Context, kind string, input json.RawMessage, owner Owner) (Task, error) {
@@ -147,7 +148,7 @@ func (t *Tasks) StartWith(ctx context.Context, kind string, input json.RawMessag
 	if err != nil {
 		return Task{}, err
 	}
-	return t.snapshot(j), nil
+	return Viewer{ID: owner.ID}.view(t.snapshot(j)), nil
 }
 
 func (t *Tasks) start(ctx context.Context, kind string, input json.RawMessage, owner Owner, file io.Reader) (*job, error) {
@@ -189,7 +190,7 @@ func (t *Tasks) begin(name string, input json.RawMessage, owner Owner) (j *job, 
 	}
 	if k.Check != nil {
 		if err := k.Check(input); err != nil {
-			return nil, false, err
+			return nil, false, muster.At(err, "input")
 		}
 	}
 	key := ""
@@ -201,7 +202,8 @@ func (t *Tasks) begin(name string, input json.RawMessage, owner Owner) (j *job, 
 	if !t.ready || t.closed {
 		return nil, false, muster.Errorf(muster.Unavailable, "the server is starting or stopping")
 	}
-	if there := t.memo[key]; key != "" && there != nil {
+	if there := t.memo[key]; key != "" && there != nil && !there.Cancelled {
+		there.join(owner)
 		return there, true, nil
 	}
 	if waiting := k.starting + len(k.queue); k.running+waiting >= k.Concurrency+k.Queue {
@@ -296,7 +298,7 @@ func compact(input json.RawMessage) (json.RawMessage, error) {
 	}
 	var b bytes.Buffer
 	if err := json.Compact(&b, input); err != nil || b.Bytes()[0] != '{' || !utf8.Valid(input) {
-		return nil, muster.Errorf(muster.Invalid, "the input of a task is a JSON object")
+		return nil, muster.InvalidAt("input", "the input of a task is a JSON object")
 	}
 	return b.Bytes(), nil
 }

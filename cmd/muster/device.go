@@ -37,18 +37,17 @@ func (d *deviceList) Run(ctx context.Context, c *console) error {
 	if d.Limit < 1 || d.Limit > maxListed {
 		return muster.Errorf(muster.Invalid, "--limit is 1 to %d", maxListed)
 	}
-	found, q := []client.Device{}, client.ListDevicesParams{Q: d.Query, Sort: d.Sort}
-	for int64(len(found)) < d.Limit {
-		q.Limit = min(d.Limit-int64(len(found)), 1000)
+	q := client.ListDevicesParams{Q: d.Query, Sort: d.Sort}
+	found, err := pages(d.Limit, func(limit int64, cursor string) ([]client.Device, *string, error) {
+		q.Limit, q.Cursor = limit, cursor
 		page, err := api.ListDevices(ctx, &q)
 		if err != nil {
-			return d.refused(err)
+			return nil, nil, err
 		}
-		found = append(found, page.Items...)
-		if page.Next == nil {
-			break
-		}
-		q.Cursor = *page.Next
+		return page.Items, page.Next, nil
+	})
+	if err != nil {
+		return d.refused(err)
 	}
 	return d.print(c, found, func(row func(...any)) {
 		row("ID", "NAME", "STATE", "LAST SEEN", "PROFILE")

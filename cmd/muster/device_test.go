@@ -53,6 +53,12 @@ func TestDevicesAndKeysByCommand(t *testing.T) {
 	_, failed = do(1, "device", "get", "pump-7")
 	has(failed, "muster: ", "no")
 
+	for _, ended := range []string{"0s", "-5h"} {
+		var o, e bytes.Buffer
+		if code := run(t.Context(), []string{"key", "create", "ended", "--scopes", "devices:read", "--expires=" + ended}, &console{&o, &e}); code == 0 || !strings.Contains(e.String(), "--expires") {
+			t.Errorf("a key that expires after %s: %d %s%s", ended, code, o.String(), e.String())
+		}
+	}
 	out, _ = do(0, "key", "create", "reports", "--scopes", "devices:read,telemetry:read", "--expires", "24h")
 	secret := strings.TrimSpace(out)
 	if !strings.HasPrefix(secret, "mst_") {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // quiet hours and windows need zones on hosts that have none
 
 	"github.com/alecthomas/kong"
 
@@ -19,14 +20,16 @@ var version = "dev"
 
 // cli is every flag and verb. A flag beats its MUSTER_ variable.
 type cli struct {
-	Serve   serveCmd   `cmd:"" default:"withargs" help:"Run the platform (the default)."`
-	Sim     simCmd     `cmd:"" help:"Run N virtual devices over real MQTT."`
-	Doctor  doctorCmd  `cmd:"" help:"Look at a server's data, stopped or running: the audit log, the database, the directory; exit code 0 means all is well."`
-	Device  deviceCmd  `cmd:"" help:"List, show, make and delete a server's devices, and send them commands."`
-	Key     keyCmd     `cmd:"" help:"List, make and revoke a server's API keys."`
-	User    userCmd    `cmd:"" help:"List, invite and change a server's users, look after their sessions, and let a locked-out admin in again."`
-	Health  healthCmd  `cmd:"" help:"Ask a running server whether it is ready; exit code 0 means yes."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Serve    serveCmd    `cmd:"" default:"withargs" help:"Run the platform (the default)."`
+	Sim      simCmd      `cmd:"" help:"Run N virtual devices over real MQTT."`
+	Doctor   doctorCmd   `cmd:"" help:"Look at a server's data, stopped or running: the audit log, the database, the directory; exit code 0 means all is well."`
+	Device   deviceCmd   `cmd:"" help:"List, show, make and delete a server's devices, and send them commands."`
+	Key      keyCmd      `cmd:"" help:"List, make and revoke a server's API keys."`
+	User     userCmd     `cmd:"" help:"List, invite and change a server's users, look after their sessions, and let a locked-out admin in again."`
+	Firmware firmwareCmd `cmd:"" help:"Make keys, write, sign and verify manifests of firmware without a server; upload images to one, and make and publish releases."`
+	Rollout  rolloutCmd  `cmd:"" help:"Bring a release to devices: make, start, watch, pause, resume and abort rollouts, and ask why a device does not get it."`
+	Health   healthCmd   `cmd:"" help:"Ask a running server whether it is ready; exit code 0 means yes."`
+	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
 
 // console is where a verb prints.

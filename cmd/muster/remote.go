@@ -22,8 +22,11 @@ type remote struct {
 }
 
 // open returns a client of the server.
-func (r *remote) open() (*client.Client, error) {
-	c, err := client.New(r.Server, r.Key, client.WithHTTPClient(&http.Client{Timeout: 90 * time.Second}))
+func (r *remote) open() (*client.Client, error) { return r.openFor(90 * time.Second) }
+
+// openFor returns one whose calls take no longer than limit.
+func (r *remote) openFor(limit time.Duration) (*client.Client, error) {
+	c, err := client.New(r.Server, r.Key, client.WithHTTPClient(&http.Client{Timeout: limit}))
 	if err != nil {
 		return nil, muster.Errorf(muster.Invalid, "--server: %w", err)
 	}
@@ -148,10 +151,18 @@ func (k *keyList) Run(ctx context.Context, c *console) error {
 
 type keyCreate struct {
 	remote
-	Name     string        `arg:"" help:"What it is for."`
-	Scopes   []string      `required:"" help:"What it may do, such as devices:read,telemetry:read." placeholder:"SCOPE,..."`
-	Selector string        `help:"Only these devices, such as group:cold-chain; all when absent." placeholder:"QUERY"`
-	Expires  time.Duration `help:"After how long it ends; never when absent." placeholder:"DURATION"`
+	Name     string         `arg:"" help:"What it is for."`
+	Scopes   []string       `required:"" help:"What it may do, such as devices:read,telemetry:read." placeholder:"SCOPE,..."`
+	Selector string         `help:"Only these devices, such as group:cold-chain; all when absent." placeholder:"QUERY"`
+	Expires  *time.Duration `help:"After how long it ends, such as 2160h; never when absent." placeholder:"DURATION"`
+}
+
+// Validate refuses a key that would have ended already: it is not to become one that never does.
+func (k *keyCreate) Validate() error {
+	if k.Expires != nil && *k.Expires <= 0 {
+		return errors.New("--expires is more than 0s; leave it out for a key that never ends")
+	}
+	return nil
 }
 
 // Run makes a key. The key alone goes to standard output, so that a script can take it.
@@ -161,8 +172,8 @@ func (k *keyCreate) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	body := &client.NewKey{Name: k.Name, Scopes: k.Scopes, Selector: given(k.Selector)}
-	if k.Expires > 0 {
-		at := time.Now().Add(k.Expires).UTC()
+	if k.Expires != nil {
+		at := time.Now().Add(*k.Expires).UTC()
 		body.ExpiresAt = &at
 	}
 	made, err := api.CreateAPIKey(ctx, body, nil)

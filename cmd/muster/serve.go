@@ -10,8 +10,10 @@ import (
 
 	"muster"
 	"muster/api"
+	"muster/api/ddi"
 	"muster/broker"
 	"muster/broker/listen"
+	"muster/firmware/deliver"
 	"muster/ingest"
 	"muster/server"
 )
@@ -49,9 +51,14 @@ type serveCmd struct {
 	AdminEmail  string          `name:"admin-email" env:"MUSTER_ADMIN_EMAIL" help:"E-mail of the admin user that the first start makes." placeholder:"EMAIL"`
 	AdminPass   string          `name:"admin-password" env:"MUSTER_ADMIN_PASSWORD" help:"His password, 10 to 128 characters. Better given by environment." placeholder:"PASSWORD"`
 	OIDC        oidcFlags       `embed:"" prefix:"oidc-"`
+	DDI         ddiFlags        `embed:"" prefix:"ddi-"`
 	Grace       time.Duration   `name:"presence-grace" default:"10s" help:"How long a device that lost its connection may take to come back before it is offline; 0 for none."`
 	SMTP        string          `name:"smtp" help:"Mail server: smtp[s]://user:password@host:port?from=address&starttls=required|opportunistic|off; no mail when empty. Better given by environment." placeholder:"URL"`
 	HookAllow   []string        `name:"webhook-allow" help:"Inner networks that webhooks may reach; none when empty." placeholder:"CIDR"`
+	ImageRate   int64           `name:"firmware-bandwidth" default:"67108864" help:"Bytes a second of all downloads of firmware together; -1 for no limit."`
+	FWMaxSize   int64           `name:"firmware-max-size" default:"17179869184" help:"Largest image of firmware, in bytes."`
+	FWThreshold int             `name:"firmware-threshold" default:"1" help:"How many keys must have signed a release of firmware at least; the API sets no fewer."`
+	FWUnsigned  bool            `name:"insecure-unsigned" help:"Let releases of firmware be published and offered that nobody signed."`
 	Demo        bool            `help:"Add a small, labelled, simulated fleet."`
 	LogLevel    string          `name:"log-level" default:"info" enum:"debug,info,warn,error" help:"Least level of log lines."`
 }
@@ -67,6 +74,33 @@ type oidcFlags struct {
 	Operator     []string `help:"Groups whose members are operators; all others are viewers." placeholder:"GROUP"`
 	Create       bool     `help:"Make a user of whoever signs in there and is not known here."`
 	LinkEmail    bool     `help:"Take who has a verified e-mail there for the user who has it here."`
+}
+
+// ddiFlags are those of hawkBit's API for devices.
+type ddiFlags struct {
+	Off          bool          `help:"Serve no hawkBit API for devices (SWUpdate, RAUC, Zephyr)."`
+	Tenant       string        `default:"default" help:"Tenant of the hawkBit API, in any case of letters." placeholder:"NAME"`
+	URL          string        `help:"How devices reach the hawkBit API, for links; as each request came when empty." placeholder:"URL"`
+	Idle         time.Duration `default:"5m" help:"How long a device with nothing to do is told to sleep between polls, a fifth more or less."`
+	Busy         time.Duration `default:"15s" help:"How long one with something to do is."`
+	Confirm      string        `default:"version" enum:"version,ddi" help:"What confirms an update: a version that the device reports, or its word (closed with success)."`
+	Attempt      bool          `help:"Leave it to devices when they install, instead of forcing them."`
+	AskPeople    bool          `help:"Wait for people at the device to confirm before it installs."`
+	Reboot       time.Duration `default:"1m" help:"How long after it installed a device is not asked for its attributes, which may still be the old ones."`
+	GatewayToken string        `env:"MUSTER_DDI_GATEWAY_TOKEN" help:"Token by which a gateway speaks for the devices of a group, at least 20 characters; none when empty. Better given by environment." placeholder:"TOKEN"`
+	GatewayGroup string        `help:"That group." placeholder:"GROUP"`
+}
+
+// settings returns them as the server takes them.
+func (d *ddiFlags) settings() ddi.Settings {
+	set := ddi.Settings{
+		Off: d.Off, Tenant: d.Tenant, URL: d.URL, Idle: d.Idle, Busy: d.Busy, Confirm: ddi.Confirm(d.Confirm), Attempt: d.Attempt, AskPeople: d.AskPeople,
+		Reboot: d.Reboot, Gateway: ddi.Gateway{Token: d.GatewayToken, Group: d.GatewayGroup},
+	}
+	if d.Reboot <= 0 { // for which zero is the default
+		set.Reboot = -1
+	}
+	return set
 }
 
 // stopGrace is how long a stop may take before it is cut short: long enough to
@@ -94,9 +128,11 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 			Limits: api.Limits{Rate: s.APIRate, Burst: s.APIBurst, SignIn: s.SignInRate}, CORSOrigins: s.CORS, TrustedProxies: s.Trusted,
 		},
 		DataDir: s.Data, HTTPAddr: s.HTTP, MQTTAddr: s.MQTT, DatabaseURL: s.Database, PublicURL: s.PublicURL,
+		Firmware: server.FirmwareConfig{MaxSize: s.FWMaxSize, Threshold: s.FWThreshold, InsecureUnsigned: s.FWUnsigned},
 		AckLevel: level, LogMaxBytes: s.LogMaxBytes, MaxPacket: s.MaxPacket, AdminKey: s.AdminKey, Demo: s.Demo,
 		AdminEmail: s.AdminEmail, AdminPassword: s.AdminPass, OIDC: server.OIDCConfig(s.OIDC),
-		PresenceGrace: s.grace(), SMTP: s.SMTP, WebhookAllow: s.HookAllow, Version: version, Logger: log, Now: time.Now,
+		DDI:           s.DDI.settings(),
+		PresenceGrace: s.grace(), SMTP: s.SMTP, WebhookAllow: s.HookAllow, Downloads: deliver.Limits{Bandwidth: s.ImageRate}, Version: version, Logger: log, Now: time.Now,
 		Progress: func(what string) { c.printf("%s\n", what) },
 	}
 	srv, err := server.New(ctx, cfg)

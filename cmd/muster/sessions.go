@@ -33,17 +33,16 @@ func (s *sessionsList) Run(ctx context.Context, c *console) error {
 		}
 		q.User = u.ID
 	}
-	found := []client.Session{}
-	for len(found) < maxListed {
+	found, err := pages(maxListed, func(_ int64, cursor string) ([]client.Session, *string, error) {
+		q.Cursor = cursor
 		page, err := api.ListSessions(ctx, &q)
 		if err != nil {
-			return s.refused(err)
+			return nil, nil, err
 		}
-		found = append(found, page.Items...)
-		if page.Next == nil {
-			break
-		}
-		q.Cursor = *page.Next
+		return page.Items, page.Next, nil
+	})
+	if err != nil {
+		return s.refused(err)
 	}
 	return s.print(c, found, func(row func(...any)) {
 		row("ID", "USER", "NAME", "ROLE", "ADDRESS", "LAST SEEN", "AGENT")

@@ -19,6 +19,9 @@ type simCmd struct {
 	QoS      int     `name:"qos" default:"1" help:"0 or 1."`
 	Window   int     `default:"16" help:"Most unacknowledged messages of a device."`
 	Seed     uint64  `default:"1" help:"The same seed makes the same values."`
+
+	Firmware         bool    `help:"The devices install firmware that they are offered, each on a second connection."`
+	FirmwareFailures float64 `name:"firmware-failures" default:"0" help:"Part of updates that go wrong, 0 to 1." placeholder:"PART"`
 }
 
 // Run creates the devices that do not exist and publishes until ctx ends.
@@ -29,6 +32,7 @@ func (s *simCmd) Run(ctx context.Context, c *console) error {
 	cfg := sim.Config{
 		Addr: s.MQTT, Devices: s.Devices, Rate: s.Rate, Profile: s.Profile, Prefix: s.Prefix,
 		QoS: byte(s.QoS), Window: s.Window, Seed: s.Seed,
+		Firmware: s.Firmware || s.FirmwareFailures > 0, FirmwareFailures: s.FirmwareFailures, FirmwareHTTP: s.HTTP,
 	}
 	if s.AdminKey == "" {
 		return muster.Errorf(muster.Invalid, "sim needs an API key to create its devices: start the server with MUSTER_ADMIN_KEY=mst_... and give the same to sim")

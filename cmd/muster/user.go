@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"math"
 	"strings"
 
 	"muster"
@@ -52,18 +53,15 @@ func (n *named) find(ctx context.Context, r *remote, api *client.Client) (*clien
 
 // allUsers reads the list page by page: a server has at most 10,000.
 func allUsers(ctx context.Context, api *client.Client) ([]client.User, error) {
-	found, q := []client.User{}, client.ListUsersParams{Limit: 1000}
-	for {
+	var q client.ListUsersParams
+	return pages(math.MaxInt64, func(limit int64, cursor string) ([]client.User, *string, error) {
+		q.Limit, q.Cursor = limit, cursor
 		page, err := api.ListUsers(ctx, &q)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		found = append(found, page.Items...)
-		if page.Next == nil {
-			return found, nil
-		}
-		q.Cursor = *page.Next
-	}
+		return page.Items, page.Next, nil
+	})
 }
 
 type userList struct {

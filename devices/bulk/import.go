@@ -51,6 +51,9 @@ type Options struct {
 	// Made is told of each device that was made, once its batch is kept, and its
 	// credential: this is the only time it can be had. It may be nil.
 	Made func(line int, d devices.Device, is devices.Issued) error
+	// May is asked before each batch whether the import may go on; its error ends it. It may
+	// be nil.
+	May func() error
 	// Batch is how many devices are made or changed in one transaction; 5,000 when zero.
 	Batch int
 	// Keeper makes the import one that goes on after the process died: see Keeper. Made is

@@ -76,10 +76,10 @@ func header(head []string) ([]string, error) {
 		names[i] = strings.Clone(strings.TrimSpace(h))
 		known := slices.Contains(columns[:], names[i]) || strings.HasPrefix(names[i], tagColumn) || slices.Contains(shown[:], names[i])
 		if !known {
-			return nil, muster.Errorf(muster.Invalid, "there is no column %q; there are %s and tag.KEY", names[i], strings.Join(columns[:], ", "))
+			return nil, muster.Errorf(muster.Invalid, "there is no column %.64q; there are %s and tag.KEY", names[i], strings.Join(columns[:], ", "))
 		}
 		if slices.Contains(names[:i], names[i]) {
-			return nil, muster.Errorf(muster.Invalid, "the column %q is there twice", names[i])
+			return nil, muster.Errorf(muster.Invalid, "the column %.64q is there twice", names[i])
 		}
 	}
 	if !slices.Contains(names, "id") {
@@ -213,7 +213,7 @@ func plain(err error) string {
 		return "broken JSON: it ends too early"
 	}
 	if _, name, ok := strings.Cut(err.Error(), "unknown field "); ok {
-		return "there is no field " + name
+		return fmt.Sprintf("there is no field %.64s", name)
 	}
 	return "broken JSON"
 }

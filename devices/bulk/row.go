@@ -144,7 +144,7 @@ func (r *Row) set(column, text string, c *cells) error {
 	default:
 		key, ok := strings.CutPrefix(column, tagColumn)
 		if !ok {
-			return muster.Errorf(muster.Invalid, "there is no column %q", column)
+			return muster.Errorf(muster.Invalid, "there is no column %.64q", column)
 		}
 		r.addTag(key, text)
 	}

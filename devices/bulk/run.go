@@ -65,14 +65,24 @@ func (im *importer) run(ctx context.Context) error {
 			im.o.Progress(done, all)
 		}
 	}
+	may := func() error { return nil }
+	if im.o.May != nil {
+		may = im.o.May
+	}
 	batch := cmp.Or(im.o.Batch, batchSize)
 	for part := range slices.Chunk(im.news, batch) {
+		if err := may(); err != nil {
+			return err
+		}
 		if err := im.make(ctx, part); err != nil {
 			return err
 		}
 		step(len(part))
 	}
 	for part := range slices.Chunk(im.olds, batch) {
+		if err := may(); err != nil {
+			return err
+		}
 		if err := im.alter(ctx, part); err != nil {
 			return err
 		}

@@ -92,7 +92,7 @@ func (s *Spec) check() error {
 	case s.TTL == 0:
 		s.TTL = DefaultTTL
 	case s.TTL < MinTTL || s.TTL > MaxTTL:
-		return muster.Errorf(muster.Invalid, "ttl_s is %d to %d seconds", MinTTL/time.Second, MaxTTL/time.Second)
+		return muster.InvalidAt("ttl_s", "ttl_s is %d to %d seconds", MinTTL/time.Second, MaxTTL/time.Second)
 	}
 	if len(s.Key) > MaxKey {
 		return muster.Errorf(muster.Invalid, "the Idempotency-Key has %d bytes, at most %d are allowed", len(s.Key), MaxKey)
@@ -107,12 +107,12 @@ func (s *Spec) check() error {
 
 func checkMethod(m string) error {
 	if m == "" || len(m) > MaxMethod {
-		return muster.Errorf(muster.Invalid, "a method has 1 to %d characters", MaxMethod)
+		return muster.InvalidAt("method", "a method has 1 to %d characters", MaxMethod)
 	}
 	for i := range len(m) {
 		c := m[i]
 		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '_' && c != '/' && c != '-' {
-			return muster.Errorf(muster.Invalid, "a method has letters, digits and . _ / - only")
+			return muster.InvalidAt("method", "a method has letters, digits and . _ / - only")
 		}
 	}
 	return nil
@@ -134,7 +134,7 @@ func compact(what string, p json.RawMessage) (json.RawMessage, error) {
 	}
 	var b bytes.Buffer
 	if !utf8.Valid(p) || json.Compact(&b, p) != nil {
-		return nil, muster.Errorf(muster.Invalid, "%s is not JSON", what)
+		return nil, muster.InvalidAt(what, "%s is not JSON", what)
 	}
 	if b.Len() > MaxParams {
 		return nil, errTooLong(what, b.Len())

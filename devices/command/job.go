@@ -3,6 +3,7 @@ package command
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"math"
 	"strconv"
 	"time"
@@ -149,7 +150,7 @@ type TargetQuery struct {
 
 func (s *JobSpec) check() error {
 	if s.Query == "" || len(s.Query) > MaxQuery || !utf8.ValidString(s.Query) {
-		return muster.Errorf(muster.Invalid, "a job has a query, of at most %d bytes of UTF-8; id:* is all devices", MaxQuery)
+		return muster.InvalidAt("q", "a job has a query, of at most %d bytes of UTF-8; id:* is all devices", MaxQuery)
 	}
 	if err := s.checkPace(); err != nil {
 		return err
@@ -158,7 +159,7 @@ func (s *JobSpec) check() error {
 	switch s.Kind {
 	case KindCommand:
 		if len(s.Patch) > 0 {
-			return muster.Errorf(muster.Invalid, "a job of commands has no patch")
+			return muster.InvalidAt("patch", "a job of commands has no patch")
 		}
 		if err := c.check(); err != nil {
 			return err
@@ -167,11 +168,11 @@ func (s *JobSpec) check() error {
 		return nil
 	case KindDesired:
 		if s.Method != "" || len(s.Params) > 0 || s.TTL != 0 {
-			return muster.Errorf(muster.Invalid, "a job of kind desired has a patch, and no method, params or ttl_s")
+			return muster.At(muster.Errorf(muster.Invalid, "a job of kind desired has a patch, and no method, params or ttl_s"), "kind", "method", "params", "ttl_s")
 		}
 		return s.checkPatch()
 	default:
-		return muster.Errorf(muster.Invalid, "kind is %s or %s", KindCommand, KindDesired)
+		return muster.InvalidAt("kind", "kind is %s or %s", KindCommand, KindDesired)
 	}
 }
 
@@ -180,7 +181,7 @@ func (s *JobSpec) checkPatch() (err error) {
 		return err
 	}
 	if !bytes.HasPrefix(s.Patch, []byte("{")) {
-		return muster.Errorf(muster.Invalid, "patch is a JSON object")
+		return muster.InvalidAt("patch", "patch is a JSON object")
 	}
 	return nil
 }
@@ -190,17 +191,17 @@ func (s *JobSpec) checkPace() error {
 	case len(s.Key) > MaxKey:
 		return muster.Errorf(muster.Invalid, "the Idempotency-Key has %d bytes, at most %d are allowed", len(s.Key), MaxKey)
 	case s.Rate < 0 || s.Rate > MaxRate:
-		return muster.Errorf(muster.Invalid, "rate_per_minute is 0 to %d", MaxRate)
+		return muster.InvalidAt("rate_per_minute", "rate_per_minute is 0 to %d", MaxRate)
 	case s.MaxInFlight < 0 || s.MaxInFlight > MaxTargets:
-		return muster.Errorf(muster.Invalid, "max_in_flight is 0 to %d", MaxTargets)
+		return muster.InvalidAt("max_in_flight", "max_in_flight is 0 to %d", MaxTargets)
 	case s.Abort.FailedPercent < 0 || s.Abort.FailedPercent > 100 || s.Abort.MinFinished < 0 || s.Abort.MinFinished > MaxTargets:
 		return muster.Errorf(muster.Invalid, "failed_percent is 0 to 100 and min_finished 0 to %d", MaxTargets)
 	case len(s.Waves) > MaxWaves:
-		return muster.Errorf(muster.Invalid, "a job has at most %d waves", MaxWaves)
+		return muster.InvalidAt("waves", "a job has at most %d waves", MaxWaves)
 	}
-	for _, w := range s.Waves {
+	for i, w := range s.Waves {
 		if (w.Percent == 0) == (w.Count == 0) || w.Percent < 0 || w.Percent > 100 || w.Count < 0 || w.Count > MaxTargets {
-			return muster.Errorf(muster.Invalid, "a wave has a percent of 1 to 100, or a count of 1 to %d", MaxTargets)
+			return muster.InvalidAt(fmt.Sprintf("waves/%d", i), "a wave has a percent of 1 to 100, or a count of 1 to %d", MaxTargets)
 		}
 	}
 	return nil

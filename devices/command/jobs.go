@@ -120,7 +120,7 @@ func jobObject(id int64) string { return "jobs/" + strconv.FormatInt(id, 10) }
 func (c *Commands) targets(q string) ([]muster.DeviceID, error) {
 	e, err := c.Selector.Compile(q)
 	if err != nil {
-		return nil, err
+		return nil, muster.At(err, "q")
 	}
 	ids := c.Selector.MatchAll(e)
 	if len(ids) > MaxTargets {

@@ -19,15 +19,18 @@ type Kind uint8
 
 // The kinds of message, by their topics below devices/{id}/.
 const (
-	Reported Kind = iota // reported
-	Event                // events/{type}
-	Log                  // logs
-	Result               // commands/{cid}/result
+	Reported        Kind = iota // reported
+	Event                       // events/{type}
+	Log                         // logs
+	Result                      // commands/{cid}/result
+	Notify                      // notify/{topic}
+	NotificationAck             // notifications/{nid}/ack
+	Firmware                    // firmware/status, firmware/cancel/ack
 
-	kinds = 4
+	kinds = 7
 )
 
-var kindNames = [kinds]string{"reported", "event", "log", "result"}
+var kindNames = [kinds]string{"reported", "event", "log", "result", "notify", "notification_ack", "firmware"}
 
 // String returns the kind's name, as metrics and the API show it.
 func (k Kind) String() string {
@@ -49,7 +52,7 @@ type Message struct {
 	Device  muster.DeviceID
 	By      muster.DeviceID // the gateway that published for Device, else empty
 	Topic   string          // canonical; must stay as it is
-	Tail    string          // event type or command id, else empty; must stay as it is
+	Tail    string          // event type, command id, topic or notification id, of firmware status or cancel/ack, else empty; must stay as it is
 	Payload []byte          // Accept copies it
 	QoS     byte
 	Arrival muster.Micros // set by Accept, strictly increasing within a kind unless the clock is set back

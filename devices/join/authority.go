@@ -124,7 +124,7 @@ func (j *Join) AddAuthority(ctx context.Context, s AuthoritySpec) (Authority, er
 // putAuthority is called in turn; others are those beside a.
 func (j *Join) putAuthority(ctx context.Context, a Authority, others []Authority) error {
 	if _, err := j.registry.Profile(a.Profile); err != nil {
-		return muster.Errorf(muster.Invalid, "there is no profile of that name")
+		return muster.InvalidAt("profile", "there is no profile of that name")
 	}
 	var was *Authority
 	if before, err := j.Authority(a.ID); err == nil {
@@ -171,13 +171,13 @@ func (a *Authority) proved(c *x509.Certificate, now time.Time) error {
 		return err
 	}
 	if err := c.CheckSignatureFrom(a.Cert); err != nil {
-		return muster.Errorf(muster.Invalid, "the authority %s did not sign the certificate", a.Name)
+		return muster.InvalidAt("certificate", "the authority %s did not sign the certificate", a.Name)
 	}
 	switch {
 	case now.Before(c.NotBefore) || now.After(c.NotAfter):
-		return muster.Errorf(muster.Invalid, "the certificate is valid from %s to %s, and not now", c.NotBefore.UTC().Format(time.RFC3339), c.NotAfter.UTC().Format(time.RFC3339))
+		return muster.InvalidAt("certificate", "the certificate is valid from %s to %s, and not now", c.NotBefore.UTC().Format(time.RFC3339), c.NotAfter.UTC().Format(time.RFC3339))
 	case commonNames(c) != 1 || c.Subject.CommonName != a.Code:
-		return muster.Errorf(muster.Invalid, "the certificate's common name is not the verification code %s", a.Code)
+		return muster.InvalidAt("certificate", "the certificate's common name is not the verification code %s", a.Code)
 	}
 	return nil
 }
@@ -229,17 +229,17 @@ func (j *Join) DeleteAuthority(ctx context.Context, id string) error {
 func checkAuthority(c *x509.Certificate, now time.Time) error {
 	switch {
 	case !c.BasicConstraintsValid || !c.IsCA:
-		return muster.Errorf(muster.Invalid, "the certificate is not an authority's: its basic constraints do not say CA")
+		return muster.InvalidAt("certificate", "the certificate is not an authority's: its basic constraints do not say CA")
 	case c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCertSign == 0:
-		return muster.Errorf(muster.Invalid, "the certificate's key is not for signing certificates")
+		return muster.InvalidAt("certificate", "the certificate's key is not for signing certificates")
 	case now.After(c.NotAfter):
-		return muster.Errorf(muster.Invalid, "the certificate expired at %s", c.NotAfter.UTC().Format(time.RFC3339))
+		return muster.InvalidAt("certificate", "the certificate expired at %s", c.NotAfter.UTC().Format(time.RFC3339))
 	case len(c.UnhandledCriticalExtensions) > 0:
-		return muster.Errorf(muster.Invalid, "the certificate has a critical extension that is not known")
+		return muster.InvalidAt("certificate", "the certificate has a critical extension that is not known")
 	}
 	named := len(c.ExtKeyUsage)+len(c.UnknownExtKeyUsage) > 0
 	if named && !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageClientAuth) && !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny) {
-		return muster.Errorf(muster.Invalid, "the certificate's purposes do not include client authentication")
+		return muster.InvalidAt("certificate", "the certificate's purposes do not include client authentication")
 	}
 	return devices.CheckKey(c)
 }

@@ -51,7 +51,7 @@ func (j *Join) NewClaimCode(ctx context.Context, device muster.DeviceID, within 
 // NewClaimCode. Who claims it so names it too; several devices may offer the same.
 func (j *Join) Offer(ctx context.Context, device muster.DeviceID, secret string, within time.Duration) error {
 	if len(secret) < minOffered || len(secret) > maxOffered {
-		return muster.Errorf(muster.Invalid, "a claiming secret has %d to %d bytes", minOffered, maxOffered)
+		return muster.InvalidAt("secret", "a claiming secret has %d to %d bytes", minOffered, maxOffered)
 	}
 	_, err := j.offer(ctx, device, offered(device, secret), within)
 	return err
@@ -65,7 +65,7 @@ func offered(device muster.DeviceID, secret string) string {
 
 func (j *Join) offer(ctx context.Context, device muster.DeviceID, code string, within time.Duration) (time.Time, error) {
 	if within < time.Second || within > MaxClaimTime {
-		return time.Time{}, muster.Errorf(muster.Invalid, "a claim code is good for 1 to %d seconds", int(MaxClaimTime.Seconds()))
+		return time.Time{}, muster.InvalidAt("expires_s", "a claim code is good for 1 to %d seconds", int(MaxClaimTime.Seconds()))
 	}
 	now := j.now()
 	c := ClaimCode{Device: device, Hash: sha256.Sum256([]byte(code)), Created: muster.MicrosOf(now), Expires: muster.MicrosOf(now.Add(within))}

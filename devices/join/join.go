@@ -170,11 +170,11 @@ func (j *Join) DeviceDeleted(id muster.DeviceID) {
 func checkName(what, s string) error {
 	switch {
 	case s == "":
-		return muster.Errorf(muster.Invalid, "%s needs a name", what)
+		return muster.InvalidAt("name", "%s needs a name", what)
 	case len(s) > maxName:
-		return muster.Errorf(muster.Invalid, "the name of %s has %d bytes, at most %d are allowed", what, len(s), maxName)
+		return muster.InvalidAt("name", "the name of %s has %d bytes, at most %d are allowed", what, len(s), maxName)
 	case !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl):
-		return muster.Errorf(muster.Invalid, "the name of %s is not plain text", what)
+		return muster.InvalidAt("name", "the name of %s is not plain text", what)
 	}
 	return nil
 }

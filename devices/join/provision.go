@@ -56,7 +56,7 @@ func (j *Join) Provisioning(profile string) (Provisioning, error) {
 // a rule of ProvisioningSpec is broken, Conflict when another profile has the key.
 func (j *Join) PutProvisioning(ctx context.Context, profile string, s ProvisioningSpec) (p Provisioning, secret string, err error) {
 	if s.Strategy != Create && s.Strategy != Preprovisioned {
-		return p, "", muster.Errorf(muster.Invalid, "the strategy is neither %s nor %s", Create, Preprovisioned)
+		return p, "", muster.InvalidAt("strategy", "the strategy is neither %s nor %s", Create, Preprovisioned)
 	}
 	if err := cmpErr(checkGiven("key", s.Key, minKey), checkGiven("secret", s.Secret, minSecret)); err != nil {
 		return p, "", err
@@ -221,7 +221,7 @@ func checkGiven(what, s string, least int) error {
 		return nil
 	}
 	if len(s) < least || len(s) > maxSecret || strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c > '~' }) {
-		return muster.Errorf(muster.Invalid, "the provisioning %s has %d to %d printable ASCII characters and no space", what, least, maxSecret)
+		return muster.InvalidAt(what, "the provisioning %s has %d to %d printable ASCII characters and no space", what, least, maxSecret)
 	}
 	return nil
 }

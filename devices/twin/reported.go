@@ -139,6 +139,17 @@ func (t *Twins) reportFirmware(ctx context.Context, edits []edit) {
 	}
 }
 
+// NamesVersions says whether a report names versions that the device has: those of
+// ApplyReported, or versions, which holds one for each product.
+func NamesVersions(patch []byte) bool {
+	for _, path := range []string{"firmware", "fw_version", "versions"} {
+		if _, ok := lookup(string(patch), path); ok {
+			return true
+		}
+	}
+	return false
+}
+
 // firmwareOf returns the firmware version that a document names.
 func firmwareOf(reported string) (string, bool) {
 	for _, path := range []string{"firmware", "firmware.version", "fw_version"} {

@@ -2,12 +2,8 @@ package twin_test
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"log/slog"
-	"net/url"
-	"os"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -19,6 +15,7 @@ import (
 	"muster/devices/twin"
 	"muster/store/control"
 	"muster/store/postgres"
+	"muster/store/postgres/pgtest"
 	"muster/store/sqlite"
 )
 
@@ -32,20 +29,7 @@ func onEach[T interface {
 ) {
 	t.Run("sqlite", func(t T) { run(t, onSQLite(t)) })
 	t.Run("postgres", func(t T) {
-		server := os.Getenv("MUSTER_TEST_POSTGRES")
-		if server == "" {
-			if os.Getenv("CI") == "true" {
-				t.Fatalf("MUSTER_TEST_POSTGRES is not set, and CI must not skip")
-			}
-			t.Skipf("MUSTER_TEST_POSTGRES is not set: start a server with scripts/postgres-up.sh and set it")
-		}
-		name := "muster_twin_" + strings.ToLower(rand.Text())
-		admin(t, server, "CREATE DATABASE "+name)
-		t.Cleanup(func() { admin(t, server, "DROP DATABASE "+name+" WITH (FORCE)") })
-		u, err := url.Parse(server)
-		must(t, err)
-		u.Path = "/" + name
-		h, err := postgres.OpenControl(t.Context(), u.String())
+		h, err := postgres.OpenControl(t.Context(), pgtest.Empty(t, pgtest.Server(t, "MUSTER_TEST_POSTGRES")))
 		must(t, err)
 		run(t, opened(t, h, control.Postgres()))
 	})
@@ -56,14 +40,6 @@ func onSQLite(t testing.TB) *control.Control {
 	h, err := sqlite.OpenControl(t.Context(), t.TempDir())
 	must(t, err)
 	return opened(t, control.Handles{Write: h.Write, Read: h.Read, Query: h.Query}, control.SQLite())
-}
-
-func admin(t testing.TB, server, query string) {
-	t.Helper()
-	h, err := postgres.OpenControl(context.Background(), server)
-	must(t, err)
-	_, err = h.Write.ExecContext(context.Background(), query)
-	must(t, errors.Join(err, h.Close()))
 }
 
 func opened(t testing.TB, h control.Handles, d control.Dialect) *control.Control {

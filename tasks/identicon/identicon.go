@@ -65,11 +65,11 @@ func Parse(input []byte) (Spec, error) {
 	}
 	switch {
 	case s.Subject == "" || len(s.Subject) > maxSubject:
-		return s, muster.Errorf(muster.Invalid, "the subject of an identicon has 1 to %d bytes", maxSubject)
+		return s, muster.InvalidAt("subject", "the subject of an identicon has 1 to %d bytes", maxSubject)
 	case s.Size < MinSize || s.Size > MaxSize:
-		return s, muster.Errorf(muster.Invalid, "the size of an identicon is %d to %d pixels", MinSize, MaxSize)
+		return s, muster.InvalidAt("size", "the size of an identicon is %d to %d pixels", MinSize, MaxSize)
 	case s.Oversample < 1 || s.Oversample > MaxOversample:
-		return s, muster.Errorf(muster.Invalid, "the oversampling of an identicon is 1 to %d", MaxOversample)
+		return s, muster.InvalidAt("oversample", "the oversampling of an identicon is 1 to %d", MaxOversample)
 	}
 	return s, nil
 }

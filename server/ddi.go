@@ -1,0 +1,148 @@
+package server
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"muster"
+	"muster/api/ddi"
+	"muster/devices"
+	"muster/devices/twin"
+	"muster/firmware/deliver"
+	"muster/firmware/desk"
+	"muster/firmware/rollout"
+)
+
+// buildDDI makes hawkBit's door, unless it is off.
+func (s *Server) buildDDI() (err error) {
+	set := s.cfg.DDI
+	if set.Off {
+		return nil
+	}
+	s.ddi, err = ddi.New(ddi.Config{
+		Desk: s.rollouts.desk, Devices: s.registry, Images: ddiImages{s}, Attributes: ddiAttributes{s}, Releases: shelf{s.firmware},
+		Past: s.stores.control, Consents: s.stores.control, Settings: set,
+		Secure:  func(r *http.Request) bool { return s.web.Secure(r) },
+		Asked:   s.rollouts.asks,
+		Window:  s.window,
+		Metrics: s.metrics, Now: s.cfg.Now, Log: s.cfg.Logger,
+		Denied: func(r *http.Request, device muster.DeviceID, err error) {
+			s.logins.Failed(devices.Attempt{Username: string(device), Peer: r.RemoteAddr, Listener: "http"}, err)
+		},
+	})
+	return err //nolint:wrapcheck // it says what it was doing
+}
+
+// ddiDoor is the handler of DDI for the API; nil when it is off.
+func (s *Server) ddiDoor() http.Handler {
+	if s.ddi == nil {
+		return nil
+	}
+	return s.ddi
+}
+
+// ddiImages sends images to devices that DDI knows by their tokens.
+type ddiImages struct{ server *Server }
+
+// Serve implements ddi.Images.
+func (i ddiImages) Serve(w http.ResponseWriter, r *http.Request, device muster.DeviceID, action int32, digest string) {
+	g := deliver.Grant{Device: device, Action: int64(action)}
+	if _, err := hex.Decode(g.Digest[:], []byte(digest)); err != nil { // the manifest's check has 64 hex digits
+		w.WriteHeader(http.StatusNotFound)
+		return
+	}
+	i.server.delivery.Serve(w, r, g)
+}
+
+// window says whether an offer is bound to windows, and whether one is open at the device.
+func (s *Server) window(o *desk.Offer) (bound, open bool) {
+	if len(o.Windows) == 0 {
+		return false, true
+	}
+	facts := s.rollouts.fleet.Facts(&rollout.Rollout{Release: o.Release.ID, Plan: rollout.Plan{Zone: o.Zone}}, o.Device)
+	open, _ = rollout.Open(o.Windows, facts.Local)
+	return true, open
+}
+
+// ddiAttributes keeps what hawkBit's clients say of themselves in the reported side of the
+// twin: all of it under "ddi", and what a rollout looks at where it looks for it.
+type ddiAttributes struct{ server *Server }
+
+// Names of attributes that mean something here, the first that a device tells counts.
+func versionNames() []string {
+	return []string{"firmware", "fw", "version", "sw_version", "swVersion", "firmware_version", "fw_version"}
+}
+func boardNames() []string    { return []string{"board", "hw_board", "hwBoard"} }
+func revisionNames() []string { return []string{"revision", "hw_revision", "hwRevision"} }
+
+func first(values map[string]string, names []string) string {
+	for _, n := range names {
+		if values[n] != "" {
+			return values[n]
+		}
+	}
+	return ""
+}
+
+// Attributes implements ddi.Attributes.
+func (a ddiAttributes) Attributes(ctx context.Context, device muster.DeviceID, mode ddi.Mode, values map[string]string) error {
+	own := make(map[string]any, len(values))
+	for k, v := range values {
+		own[k] = v
+		if mode == ddi.Remove {
+			own[k] = nil
+		}
+	}
+	patch := map[string]any{"ddi": own}
+	if mode != ddi.Remove {
+		hw := map[string]any{}
+		for member, names := range map[string][]string{"board": boardNames(), "revision": revisionNames()} {
+			if v := first(values, names); v != "" {
+				hw[member] = v
+			}
+		}
+		if len(hw) > 0 {
+			patch["hw"] = hw
+		}
+		if version := first(values, versionNames()); version != "" {
+			patch["firmware"] = version
+		}
+	}
+	patches := []map[string]any{patch}
+	if mode == ddi.Replace {
+		patches = []map[string]any{{"ddi": nil}, patch}
+	}
+	if err := a.report(ctx, device, patches); err != nil {
+		return err
+	}
+	if patch["firmware"] != nil {
+		a.server.seenVersions(ctx, []muster.DeviceID{device})
+	}
+	return nil
+}
+
+// report keeps patches of what a device reports.
+func (a ddiAttributes) report(ctx context.Context, device muster.DeviceID, patches []map[string]any) error {
+	batch := make([]twin.Report, len(patches))
+	for i, p := range patches {
+		text, err := json.Marshal(p)
+		if err != nil {
+			return fmt.Errorf("encode attributes: %w", err)
+		}
+		batch[i] = twin.Report{Device: device, Patch: text}
+	}
+	for _, err := range a.server.twins.ApplyReported(ctx, batch) {
+		if err != nil {
+			return err //nolint:wrapcheck // the twin says what it was doing
+		}
+	}
+	return nil
+}
+
+var (
+	_ ddi.Attributes = ddiAttributes{}
+	_ ddi.Images     = ddiImages{}
+)

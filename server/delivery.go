@@ -1,0 +1,65 @@
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+
+	"muster"
+	"muster/firmware/deliver"
+)
+
+const (
+	deliveryUse = "firmware addresses" // of the data directory's key
+	// defaultBandwidth leaves a gigabit's half, and the processor, to telemetry.
+	defaultBandwidth = 64 << 20
+)
+
+// buildDelivery makes what sends images to devices.
+func (s *Server) buildDelivery() (err error) {
+	if s.links, err = deliver.NewSigner(s.deliveryKey, nil); err != nil {
+		return fmt.Errorf("use the key of firmware addresses: %w", err)
+	}
+	limits := s.cfg.Downloads
+	if limits.Bandwidth == 0 {
+		limits.Bandwidth = defaultBandwidth
+	}
+	s.delivery, err = deliver.New(deliver.Config{
+		Signer: s.links, Open: s.openImage, Allowed: s.mayFetch, Limits: limits, Metrics: s.metrics, Now: s.cfg.Now, Log: s.cfg.Logger,
+	})
+	if err != nil {
+		return fmt.Errorf("build the delivery of images: %w", err)
+	}
+	return nil
+}
+
+// openImage opens an image, and says how large it is.
+func (s *Server) openImage(digest [sha256.Size]byte) (*os.File, int64, error) {
+	f, err := s.images.File(hex.EncodeToString(digest[:]))
+	if err != nil {
+		return nil, 0, err //nolint:wrapcheck // it says what it was doing
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, errors.Join(fmt.Errorf("look at an image: %w", err), f.Close())
+	}
+	return f, info.Size(), nil
+}
+
+// mayFetch says whether what a device was offered still stands.
+func (s *Server) mayFetch(ctx context.Context, g deliver.Grant) error {
+	if !s.registry.Has(g.Device) {
+		return muster.Errorf(muster.NotFound, "there is no such device")
+	}
+	open, err := s.stores.control.ActionOpen(ctx, g.Device, g.Action)
+	if err != nil {
+		return err //nolint:wrapcheck // it says what it was doing
+	}
+	if !open {
+		return muster.Errorf(muster.Conflict, "the action is over")
+	}
+	return nil
+}

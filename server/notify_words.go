@@ -1,0 +1,47 @@
+package server
+
+import (
+	"context"
+
+	"muster"
+	"muster/accounts"
+	"muster/feed"
+	"muster/notify"
+	"muster/notify/hooks"
+)
+
+// hookWords are the words of topics for webhooks, by the rights of who answers for them.
+type hookWords struct{ server *Server }
+
+// TopicOf implements hooks.Words.
+func (w hookWords) TopicOf(ctx context.Context, notification string) (string, error) {
+	return w.server.notify.TopicOf(ctx, notification) //nolint:wrapcheck // it says what it was doing
+}
+
+// Words implements hooks.Words. A webhook that was made by a key of nobody's was made by an
+// admin's, as all are: it sees what admins see.
+func (w hookWords) Words(ctx context.Context, h hooks.Webhook, notification string, state notify.NotificationState) (notify.Words, error) {
+	who, ok := w.owner(h)
+	if !ok {
+		return notify.Words{}, muster.Errorf(muster.Forbidden, "who answers for the webhook is not here any more")
+	}
+	return w.server.notify.Words(ctx, who, notification, state) //nolint:wrapcheck // it says what it was doing
+}
+
+// Shows implements hooks.Words.
+func (w hookWords) Shows(ctx context.Context, h hooks.Webhook, e *feed.Event) bool {
+	who, _ := w.owner(h) // nobody sees what everybody does
+	return w.server.notify.Shows(ctx, who, e)
+}
+
+// owner returns who answers for a webhook; ok is false when he is not here any more.
+func (w hookWords) owner(h hooks.Webhook) (who notify.Who, ok bool) {
+	if h.OwnerID == "" {
+		return notify.Who{Kind: "key", Admin: true}, true
+	}
+	u, err := w.server.accounts.User(h.OwnerID)
+	if err != nil || u.Disabled {
+		return notify.Who{Kind: "user"}, false
+	}
+	return notify.Who{Kind: "user", ID: u.ID, User: u.ID, Name: u.Name, Admin: u.Role == accounts.Admin}, true
+}

@@ -1,0 +1,403 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	firstVersion  = "1.0.0"          // that virtual devices are made with
+	pieceLen      = 16 << 10         // that is asked for at a time
+	pieces        = 4                // likewise
+	pieceWait     = 5 * time.Second  // after which a piece that did not come is asked for again
+	restartTime   = time.Second      // of a virtual device
+	fetchTime     = 10 * time.Minute // for an image over HTTP
+	firmwareTopic = "devices/me/firmware"
+)
+
+// offer is what of an offer of firmware a virtual device looks at.
+type offer struct {
+	Action   int32
+	Attempt  int
+	Manifest struct{ Version string }
+	Files    []struct {
+		Size   int64
+		SHA256 string
+		URL    string
+	}
+}
+
+// fate is what becomes of an update.
+type fate uint8
+
+const (
+	fine    fate = iota
+	says         // it says that it failed
+	returns      // it comes back with its old version
+	dies         // it is not heard of again in this attempt
+)
+
+// updater is the part of a virtual device that installs firmware, on a connection of its own.
+// Its one goroutine owns everything in it.
+type updater struct {
+	fleet   *fleet
+	index   int
+	rng     *rand.Rand
+	version string // that it runs
+	done    offer  // that it has dealt with last; what it says to the end of it is numbered on
+	seq     int64
+	dead    bool
+
+	now   offer
+	off   int64
+	asked int64 // off behind the last piece that was asked for
+	sum   hash.Hash
+	id    uint16
+	out   []byte
+}
+
+func newUpdater(f *fleet, i int) *updater {
+	return &updater{fleet: f, index: i, rng: rand.New(rand.NewPCG(f.cfg.Seed, ^uint64(i))), version: firstVersion}
+}
+
+// run connects again and again until ctx ends.
+func (u *updater) run(ctx context.Context) {
+	for failures := 0; ctx.Err() == nil; failures++ {
+		err := u.live(ctx)
+		wait := restartTime
+		if err != nil && ctx.Err() == nil {
+			u.fleet.counters.failed(u.index, err)
+			wait = min(backoffFirst<<min(failures, 10), backoffMost)
+		} else {
+			failures = 0
+		}
+		if !sleepUntil(ctx, time.Now().Add(wait+time.Duration(u.rng.Int64N(int64(wait))))) {
+			return
+		}
+	}
+}
+
+// live is one connection; nil when the device restarts.
+func (u *updater) live(ctx context.Context) error {
+	dialer := net.Dialer{Timeout: connectTimeout}
+	conn, err := dialer.DialContext(ctx, "tcp", u.fleet.cfg.Addr)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	l := newLink(conn)
+	defer func() { _ = conn.Close() }() // nothing in it is worth keeping
+	if !u.fleet.keep(l) {
+		return nil
+	}
+	defer u.fleet.drop(l)
+	user, pass := u.fleet.cfg.Credentials(u.index)
+	u.out = appendConnect(u.out[:0], string(u.fleet.cfg.ID(u.index))+"-firmware", user, pass, true, uint16(keepAlive/time.Second))
+	u.out = appendSubscribe(u.out, 1, firmwareTopic, firmwareTopic+"/data/+", firmwareTopic+"/error", firmwareTopic+"/cancel")
+	u.publish("devices/me/reported", fmt.Appendf(nil, `{"firmware":{"version":%q}}`, u.version))
+	if u.seq > 0 && u.now.Action == 0 { // it has restarted
+		u.say("running", fmt.Sprintf(`,"version":%q`, u.version))
+	}
+	if err := l.write(u.out); err != nil {
+		return err
+	}
+	r := &inward{link: l}
+	for ctx.Err() == nil {
+		p, err := r.next(time.Now().Add(u.patience()))
+		u.out = u.out[:0]
+		restarts := false
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded) && u.now.Action != 0:
+			u.asked = u.off // what was asked for is lost
+			u.ask()
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			u.out = append(u.out, pingreq...)
+		case err != nil:
+			return err
+		default:
+			if restarts, err = u.hear(ctx, &p); err != nil {
+				return err
+			}
+		}
+		if err := l.write(u.out); err != nil {
+			return err
+		}
+		if restarts {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (u *updater) patience() time.Duration {
+	if u.now.Action != 0 {
+		return pieceWait
+	}
+	return pingAfter / 2
+}
+
+// hear deals with a packet. restarts says that the device goes, to come back with what it
+// has installed.
+func (u *updater) hear(ctx context.Context, p *packet) (restarts bool, err error) {
+	if p.kind == typeConnack {
+		return false, connackError(answer{kind: p.kind, body: p.body})
+	}
+	if p.kind != typePublish || u.dead && !strings.HasSuffix(p.topic, "/firmware") {
+		return false, nil
+	}
+	if p.id != 0 {
+		u.out = binary.BigEndian.AppendUint16(append(u.out, typePuback, 2), p.id)
+	}
+	rest := strings.TrimPrefix(p.topic, firmwareTopic)
+	off, isData := strings.CutPrefix(rest, "/data/")
+	switch {
+	case rest == "":
+		return u.offered(ctx, p.payload)
+	case rest == "/cancel":
+		u.cancelled(p.payload)
+	case rest == "/error":
+		u.refused(p.payload)
+	case isData && u.now.Action != 0 && off == strconv.FormatInt(u.off, 10):
+		_, _ = u.sum.Write(p.payload) // a hash never fails
+		u.off += int64(len(p.payload))
+		if u.off >= u.now.Files[0].Size {
+			return u.install(), nil
+		}
+		u.ask()
+	}
+	return false, nil
+}
+
+// offered begins an update, unless it is under way or done.
+func (u *updater) offered(ctx context.Context, payload []byte) (restarts bool, err error) {
+	var o offer
+	if err := json.Unmarshal(payload, &o); err != nil || len(o.Files) == 0 {
+		return false, fmt.Errorf("an offer without images: %w", errProtocol)
+	}
+	same := o.Action == u.done.Action && o.Attempt == u.done.Attempt
+	if same && u.dead || o.Action == u.now.Action && o.Attempt == u.now.Attempt {
+		return false, nil
+	}
+	if !same {
+		u.seq, u.dead = 0, false
+	}
+	u.done = o
+	if o.Manifest.Version == u.version {
+		u.say("running", fmt.Sprintf(`,"version":%q`, u.version))
+		return false, nil
+	}
+	u.now, u.off, u.asked, u.sum = o, 0, 0, sha256.New()
+	u.say("downloading", "")
+	if u.fleet.cfg.FirmwareHTTP != "" && u.index%2 == 1 && o.Files[0].URL != "" {
+		if err := u.fetch(ctx); err != nil {
+			u.say("failed", fmt.Sprintf(`,"error":%q`, err.Error()))
+			u.now = offer{}
+			return false, nil
+		}
+		return u.install(), nil
+	}
+	u.ask()
+	return false, nil
+}
+
+// ask asks for the next pieces when all that were asked for have come.
+func (u *updater) ask() {
+	if u.off < u.asked {
+		return
+	}
+	u.asked = min(u.off+pieces*pieceLen, u.now.Files[0].Size)
+	u.out = appendPublish(u.out, 0, appendString(nil, firmwareTopic+"/get"), 0,
+		fmt.Appendf(nil, `{"action":%d,"off":%d,"len":%d,"n":%d}`, u.now.Action, u.off, pieceLen, pieces))
+}
+
+// fetch gets the image over HTTP.
+func (u *updater) fetch(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, fetchTime)
+	defer cancel()
+	url := u.now.Files[0].URL
+	if strings.HasPrefix(url, "/") {
+		url = "http://" + u.fleet.cfg.FirmwareHTTP + url
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return fmt.Errorf("ask for the image: %w", err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask for the image: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }() // it was only read
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("ask for the image: %s", resp.Status)
+	}
+	if u.off, err = io.Copy(u.sum, io.LimitReader(resp.Body, u.now.Files[0].Size+1)); err != nil {
+		return fmt.Errorf("read the image: %w", err)
+	}
+	return nil
+}
+
+// install checks the image, and does with it what the dice say.
+func (u *updater) install() (restarts bool) {
+	o := u.now
+	u.now = offer{}
+	if u.off != o.Files[0].Size || hex.EncodeToString(u.sum.Sum(nil)) != o.Files[0].SHA256 {
+		u.say("failed", `,"error":"the image is not the one that was offered"`)
+		return false
+	}
+	u.say("downloaded", "")
+	u.say("installing", "")
+	switch u.draw() {
+	case says:
+		u.say("failed", `,"error":"the flash cannot be written"`)
+		return false
+	case dies:
+		u.dead = true
+		return false
+	case returns:
+	case fine:
+		u.version = o.Manifest.Version
+	}
+	u.say("rebooting", "")
+	return true
+}
+
+func (u *updater) draw() fate {
+	if u.rng.Float64() >= u.fleet.cfg.FirmwareFailures {
+		return fine
+	}
+	return says + fate(u.rng.IntN(3))
+}
+
+func (u *updater) cancelled(payload []byte) {
+	var c struct{ Action int32 }
+	if json.Unmarshal(payload, &c) != nil || c.Action <= 0 {
+		return
+	}
+	if u.now.Action == c.Action {
+		u.now = offer{}
+	}
+	u.publish(firmwareTopic+"/cancel/ack", fmt.Appendf(nil, `{"action":%d,"stopped":true}`, c.Action))
+}
+
+// refused gives up what cannot be had, and waits for what can later.
+func (u *updater) refused(payload []byte) {
+	var e struct {
+		Code  string
+		After int64 `json:"retry_after"`
+	}
+	if json.Unmarshal(payload, &e) != nil || e.After > 0 || u.now.Action == 0 {
+		return
+	}
+	if e.Code != "no_action" {
+		u.say("failed", fmt.Sprintf(`,"error":%q`, e.Code))
+	}
+	u.now = offer{}
+}
+
+// say reports a state of what was offered last.
+func (u *updater) say(state, more string) {
+	u.seq++
+	u.publish(firmwareTopic+"/status", fmt.Appendf(nil, `{"action":%d,"attempt":%d,"seq":%d,"state":%q%s}`, u.done.Action, u.done.Attempt, u.seq, state, more))
+}
+
+// publish adds a message of QoS 1. What is lost with the connection is said again, or
+// noticed by the deadline.
+func (u *updater) publish(topic string, payload []byte) {
+	if u.id++; u.id == 0 {
+		u.id = 1
+	}
+	u.out = appendPublish(u.out, 1, appendString(nil, topic), u.id, payload)
+}
+
+// packet is one packet of the server.
+type packet struct {
+	kind    byte
+	topic   string
+	id      uint16 // of a PUBLISH with QoS 1
+	payload []byte
+	body    []byte
+}
+
+// maxPacket bounds what the server may send: a piece, or an offer.
+const maxPacket = 512 << 10
+
+// inward reads a connection on which messages come.
+type inward struct {
+	link *link
+	buf  bytes.Buffer
+	tmp  [32 << 10]byte
+}
+
+// next returns the next packet, whose bytes are good until the call after it.
+func (r *inward) next(deadline time.Time) (packet, error) {
+	for {
+		if p, ok, err := r.cut(); ok || err != nil {
+			return p, err
+		}
+		if err := r.link.setReadDeadline(deadline); err != nil {
+			return packet{}, fmt.Errorf("set read deadline: %w", err)
+		}
+		n, err := r.link.conn.Read(r.tmp[:])
+		r.buf.Write(r.tmp[:n])
+		if err != nil && n == 0 {
+			return packet{}, fmt.Errorf("read: %w", err)
+		}
+	}
+}
+
+// cut takes the first whole packet off what was read.
+func (r *inward) cut() (p packet, ok bool, err error) {
+	b := r.buf.Bytes()
+	if len(b) < 2 {
+		return packet{}, false, nil
+	}
+	size, n := binary.Uvarint(b[1:])
+	switch {
+	case n < 0 || size > maxPacket:
+		return packet{}, false, fmt.Errorf("a packet of %d bytes: %w", size, errProtocol)
+	case n == 0 || uint64(len(b)) < uint64(1+n)+size:
+		return packet{}, false, nil
+	}
+	head, body := b[0], b[1+n:uint64(1+n)+size]
+	r.buf.Next(1 + n + int(size))
+	p = packet{kind: head & 0xf0, body: body}
+	if p.kind != typePublish {
+		return p, true, nil
+	}
+	if len(body) < 2 || len(body) < 2+int(binary.BigEndian.Uint16(body)) {
+		return packet{}, false, fmt.Errorf("a message without a topic: %w", errProtocol)
+	}
+	end := 2 + int(binary.BigEndian.Uint16(body))
+	p.topic, p.payload = string(body[2:end]), body[end:]
+	if head&6 != 0 {
+		if len(p.payload) < 2 {
+			return packet{}, false, fmt.Errorf("a message without an id: %w", errProtocol)
+		}
+		p.id, p.payload = binary.BigEndian.Uint16(p.payload), p.payload[2:]
+	}
+	return p, true, nil
+}
+
+// appendSubscribe appends a SUBSCRIBE packet (section 3.8) that asks for QoS 1.
+func appendSubscribe(b []byte, id uint16, filters ...string) []byte {
+	body := binary.BigEndian.AppendUint16(nil, id)
+	for _, f := range filters {
+		body = append(appendString(body, f), 1)
+	}
+	b = binary.AppendUvarint(append(b, 0x82), uint64(len(body)))
+	return append(b, body...)
+}
