@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"muster/store/postgres/pgtest"
 )
 
 const (
@@ -33,7 +35,7 @@ func BenchmarkFleet(b *testing.B) {
 	for range b.N {
 		fleet(b, "sqlite", "")
 		if dsn := os.Getenv("MUSTER_TEST_TIMESCALE"); dsn != "" {
-			fleet(b, "timescaledb", database(b, dsn))
+			fleet(b, "timescaledb", pgtest.Empty(b, dsn))
 		} else if os.Getenv("CI") == "true" {
 			b.Fatal("MUSTER_TEST_TIMESCALE is not set, and CI skips nothing")
 		}

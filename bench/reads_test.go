@@ -17,6 +17,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"muster/store/postgres/pgtest"
 )
 
 const (
@@ -43,7 +45,7 @@ func BenchmarkReads(b *testing.B) {
 		fmt.Printf("  %-44s %9s %9s %9s %9s   %s\n", "ms from when it was due", "p50", "p90", "p99", "max", "messages/s")
 		reads(b, "sqlite", "")
 		if dsn := os.Getenv("MUSTER_TEST_TIMESCALE"); dsn != "" {
-			reads(b, "timescaledb", database(b, dsn))
+			reads(b, "timescaledb", pgtest.Empty(b, dsn))
 		} else if os.Getenv("CI") == "true" {
 			b.Fatal("MUSTER_TEST_TIMESCALE is not set, and CI skips nothing")
 		}

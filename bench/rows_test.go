@@ -2,15 +2,15 @@ package bench
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
-	"net/url"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"muster/store/postgres/pgtest"
 )
 
 const (
@@ -31,8 +31,8 @@ func BenchmarkRows(b *testing.B) {
 		rows(b, "sqlite, arrays of 10", "", 10)
 		if dsn := os.Getenv("MUSTER_TEST_TIMESCALE"); dsn != "" {
 			fsync := setting(b, dsn, "fsync")
-			rows(b, "timescaledb (fsync "+fsync+")", database(b, dsn), 1)
-			rows(b, "timescaledb (fsync "+fsync+"), arrays of 10", database(b, dsn), 10)
+			rows(b, "timescaledb (fsync "+fsync+")", pgtest.Empty(b, dsn), 1)
+			rows(b, "timescaledb (fsync "+fsync+"), arrays of 10", pgtest.Empty(b, dsn), 10)
 		} else if os.Getenv("CI") == "true" {
 			b.Fatal("MUSTER_TEST_TIMESCALE is not set, and CI skips nothing")
 		} else {
@@ -68,20 +68,6 @@ func rows(b *testing.B, name, database string, per int) {
 	fmt.Printf("%-36s %10.0f %10.0f %22.2f\n", name, float64(want)/float64(per)/acked.Seconds(), perSecond, each)
 	word := strings.NewReplacer(" ", "-", ",", "", "(", "", ")", "").Replace(name)
 	b.ReportMetric(perSecond, word+"-rows/s")
-}
-
-// database creates a database that the benchmark's end drops.
-func database(b *testing.B, server string) string {
-	b.Helper()
-	name := "muster_bench_" + strings.ToLower(rand.Text())
-	ask(b, server, "CREATE DATABASE "+name, nil)
-	b.Cleanup(func() { ask(b, server, "DROP DATABASE "+name+" WITH (FORCE)", nil) })
-	u, err := url.Parse(server)
-	if err != nil {
-		b.Fatal("the server's URL cannot be parsed")
-	}
-	u.Path = "/" + name
-	return u.String()
 }
 
 func setting(b *testing.B, server, name string) string {

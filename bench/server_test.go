@@ -188,21 +188,43 @@ func (s *server) ask(method, path string, in, out any) (status int, err error) {
 // metric returns one metric of muster.
 func (s *server) metric(name string) int64 {
 	s.b.Helper()
-	var text string
-	if status, err := s.ask(http.MethodGet, "/metrics", nil, &text); err != nil || status != http.StatusOK {
-		s.b.Fatalf("read /metrics: status %d, %v", status, err)
-	}
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(s.scrape()) {
 		if value, ok := strings.CutPrefix(line, name+" "); ok {
-			f, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-			if err != nil {
-				s.b.Fatalf("metric %s: %v", name, err)
-			}
-			return int64(f)
+			return s.number(value)
 		}
 	}
 	s.b.Fatalf("/metrics has no %s", name)
 	return 0
+}
+
+// metrics returns the sum of those that begin so and have a label with its value; 0 for none.
+func (s *server) metrics(begin, label string) (sum int64) {
+	s.b.Helper()
+	for line := range strings.Lines(s.scrape()) {
+		name, value, ok := strings.Cut(line, "} ")
+		if ok && strings.HasPrefix(name, begin) && strings.Contains(name, label) {
+			sum += s.number(value)
+		}
+	}
+	return sum
+}
+
+func (s *server) scrape() string {
+	s.b.Helper()
+	var text string
+	if status, err := s.ask(http.MethodGet, "/metrics", nil, &text); err != nil || status != http.StatusOK {
+		s.b.Fatalf("read /metrics: status %d, %v", status, err)
+	}
+	return text
+}
+
+func (s *server) number(text string) int64 {
+	s.b.Helper()
+	f, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+	if err != nil {
+		s.b.Fatalf("a metric: %v", err)
+	}
+	return int64(f)
 }
 
 // memory returns what the server's process has resident, in bytes (proc(5), VmRSS).

@@ -15,6 +15,7 @@ import (
 
 	"muster/notify/email/mailtest"
 	"muster/oidc/oidctest"
+	"muster/store/postgres/pgtest"
 )
 
 // visitor is a browser without a screen: it keeps cookies and follows links.
@@ -101,7 +102,7 @@ func TestPeopleComeInByLinkInvitationMailAndProvider(t *testing.T) {
 				"--oidc-create", "--oidc-role-claim", "groups", "--oidc-operator", "ops",
 			}
 			if engine == "postgres" {
-				m.args = append(m.args, "--database", database(t, timescale(t)))
+				m.args = append(m.args, "--database", pgtest.Empty(t, timescale(t)))
 			}
 			m.start()
 			m.ready()

@@ -2,14 +2,12 @@ package e2e
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
 	"fmt"
 	"math"
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -146,20 +144,6 @@ func timescale(t *testing.T) string {
 		missing(t, "MUSTER_TEST_TIMESCALE is not set (scripts/timescale-up.sh prints a DSN)")
 	}
 	return dsn
-}
-
-// database creates a database that the test's end drops, and returns its URL.
-func database(t *testing.T, serverURL string) string {
-	t.Helper()
-	name := "muster_e2e_" + strings.ToLower(rand.Text())
-	sqlOn(t, serverURL, "CREATE DATABASE "+name)
-	t.Cleanup(func() { sqlOn(t, serverURL, "DROP DATABASE "+name+" WITH (FORCE)") })
-	u, err := url.Parse(serverURL)
-	if err != nil {
-		t.Fatal("the server's URL cannot be parsed")
-	}
-	u.Path = "/" + name
-	return u.String()
 }
 
 // sqlOn runs one statement on a connection of its own.

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"muster/store/postgres/pgtest"
 )
 
 const (
@@ -54,7 +56,7 @@ func engines() []engine {
 			return nil, func(m *muster) *rows { return readSQLite(t, m.data) }
 		}},
 		{"timescaledb", func(t *testing.T) ([]string, func(*muster) *rows) {
-			dsn := database(t, timescale(t))
+			dsn := pgtest.Empty(t, timescale(t))
 			return []string{"--database", dsn}, func(*muster) *rows { return readPostgres(t, dsn) }
 		}},
 	}

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"muster/store/postgres/pgtest"
 )
 
 const (
@@ -44,7 +46,7 @@ func grounds() map[string]func(t *testing.T) ground {
 			}}
 		},
 		"timescaledb": func(t *testing.T) ground {
-			dsn := database(t, timescale(t))
+			dsn := pgtest.Empty(t, timescale(t))
 			return ground{[]string{"--database", dsn}, func(*muster) *rows { return readPostgres(t, dsn) }, func(_ *muster, query string) int {
 				c := connect(t, dsn)
 				defer func() { _ = c.Close(context.Background()) }()

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"muster/store/postgres/pgtest"
 )
 
 const (
@@ -34,7 +36,7 @@ func TestADatabaseThatIsStoppedCostsNoMessage(t *testing.T) {
 // nastier way: it stays open and nothing comes through.
 func TestADatabaseThatHangsCostsNoMessage(t *testing.T) {
 	t.Parallel()
-	dsn := database(t, timescale(t))
+	dsn := pgtest.Empty(t, timescale(t))
 	p := newProxy(t, dsn)
 	outage(t, p.dsn, hangLasts, p.hang, p.heal)
 }

@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -88,7 +90,10 @@ func TestAckedEventsSurviveAKillUnderLoad(t *testing.T) {
 				for _, s := range devices {
 					wg.Go(func() { s.speak(m.mqtt) })
 				}
-				pause(t.Context(), time.Duration(20+dice.IntN(120))*time.Millisecond)
+				m.await("the first ack", workLimit, func() bool { // else a machine that is busy has none before the kill
+					return slices.ContainsFunc(devices, func(s *speaker) bool { return s.heard.Load() > 0 })
+				})
+				pause(t.Context(), time.Duration(dice.IntN(120))*time.Millisecond)
 				m.kill()
 				wg.Wait()
 				m.start()
@@ -119,6 +124,7 @@ type speaker struct {
 	id, token string
 	count     int
 	acked     []int
+	heard     atomic.Int64 // acks, while it speaks
 }
 
 func (s *speaker) speak(addr string) {
@@ -135,6 +141,7 @@ func (s *speaker) speak(addr string) {
 	for i, tok := range tokens {
 		if tok.WaitTimeout(clientLimit) && tok.Error() == nil {
 			s.acked = append(s.acked, i)
+			s.heard.Add(1)
 		}
 	}
 }

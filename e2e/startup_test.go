@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"muster/store/postgres/pgtest"
 )
 
 const refuseLimit = 40 * time.Second
@@ -134,7 +136,7 @@ func TestANewerSchemaIsLeftAlone(t *testing.T) {
 	}
 	for _, table := range []string{"telemetry", "control"} {
 		t.Run("postgresql "+table, func(t *testing.T) {
-			dsn := database(t, timescale(t))
+			dsn := pgtest.Empty(t, timescale(t))
 			m := serve(t, "--database", dsn)
 			m.stop()
 			sqlOn(t, dsn, "INSERT INTO muster_"+table+"_schema (version_id, is_applied) VALUES (9999, true)")

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"muster/store/postgres/pgtest"
 )
 
 // task is one as the API shows it.
@@ -76,7 +78,7 @@ func TestAnImportThatIsKilledGoesOnAndMakesEachDeviceOnce(t *testing.T) {
 		t.Run(engine, func(t *testing.T) {
 			var args []string
 			if engine == "postgres" {
-				args = []string{"--database", database(t, timescale(t))}
+				args = []string{"--database", pgtest.Empty(t, timescale(t))}
 			}
 			m := serve(t, args...)
 			var list strings.Builder

@@ -195,7 +195,7 @@ func boardClaim(t *testing.T, m *muster, id, token string) {
 func boardFilters(t *testing.T, m *muster, id, token string) {
 	d := talk(t, m, id, token, "", false)
 	for _, filter := range []string{
-		"v1/devices/me/#", "v1/devices/me/+", "v1/devices/+/attributes", "v1/gateway/#", "v2/fw/response/+", "v2/a/p", "v1/devices/me/rpc/request/1",
+		"v1/devices/me/#", "v1/devices/me/+", "v1/devices/+/attributes", "v1/gateway/#", "v2/fw/#", "v2/a/p", "v1/devices/me/rpc/request/1",
 	} {
 		d.refused(filter)
 	}

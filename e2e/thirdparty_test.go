@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"muster/client"
+	"muster/store/postgres/pgtest"
 )
 
 // thirdParty is a program of somebody else: it has the address, a key, the generated client, and
@@ -148,7 +149,7 @@ func TestAThirdPartyWorksWithItsDevicesByTheGeneratedClient(t *testing.T) {
 		t.Run(engine, func(t *testing.T) {
 			var args []string
 			if engine == "postgres" {
-				args = []string{"--database", database(t, timescale(t))}
+				args = []string{"--database", pgtest.Empty(t, timescale(t))}
 			}
 			m := serve(t, args...)
 			tokens := map[string]string{}

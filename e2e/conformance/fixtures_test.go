@@ -3,10 +3,13 @@ package conformance_test
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	crand "crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -14,9 +17,12 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
+	"muster/accounts"
+	"muster/firmware"
 	"muster/server/servertest"
 )
 
@@ -45,6 +51,75 @@ func (p *probe) fixtures() {
 			p.create(f)
 		}
 	}
+	if status, _ := p.ask(http.MethodGet, "/rollouts/"+p.given["rollout"], ""); p.given["rollout"] == "" || status != http.StatusOK {
+		p.rollout()
+	}
+	p.given["principal"] = p.given["user"]
+	if status, _ := p.ask(http.MethodGet, "/notifications/"+p.given["notification"], ""); p.given["notification"] == "" || status != http.StatusOK {
+		p.notify()
+	}
+}
+
+// rollout writes a draft of the release, of one that is made when that is gone.
+func (p *probe) rollout() {
+	if status, _ := p.ask(http.MethodGet, "/firmware/releases/"+p.given["release"], ""); status != http.StatusOK {
+		p.draft()
+	}
+	status, text := p.ask(http.MethodPost, "/rollouts", `{"name":"conforming","release":"`+p.given["release"]+`","rollback":"`+p.given["release"]+`","q":"id:conforming"}`)
+	var made struct{ ID string }
+	if err := json.Unmarshal(text, &made); err != nil || status != http.StatusCreated {
+		p.Fatalf("make a rollout: %d %s", status, text)
+	}
+	p.given["rollout"] = made.ID
+}
+
+// notify has a notification in the inbox of the probe's user. Too many in a row are refused:
+// then the one before stays.
+func (p *probe) notify() {
+	topic := "/topics/" + p.given["topic"]
+	p.ask(http.MethodPatch, topic, `{"status":"active"}`)
+	p.askAs(p.cookie, http.MethodPut, topic+"/subscriptions/me", `{"channels":[{"channel":"email"}]}`)
+	_, text := p.ask(http.MethodPost, "/notifications", `{"topic":"`+p.given["topic"]+`","title":"conforming"}`)
+	var sent struct{ Notification struct{ ID string } }
+	if err := json.Unmarshal(text, &sent); err == nil && sent.Notification.ID != "" {
+		p.given["notification"] = sent.Notification.ID
+		p.given["delivery"] = p.deliveryOf(sent.Notification.ID)
+	}
+}
+
+// deliveryOf returns the mail that goes out about a notification, empty when the document's own
+// requests took what it needs.
+func (p *probe) deliveryOf(notification string) string {
+	_, text := p.ask(http.MethodGet, "/deliveries?notification="+notification, "")
+	var page struct{ Items []struct{ ID string } }
+	if err := json.Unmarshal(text, &page); err != nil {
+		p.Fatal(err)
+	}
+	if len(page.Items) == 0 {
+		return p.given["delivery"]
+	}
+	return page.Items[0].ID
+}
+
+// confirm confirms the address of the probe's user by the link that is mailed to him.
+func (p *probe) confirm() {
+	before := len(p.post.Mails())
+	if status, text := p.askAs(p.cookie, http.MethodPost, "/me/confirmation", ""); status != http.StatusAccepted {
+		p.Fatalf("ask for a confirmation: %d %s", status, text)
+	}
+	address := fmt.Sprintf("conforming-%d@muster.example", p.user)
+	link := regexp.MustCompile(regexp.QuoteMeta(accounts.PathConfirm) + "([A-Z2-7]{26})")
+	for n := before + 1; ; n++ {
+		m := p.post.Wait(p.T, n)[n-1]
+		found := link.FindStringSubmatch(m.Text)
+		if found == nil || m.To[0] != address {
+			continue
+		}
+		if status, text := p.ask(http.MethodPost, "/email/confirm", `{"token":"`+found[1]+`"}`); status != http.StatusNoContent {
+			p.Fatalf("confirm the address: %d %s", status, text)
+		}
+		return
+	}
 }
 
 func (p *probe) things() []fixture {
@@ -62,6 +137,12 @@ func (p *probe) things() []fixture {
 		{name: "webhook", method: "POST", path: "/webhooks", body: `{"url":"https://192.0.2.1/","types":["*"]}`, field: "webhook.id"},
 		{name: "task", method: "POST", path: "/tasks", body: `{"kind":"identicon","input":{"subject":"conforming"}}`, field: "id"},
 		{name: "user", method: "POST", path: "/users", body: p.newUser("viewer"), field: "user.id"},
+		{name: "topic", method: "POST", path: "/topics", body: `{"name":"conforming","if_absent":true}`, field: "id"},
+		{name: "sha256", method: "POST", path: "/firmware/artifacts?filename=conforming.bin&sha256=" + digest("conforming"), body: "conforming", id: digest("conforming")},
+		{name: "upload", method: "POST", path: "/firmware/uploads", body: `{"filename":"a","size":1000000,"sha256":"` + digest("never sent") + `"}`, field: "id"},
+		{name: "release", method: "POST", path: "/firmware/releases", body: p.newRelease(), field: "id"},
+		{name: "signing_key", method: "POST", path: "/firmware/keys", body: newSigningKey(p), field: "id"},
+		{name: "subject", id: "me"},
 		{name: "seq", id: "1"},
 		{name: "provisioned", method: "PUT", path: "/profiles/conforming/provisioning", body: `{"strategy":"create"}`, id: "conforming"},
 	}
@@ -169,6 +250,7 @@ func (p *probe) signIn() {
 		p.user, p.cookie = p.users, nil
 		p.cookie = p.newSession()
 		p.given["session"] = p.otherSession()
+		p.confirm()
 	}
 	for p.given["session"] == "" {
 		p.newSession()
@@ -222,7 +304,15 @@ func (p *probe) otherSession() string {
 // identify signs a request of an operation: by the user's session where a key can not.
 func (p *probe) identify(op string, req *http.Request) {
 	switch op {
-	case "change-me", "change-my-email", "change-my-password", "begin-totp", "confirm-totp", "delete-totp", "request-confirmation", "end-sessions", "end-session":
+	case "request-confirmation":
+		if p.unsure != nil {
+			req.AddCookie(p.unsure)
+			return
+		}
+		req.AddCookie(p.cookie)
+	case "change-me", "change-my-email", "change-my-password", "begin-totp", "confirm-totp", "delete-totp", "end-sessions", "end-session",
+		"get-subscription", "put-subscription", "delete-subscription", "list-my-subscriptions", "send-notification", "ack-notification", "mark-notifications",
+		"list-inbox", "count-inbox", "read-inbox", "test-email", "test-inbox":
 		req.AddCookie(p.cookie)
 	default:
 		req.Header.Set("Authorization", "Bearer "+servertest.AdminKey)
@@ -255,16 +345,87 @@ func (p *probe) prelude(op operation) {
 		p.ask(http.MethodPatch, "/users/"+p.given["user"], `{"disabled":false}`)
 	case "delete-profile":
 		p.ask(http.MethodDelete, "/profiles/conforming/provisioning", "")
+	case "delete-member":
+		p.ask(http.MethodPut, "/topics/"+p.given["topic"]+"/members/"+p.given["principal"], `{"role":"publisher"}`)
+	case "get-subscription", "delete-subscription", "send-notification":
+		p.ask(http.MethodPatch, "/topics/"+p.given["topic"], `{"status":"active"}`)
+		p.askAs(p.cookie, http.MethodPut, "/topics/"+p.given["topic"]+"/subscriptions/me", `{}`)
+	case "ack-notification":
+		p.notify()
+	case "change-release", "delete-release", "publish-release":
+		p.draft()
+	case "deprecate-release", "revoke-release", "create-rollout":
+		p.published()
+	case "start-rollout":
+		p.published()
+		p.rollout()
+	case "pause-rollout", "abort-rollout", "supersede-rollout", "get-rollout-device":
+		p.started()
+	case "resume-rollout":
+		p.started()
+		p.ask(http.MethodPost, "/rollouts/"+p.given["rollout"]+"/pause", "")
+	case "request-confirmation":
+		own := p.user
+		p.ask(http.MethodPost, "/users", p.newUser("viewer"))
+		p.user = p.users
+		p.unsure, p.user = p.newSession(), own
 	}
 }
 
-// names are the errors that say which name they did not find. Names of groups, fields and scopes
-// are no secrets, and a text without them would help nobody.
-func names() []string {
-	return []string{
-		"there is no field ", "there is no group ", "there is no scope ", "there is no kind of task ", "there is no type of event ",
-		`"rejected":[{"line":`,
-	} // the report says whose each line was
+// digest is the SHA-256 of an image in hex.
+func digest(image string) string {
+	sum := sha256.Sum256([]byte(image))
+	return hex.EncodeToString(sum[:])
+}
+
+// newRelease is the body that makes a release of a version that nobody has made before.
+func (p *probe) newRelease() string {
+	p.drafts++
+	return fmt.Sprintf(`{"manifest":{"schema":1,"product":"conforming","version":"1.0.%d","security_version":0,"type":"app","created":"2026-03-01T08:30:00Z",`+
+		`"artifacts":[{"filename":"a","format":"raw","sha256":%q,"size":9}]}}`, p.drafts, digest("releasing"))
+}
+
+// draft puts a draft in the place of the release, whose image is here.
+func (p *probe) draft() {
+	p.ask(http.MethodPost, "/firmware/artifacts?filename=a&sha256="+digest("releasing"), "releasing")
+	status, text := p.ask(http.MethodPost, "/firmware/releases", p.newRelease())
+	var made struct{ ID string }
+	if err := json.Unmarshal(text, &made); err != nil || status != http.StatusCreated {
+		p.Fatalf("make a release: %d %s", status, text)
+	}
+	p.given["release"] = made.ID
+}
+
+// published puts a release that is published in the place of the release.
+func (p *probe) published() {
+	p.draft()
+	p.ask(http.MethodPost, "/firmware/releases/"+p.given["release"]+"/publish", "")
+}
+
+// started puts a rollout that runs in the place of the rollout. Those before it end, so that
+// they are not looked after.
+func (p *probe) started() {
+	p.ask(http.MethodPost, "/rollouts/"+p.given["rollout"]+"/abort", `{"force":true}`)
+	p.published()
+	p.rollout()
+	p.ask(http.MethodPost, "/rollouts/"+p.given["rollout"]+"/start", "")
+}
+
+// newSigningKey is the body that adds a key nobody has.
+func newSigningKey(p *probe) string {
+	pub, _, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		p.Fatal(err)
+	}
+	text, err := firmware.PublicPEM(pub)
+	if err != nil {
+		p.Fatal(err)
+	}
+	body, err := json.Marshal(object{"name": "conforming", "pem": string(text)})
+	if err != nil {
+		p.Fatal(err)
+	}
+	return string(body)
 }
 
 // noMQTT is why operations on MQTT clients are not done here.
@@ -288,7 +449,11 @@ func unreached(id string) string {
 		"forgot-password": "is bounded for each address; api tests it", "set-up": "is for the one link of the first start; server tests it",
 		"change-my-password": "needs the password; api tests it", "change-my-email": "needs the password; api tests it",
 		"confirm-totp": "needs a code; api tests it", "delete-totp": "needs a code; api tests it",
+		"sign-release":                 "needs a signature of a key that the server has; api tests it",
+		"agree-to-rollout":             "needs a second person; api tests it",
+		"approve-rollout":              "needs a phase that waits at its gate; api tests it",
 		"cancel-task":                  "needs a task that runs; api tests it",
+		"rollback-rollout":             "needs devices that got the release; api tests it",
 		"clear-user-totp":              "needs a user who has one; api tests it",
 		"verify-certificate-authority": "needs a certificate with a code for its name; server tests it",
 	}[id]

@@ -1,0 +1,334 @@
+package e2e
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"muster/firmware/desk"
+	"muster/firmware/rollout"
+	"muster/server/servertest"
+)
+
+// bench is what Debian's swupdate needs: a directory of its own, a key that it trusts, and the
+// place where its one file goes.
+type bench struct {
+	*testing.T
+	program, dir string
+	app          []byte // what is to be installed
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	b := &bench{T: t, program: needs(t, "swupdate"), dir: t.TempDir(), app: make([]byte, 1<<20)}
+	if _, err := rand.Read(b.app); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(b.dir, "tmp"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b.run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "30", "-subj", "/CN=e2e",
+		"-addext", "extendedKeyUsage=emailProtection,codeSigning")
+	return b
+}
+
+// run runs a program in the directory.
+func (b *bench) run(name string, args ...string) {
+	b.Helper()
+	cmd := exec.Command(needs(b.T, name), args...)
+	cmd.Dir = b.dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		b.Fatalf("%s: %v\n%s", name, err, out)
+	}
+}
+
+// target is where the image's file is installed.
+func (b *bench) target() string { return filepath.Join(b.dir, "app.bin") }
+
+// swu makes an image that installs the app by swupdate's handler for raw files. What spoils the
+// app in it is done after it was signed.
+func (b *bench) swu(spoil func(app []byte)) []byte {
+	b.Helper()
+	sum := sha256.Sum256(b.app)
+	text := fmt.Sprintf("software = { version=\"2.0.0\"; hardware-compatibility:[\"1.0\"]; files:({filename=\"app.bin\";path=%q;sha256=%q;}); }\n",
+		b.target(), hex.EncodeToString(sum[:]))
+	if err := os.WriteFile(filepath.Join(b.dir, "sw-description"), []byte(text), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	b.run("openssl", "cms", "-sign", "-in", "sw-description", "-out", "sw-description.sig", "-signer", "cert.pem", "-inkey", "key.pem", "-outform", "DER", "-nosmimecap", "-binary")
+	sig, err := os.ReadFile(filepath.Join(b.dir, "sw-description.sig"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	app := bytes.Clone(b.app)
+	if spoil != nil {
+		spoil(app)
+	}
+	var out bytes.Buffer
+	for i, f := range []struct {
+		name    string
+		content []byte
+	}{{"sw-description", []byte(text)}, {"sw-description.sig", sig}, {"app.bin", app}, {"TRAILER!!!", nil}} {
+		cpio(&out, i+1, f.name, f.content)
+	}
+	out.Write(make([]byte, -out.Len()&511))
+	return out.Bytes()
+}
+
+// cpio writes an entry in the "new crc" format, with sums, as cpio -H crc does.
+func cpio(w *bytes.Buffer, inode int, name string, content []byte) {
+	sum := uint32(0)
+	for _, c := range content {
+		sum += uint32(c)
+	}
+	mode, links := 0o100644, 1
+	if content == nil {
+		inode, mode = 0, 0
+	}
+	fmt.Fprintf(w, "070702%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x", inode, mode, 0, 0, links, 0, len(content), 0, 0, 0, 0, len(name)+1, sum)
+	w.WriteString(name + "\x00")
+	w.Write(make([]byte, -w.Len()&3))
+	w.Write(content)
+	w.Write(make([]byte, -w.Len()&3))
+}
+
+// process is a swupdate that runs.
+type process struct {
+	bench *bench
+	cmd   *exec.Cmd
+	log   string
+	done  chan struct{}
+	once  sync.Once
+}
+
+// start starts swupdate as the device that it is of a server, with a firmware of a version.
+func (b *bench) start(u *updates, at, version, options string) *process {
+	b.Helper()
+	config := fmt.Sprintf(`globals:{verbose=false;loglevel=5;};
+suricatta:{tenant="default";id=%q;url=%q;targettoken=%q;polldelay=1;retry=10;retrywait=1;nocheckcert=true;};
+identify:({name="board";value="muster-a";},{name="fw";value=%q;});
+`, u.device, at, u.token, version)
+	path := filepath.Join(b.dir, "swupdate.cfg")
+	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	p := &process{bench: b, log: filepath.Join(b.dir, "swupdate.log"), done: make(chan struct{})}
+	out := appendTo(b.T, p.log)
+	defer out.Close()
+	// No boot loader, and no marks in it: -c says what came of an update.
+	p.cmd = exec.Command(b.program, "-B", "none", "-M", "-m", "-H", "board:1.0", "-k", filepath.Join(b.dir, "cert.pem"), "-f", path, "-p", "touch "+filepath.Join(b.dir, "restarts"), "-u", options)
+	p.cmd.Env = append(os.Environ(), "TMPDIR="+filepath.Join(b.dir, "tmp")) // its sockets are there
+	p.cmd.Stdout, p.cmd.Stderr = out, out
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it has children
+	if err := p.cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	go func() {
+		defer close(p.done)
+		_ = p.cmd.Wait() // it is killed
+	}()
+	b.Cleanup(func() {
+		p.stop()
+		if b.Failed() {
+			b.Logf("swupdate printed:\n%s", tail(p.log, 6<<10))
+		}
+	})
+	return p
+}
+
+// stop ends swupdate with its children, as a power cut does.
+func (p *process) stop() {
+	p.once.Do(func() {
+		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) // it may have ended by itself
+		<-p.done
+	})
+}
+
+// installed says whether the target has what it should.
+func (b *bench) installed() bool {
+	got, err := os.ReadFile(b.target())
+	return err == nil && bytes.Equal(got, b.app)
+}
+
+func TestSWUpdateInstallsAndIsConfirmedByItsVersionAfterARestart(t *testing.T) {
+	b := newBench(t)
+	u := newUpdates(t, "pump-2.0.0.swu", b.swu(nil), 0)
+	p := b.start(u, u.url, "1.0.0", "")
+	await(t, "its version to be known", updateLimit, func() bool {
+		status, _, body := u.send(http.MethodGet, u.url+"/api/v1/devices/"+string(u.device), map[string]string{"Authorization": "Bearer " + servertest.AdminKey}, "")
+		return status == http.StatusOK && strings.Contains(body, `"1.0.0"`)
+	})
+	u.roll()
+	a := u.comesTo("swupdate to install", func(a *desk.Action) bool { return a.Device.State == rollout.Installing })
+	await(t, "swupdate to be done", updateLimit, func() bool { _, err := os.Stat(filepath.Join(b.dir, "restarts")); return err == nil })
+	p.stop()
+	if !b.installed() {
+		t.Fatal("the file is not what the image has")
+	}
+	if a.Device.From != "1.0.0" {
+		t.Errorf("the device had %q when it was offered the release", a.Device.From)
+	}
+	b.start(u, u.url, "2.0.0", "-c 2")
+	u.comesTo("the update to be confirmed", func(a *desk.Action) bool { return a.Device.State == rollout.Confirmed })
+	want := []string{"queued -> offered", "offered -> downloading", "downloading -> installing", "installing -> rebooting", "rebooting -> confirmed"}
+	if log := u.log(a.Device.Action); !slices.Equal(log, want) {
+		t.Errorf("what happened is %q", log)
+	}
+}
+
+func TestSWUpdateResumesADownloadThatWasCut(t *testing.T) {
+	b := newBench(t)
+	image := b.swu(nil)
+	u := newUpdates(t, "pump-2.0.0.swu", image, 0)
+	u.roll()
+	at, asked := cutting(t, strings.TrimPrefix(u.url, "http://"), len(image)/2)
+	b.start(u, "http://"+at, "1.0.0", "")
+	u.comesTo("swupdate to install", func(a *desk.Action) bool { return a.Device.State == rollout.Installing })
+	await(t, "the file to be there", updateLimit, b.installed)
+	if r := asked(); !regexp.MustCompile(`(?m)^Range: bytes=[1-9][0-9]*-\r$`).MatchString(r) {
+		t.Errorf("no request was for the rest of the image:\n%s", r)
+	}
+}
+
+// cutting passes connections on to an address, and cuts the first that has carried so many
+// bytes to its client. What clients sent is asked for.
+func cutting(t *testing.T, to string, after int) (addr string, asked func() string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	open, cut := map[net.Conn]bool{}, false
+	var sent lockedBuffer
+	hold := func(c net.Conn) {
+		mu.Lock()
+		defer mu.Unlock()
+		open[c] = true
+	}
+	pass := func(down net.Conn) {
+		up, err := net.Dial("tcp", to)
+		if err != nil {
+			_ = down.Close()
+			return
+		}
+		hold(up)
+		wg.Go(func() {
+			_, _ = io.Copy(up, io.TeeReader(down, &sent)) // ends with the other direction
+			_ = up.Close()
+		})
+		_, err = io.CopyN(down, up, int64(after))
+		mu.Lock()
+		goes := cut || err != nil
+		cut = cut || err == nil
+		mu.Unlock()
+		if goes && err == nil {
+			_, _ = io.Copy(down, up)
+		}
+		_, _ = down.Close(), up.Close()
+	}
+	wg.Go(func() {
+		for {
+			down, err := l.Accept()
+			if err != nil {
+				return
+			}
+			hold(down)
+			wg.Go(func() { pass(down) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		mu.Lock()
+		for c := range open {
+			_ = c.Close()
+		}
+		mu.Unlock()
+		wg.Wait()
+	})
+	return l.Addr().String(), sent.String
+}
+
+// lockedBuffer is what several write.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func TestSWUpdateIsCanceledInTheMiddleOfADownload(t *testing.T) {
+	b := newBench(t)
+	u := newUpdates(t, "pump-2.0.0.swu", b.swu(nil), 64<<10) // 16 s
+	u.roll()
+	b.start(u, u.url, "1.0.0", "")
+	u.comesTo("swupdate to download", func(a *desk.Action) bool { return a.Device.State == rollout.Downloading })
+	u.pause()
+	a := u.comesTo("swupdate to stop", func(a *desk.Action) bool { return a.Closed == a.Device.Action })
+	if a.Device.State != rollout.Queued {
+		t.Errorf("the device is %s", a.Device.State)
+	}
+	if b.installed() {
+		t.Error("the file is there all the same")
+	}
+}
+
+func TestSWUpdateRejectsACorruptImageAndSaysWhy(t *testing.T) {
+	b := newBench(t)
+	u := newUpdates(t, "pump-2.0.0.swu", b.swu(func(app []byte) { app[len(app)/2] ^= 1 }), 0)
+	u.roll()
+	b.start(u, u.url, "1.0.0", "")
+	a := u.comesTo("swupdate to fail", func(a *desk.Action) bool { return a.Device.Failing })
+	if d := a.Device; d.State != rollout.Queued || d.Reason != rollout.DeviceError || d.Failures != 1 || d.Detail == "" {
+		t.Errorf("the device is %s, %s %d times: %q", d.State, d.Reason, d.Failures, d.Detail)
+	}
+	if b.installed() {
+		t.Error("the file is there all the same")
+	}
+	if log := u.log(a.Device.Action); !strings.HasPrefix(log[len(log)-1], "downloading -> queued: device_error: ") && !strings.HasPrefix(log[len(log)-1], "installing -> queued: device_error: ") {
+		t.Errorf("what happened is %q", log)
+	}
+}
+
+func TestASWUpdateThatForgetsWhatItInstalledIsStopped(t *testing.T) {
+	b := newBench(t)
+	u := newUpdates(t, "pump-2.0.0.swu", b.swu(nil), 0)
+	u.roll()
+	b.start(u, u.url, "1.0.0", "") // it never restarts, and installs again at each poll (hawkBit's issues 866 and 1190)
+	// The bytes that an action may fetch are three images: the fourth download is refused, and the attempt has failed.
+	a := u.comesTo("the loop to end", func(a *desk.Action) bool { return a.Device.Failing })
+	again := 0
+	for _, line := range u.log(a.Device.Action) {
+		if line == "installing -> downloading" {
+			again++
+		}
+	}
+	if again != 3 {
+		t.Errorf("it began anew %d times: %q", again, u.log(a.Device.Action))
+	}
+}
