@@ -57,8 +57,8 @@ func TestEveryComposeServiceIsPinnedHealthCheckedAndRestarted(t *testing.T) {
 		"restart", "security_opt", "shm_size", "stop_grace_period", "tmpfs", "ulimits", "volumes",
 	}
 	services := at(t, file, "services").(map[string]any)
-	if len(services) != 3 {
-		t.Errorf("%d services; want timescale, muster and prometheus", len(services))
+	if len(services) != 4 {
+		t.Errorf("%d services; want timescale, muster, prometheus and grafana", len(services))
 	}
 	for name, s := range services {
 		for key := range s.(map[string]any) {

@@ -16,7 +16,7 @@ if command -v promtool >/dev/null 2>&1; then
 else left="$left promtool"; fi
 
 if docker compose version >/dev/null 2>&1; then
-	MUSTER_DB_PASSWORD=check docker compose -f deploy/compose.yaml config --quiet
+	MUSTER_DB_PASSWORD=check MUSTER_GRAFANA_PASSWORD=check docker compose -f deploy/compose.yaml config --quiet
 	echo "compose: ok"
 else left="$left docker-compose"; fi
 

@@ -34,13 +34,19 @@ golangci() {
 		(cd tools && go build -o "$dir/golangci-lint.new" github.com/golangci/golangci-lint/v2/cmd/golangci-lint) || return 1
 		mv "$dir/golangci-lint.new" "$dir/golangci-lint"
 	fi
-	"$dir/golangci-lint" config verify && "$dir/golangci-lint" run ./...
+	"$dir/golangci-lint" config verify && "$dir/golangci-lint" run ./... &&
+		"$dir/golangci-lint" run --build-tags shoutrrr ./notify/chat/...
 }
+
+# What is built with a tag only.
+tagged() { go vet -tags shoutrrr ./notify/chat && go build -tags shoutrrr -o /dev/null ./cmd/muster; }
 
 page() { (cd tools && go run ./uibuild -check); }
 
 # The document itself is held to the routes by a test of package api.
 clients() { (cd tools && go run ./apigen -check); }
+
+promql() { (cd tools/promcheck && go test ./... && go run . -root ../..); }
 
 shell() {
 	bad=0
@@ -52,10 +58,12 @@ shell() {
 
 step gofmt unformatted
 step vet go vet ./...
+step tagged tagged
 step tidy go mod tidy -diff
 step dependencies scripts/deps.sh check
 step page page
 step clients clients
+step promql promql
 step shell shell
 step golangci-lint golangci
 if [ -n "$failed" ]; then

@@ -29,6 +29,9 @@ need mosquitto_pub mosquitto-clients
 need node nodejs
 need npm npm
 need sqlite3 sqlite3
+need zstd zstd
+need swupdate swupdate
+need openssl openssl
 have initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || want="$want postgresql"
 if [ -n "$want" ] && $may_install; then
 	say "installing$want"
@@ -48,6 +51,9 @@ have gcc || have cc || lacks "a C compiler" "the race detector is"
 have chromium || lacks chromium "the tests in a browser are"
 have mosquitto || [ -x /usr/sbin/mosquitto ] || lacks mosquitto "the comparisons with another broker are"
 have sqlite3 || lacks sqlite3 "the view read by its shell is"
+have zstd || lacks zstd "the patch that zstd itself applies is"
+have swupdate || lacks swupdate "the tests with a client of hawkBit are"
+have openssl || lacks openssl "the tests with a client of hawkBit are"
 { have node && have npm; } || lacks "node or npm" "the tests with MQTT.js are"
 have mosquitto_pub || lacks mosquitto-clients "the tests with other clients are"
 

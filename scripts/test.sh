@@ -5,7 +5,11 @@ set -eu
 cd "$(dirname "$0")/.."
 env=$(scripts/setup-test.sh)
 eval "$env"
-if [ $# = 0 ]; then set -- ./...; fi
+whole=""
+if [ $# = 0 ]; then
+	whole=1
+	set -- ./...
+fi
 race=""
 if command -v "$(go env CC)" >/dev/null 2>&1; then
 	# SQLite itself is C made Go, and one goroutine at a time runs a connection: to watch
@@ -43,12 +47,14 @@ run() { go test $race -p "${TEST_PARALLEL:-2}" -parallel 4 -timeout 25m "$@"; }
 
 if [ "${CI:-false}" != true ]; then
 	run "$@"
+	if [ -n "$whole" ]; then run -tags shoutrrr ./notify/chat; fi
 	exit
 fi
 log=$(mktemp)
 trap 'rm -f "$log"; clean' EXIT INT TERM
 code=0
 run -count=1 -v "$@" >"$log" 2>&1 || code=$?
+if [ -n "$whole" ]; then run -count=1 -v -tags shoutrrr ./notify/chat >>"$log" 2>&1 || code=$?; fi
 awk '
 	{ chunk[n++ % 2000] = $0 }
 	/^(ok|FAIL|\?)[ ]*\t/ {

@@ -84,7 +84,13 @@ func rooms() []Room {
 		{"client", 3}, // generated; speaks to a server from outside
 		{"dashboard", 3},
 		{"firmware/blob", 3}, // one package per image backend
-		{"notify/email", 3},  // one package per channel
+		{"firmware/delta", 3},
+		{"firmware/deliver", 3}, // one package per way to devices
+		{"firmware/s3", 3},
+		{"notify/channeltest", 3}, // the kit that every channel passes
+		{"notify/chat", 3},        // one package per channel
+		{"notify/email", 3},
+		{"notify/mqtt", 3},
 		{"notify/webhook", 3},
 		{"oidc", 3},
 		{"sim", 3},
@@ -102,11 +108,15 @@ func rooms() []Room {
 
 func beside() []Beside {
 	return []Beside{
+		{"firmware", "audit", auditReason},
+		{"firmware", "feed", feedReason},
 		{"firmware", "devices", "a rollout chooses its devices by the registry's query language"},
+		{"firmware/delta", "firmware/blob", "patches are kept as images are"},
 		{"alerts", "devices", "a rule selects the devices it watches"},
 		{"alerts", "notify", "an alert that fires or resolves is a notification"},
 		{"accounts", "audit", auditReason},
 		{"devices", "audit", auditReason},
+		{"firmware", "audit", auditReason},
 		{"notify", "audit", auditReason},
 		{"tasks", "audit", auditReason},
 		{"accounts", "devices", "the selector of an API key is in the query language"},
@@ -142,9 +152,12 @@ func homes() []Home {
 		{"github.com/coreos/go-oidc", []string{"oidc"}, "what an OpenID provider says is checked in one place"},
 		{"golang.org/x/oauth2", []string{"oidc"}, "likewise"},
 		{"github.com/boombuler/barcode", []string{"api"}, "pictures are for those who ask over HTTP"},
+		{"github.com/nicholas-fedor/shoutrrr", []string{"notify/chat"}, "a chat service's URL is read in one place, and only with the tag shoutrrr"},
 		{"github.com/wneessen/go-mail", []string{"notify/email"}, "one channel sends mail"},
+		{"github.com/minio/minio-go/v7", []string{"firmware/s3"}, "one backend of images speaks S3"},
 		{"github.com/alecthomas/kong", []string{"cmd"}, "flags are read in main only"},
 		{"github.com/evanw/esbuild", []string{"tools"}, "the page is built beforehand and committed"},
+		{"github.com/prometheus/prometheus", []string{"tools"}, "what is asked of Prometheus is read by its own parser, beforehand"},
 	}
 }
 
