@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,10 +59,10 @@ type client struct {
 
 	mu        sync.Mutex
 	stranger  func() bool   // counts a wrong credential; nil for nobody
-	who       Principal     // set before hello for a cookie, by hello for a token
+	who       *Principal    // set before hello for a cookie, by hello for a token; not changed
 	traffic   *traffic.Conn // set by hello, before anything is sent
 	greeted   bool          // welcome was sent
-	subs      map[string]*sub
+	subs      channels
 	replies   [][]byte
 	pongData  []byte // of the client's last ping
 	byeCode   int
@@ -193,6 +194,35 @@ func (c *client) extend() {
 	}
 }
 
+// channels are the subscriptions of a client, one to a channel, at most maxChannels.
+type channels []*sub
+
+func (x channels) at(ch string) int {
+	return slices.IndexFunc(x, func(s *sub) bool { return s.ch == ch })
+}
+
+// of returns the subscription to ch, or nil.
+func (x channels) of(ch string) *sub {
+	if i := x.at(ch); i >= 0 {
+		return x[i]
+	}
+	return nil
+}
+
+func (x *channels) put(s *sub) {
+	if i := x.at(s.ch); i >= 0 {
+		(*x)[i] = s
+		return
+	}
+	*x = append(*x, s)
+}
+
+func (x *channels) drop(ch string) {
+	if i := x.at(ch); i >= 0 {
+		*x = slices.Delete(*x, i, i+1)
+	}
+}
+
 func (c *client) isGreeted() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -200,7 +230,7 @@ func (c *client) isGreeted() bool {
 }
 
 // principal returns who said hello.
-func (c *client) principal() Principal {
+func (c *client) principal() *Principal {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.who

@@ -127,7 +127,7 @@ func (c *client) hello(cmd *command) bool {
 		c.bye(codeProtocol, "hello expected")
 		return false
 	}
-	who, err := c.who, c.authErr
+	who, err := *c.who, c.authErr
 	if cmd.Token != "" {
 		who, err = c.g.deps.Auth.AuthenticateToken(cmd.Token)
 	}
@@ -147,7 +147,7 @@ func (c *client) hello(cmd *command) bool {
 	}
 	c.joined = true
 	c.mu.Lock()
-	c.who, c.greeted = who, true
+	c.who, c.greeted = &who, true
 	c.traffic = c.g.deps.Traffic.Open(traffic.Who{ID: who.Owner, Name: who.Name}, traffic.WebSocket)
 	c.mu.Unlock()
 	c.deadline(c.g.cfg.SilenceTimeout)
@@ -174,7 +174,7 @@ func (c *client) subscribe(cmd *command) {
 		return
 	}
 	c.mu.Lock()
-	old, hidden, full := c.subs[s.ch], c.hidden, len(c.subs) >= maxChannels
+	old, hidden, full := c.subs.of(s.ch), c.hidden, len(c.subs) >= maxChannels
 	c.mu.Unlock()
 	if old == nil && full {
 		c.refuse(cmd, muster.Errorf(muster.Busy, "at most %d channels may be open", maxChannels))
@@ -197,10 +197,7 @@ func (c *client) subscribe(cmd *command) {
 // hidden: then the snapshot waits, but that of the inbox.
 func (c *client) install(s, old *sub) {
 	c.mu.Lock()
-	if c.subs == nil {
-		c.subs = map[string]*sub{}
-	}
-	c.subs[s.ch] = s
+	c.subs.put(s)
 	s.want, s.shown = true, !c.hidden || s.kind == kindInbox
 	unanswered := old != nil && old.want && old.hasRe
 	if s.shown {
@@ -223,8 +220,8 @@ func (c *client) unsubscribe(cmd *command) {
 		return
 	}
 	c.mu.Lock()
-	s := c.subs[cmd.Ch]
-	delete(c.subs, cmd.Ch)
+	s := c.subs.of(cmd.Ch)
+	c.subs.drop(cmd.Ch)
 	c.mu.Unlock()
 	if s != nil {
 		c.g.closeSub(s)
@@ -271,7 +268,7 @@ func (c *client) suspend(s *sub) {
 	c.g.closeSub(s)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.subs[s.ch] = s.renewed()
+	c.subs.put(s.renewed())
 }
 
 func (c *client) reopen(s *sub) {
@@ -281,7 +278,7 @@ func (c *client) reopen(s *sub) {
 		return
 	}
 	c.mu.Lock()
-	delete(c.subs, s.ch)
+	c.subs.drop(s.ch)
 	c.mu.Unlock()
 	var id *int64
 	if s.hasRe {

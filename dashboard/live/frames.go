@@ -379,6 +379,9 @@ func (r *row) listPatch(b []byte, first *bool, since uint64, epoch uint32, cols 
 
 // takeMarks clears the marks of s and calls each for the rows that had one.
 func (s *sub) takeMarks(each func(at int)) {
+	if s.view == nil {
+		return
+	}
 	for i := range s.dirty {
 		for w := s.dirty[i].Swap(0); w != 0; w &= w - 1 {
 			each(i*64 + bits.TrailingZeros64(w))

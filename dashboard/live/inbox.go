@@ -40,7 +40,8 @@ type inboxSub struct {
 // inboxFor reads the fields of a sub command for the inbox.
 func (s *sub) inboxFor(cmd *command) error {
 	s.kind = kindInbox
-	if err := s.setQuery(&command{Limit: cmd.Limit}); err != nil {
+	limit, err := limitOf(cmd)
+	if err != nil {
 		return err
 	}
 	switch {
@@ -51,7 +52,7 @@ func (s *sub) inboxFor(cmd *command) error {
 	case len(cmd.After) > maxInboxPlace:
 		return muster.Errorf(muster.Invalid, "after is no place in the inbox")
 	}
-	s.inbox = &inboxSub{subject: s.who.Who.Subject(), place: cmd.After, limit: s.query.Limit}
+	s.inbox = &inboxSub{subject: s.who.Who.Subject(), place: cmd.After, limit: limit}
 	return nil
 }
 

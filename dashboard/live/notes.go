@@ -84,7 +84,7 @@ func (c *client) publish(cmd *command) {
 	}
 	ctx, cancel := context.WithTimeout(c.g.baseCtx, noteTimeout)
 	defer cancel()
-	done, err := c.g.deps.Notes.Publish(ctx, who, Publication{Topic: cmd.Topic, Message: cmd.Msg, Key: cmd.Key})
+	done, err := c.g.deps.Notes.Publish(ctx, *who, Publication{Topic: cmd.Topic, Message: cmd.Msg, Key: cmd.Key})
 	if err != nil {
 		c.refuse(cmd, late(ctx, err))
 		return

@@ -124,7 +124,7 @@ func (g *Gateway) openPolled(s *sub) (err error) {
 	case s.kind == kindTask || s.kind == kindRollout:
 		_, err = g.readOne(s)
 	case s.kind == kindEvents && s.follow == nil: // else it was hidden, and goes on where it was
-		s.follow, err = g.deps.Events.Follow(s.who, s.types, s.query.Q, s.query.After)
+		s.follow, err = g.deps.Events.Follow(*s.who, s.types, s.query.Q, s.query.After)
 	}
 	if err == nil {
 		g.polled.add(s)
@@ -158,7 +158,7 @@ func (g *Gateway) systemDelta(m *message, s *sub) bool {
 func (g *Gateway) systemMembers(m *message, s *sub) bool {
 	s.seen.Store(g.deps.System.Version()) // before the look
 	first := true
-	for _, member := range g.deps.System.Item(s.who) {
+	for _, member := range g.deps.System.Item(*s.who) {
 		if bytes.Equal(s.told[member.Name], member.JSON) {
 			continue
 		}
@@ -177,7 +177,7 @@ func (m *message) putMember(member Member) {
 
 func (g *Gateway) newestTasks(s *sub) []Member {
 	s.seen.Store(g.deps.Tasks.Changes()) // before the look
-	return g.deps.Tasks.Newest(s.who, s.query.Limit)
+	return g.deps.Tasks.Newest(*s.who, s.query.Limit)
 }
 
 func (g *Gateway) tasksSnapshot(m *message, s *sub) {
@@ -235,7 +235,7 @@ func (g *Gateway) tasksDelta(m *message, s *sub) bool {
 func (g *Gateway) readOne(s *sub) ([]byte, error) {
 	if s.kind == kindTask {
 		s.seen.Store(g.deps.Tasks.Changes()) // before the look
-		return g.deps.Tasks.Task(s.who, s.task)
+		return g.deps.Tasks.Task(*s.who, s.task)
 	}
 	s.seen.Store(g.deps.Rollouts.Changes()) // likewise
 	return g.deps.Rollouts.Rollout(s.task)

@@ -44,7 +44,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	boundSendBuffer(conn.NetConn())
-	c := &client{g: g, conn: conn, who: who, authErr: authErr, waiting: waiting, hz: ticksPerSecond}
+	c := &client{g: g, conn: conn, who: &who, authErr: authErr, waiting: waiting, hz: ticksPerSecond}
 	if g.deps.Stranger != nil {
 		c.stranger = g.deps.Stranger(r)
 	}

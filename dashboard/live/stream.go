@@ -35,7 +35,7 @@ type Stream struct {
 // gateway is not open.
 func (g *Gateway) Attach(who Principal, ask Ask, write func(events []byte, frames int) error) (*Stream, error) {
 	st := &Stream{write: write, gone: make(chan struct{})}
-	st.c = &client{g: g, out: st, who: who, greeted: true, hz: ticksPerSecond}
+	st.c = &client{g: g, out: st, who: &who, greeted: true, hz: ticksPerSecond}
 	cmd := command{Ch: ask.Channel, Q: ask.Q, Sort: ask.Sort, After: ask.After, Cols: ask.Cols}
 	if ask.Limit != 0 {
 		cmd.Limit = &ask.Limit

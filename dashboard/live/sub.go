@@ -1,6 +1,7 @@
 package live
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"strings"
@@ -43,15 +44,28 @@ type sub struct {
 	c     *client
 	ch    string
 	kind  kind
+	*view // nil of an inbox channel: there may be one for each user, and it needs none of it
+	only  func(muster.DeviceID) bool // which devices it may show; nil for all
+	seq   *uint64                    // frames sent on the channel; the flush goroutine's own
+	who   *Principal
+	inbox *inboxSub // of an inbox channel
+
+	closed bool // the command goroutine's own
+
+	// Guarded by c.mu.
+	shown bool // open, and not in a hidden tab
+	want  bool // a snapshot is due
+	hasRe bool
+	re    int64
+}
+
+// view is what all channels have but the inbox.
+type view struct {
 	query ListQuery // of a devices channel
 	cols  []string  // the keys wanted, sorted; nil for the first of each device
 	id    muster.DeviceID
-	only  func(muster.DeviceID) bool // which devices it may show; nil for all
-	seq   *uint64                    // frames sent on the channel; the flush goroutine's own
-	who   Principal
-	task  string    // id of what a task or rollout channel shows
-	types string    // of an events channel
-	inbox *inboxSub // of an inbox channel
+	task  string // id of what a task or rollout channel shows
+	types string // of an events channel
 
 	// Of the channels in polled.
 	leave  func()            // of a system channel, until it is closed
@@ -75,14 +89,6 @@ type sub struct {
 	since  uint64   // the pass up to which everything was sent
 	epochs []uint32 // of the rows when they were sent whole; dead when a del was sent
 	anew   bool     // a row cannot be patched: send the list again
-
-	closed bool // the command goroutine's own
-
-	// Guarded by c.mu.
-	shown bool // open, and not in a hidden tab
-	want  bool // a snapshot is due
-	re    int64
-	hasRe bool
 }
 
 const dead = math.MaxUint32
@@ -94,8 +100,8 @@ func (s *sub) markRow(at int) {
 // renewed returns a sub to the same thing, not opened yet.
 func (s *sub) renewed() *sub {
 	return &sub{
-		c: s.c, ch: s.ch, kind: s.kind, query: s.query, cols: s.cols, id: s.id, only: s.only, seq: s.seq,
-		who: s.who, task: s.task, types: s.types, follow: s.follow, re: s.re, hasRe: s.hasRe && s.want,
+		c: s.c, ch: s.ch, kind: s.kind, only: s.only, seq: s.seq, who: s.who, re: s.re, hasRe: s.hasRe && s.want,
+		view: &view{query: s.query, cols: s.cols, id: s.id, task: s.task, types: s.types, follow: s.follow},
 	}
 }
 
@@ -209,10 +215,15 @@ func (g *Gateway) closeSub(s *sub) {
 // subFor checks the fields of a sub command.
 func subFor(c *client, cmd *command) (*sub, error) {
 	who := c.principal()
-	s := &sub{c: c, ch: cmd.Ch, who: who, only: who.Sees, query: ListQuery{Only: who.Only}}
+	s := &sub{c: c, ch: cmd.Ch, who: who, only: who.Sees}
 	if cmd.ID != nil {
 		s.re, s.hasRe = *cmd.ID, true
 	}
+	if cmd.Ch == chInbox {
+		err := s.inboxFor(cmd)
+		return s, err
+	}
+	s.view = &view{query: ListQuery{Only: who.Only}}
 	switch {
 	case cmd.Ch == chFleet && who.Only != "": // its figures are those of all devices
 		return nil, muster.Errorf(muster.Forbidden, "the fleet is not for a key with a device selector")
@@ -229,10 +240,6 @@ func subFor(c *client, cmd *command) (*sub, error) {
 		s.id, err = muster.ParseDeviceID(cmd.Ch[len(chDevicePrefix):])
 		return s, err
 	}
-	if cmd.Ch == chInbox {
-		err := s.inboxFor(cmd)
-		return s, err
-	}
 	err := c.g.polledFor(s, cmd)
 	return s, err
 }
@@ -246,19 +253,26 @@ const (
 	maxCols      = 32
 )
 
+// limitOf returns how many rows or items a sub command wants.
+func limitOf(cmd *command) (int, error) {
+	if cmd.Limit == nil {
+		return defaultLimit, nil
+	}
+	if *cmd.Limit < 1 || *cmd.Limit > maxLimit {
+		return 0, muster.InvalidAt("limit", "limit must be from 1 to %d", maxLimit)
+	}
+	return *cmd.Limit, nil
+}
+
 func (s *sub) setQuery(cmd *command) error {
-	s.query = ListQuery{Q: cmd.Q, Sort: cmd.Sort, After: cmd.After, Limit: defaultLimit, Only: s.query.Only}
-	if s.query.Sort == "" {
-		s.query.Sort = SortID
+	limit, err := limitOf(cmd)
+	if err != nil {
+		return err
 	}
-	if cmd.Limit != nil {
-		s.query.Limit = *cmd.Limit
-	}
+	s.query = ListQuery{Q: cmd.Q, Sort: cmp.Or(cmd.Sort, SortID), After: cmd.After, Limit: limit, Only: s.query.Only}
 	switch {
 	case len(s.query.Sort) > maxSort:
 		return muster.InvalidAt("sort", "sort has %d bytes, at most %d are allowed", len(s.query.Sort), maxSort)
-	case s.query.Limit < 1 || s.query.Limit > maxLimit:
-		return muster.InvalidAt("limit", "limit must be from 1 to %d", maxLimit)
 	case len(cmd.Q) > maxQuery:
 		return muster.InvalidAt("q", "q has %d bytes, at most %d are allowed", len(cmd.Q), maxQuery)
 	case len(cmd.After) > maxCursor:
