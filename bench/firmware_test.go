@@ -48,7 +48,7 @@ const (
 func BenchmarkFirmwareDownloads(b *testing.B) {
 	image := make([]byte, imageBytes)
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(image) // it never fails
-	ours, addresses := startDelivery(b, image)
+	ours, _, addresses := startDelivery(b, image, "--firmware-bandwidth=-1")
 	theirs := startNginx(b, image)
 	there := []string{"http://" + theirs.http + "/image"}
 	for range b.N {
@@ -190,13 +190,13 @@ func fetcher(address string, image []byte, next *atomic.Int64, n int64) error {
 }
 
 // startDelivery starts muster with an image that 100 devices were offered, and returns the
-// address of each. What an operator does by rollouts is put into the data directory as they do.
-func startDelivery(b *testing.B, image []byte) (*server, []string) {
+// login and address of each. What an operator does by rollouts is put into the data directory as they do.
+func startDelivery(b *testing.B, image []byte, flags ...string) (*server, []login, []string) {
 	b.Helper()
 	s, logins := startMuster(b, "", rangesAtOnce/2) // a device has two downloads at a time
 	s.stop()
 	data := s.args[2]
-	s.args = append(s.args, "--firmware-bandwidth=-1")
+	s.args = append(s.args, flags...)
 	digest := sha256.Sum256(image)
 	if err := putImage(b, filepath.Join(data, "firmware"), image, hex.EncodeToString(digest[:])); err != nil {
 		b.Fatal(err)
@@ -227,7 +227,7 @@ func startDelivery(b *testing.B, image []byte) (*server, []string) {
 		addresses[i] = signer.URL("http://"+s.http, digest, id, downloadAction, time.Now().Add(24*time.Hour))
 	}
 	s.start()
-	return s, addresses
+	return s, logins, addresses
 }
 
 func putImage(b *testing.B, dir string, image []byte, digest string) error {
