@@ -6,8 +6,8 @@ import (
 
 	"muster/api"
 	"muster/store/control"
+	"muster/store/control/controltest"
 	"muster/store/postgres"
-	"muster/store/postgres/pgtest"
 	"muster/store/sqlite"
 )
 
@@ -21,19 +21,19 @@ type rigMaker func(t *testing.T, change ...func(*api.Deps)) *rig
 func onEachStore(t *testing.T, fn func(t *testing.T, newRig rigMaker)) {
 	t.Helper()
 	t.Run("sqlite", func(t *testing.T) { fn(t, newRig) })
-	for _, env := range []string{"MUSTER_TEST_TIMESCALE", "MUSTER_TEST_POSTGRES"} {
-		if server := os.Getenv(env); server != "" {
-			t.Run(env, func(t *testing.T) {
-				fn(t, func(t *testing.T, change ...func(*api.Deps)) *rig {
-					return newRigOn(t, postgresControl(server), change...)
-				})
+	const env = "MUSTER_TEST_POSTGRES"
+	if server := os.Getenv(env); server != "" {
+		t.Run(env, func(t *testing.T) {
+			fn(t, func(t *testing.T, change ...func(*api.Deps)) *rig {
+				return newRigOn(t, postgresControl(server), change...)
 			})
-		}
+		})
 	}
 }
 
 func sqliteControl(t *testing.T, dir string) (control.Handles, control.Dialect) {
 	t.Helper()
+	controltest.Fill(t, dir)
 	h, err := sqlite.OpenControl(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
@@ -41,11 +41,11 @@ func sqliteControl(t *testing.T, dir string) (control.Handles, control.Dialect) 
 	return control.Handles{Write: h.Write, Read: h.Read, Query: h.Query}, control.SQLite()
 }
 
-// postgresControl makes an empty database on a server until the test ends.
+// postgresControl makes a database without data on a server until the test ends.
 func postgresControl(server string) opener {
 	return func(t *testing.T, _ string) (control.Handles, control.Dialect) {
 		t.Helper()
-		h, err := postgres.OpenControl(t.Context(), pgtest.Empty(t, server))
+		h, err := postgres.OpenControl(t.Context(), controltest.Database(t, server))
 		if err != nil {
 			t.Fatal(err)
 		}

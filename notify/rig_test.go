@@ -19,8 +19,8 @@ import (
 	"muster/notify"
 	"muster/notify/outbox"
 	"muster/store/control"
+	"muster/store/control/controltest"
 	"muster/store/postgres"
-	"muster/store/postgres/pgtest"
 	"muster/store/sqlite"
 )
 
@@ -29,21 +29,21 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // onEachStore runs fn on SQLite, and on the PostgreSQL that the environment has.
 func onEachStore(t *testing.T, fn func(t *testing.T, r *rig)) {
 	t.Run("sqlite", func(t *testing.T) { fn(t, onSQLite(t, t.TempDir())) })
-	for _, env := range []string{"MUSTER_TEST_TIMESCALE", "MUSTER_TEST_POSTGRES"} {
-		if server := os.Getenv(env); server != "" {
-			t.Run(env, func(t *testing.T) {
-				h, err := postgres.OpenControl(t.Context(), pgtest.Empty(t, server))
-				if err != nil {
-					t.Fatal(err)
-				}
-				fn(t, newRig(t, h, control.Postgres()))
-			})
-		}
+	const env = "MUSTER_TEST_POSTGRES"
+	if server := os.Getenv(env); server != "" {
+		t.Run(env, func(t *testing.T) {
+			h, err := postgres.OpenControl(t.Context(), controltest.Database(t, server))
+			if err != nil {
+				t.Fatal(err)
+			}
+			fn(t, newRig(t, h, control.Postgres()))
+		})
 	}
 }
 
 func onSQLite(t *testing.T, dir string) *rig {
 	t.Helper()
+	controltest.Fill(t, dir)
 	h, err := sqlite.OpenControl(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)

@@ -13,12 +13,15 @@ import (
 	"muster/broker"
 	"muster/devices"
 	"muster/store/control"
+	"muster/store/control/controltest"
 	"muster/store/sqlite"
 )
 
 func presenceRegistry(t *testing.T, o devices.Options, ids ...muster.DeviceID) *devices.Registry {
 	t.Helper()
-	h, err := sqlite.OpenControl(t.Context(), t.TempDir())
+	dir := t.TempDir()
+	controltest.Fill(t, dir)
+	h, err := sqlite.OpenControl(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}

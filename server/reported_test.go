@@ -14,11 +14,14 @@ import (
 	"muster/devices/intake"
 	"muster/devices/twin"
 	"muster/store/control"
+	"muster/store/control/controltest"
 	"muster/store/sqlite"
 )
 
 func TestReportsOfABatchAreKeptOrRefusedEachForItself(t *testing.T) {
-	h, err := sqlite.OpenControl(t.Context(), t.TempDir())
+	dir := t.TempDir()
+	controltest.Fill(t, dir)
+	h, err := sqlite.OpenControl(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"muster"
 	"muster/store/control"
+	"muster/store/control/controltest"
 	"muster/store/sqlite"
 	"muster/tasks"
 )
@@ -79,6 +80,7 @@ type rig struct {
 
 func openStore(t *testing.T, dir string) *control.Control {
 	t.Helper()
+	controltest.Fill(t, dir)
 	h, err := sqlite.OpenControl(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)

@@ -31,6 +31,7 @@ import (
 	"muster/firmware/director"
 	"muster/firmware/rollout"
 	"muster/store/control"
+	"muster/store/control/controltest"
 	"muster/store/sqlite"
 )
 
@@ -165,7 +166,9 @@ func newRig(t *testing.T, change ...func(*ddi.Config)) *rig {
 // open opens the store with two devices, the desk and the director.
 func (r *rig) open(log *slog.Logger) {
 	r.Helper()
-	h, err := sqlite.OpenControl(r.Context(), r.TempDir())
+	dir := r.TempDir()
+	controltest.Fill(r.T, dir)
+	h, err := sqlite.OpenControl(r.Context(), dir)
 	r.must(err)
 	r.store, err = control.Open(r.Context(), control.Handles{Write: h.Write, Read: h.Read, Query: h.Query}, control.SQLite())
 	r.must(err)

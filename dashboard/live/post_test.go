@@ -19,6 +19,7 @@ import (
 	"muster/feed"
 	"muster/notify"
 	"muster/store/control"
+	"muster/store/control/controltest"
 	"muster/store/sqlite"
 )
 
@@ -94,6 +95,7 @@ func newPost(t tester) *post {
 // start opens the store and what works on it, as a server does.
 func (p *post) start() {
 	ctx := context.Background()
+	controltest.Fill(p.t, p.dir)
 	h, err := sqlite.OpenControl(ctx, p.dir)
 	p.must(err)
 	p.store, err = control.Open(ctx, control.Handles{Write: h.Write, Read: h.Read, Query: h.Query}, control.SQLite())

@@ -15,6 +15,7 @@ import (
 	"muster/devices"
 	"muster/devices/bulk"
 	"muster/store/control"
+	"muster/store/control/controltest"
 	"muster/store/sqlite"
 )
 
@@ -22,7 +23,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func registry(t *testing.T) *devices.Registry {
 	t.Helper()
-	h, err := sqlite.OpenControl(t.Context(), t.TempDir())
+	dir := t.TempDir()
+	controltest.Fill(t, dir)
+	h, err := sqlite.OpenControl(t.Context(), dir)
 	must(t, err)
 	store, err := control.Open(t.Context(), control.Handles{Write: h.Write, Read: h.Read, Query: h.Query}, control.SQLite())
 	must(t, err)

@@ -21,6 +21,7 @@ import (
 	"muster/devices"
 	"muster/devices/command"
 	"muster/store/control"
+	"muster/store/control/controltest"
 	"muster/store/postgres"
 	"muster/store/sqlite"
 )
@@ -76,6 +77,7 @@ func onSQLite(t testing.TB, quick bool) engine {
 	dir := t.TempDir()
 	return engine{"sqlite", func(t testing.TB) *control.Control {
 		t.Helper()
+		controltest.Fill(t, dir)
 		h, err := sqlite.OpenControl(context.Background(), dir)
 		must(t, err)
 		if quick { // what the disk does is not what these tests are about

@@ -28,6 +28,7 @@ import (
 	"muster/devices"
 	"muster/devices/join"
 	"muster/store/control"
+	"muster/store/control/controltest"
 	"muster/store/sqlite"
 )
 
@@ -60,7 +61,9 @@ func (r *rig) pass(d time.Duration) {
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	h, err := sqlite.OpenControl(t.Context(), t.TempDir())
+	dir := t.TempDir()
+	controltest.Fill(t, dir)
+	h, err := sqlite.OpenControl(t.Context(), dir)
 	must(t, err)
 	store, err := control.Open(t.Context(), control.Handles{Write: h.Write, Read: h.Read, Query: h.Query}, control.SQLite())
 	must(t, err)

@@ -17,6 +17,7 @@ import (
 	"muster/devices/intake"
 	"muster/devices/trail"
 	"muster/store/control"
+	"muster/store/control/controltest"
 	"muster/store/sqlite"
 )
 
@@ -71,7 +72,9 @@ func (s *store) AppendLogs(ctx context.Context, rows []trail.LogRow) error {
 // newStore has the devices a, b and c.
 func newStore(t *testing.T) *store {
 	t.Helper()
-	h, err := sqlite.OpenControl(t.Context(), t.TempDir())
+	dir := t.TempDir()
+	controltest.Fill(t, dir)
+	h, err := sqlite.OpenControl(t.Context(), dir)
 	must(t, err)
 	c, err := control.Open(t.Context(), control.Handles{Write: h.Write, Read: h.Read, Query: h.Query}, control.SQLite())
 	must(t, err)

@@ -14,6 +14,7 @@ import (
 	"muster/devices"
 	"muster/devices/twin"
 	"muster/store/control"
+	"muster/store/control/controltest"
 	"muster/store/postgres"
 	"muster/store/postgres/pgtest"
 	"muster/store/sqlite"
@@ -29,7 +30,7 @@ func onEach[T interface {
 ) {
 	t.Run("sqlite", func(t T) { run(t, onSQLite(t)) })
 	t.Run("postgres", func(t T) {
-		h, err := postgres.OpenControl(t.Context(), pgtest.Empty(t, pgtest.Server(t, "MUSTER_TEST_POSTGRES")))
+		h, err := postgres.OpenControl(t.Context(), controltest.Database(t, pgtest.Server(t, "MUSTER_TEST_POSTGRES")))
 		must(t, err)
 		run(t, opened(t, h, control.Postgres()))
 	})
@@ -37,7 +38,9 @@ func onEach[T interface {
 
 func onSQLite(t testing.TB) *control.Control {
 	t.Helper()
-	h, err := sqlite.OpenControl(t.Context(), t.TempDir())
+	dir := t.TempDir()
+	controltest.Fill(t, dir)
+	h, err := sqlite.OpenControl(t.Context(), dir)
 	must(t, err)
 	return opened(t, control.Handles{Write: h.Write, Read: h.Read, Query: h.Query}, control.SQLite())
 }

@@ -20,8 +20,8 @@ import (
 	"muster/firmware/catalog"
 	"muster/firmware/image"
 	"muster/store/control"
+	"muster/store/control/controltest"
 	"muster/store/postgres"
-	"muster/store/postgres/pgtest"
 	"muster/store/sqlite"
 )
 
@@ -39,16 +39,17 @@ type rig struct {
 // onEach runs a test on SQLite and on the PostgreSQL that the environment has.
 func onEach(t *testing.T, run func(r *rig)) {
 	t.Run("sqlite", func(t *testing.T) { run(newRig(t)) })
-	for _, env := range []string{"MUSTER_TEST_TIMESCALE", "MUSTER_TEST_POSTGRES"} {
-		if server := os.Getenv(env); server != "" {
-			t.Run(env, func(t *testing.T) { run(newRigOn(t, postgresOf(t, server), control.Postgres())) })
-		}
+	const env = "MUSTER_TEST_POSTGRES"
+	if server := os.Getenv(env); server != "" {
+		t.Run(env, func(t *testing.T) { run(newRigOn(t, postgresOf(t, server), control.Postgres())) })
 	}
 }
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	h, err := sqlite.OpenControl(t.Context(), t.TempDir())
+	dir := t.TempDir()
+	controltest.Fill(t, dir)
+	h, err := sqlite.OpenControl(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +58,7 @@ func newRig(t *testing.T) *rig {
 
 func postgresOf(t *testing.T, server string) control.Handles {
 	t.Helper()
-	h, err := postgres.OpenControl(t.Context(), pgtest.Empty(t, server))
+	h, err := postgres.OpenControl(t.Context(), controltest.Database(t, server))
 	if err != nil {
 		t.Fatal(err)
 	}

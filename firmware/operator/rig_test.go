@@ -17,8 +17,8 @@ import (
 	"muster/firmware/operator"
 	"muster/firmware/rollout"
 	"muster/store/control"
+	"muster/store/control/controltest"
 	"muster/store/postgres"
-	"muster/store/postgres/pgtest"
 	"muster/store/sqlite"
 )
 
@@ -139,7 +139,9 @@ func newRig(t *testing.T, h control.Handles, d control.Dialect, n int, o operato
 
 func sqliteRig(t *testing.T, n int, o operator.Options) *rig {
 	t.Helper()
-	h, err := sqlite.OpenControl(t.Context(), t.TempDir())
+	dir := t.TempDir()
+	controltest.Fill(t, dir)
+	h, err := sqlite.OpenControl(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +157,7 @@ func onEach(t *testing.T, n int, o operator.Options, run func(r *rig)) {
 		return // store/control says that it must be there in CI
 	}
 	t.Run("postgres", func(t *testing.T) {
-		h, err := postgres.OpenControl(t.Context(), pgtest.Empty(t, server))
+		h, err := postgres.OpenControl(t.Context(), controltest.Database(t, server))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -26,6 +26,7 @@ import (
 	"muster/notify/hooks"
 	"muster/notify/outbox"
 	"muster/store/control"
+	"muster/store/control/controltest"
 	"muster/store/sqlite"
 )
 
@@ -87,7 +88,9 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	h, err := sqlite.OpenControl(t.Context(), t.TempDir())
+	dir := t.TempDir()
+	controltest.Fill(t, dir)
+	h, err := sqlite.OpenControl(t.Context(), dir)
 	must(t, err)
 	store, err := control.Open(t.Context(), control.Handles{Write: h.Write, Read: h.Read, Query: h.Query}, control.SQLite())
 	must(t, err)

@@ -16,30 +16,31 @@ import (
 	"muster/feed"
 	"muster/notify/outbox"
 	"muster/store/control"
+	"muster/store/control/controltest"
 	"muster/store/postgres"
-	"muster/store/postgres/pgtest"
 	"muster/store/sqlite"
 )
 
 // onEachStore runs fn on the real stores: SQLite, and the PostgreSQL that the environment has.
 func onEachStore(t *testing.T, fn func(t *testing.T, c *control.Control)) {
 	t.Run("sqlite", func(t *testing.T) {
-		h, err := sqlite.OpenControl(t.Context(), t.TempDir())
+		dir := t.TempDir()
+		controltest.Fill(t, dir)
+		h, err := sqlite.OpenControl(t.Context(), dir)
 		if err != nil {
 			t.Fatal(err)
 		}
 		fn(t, opened(t, control.Handles{Write: h.Write, Read: h.Read, Query: h.Query}, control.SQLite()))
 	})
-	for _, env := range []string{"MUSTER_TEST_TIMESCALE", "MUSTER_TEST_POSTGRES"} {
-		if server := os.Getenv(env); server != "" {
-			t.Run(env, func(t *testing.T) {
-				h, err := postgres.OpenControl(t.Context(), pgtest.Empty(t, server))
-				if err != nil {
-					t.Fatal(err)
-				}
-				fn(t, opened(t, h, control.Postgres()))
-			})
-		}
+	const env = "MUSTER_TEST_POSTGRES"
+	if server := os.Getenv(env); server != "" {
+		t.Run(env, func(t *testing.T) {
+			h, err := postgres.OpenControl(t.Context(), controltest.Database(t, server))
+			if err != nil {
+				t.Fatal(err)
+			}
+			fn(t, opened(t, h, control.Postgres()))
+		})
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"muster/ingest"
 	"muster/server"
+	"muster/store/control/controltest"
 )
 
 // AdminKey is an admin API key of every server that Start starts.
@@ -19,7 +20,8 @@ const AdminKey = "mst_servertest-admin-key-0001"
 const stopGrace = 20 * time.Second
 
 // Start starts a server on a fresh data directory, changed by the given
-// functions, and stops it when the test ends.
+// functions, and stops it when the test ends. Where it is on SQLite, its control data
+// is migrated beforehand.
 func Start(t testing.TB, change ...func(*server.Config)) *server.Server {
 	t.Helper()
 	cfg := server.Config{
@@ -29,6 +31,9 @@ func Start(t testing.TB, change ...func(*server.Config)) *server.Server {
 	}
 	for _, c := range change {
 		c(&cfg)
+	}
+	if cfg.DatabaseURL == "" {
+		controltest.Fill(t, cfg.DataDir)
 	}
 	s, err := server.New(t.Context(), cfg)
 	if err != nil {

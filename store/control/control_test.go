@@ -19,6 +19,7 @@ import (
 	"muster/accounts"
 	"muster/devices"
 	"muster/store/control"
+	"muster/store/control/controltest"
 	"muster/store/postgres"
 	"muster/store/postgres/pgtest"
 	"muster/store/sqlite"
@@ -26,43 +27,60 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// engine opens handles on one empty database, each time the same one.
+// engine opens handles on one database, each time the same one: migrated and empty at first.
 type engine struct {
 	postgres bool
 	dialect  control.Dialect
 	open     func(t *testing.T) control.Handles
 }
 
+// servers are the variables that name PostgreSQL servers. The control data asks for nothing
+// that only one of them has: most tests do with the plain one.
+var servers = []string{"MUSTER_TEST_TIMESCALE", "MUSTER_TEST_POSTGRES"}
+
 // onEach runs a test on SQLite and, where there is a server, on PostgreSQL.
 func onEach(t *testing.T, run func(t *testing.T, e engine)) {
 	t.Run("sqlite", func(t *testing.T) {
 		dir := t.TempDir()
-		run(t, engine{false, control.SQLite(), func(t *testing.T) control.Handles {
-			c, err := sqlite.OpenControl(t.Context(), dir)
-			if err != nil {
-				t.Fatalf("open control.db: %v", err)
-			}
-			return control.Handles{Write: c.Write, Read: c.Read, Query: c.Query}
-		}})
+		controltest.Fill(t, dir)
+		run(t, onSQLite(dir))
 	})
-	for _, env := range []string{"MUSTER_TEST_TIMESCALE", "MUSTER_TEST_POSTGRES"} {
-		t.Run(env, func(t *testing.T) {
-			dsn := database(t, env)
-			run(t, engine{true, control.Postgres(), func(t *testing.T) control.Handles {
-				h, err := postgres.OpenControl(t.Context(), dsn)
-				if err != nil {
-					t.Fatalf("open the database: %v", err)
-				}
-				return h
-			}})
-		})
+	const env = "MUSTER_TEST_POSTGRES"
+	t.Run(env, func(t *testing.T) { run(t, onPostgres(database(t, env))) })
+}
+
+// onEachEmpty runs a test on SQLite and on all servers, in databases that nobody migrated.
+func onEachEmpty(t *testing.T, run func(t *testing.T, e engine)) {
+	t.Run("sqlite", func(t *testing.T) { run(t, onSQLite(t.TempDir())) })
+	for _, env := range servers {
+		t.Run(env, func(t *testing.T) { run(t, onPostgres(pgtest.Empty(t, pgtest.Server(t, env)))) })
 	}
 }
 
-// database is an empty database on the server in env.
+func onSQLite(dir string) engine {
+	return engine{false, control.SQLite(), func(t *testing.T) control.Handles {
+		c, err := sqlite.OpenControl(t.Context(), dir)
+		if err != nil {
+			t.Fatalf("open control.db: %v", err)
+		}
+		return control.Handles{Write: c.Write, Read: c.Read, Query: c.Query}
+	}}
+}
+
+func onPostgres(dsn string) engine {
+	return engine{true, control.Postgres(), func(t *testing.T) control.Handles {
+		h, err := postgres.OpenControl(t.Context(), dsn)
+		if err != nil {
+			t.Fatalf("open the database: %v", err)
+		}
+		return h
+	}}
+}
+
+// database is a migrated database without data on the server in env.
 func database(t testing.TB, env string) string {
 	t.Helper()
-	return pgtest.Empty(t, pgtest.Server(t, env))
+	return controltest.Database(t, pgtest.Server(t, env))
 }
 
 func (e engine) control(t *testing.T) *control.Control {
@@ -365,7 +383,7 @@ func TestAccounts(t *testing.T) {
 }
 
 func TestMigrations(t *testing.T) {
-	onEach(t, func(t *testing.T, e engine) {
+	onEachEmpty(t, func(t *testing.T, e engine) {
 		a := device("a")
 		t.Run("what was kept is there after reopening", func(t *testing.T) {
 			c, err := control.Open(t.Context(), e.open(t), e.dialect)
@@ -389,4 +407,38 @@ func TestMigrations(t *testing.T) {
 			}
 		})
 	})
+}
+
+func TestConcurrentStarts(t *testing.T) {
+	onEachEmpty(t, func(t *testing.T, e engine) {
+		if !e.postgres {
+			return // one process at a time opens the file; the data directory's lock holds that
+		}
+		const starts = 4
+		opened := make(chan error, starts)
+		for range starts {
+			h := e.open(t)
+			go func() {
+				c, err := control.Open(t.Context(), h, e.dialect)
+				if err == nil {
+					err = c.Close()
+				}
+				opened <- err
+			}()
+		}
+		for range starts {
+			wantNil(t, <-opened)
+		}
+		wantHeld(t, e.control(t), held{})
+	})
+}
+
+func TestTheSchemaHasAName(t *testing.T) {
+	lite, err := control.Schema(control.SQLite())
+	wantNil(t, err)
+	pg, err := control.Schema(control.Postgres())
+	wantNil(t, err)
+	if digest := regexp.MustCompile(`^[0-9a-f]{32}$`); !digest.MatchString(lite) || !digest.MatchString(pg) || lite == pg {
+		t.Errorf("the schemas are %q on SQLite and %q on PostgreSQL, want two digests that differ", lite, pg)
+	}
 }

@@ -2,8 +2,10 @@ package control
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"embed"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -157,6 +159,25 @@ func Look(ctx context.Context, db Handles, dialect Dialect) (c *Control, have, k
 		return nil, 0, 0, failed("read the control schema's version", err)
 	}
 	return newControl(db, dialect), have, know, nil
+}
+
+// Schema names the schema that Open makes on an engine: a digest of all that it runs, in
+// lower-case hexadecimal. Who keeps a copy of an empty store knows by it which one is his.
+func Schema(dialect Dialect) (string, error) {
+	sum := sha256.New()
+	_, _ = fmt.Fprintf(sum, "%s %s\n%s\n", dialect.migrations, schemaTable, dialect.prepare) // a hash takes everything
+	list, err := fs.ReadDir(migrations, "migrations")
+	if err != nil {
+		return "", fmt.Errorf("read the migrations: %w", err)
+	}
+	for _, f := range list {
+		text, err := migrations.ReadFile("migrations/" + f.Name())
+		if err != nil {
+			return "", fmt.Errorf("read the migrations: %w", err)
+		}
+		_, _ = fmt.Fprintf(sum, "%s %d\n%s", f.Name(), len(text), text)
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:16]), nil
 }
 
 // Close closes the database. Nothing may be under way.

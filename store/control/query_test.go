@@ -19,6 +19,7 @@ import (
 	"muster/devices/query/querytest"
 	"muster/ingest"
 	"muster/store/control"
+	"muster/store/control/controltest"
 	"muster/store/postgres"
 	"muster/store/sqlite"
 )
@@ -41,6 +42,7 @@ func onEachRig(t *testing.T, run func(t *testing.T, r *rig)) {
 	log := slog.New(slog.DiscardHandler)
 	t.Run("sqlite", func(t *testing.T) {
 		dir := t.TempDir()
+		controltest.Fill(t, dir)
 		tel, err := sqlite.Open(t.Context(), dir, log)
 		wantNil(t, err)
 		h, err := sqlite.OpenControl(t.Context(), dir)
@@ -49,7 +51,7 @@ func onEachRig(t *testing.T, run func(t *testing.T, r *rig)) {
 		r.open(t, control.SQLite())
 		run(t, r)
 	})
-	for _, env := range []string{"MUSTER_TEST_TIMESCALE", "MUSTER_TEST_POSTGRES"} {
+	for _, env := range servers { // here telemetry is asked too, which lies otherwise in each
 		t.Run(env, func(t *testing.T) {
 			dsn := database(t, env)
 			tel, err := postgres.Open(t.Context(), dsn, log)

@@ -3,7 +3,6 @@ package pgtest
 import (
 	"context"
 	"crypto/rand"
-	"net/url"
 	"os"
 	"strings"
 	"testing"
@@ -33,28 +32,43 @@ func Server(t testing.TB, variable string) string {
 // connected, and returns its URL.
 func Empty(t testing.TB, server string) string {
 	t.Helper()
-	name := "muster_" + strings.ToLower(rand.Text())
-	run(t, server, "CREATE DATABASE "+name)
-	t.Cleanup(func() { run(t, server, "DROP DATABASE "+name+" WITH (FORCE)") })
-	u, err := url.Parse(server)
-	if err != nil {
-		t.Fatal("the server's URL cannot be parsed")
+	made, dsn := create(t, server, "")
+	if !made {
+		t.Fatal("the server has nothing to make a database of")
 	}
-	u.Path = "/" + name
-	return u.String()
+	return dsn
+}
+
+// create makes a database until the test ends, and says whether what it is made of is there.
+func create(t testing.TB, server, of string) (made bool, dsn string) {
+	t.Helper()
+	name := "muster_" + strings.ToLower(rand.Text())
+	dsn, err := urlOf(server, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	switch err := run(server, "CREATE DATABASE "+name+of); {
+	case code(err) == noSuchDatabase:
+		return false, ""
+	case err != nil:
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := run(server, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+			t.Error(err)
+		}
+	})
+	return true, dsn
 }
 
 // run runs one statement on a connection of its own.
-func run(t testing.TB, server, statement string) {
-	t.Helper()
+func run(server, statement string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), stepTime)
 	defer cancel()
 	c, err := pgx.Connect(ctx, server)
 	if err != nil {
-		t.Fatalf("connect: %v", err)
+		return err
 	}
 	defer func() { _ = c.Close(ctx) }() // what counts is the statement
-	if _, err := c.Exec(ctx, statement); err != nil {
-		t.Fatalf("%s: %v", statement, err)
-	}
+	return exec(ctx, c, statement)
 }
