@@ -15,6 +15,7 @@ import (
 	"muster/accounts"
 	"muster/devices"
 	"muster/devices/query"
+	"muster/firmware/talk"
 	"muster/ingest"
 	"muster/traffic"
 )
@@ -134,7 +135,14 @@ type Reason struct {
 // as JSON. It must be quick.
 type Section func() (name string, data any)
 
-// Deps are the parts an API works with. Page, LiveSocket, MQTTSocket, Channels, OIDC and
+// FirmwareOffers knows what devices are to fetch; it is firmware/talk's.
+type FirmwareOffers interface {
+	// Files returns the images of a device's action; NotFound when that is not, or not any more, what
+	// it is to do.
+	Files(ctx context.Context, device muster.DeviceID, action int32) ([]talk.OfferFile, error)
+}
+
+// Deps are the parts an API works with. Page, LiveSocket, MQTTSocket, Channels, Offers, OIDC and
 // ChannelTester may be nil, and so may PublicURL; all else is needed.
 type Deps struct {
 	Registry  Registry
@@ -163,7 +171,9 @@ type Deps struct {
 	Firmware      Firmware
 	// OfferKey is the public key that devices check offers of firmware with.
 	OfferKey ed25519.PublicKey
-	Once     Once
+	// Offers knows what devices are to fetch; nil for nothing.
+	Offers FirmwareOffers
+	Once   Once
 	// Traffic counts the streams and their events; nil for nobody.
 	Traffic *traffic.Meter
 	// Ready returns what is not ready yet, nothing when all is.

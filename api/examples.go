@@ -24,7 +24,7 @@ func exampleManifest() map[string]any {
 	return map[string]any{
 		"schema": 1, "product": "pump-controller", "version": "2.0.0", "security_version": 3, "type": "app",
 		"hw_compat": []any{map[string]any{"board": "pc-1", "revisions": []any{"1.0"}}},
-		"artifacts": []any{map[string]any{"filename": "pump-2.0.0.bin", "sha256": exampleDigest, "size": len(exampleImage), "format": "raw"}},
+		"artifacts": []any{map[string]any{"filename": "pump.bin", "sha256": exampleDigest, "size": len(exampleImage), "format": "raw"}},
 		"created":   "2026-03-01T08:30:00Z",
 	}
 }
@@ -91,8 +91,8 @@ func vocabulary() map[string]any {
 		"requeued": []any{"dlv_0m8k2c1x5tq"}, "Topic.id": "top_3e9d",
 		// firmware
 		"path sha256": exampleDigest, "path upload": exampleDigest, "path release": "rel_J7WQ2VZKPN4XA3MBTCYHD5RE6U", "path signing_key": "a53013b1ad3cd1f73ef79a5a4e0ea3b1",
-		"query sha256": exampleDigest, "query filename": "pump-2.0.0.bin", "query product": "pump-controller",
-		"sha256": exampleDigest, "sha1": "a94a8fe5ccb19ba61c4c0873d391e987982fbbd3", "md5": "098f6bcd4621d373cade4e832627b4f6", "FirmwareArtifact.size": 4, "FirmwareUpload.size": 4, "filename": "pump-2.0.0.bin",
+		"query sha256": exampleDigest, "query filename": "pump.bin", "query product": "pump-controller",
+		"sha256": exampleDigest, "sha1": "a94a8fe5ccb19ba61c4c0873d391e987982fbbd3", "md5": "098f6bcd4621d373cade4e832627b4f6", "FirmwareArtifact.size": 4, "FirmwareUpload.size": 4, "filename": "pump.bin",
 		"FirmwareImage.format": "raw", "FirmwareImage.version": "2.0.0", "FirmwareImage.hardware": []any{"1.0"}, "FirmwareUpload.id": exampleDigest, "FirmwareUpload.offset": 4,
 		"FirmwareRelease.id": "rel_J7WQ2VZKPN4XA3MBTCYHD5RE6U", "FirmwareRelease.version": "2.0.0", "FirmwareRelease.channel": "stable", "FirmwareRelease.notes": "Starts faster",
 		"FirmwareRelease.reason": "it does not start on revision 1.2", "FirmwareRelease.problem": "the manifest has 1 good signatures of keys that count, 2 are needed",
@@ -105,7 +105,8 @@ func vocabulary() map[string]any {
 		"RolloutPhase.name": "canary", "RolloutPhaseProgress.name": "canary", "RolloutBody.note": "fixes the valve", "RolloutApproval.note": "seen", "states": map[string]any{"confirmed": 8, "rebooting": 2},
 		"seed": "s3", "of": "", "RolloutReason.reason": "device_error", "RolloutReason.state": "failed", "RolloutDevice.reason": "", "FirmwareAction.reason": "", "RolloutDevice.detail": "", "FirmwareAction.detail": "",
 		"RolloutDevice.from": "2.0.4", "FirmwareAction.from": "2.0.4", "RolloutRule.detail": "the maintenance window is closed", "RolloutRule.name": "window_open", "words": "The device waits: the maintenance window is closed.",
-		"held": "window_open", "RolloutWhy.version": "2.0.4", "DeviceFirmware.version": "2.0.4", "RolloutChange.event": "target_version", "RolloutChange.from": "installing", "RolloutChange.to": "rebooting",
+		"held": "window_open", "RolloutWhy.version": "2.0.4", "DeviceFirmware.version": "2.0.4", "FirmwareFile.size": 4194304, "FirmwareFile.url": "/fw/blob/" + exampleDigest + "?d=pump-7&a=257&exp=1772440200&sig=EXAMPLE", "FirmwarePatch.size": 120431,
+		"FirmwarePatch.from": exampleDigest, "FirmwarePatch.url": "/fw/blob/" + exampleDigest + "?d=pump-7&a=257&exp=1772440200&sig=EXAMPLE", "RolloutChange.event": "target_version", "RolloutChange.from": "installing", "RolloutChange.to": "rebooting",
 		"RolloutProgress.reason": "", "RolloutChange.reason": "", "RolloutChange.detail": "", "RolloutPlan.zone": "Europe/Berlin",
 		"sections": map[string]any{"ingest": map[string]any{"queued": 0}}, "part": "store", "lat": 52.52, "lon": 13.4,
 	}
@@ -155,7 +156,7 @@ func requestExamples() map[string]string {
 		"requeue-deliveries":             `{"ids":["dlv_0m8k2c1x5tq"]}`,
 		"ack-notification":               `{"note":"I am on my way"}`,
 		"read-inbox":                     `{"up_to":"ntf_0m8k2c1x5tq"}`,
-		"begin-upload":                   `{"sha256":"` + exampleDigest + `","size":4,"filename":"pump-2.0.0.bin"}`,
+		"begin-upload":                   `{"sha256":"` + exampleDigest + `","size":4,"filename":"pump.bin"}`,
 		"create-release":                 `{"channel":"stable","notes":"Starts faster","manifest":` + manifest + `}`,
 		"change-release":                 `{"notes":"Starts faster"}`,
 		"revoke-release":                 `{"reason":"it does not start on revision 1.2"}`,

@@ -78,8 +78,26 @@ type deviceFirmware struct {
 	Device  muster.DeviceID  `json:"device"`
 	Version string           `json:"version" doc:"That the device reports; empty when it never did"`
 	Current *firmwareAction  `json:"current,omitempty" doc:"What it is being updated by now; absent for nothing"`
+	Files   []firmwareFile   `json:"files" nullable:"false" doc:"What it is to fetch for current, in the manifest's order; empty for nothing"`
 	Waiting []firmwareAction `json:"waiting" nullable:"false" doc:"Open rollouts that it was not offered yet"`
 	Actions []firmwareAction `json:"actions" nullable:"false" doc:"The newest that it was offered, at most 20"`
+}
+
+// firmwareFile is an image that a device is to fetch, as the offer over MQTT has it.
+type firmwareFile struct {
+	Filename string         `json:"filename"`
+	Size     int64          `json:"size" doc:"In bytes"`
+	SHA256   string         `json:"sha256"`
+	URL      string         `json:"url,omitempty" doc:"Where the device can fetch it for a day; a path when the server has no public URL"`
+	Patch    *firmwarePatch `json:"patch,omitempty" doc:"By which the device can make it of the image that it has; absent for none"`
+}
+
+// firmwarePatch is a patch as the offer over MQTT has it.
+type firmwarePatch struct {
+	From   string `json:"from" doc:"SHA-256 of the image that it is of"`
+	Size   int64  `json:"size" doc:"Of the patch, in bytes"`
+	SHA256 string `json:"sha256" doc:"Of the patch"`
+	URL    string `json:"url,omitempty"`
 }
 
 type firmwareAction struct {
@@ -284,7 +302,7 @@ func (a *API) deviceFirmware(ctx context.Context, in *DevicePath) (*body[deviceF
 	if err != nil {
 		return nil, err
 	}
-	out := deviceFirmware{Device: id, Version: d.Firmware, Waiting: []firmwareAction{}, Actions: []firmwareAction{}}
+	out := deviceFirmware{Device: id, Version: d.Firmware, Files: []firmwareFile{}, Waiting: []firmwareAction{}, Actions: []firmwareAction{}}
 	for i := range found {
 		e := &found[i]
 		shown := firmwareAction{rolloutDeviceOf(&e.Device), e.Name, e.Release, string(e.Status)}
@@ -298,5 +316,31 @@ func (a *API) deviceFirmware(ctx context.Context, in *DevicePath) (*body[deviceF
 			out.Actions = append(out.Actions, shown)
 		}
 	}
-	return &body[deviceFirmware]{out}, nil
+	if out.Current != nil {
+		out.Files, err = a.firmwareFiles(ctx, id, out.Current.Action)
+	}
+	return &body[deviceFirmware]{out}, err
+}
+
+// firmwareFiles returns what a device is to fetch for an action.
+func (a *API) firmwareFiles(ctx context.Context, id muster.DeviceID, action int32) ([]firmwareFile, error) {
+	if a.Offers == nil {
+		return []firmwareFile{}, nil
+	}
+	found, err := a.Offers.Files(ctx, id, action)
+	if muster.KindOf(err) == muster.NotFound && err != nil { // it ended just now
+		return []firmwareFile{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := make([]firmwareFile, len(found))
+	for i, f := range found {
+		out[i] = firmwareFile{Filename: f.Filename, Size: f.Size, SHA256: f.SHA256, URL: f.URL}
+		if f.Patch != nil {
+			p := firmwarePatch(*f.Patch)
+			out[i].Patch = &p
+		}
+	}
+	return out, nil
 }

@@ -564,6 +564,8 @@ type DeviceFirmware struct {
 	// What it is being updated by now; absent for nothing
 	Current *FirmwareAction `json:"current,omitempty"`
 	Device  string          `json:"device"`
+	// What it is to fetch for current, in the manifest's order; empty for nothing
+	Files []FirmwareFile `json:"files"`
 	// That the device reports; empty when it never did
 	Version string `json:"version"`
 	// Open rollouts that it was not offered yet
@@ -699,6 +701,18 @@ type FirmwareArtifact struct {
 	Size int64 `json:"size"`
 }
 
+// FirmwareFile is a schema of the API.
+type FirmwareFile struct {
+	Filename string `json:"filename"`
+	// By which the device can make it of the image that it has; absent for none
+	Patch  *FirmwarePatch `json:"patch,omitempty"`
+	Sha256 string         `json:"sha256"`
+	// In bytes
+	Size int64 `json:"size"`
+	// Where the device can fetch it for a day; a path when the server has no public URL
+	URL *string `json:"url,omitempty"`
+}
+
 // FirmwareImage is a schema of the API.
 type FirmwareImage struct {
 	// What the image is by its bytes: mcuboot, esp-idf, uf2, swupdate, rauc, mender or raw
@@ -728,6 +742,17 @@ type FirmwareKey struct {
 	// null while its signatures count
 	RevokedAt *time.Time `json:"revoked_at"`
 	RevokedBy *string    `json:"revoked_by,omitempty"`
+}
+
+// FirmwarePatch is a schema of the API.
+type FirmwarePatch struct {
+	// SHA-256 of the image that it is of
+	From string `json:"from"`
+	// Of the patch
+	Sha256 string `json:"sha256"`
+	// Of the patch, in bytes
+	Size int64   `json:"size"`
+	URL  *string `json:"url,omitempty"`
 }
 
 // FirmwarePolicy is a schema of the API.

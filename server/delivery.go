@@ -38,7 +38,7 @@ func (s *Server) buildDelivery() (err error) {
 
 // openImage opens an image, and says how large it is.
 func (s *Server) openImage(digest [sha256.Size]byte) (*os.File, int64, error) {
-	f, err := s.images.File(hex.EncodeToString(digest[:]))
+	f, err := s.imageFile(hex.EncodeToString(digest[:]))
 	if err != nil {
 		return nil, 0, err //nolint:wrapcheck // it says what it was doing
 	}
@@ -47,6 +47,15 @@ func (s *Server) openImage(digest [sha256.Size]byte) (*os.File, int64, error) {
 		return nil, 0, errors.Join(fmt.Errorf("look at an image: %w", err), f.Close())
 	}
 	return f, info.Size(), nil
+}
+
+// imageFile opens an image or a patch by its SHA-256 in hex.
+func (s *Server) imageFile(digest string) (*os.File, error) {
+	f, err := s.images.File(digest)
+	if s.patches == nil || err == nil || muster.KindOf(err) != muster.NotFound {
+		return f, err //nolint:wrapcheck // it says what it was doing
+	}
+	return s.patches.preparer.File(digest) //nolint:wrapcheck // likewise
 }
 
 // mayFetch says whether what a device was offered still stands.

@@ -14,6 +14,7 @@ import (
 type FirmwareConfig struct {
 	MaxSize   int64 // bytes of an image; 16 GiB when 0
 	Threshold int   // how many keys must have signed a release at least; 1 when 0
+	NoPatches bool  // none are made and offered
 	// InsecureUnsigned lets releases be published and offered that nobody signed.
 	InsecureUnsigned bool
 }
@@ -35,6 +36,9 @@ const firmwareDir = "firmware"
 // the doors that devices come by.
 func (s *Server) buildFirmware() error {
 	if err := s.buildCatalog(); err != nil {
+		return err
+	}
+	if err := s.buildPatches(); err != nil {
 		return err
 	}
 	if err := s.buildDelivery(); err != nil {
@@ -60,6 +64,7 @@ func (s *Server) buildCatalog() error {
 	}
 	s.firmware = catalog.New(catalog.Config{
 		Store: s.stores.control, Blobs: s.images, Now: s.cfg.Now, Logger: s.cfg.Logger, Insecure: conf.InsecureUnsigned, Threshold: conf.Threshold,
+		Gone: func(sha256 string) error { return s.patches.forget(sha256) },
 	})
 	return nil
 }

@@ -74,6 +74,7 @@ func (s *Server) buildHTTP() error {
 		ChannelTester: testers{s},
 		Writer:        s.ingest,
 		OfferKey:      s.updates.talk.Key(),
+		Offers:        s.updates.talk,
 		Once:          s.once,
 		Firmware:      s.firmware,
 

@@ -52,9 +52,9 @@ func (s *Server) buildRollouts() {
 	store := director.Store(notes)
 	c := shelf{s.firmware}
 	r := &rollouts{server: s, store: store, kick: make(chan struct{}, 1), coming: map[muster.DeviceID]struct{}{}}
-	r.fleet = target.New(s.registry, s.twins, c, s.cfg.Now)
+	r.fleet = target.New(s.registry, s.twins, c, s.patches.waiting(), s.cfg.Now)
 	r.director = director.New(store, r.fleet, s.cfg.Now, director.Options{Owner: rand.Text(), Told: r.told})
-	r.desk = desk.New(s.stores.control, r.director, c)
+	r.desk = desk.New(s.stores.control, r.director, c, s.patches.offered())
 	r.operator = operator.New(operator.Parts{
 		Store: s.stores.control, Reader: s.stores.control, Fleet: operator.Devices{Registry: s.registry}, Facts: r.fleet, Releases: stock{s.firmware}, Now: s.cfg.Now,
 	}, notes, operator.Options{Told: r.told})
@@ -65,6 +65,9 @@ func (r *rollouts) start() {
 	loops := r.server.loops
 	loops.Go("firmware-desk", r.desk.Run)
 	loops.Go("rollouts", r.direct)
+	if p := r.server.patches; p != nil {
+		loops.Go("firmware-patches", p.preparer.Run)
+	}
 	loops.Go("rollouts-keeper", r.keep)
 }
 
@@ -99,6 +102,14 @@ func (r *rollouts) came(ids ...muster.DeviceID) {
 		}
 		r.coming[id] = struct{}{}
 	}
+}
+
+// cameAll notes that all devices which wait are to be looked at, and has that done.
+func (r *rollouts) cameAll() {
+	r.mu.Lock()
+	r.all = true
+	r.mu.Unlock()
+	r.wake()
 }
 
 func (r *rollouts) presence(ts []devices.Transition) {
@@ -137,6 +148,9 @@ func (r *rollouts) round(ctx context.Context) error {
 	}
 	if err := r.fleet.Refresh(ctx, open); err != nil {
 		return err //nolint:wrapcheck // likewise
+	}
+	if err := r.server.patches.refresh(ctx, open); err != nil {
+		return err
 	}
 	if err := r.admit(ctx, open); err != nil {
 		return err
@@ -224,6 +238,7 @@ func (r *rollouts) upkeep(ctx context.Context) error {
 		}
 		errs = append(errs, err, r.join(ctx, &open[i]))
 	}
+	r.server.patches.foresee(r, open)
 	return errors.Join(errs...)
 }
 

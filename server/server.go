@@ -57,6 +57,7 @@ type Server struct {
 	vault    *sealer     // of secrets that must be read again
 	linkKey  []byte      // signs ack links
 	images   *blob.Store
+	patches  *patches        // nil when there are none
 	links    *deliver.Signer // of addresses of images
 	delivery *deliver.Handler
 	offerKey []byte // the seed of the key that offers of firmware are signed with

@@ -17,7 +17,6 @@ import (
 	"muster/broker"
 	"muster/broker/thingsboard"
 	"muster/devices/intake"
-	"muster/firmware/blob"
 	"muster/firmware/chunk"
 	"muster/firmware/talk"
 )
@@ -39,7 +38,7 @@ type updates struct {
 // buildUpdates makes it over the desk and the images.
 func (s *Server) buildUpdates() (err error) {
 	u := &s.updates
-	if u.pump, err = chunk.New(chunk.Config{Images: imagesOf{s.images}, Rate: chunkRate, Now: s.cfg.Now, Metrics: s.metrics}); err != nil {
+	if u.pump, err = chunk.New(chunk.Config{Images: imagesOf{s}, Rate: chunkRate, Now: s.cfg.Now, Metrics: s.metrics}); err != nil {
 		return fmt.Errorf("build what sends images: %w", err)
 	}
 	u.talk, err = talk.New(talk.Config{
@@ -72,14 +71,14 @@ func (u *updates) start(s *Server) {
 
 func (u *updates) ready(device muster.DeviceID, children bool) { u.talk.Ready(device, children) }
 
-// imagesOf are the images on disk. It is a chunk.Images.
-type imagesOf struct{ store *blob.Store }
+// imagesOf are the images and patches on disk. It is a chunk.Images.
+type imagesOf struct{ server *Server }
 
 // Open implements chunk.Images.
 func (i imagesOf) Open(sha256 string) (chunk.Image, error) {
-	f, err := i.store.File(sha256)
+	f, err := i.server.imageFile(sha256)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // it says what it was doing
+		return nil, err
 	}
 	return f, nil
 }

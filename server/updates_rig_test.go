@@ -32,30 +32,38 @@ type updating struct {
 	release string // id
 	sha256  string // of the image
 	ids     []string
+	rollout string // id
+	soak    time.Duration
+	retry   time.Duration
+	secret  ed25519.PrivateKey
 }
-
-const rolloutID = "r1"
 
 // startUpdating starts a server whose devices, which it makes, are to get an image of a size
 // when the test begins the rollout.
 func startUpdating(t *testing.T, releaseType string, size int, devices ...string) (*updating, map[string]string) {
 	t.Helper()
-	u := &updating{t: t, image: make([]byte, size), ids: devices}
+	u := &updating{t: t, image: make([]byte, size), ids: devices, rollout: "r1", soak: time.Hour, retry: time.Hour}
 	dice := rand.New(rand.NewPCG(1, 2))
 	for i := range u.image {
 		u.image[i] = byte(dice.Uint32())
 	}
 	u.Server = servertest.Start(t, func(c *server.Config) { c.PresenceGrace = -1 })
-	u.publish(releaseType)
+	u.publish(releaseType, "2.0.0")
+	return u, u.create()
+}
+
+// create makes the devices, and returns their tokens.
+func (u *updating) create() map[string]string {
+	u.t.Helper()
 	tokens := map[string]string{}
-	for _, id := range devices {
-		tokens[id] = create(t, u.Server, id)
+	for _, id := range u.ids {
+		tokens[id] = create(u.t, u.Server, id)
 	}
-	return u, tokens
+	return tokens
 }
 
 // publish has the image, and a signed release of it, in the catalogue.
-func (u *updating) publish(releaseType string) {
+func (u *updating) publish(releaseType, version string) {
 	u.t.Helper()
 	must := func(err error) {
 		u.t.Helper()
@@ -68,17 +76,21 @@ func (u *updating) publish(releaseType string) {
 	c, ctx := u.CatalogForTest(), u.t.Context()
 	_, _, err := c.Put(ctx, firmware.Upload{SHA256: u.sha256, Filename: "pump.bin"}, bytes.NewReader(u.image))
 	must(err)
-	pub, key, err := ed25519.GenerateKey(nil)
-	must(err)
-	text, err := firmware.PublicPEM(pub)
-	must(err)
-	_, err = c.AddKey(ctx, "test", text, "")
-	must(err)
+	var text []byte
+	if u.secret == nil {
+		var pub ed25519.PublicKey
+		pub, u.secret, err = ed25519.GenerateKey(nil)
+		must(err)
+		text, err = firmware.PublicPEM(pub)
+		must(err)
+		_, err = c.AddKey(ctx, "test", text, "")
+		must(err)
+	}
 	m := &firmware.Manifest{
-		Schema: firmware.Schema, Product: "pump", Version: "2.0.0", Type: releaseType, Created: time.Now().UTC().Truncate(time.Second),
+		Schema: firmware.Schema, Product: "pump", Version: version, Type: releaseType, Created: time.Now().UTC().Truncate(time.Second),
 		Files: []firmware.File{{Filename: "pump.bin", SHA256: u.sha256, Size: int64(len(u.image))}},
 	}
-	sig, err := firmware.Sign(key, m)
+	sig, err := firmware.Sign(u.secret, m)
 	must(err)
 	text, err = m.Bytes()
 	must(err)
@@ -92,9 +104,9 @@ func (u *updating) publish(releaseType string) {
 // begin makes the rollout, which runs: the server looks after it within a second.
 func (u *updating) begin() {
 	u.t.Helper()
-	r := &rollout.Rollout{ID: rolloutID, Seed: "s", Status: rollout.Running, Membership: rollout.Snapshot, Plan: rollout.DefaultPlan(), Version: 1, Release: u.release}
+	r := &rollout.Rollout{ID: u.rollout, Seed: "s", Status: rollout.Running, Membership: rollout.Snapshot, Plan: rollout.DefaultPlan(), Version: 1, Release: u.release}
 	r.Plan.Phases = []rollout.Phase{{Name: "all", Percent: 100, Success: 50, Failure: rollout.Threshold{Absolute: 3}, Gate: rollout.Auto}}
-	r.Plan.Soak, r.Plan.RetryAfter = time.Hour, time.Hour
+	r.Plan.Soak, r.Plan.RetryAfter = u.soak, u.retry
 	r.Upto, r.Counts = []uint64{0}, make([]rollout.Counts, 1)
 	r.Counts[0].By[rollout.Queued] = len(u.ids)
 	devices := make([]rollout.Device, len(u.ids))
@@ -109,7 +121,7 @@ func (u *updating) begin() {
 // stop stops the rollout as a person does.
 func (u *updating) stop(status rollout.Status) {
 	u.t.Helper()
-	err := u.ControlForTest().Decide(u.t.Context(), rolloutID, director.Fence{}, muster.MicrosOf(time.Now()), director.Select{}, func(r *rollout.Rollout, _ []*rollout.Device) ([]rollout.Change, error) {
+	err := u.ControlForTest().Decide(u.t.Context(), u.rollout, director.Fence{}, muster.MicrosOf(time.Now()), director.Select{}, func(r *rollout.Rollout, _ []*rollout.Device) ([]rollout.Change, error) {
 		r.Status = status
 		return nil, nil
 	})
@@ -122,7 +134,7 @@ func (u *updating) stop(status rollout.Status) {
 func (u *updating) row(id string) (d rollout.Device) {
 	u.t.Helper()
 	errSeen := muster.Errorf(muster.Conflict, "nothing is to be kept")
-	err := u.ControlForTest().Decide(u.t.Context(), rolloutID, director.Fence{}, 1, director.Select{IDs: []muster.DeviceID{muster.DeviceID(id)}}, func(_ *rollout.Rollout, list []*rollout.Device) ([]rollout.Change, error) {
+	err := u.ControlForTest().Decide(u.t.Context(), u.rollout, director.Fence{}, 1, director.Select{IDs: []muster.DeviceID{muster.DeviceID(id)}}, func(_ *rollout.Rollout, list []*rollout.Device) ([]rollout.Change, error) {
 		if len(list) == 1 {
 			d = *list[0]
 		}

@@ -52,6 +52,9 @@ type Config struct {
 	// FirmwareHTTP is host:port of the server's HTTP listener, from which every second device
 	// fetches its images; empty for none: all do over MQTT.
 	FirmwareHTTP string
+	// FirmwareImages is an empty directory for the images that devices install, one copy of each: who has
+	// one takes patches of it. Empty for none: all fetch whole images.
+	FirmwareImages string
 
 	// Credentials returns what device i presents; nil means its id as user name
 	// and no password. It is called from the device's goroutine at each connect.

@@ -2,10 +2,10 @@
 // publish plausible telemetry. It is the demo, the load generator and the
 // fixture of end-to-end tests in one.
 //
-// With Config.Firmware they install firmware too.
+// With Config.Firmware they install firmware too, and apply patches as devices do.
 //
 // Each device is one goroutine and one socket: it waits for answers until its
 // next message is due, so the runtime's network poller is the one shared timer
 // and no state is locked. cmd/muster and tests call it; it knows the server only
-// by its address and imports no other room.
+// by its address, and imports of other rooms what applies a patch alone.
 package sim

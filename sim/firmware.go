@@ -35,12 +35,29 @@ type offer struct {
 	Action   int32
 	Attempt  int
 	Manifest struct{ Version string }
-	Files    []struct {
-		Size   int64
-		SHA256 string
-		URL    string
+	Files    []offerFile
+}
+
+// offerFile is an image of an offer, perhaps with a patch by which it can be made.
+type offerFile struct {
+	fetched
+
+	Patch *struct {
+		fetched
+
+		From string
 	}
 }
+
+// fetched is what is fetched: an image, or a patch.
+type fetched struct {
+	Size   int64
+	SHA256 string
+	URL    string
+}
+
+// mostPatch bounds the patches that a virtual device takes, in bytes: it holds them in memory.
+const mostPatch = 8 << 20
 
 // fate is what becomes of an update.
 type fate uint8
@@ -59,11 +76,15 @@ type updater struct {
 	index   int
 	rng     *rand.Rand
 	version string // that it runs
+	image   string // SHA-256 of the image that it has installed; empty for that of the factory
 	done    offer  // that it has dealt with last; what it says to the end of it is numbered on
 	seq     int64
 	dead    bool
 
 	now   offer
+	get   fetched       // what it fetches
+	patch *bytes.Buffer // where that goes when it is a patch, else nil
+	part  *part         // where that goes when it is an image
 	off   int64
 	asked int64 // off behind the last piece that was asked for
 	sum   hash.Hash
@@ -77,6 +98,7 @@ func newUpdater(f *fleet, i int) *updater {
 
 // run connects again and again until ctx ends.
 func (u *updater) run(ctx context.Context) {
+	defer func() { _ = u.part.end(false) }() // it is in a directory that goes too
 	for failures := 0; ctx.Err() == nil; failures++ {
 		err := u.live(ctx)
 		wait := restartTime
@@ -172,10 +194,12 @@ func (u *updater) hear(ctx context.Context, p *packet) (restarts bool, err error
 	case rest == "/error":
 		u.refused(p.payload)
 	case isData && u.now.Action != 0 && off == strconv.FormatInt(u.off, 10):
-		_, _ = u.sum.Write(p.payload) // a hash never fails
-		u.off += int64(len(p.payload))
-		if u.off >= u.now.Files[0].Size {
-			return u.install(), nil
+		n, err := u.sink().Write(p.payload)
+		if err != nil {
+			return false, fmt.Errorf("write the image: %w", err)
+		}
+		if u.off += int64(n); u.off >= u.get.Size {
+			return u.install(ctx), nil
 		}
 		u.ask()
 	}
@@ -201,17 +225,43 @@ func (u *updater) offered(ctx context.Context, payload []byte) (restarts bool, e
 		return false, nil
 	}
 	u.now, u.off, u.asked, u.sum = o, 0, 0, sha256.New()
+	if err := u.choose(); err != nil {
+		return false, err
+	}
 	u.say("downloading", "")
-	if u.fleet.cfg.FirmwareHTTP != "" && u.index%2 == 1 && o.Files[0].URL != "" {
+	if u.fleet.cfg.FirmwareHTTP != "" && u.index%2 == 1 && u.get.URL != "" {
 		if err := u.fetch(ctx); err != nil {
 			u.say("failed", fmt.Sprintf(`,"error":%q`, err.Error()))
-			u.now = offer{}
+			u.giveUp()
 			return false, nil
 		}
-		return u.install(), nil
+		return u.install(ctx), nil
 	}
 	u.ask()
 	return false, nil
+}
+
+// choose has the device fetch the patch of the image that it has, if there is one, else the image.
+func (u *updater) choose() (err error) {
+	if err := u.part.end(false); err != nil { // of an offer before
+		return err
+	}
+	file := &u.now.Files[0]
+	u.get, u.patch, u.part = file.fetched, nil, nil
+	if p := file.Patch; p != nil && p.From == u.image && p.Size > 0 && p.Size <= mostPatch && u.fleet.flash.has(p.From) {
+		u.get, u.patch = p.fetched, new(bytes.Buffer)
+		return nil
+	}
+	u.part, err = u.fleet.flash.write(file.SHA256)
+	return err
+}
+
+// sink is where what is fetched goes.
+func (u *updater) sink() io.Writer {
+	if u.patch != nil {
+		return io.MultiWriter(u.sum, u.patch)
+	}
+	return io.MultiWriter(u.sum, u.part)
 }
 
 // ask asks for the next pieces when all that were asked for have come.
@@ -219,16 +269,16 @@ func (u *updater) ask() {
 	if u.off < u.asked {
 		return
 	}
-	u.asked = min(u.off+pieces*pieceLen, u.now.Files[0].Size)
+	u.asked = min(u.off+pieces*pieceLen, u.get.Size)
 	u.out = appendPublish(u.out, 0, appendString(nil, firmwareTopic+"/get"), 0,
-		fmt.Appendf(nil, `{"action":%d,"off":%d,"len":%d,"n":%d}`, u.now.Action, u.off, pieceLen, pieces))
+		fmt.Appendf(nil, `{"action":%d,"off":%d,"len":%d,"n":%d,"patch":%t}`, u.now.Action, u.off, pieceLen, pieces, u.patch != nil))
 }
 
 // fetch gets the image over HTTP.
 func (u *updater) fetch(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, fetchTime)
 	defer cancel()
-	url := u.now.Files[0].URL
+	url := u.get.URL
 	if strings.HasPrefix(url, "/") {
 		url = "http://" + u.fleet.cfg.FirmwareHTTP + url
 	}
@@ -244,18 +294,37 @@ func (u *updater) fetch(ctx context.Context) error {
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("ask for the image: %s", resp.Status)
 	}
-	if u.off, err = io.Copy(u.sum, io.LimitReader(resp.Body, u.now.Files[0].Size+1)); err != nil {
+	if u.off, err = io.Copy(u.sink(), io.LimitReader(resp.Body, u.get.Size+1)); err != nil {
 		return fmt.Errorf("read the image: %w", err)
 	}
 	return nil
 }
 
+// whole makes the image of what was fetched, and says what is wrong with it.
+func (u *updater) whole(ctx context.Context, o *offer) error {
+	good := u.off == u.get.Size && hex.EncodeToString(u.sum.Sum(nil)) == u.get.SHA256
+	if err := u.part.end(good); err != nil {
+		return err
+	}
+	if !good {
+		return errors.New("what came is not what was offered")
+	}
+	if u.patch == nil {
+		return nil
+	}
+	if err := u.fleet.flash.patch(ctx, u.patch.Bytes(), &o.Files[0]); err != nil {
+		return err
+	}
+	u.fleet.counters.of(u.index).patched.Add(1)
+	return nil
+}
+
 // install checks the image, and does with it what the dice say.
-func (u *updater) install() (restarts bool) {
+func (u *updater) install(ctx context.Context) (restarts bool) {
 	o := u.now
 	u.now = offer{}
-	if u.off != o.Files[0].Size || hex.EncodeToString(u.sum.Sum(nil)) != o.Files[0].SHA256 {
-		u.say("failed", `,"error":"the image is not the one that was offered"`)
+	if err := u.whole(ctx, &o); err != nil {
+		u.say("failed", fmt.Sprintf(`,"error":%q`, err.Error()))
 		return false
 	}
 	u.say("downloaded", "")
@@ -269,7 +338,7 @@ func (u *updater) install() (restarts bool) {
 		return false
 	case returns:
 	case fine:
-		u.version = o.Manifest.Version
+		u.version, u.image = o.Manifest.Version, o.Files[0].SHA256
 	}
 	u.say("rebooting", "")
 	return true
@@ -288,7 +357,7 @@ func (u *updater) cancelled(payload []byte) {
 		return
 	}
 	if u.now.Action == c.Action {
-		u.now = offer{}
+		u.giveUp()
 	}
 	u.publish(firmwareTopic+"/cancel/ack", fmt.Appendf(nil, `{"action":%d,"stopped":true}`, c.Action))
 }
@@ -305,7 +374,13 @@ func (u *updater) refused(payload []byte) {
 	if e.Code != "no_action" {
 		u.say("failed", fmt.Sprintf(`,"error":%q`, e.Code))
 	}
+	u.giveUp()
+}
+
+// giveUp forgets what is being fetched.
+func (u *updater) giveUp() {
 	u.now = offer{}
+	_ = u.part.end(false) // it was to go
 }
 
 // say reports a state of what was offered last.

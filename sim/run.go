@@ -25,7 +25,7 @@ func Run(ctx context.Context, cfg Config, progress func(Stats)) error {
 	if progress == nil {
 		progress = func(Stats) {}
 	}
-	f := &fleet{cfg: cfg, links: make(map[*link]struct{})}
+	f := &fleet{cfg: cfg, flash: newFlash(cfg.FirmwareImages), links: make(map[*link]struct{})}
 	launched := make(chan struct{})
 	go func() {
 		defer close(launched)
@@ -54,6 +54,7 @@ func Run(ctx context.Context, cfg Config, progress func(Stats)) error {
 type fleet struct {
 	cfg      Config
 	counters counters
+	flash    *flash // nil when no images are kept
 	devices  sync.WaitGroup
 
 	mu      sync.Mutex

@@ -14,6 +14,7 @@ type Stats struct {
 	Acked     uint64 // messages the server answered for; 0 at QoS 0
 	Resent    uint64 // messages written again after a reconnect, with DUP
 	Errors    uint64 // connections refused, lost or broken
+	Patched   uint64 // updates that were made by a patch
 	LastError string // the newest of these, empty when there is none
 	AckP50    time.Duration
 	AckP99    time.Duration
@@ -24,6 +25,7 @@ type Stats struct {
 type tally struct {
 	connected                   atomic.Int64
 	sent, acked, resent, failed atomic.Uint64
+	patched                     atomic.Uint64
 	acks                        histogram
 	_                           [64]byte
 }
@@ -54,6 +56,7 @@ func (c *counters) take() Stats {
 		s.Acked += p.acked.Load()
 		s.Resent += p.resent.Load()
 		s.Errors += p.failed.Load()
+		s.Patched += p.patched.Load()
 		p.acks.drain(&latency)
 	}
 	if text := c.lastError.Load(); text != nil {

@@ -186,7 +186,7 @@ func (r *rig) open(log *slog.Logger) {
 		r.must(err)
 	}
 	r.director = director.New(r.store, there{r.now}, r.now, director.Options{Owner: "n"})
-	r.desk = desk.New(r.store, r.director, &r.shelf)
+	r.desk = desk.New(r.store, r.director, &r.shelf, nil)
 	ctx, cancel := context.WithCancel(r.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- r.desk.Run(ctx) }()

@@ -58,6 +58,7 @@ type serveCmd struct {
 	ImageRate   int64           `name:"firmware-bandwidth" default:"67108864" help:"Bytes a second of all downloads of firmware together; -1 for no limit."`
 	FWMaxSize   int64           `name:"firmware-max-size" default:"17179869184" help:"Largest image of firmware, in bytes."`
 	FWThreshold int             `name:"firmware-threshold" default:"1" help:"How many keys must have signed a release of firmware at least; the API sets no fewer."`
+	FWNoPatches bool            `name:"firmware-no-patches" help:"Make and offer no patches of firmware: devices get whole images."`
 	FWUnsigned  bool            `name:"insecure-unsigned" help:"Let releases of firmware be published and offered that nobody signed."`
 	Demo        bool            `help:"Add a small, labelled, simulated fleet."`
 	LogLevel    string          `name:"log-level" default:"info" enum:"debug,info,warn,error" help:"Least level of log lines."`
@@ -128,7 +129,7 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 			Limits: api.Limits{Rate: s.APIRate, Burst: s.APIBurst, SignIn: s.SignInRate}, CORSOrigins: s.CORS, TrustedProxies: s.Trusted,
 		},
 		DataDir: s.Data, HTTPAddr: s.HTTP, MQTTAddr: s.MQTT, DatabaseURL: s.Database, PublicURL: s.PublicURL,
-		Firmware: server.FirmwareConfig{MaxSize: s.FWMaxSize, Threshold: s.FWThreshold, InsecureUnsigned: s.FWUnsigned},
+		Firmware: server.FirmwareConfig{MaxSize: s.FWMaxSize, Threshold: s.FWThreshold, NoPatches: s.FWNoPatches, InsecureUnsigned: s.FWUnsigned},
 		AckLevel: level, LogMaxBytes: s.LogMaxBytes, MaxPacket: s.MaxPacket, AdminKey: s.AdminKey, Demo: s.Demo,
 		AdminEmail: s.AdminEmail, AdminPassword: s.AdminPass, OIDC: server.OIDCConfig(s.OIDC),
 		DDI:           s.DDI.settings(),

@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
 	"time"
 
 	"muster"
@@ -21,18 +24,19 @@ type simCmd struct {
 	Seed     uint64  `default:"1" help:"The same seed makes the same values."`
 
 	Firmware         bool    `help:"The devices install firmware that they are offered, each on a second connection."`
+	FirmwarePatches  bool    `name:"firmware-patches" help:"They keep the image that they installed, one copy for all, in a temporary directory, and take patches of it."`
 	FirmwareFailures float64 `name:"firmware-failures" default:"0" help:"Part of updates that go wrong, 0 to 1." placeholder:"PART"`
 }
 
 // Run creates the devices that do not exist and publishes until ctx ends.
-func (s *simCmd) Run(ctx context.Context, c *console) error {
+func (s *simCmd) Run(ctx context.Context, c *console) (err error) {
 	if s.QoS != 0 && s.QoS != 1 {
 		return muster.Errorf(muster.Invalid, "qos %d is not 0 or 1", s.QoS)
 	}
 	cfg := sim.Config{
 		Addr: s.MQTT, Devices: s.Devices, Rate: s.Rate, Profile: s.Profile, Prefix: s.Prefix,
 		QoS: byte(s.QoS), Window: s.Window, Seed: s.Seed,
-		Firmware: s.Firmware || s.FirmwareFailures > 0, FirmwareFailures: s.FirmwareFailures, FirmwareHTTP: s.HTTP,
+		Firmware: s.Firmware || s.FirmwarePatches || s.FirmwareFailures > 0, FirmwareFailures: s.FirmwareFailures, FirmwareHTTP: s.HTTP,
 	}
 	if s.AdminKey == "" {
 		return muster.Errorf(muster.Invalid, "sim needs an API key to create its devices: start the server with MUSTER_ADMIN_KEY=mst_... and give the same to sim")
@@ -43,6 +47,12 @@ func (s *simCmd) Run(ctx context.Context, c *console) error {
 	c.printf("\n")
 	if err != nil {
 		return err
+	}
+	if s.FirmwarePatches {
+		if cfg.FirmwareImages, err = os.MkdirTemp("", "muster-sim-"); err != nil {
+			return fmt.Errorf("make a directory for images: %w", err)
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(cfg.FirmwareImages)) }()
 	}
 	cfg.Credentials = func(i int) (string, string) { return tokens[i], "" }
 	began, last := time.Now(), sim.Stats{}
@@ -56,5 +66,8 @@ func (s *simCmd) Run(ctx context.Context, c *console) error {
 		last, at = st, now
 	})
 	c.printf("%d sent, %d acknowledged, %d sent again\n", last.Sent, last.Acked, last.Resent)
+	if s.FirmwarePatches {
+		c.printf("%d updates by patches\n", last.Patched)
+	}
 	return err
 }

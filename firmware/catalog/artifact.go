@@ -233,6 +233,9 @@ func (c *Catalog) DeleteArtifact(ctx context.Context, sha256 string) error {
 		if err := c.blobs.Delete(sha256); err != nil { // Sweep tries again
 			c.log.WarnContext(ctx, "an image that is no artifact any more is still on disk", "sha256", sha256, "err", err)
 		}
+		if err := c.gone(sha256); err != nil { // what is left has its bound, and goes in its turn
+			c.log.WarnContext(ctx, "what is kept of an image that was deleted is still on disk", "sha256", sha256, "err", err)
+		}
 		return nil
 	})
 }

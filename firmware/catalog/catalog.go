@@ -113,7 +113,7 @@ type Blobs interface {
 	Images
 }
 
-// Config is what New needs. All but Insecure and Threshold must be set.
+// Config is what New needs. All but Insecure, Threshold and Gone must be set.
 type Config struct {
 	Store  Store
 	Blobs  Blobs
@@ -123,6 +123,8 @@ type Config struct {
 	Insecure bool
 	// Threshold is the least number of keys that must have signed; 1 when zero.
 	Threshold int
+	// Gone is called when an image was deleted, for what others keep of it; nil for nobody.
+	Gone func(sha256 string) error
 }
 
 // Catalog is the catalogue. It is safe for concurrent use.
@@ -133,13 +135,17 @@ type Catalog struct {
 	log      *slog.Logger
 	insecure bool
 	least    int
+	gone     func(sha256 string) error
 	turn     chan struct{} // held while rows and files change together
 }
 
 // New returns the catalogue over a store and the images of one directory.
 func New(c Config) *Catalog {
+	if c.Gone == nil {
+		c.Gone = func(string) error { return nil }
+	}
 	return &Catalog{
-		store: c.Store, blobs: c.Blobs, now: c.Now, log: c.Logger, insecure: c.Insecure, least: max(c.Threshold, 1), turn: make(chan struct{}, 1),
+		store: c.Store, blobs: c.Blobs, now: c.Now, log: c.Logger, insecure: c.Insecure, least: max(c.Threshold, 1), gone: c.Gone, turn: make(chan struct{}, 1),
 	}
 }
 

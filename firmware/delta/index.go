@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"muster"
 )
@@ -44,9 +45,23 @@ func (p *Preparer) load() error {
 	return nil
 }
 
-// there says whether a patch is where images are.
+// tidy deletes the patches that are not in the index: a process was killed between the two.
+func (p *Preparer) tidy() error {
+	used := map[string]bool{}
+	for _, at := range p.book.known {
+		used[at.SHA256] = true
+	}
+	return p.patches.Older(p.o.Now().Add(time.Hour), func(digest string) error { //nolint:wrapcheck // it says what it was doing
+		if used[digest] {
+			return nil
+		}
+		return p.patches.Delete(digest) //nolint:wrapcheck // likewise
+	})
+}
+
+// there says whether a patch is on the disk.
 func (p *Preparer) there(digest string) bool {
-	f, err := p.images.File(digest)
+	f, err := p.patches.File(digest)
 	if err != nil {
 		return false
 	}
@@ -75,15 +90,30 @@ func (b *book) drop(pair Pair) {
 // clone returns a copy.
 func (b *book) clone() book { return book{maps.Clone(b.known), slices.Clone(b.order)} }
 
-// over returns the oldest patches beyond most. Those that are asked for stay.
-func (b *book) over(most int) (gone []Patch) {
+// bytes returns how many bytes the patches have that are ready. Pairs with the same patch count each.
+func (b *book) bytes() (n int64) {
+	for _, at := range b.known {
+		if at.State == Ready {
+			n += at.Size
+		}
+	}
+	return n
+}
+
+// over returns the oldest patches beyond most, and beyond some bytes. Those that are asked for stay.
+func (b *book) over(most int, bytes int64) (gone []Patch) {
+	left := b.bytes()
 	for _, pair := range b.order {
-		if len(b.order)-len(gone) <= most {
-			break
+		at := b.known[pair]
+		switch many, large := len(b.order)-len(gone) > most, left > bytes; {
+		case !many && !large:
+			return gone
+		case at.State == Queued || at.State == Making, !many && at.State != Ready:
+			continue
+		case at.State == Ready:
+			left -= at.Size
 		}
-		if at := b.known[pair]; at.State != Queued && at.State != Making {
-			gone = append(gone, at)
-		}
+		gone = append(gone, at)
 	}
 	return gone
 }
@@ -124,7 +154,7 @@ func (p *Preparer) keep(at Patch) error {
 		return p.write(b.settled(), b.unused([]Patch{at}))
 	}
 	b.set(at)
-	gone := b.over(p.o.Kept)
+	gone := b.over(p.o.Kept, p.o.Bytes)
 	for _, g := range gone {
 		b.drop(g.Pair)
 	}
@@ -184,7 +214,7 @@ func (p *Preparer) write(list []Patch, unused []string) error {
 		return fmt.Errorf("write the index of patches: %w", err)
 	}
 	for _, digest := range unused {
-		err = errors.Join(err, p.images.Delete(digest))
+		err = errors.Join(err, p.patches.Delete(digest))
 	}
 	return err
 }

@@ -41,7 +41,7 @@ type Pair struct {
 type Patch struct {
 	Pair
 	State  State     `json:"state"`
-	SHA256 string    `json:"sha256,omitempty"` // of the patch, which is kept as images are; of Ready
+	SHA256 string    `json:"sha256,omitempty"` // of the patch; of Ready
 	Size   int64     `json:"size"`             // of the patch, in bytes
 	Full   int64     `json:"full"`             // of the new image when it is compressed, in bytes
 	Why    string    `json:"why,omitempty"`    // of Unworthy and Failed
@@ -52,8 +52,10 @@ type Patch struct {
 type Options struct {
 	Queue int           // pairs that wait; 64: more are Busy
 	Kept  int           // patches that are known; 1024: the oldest is forgotten, and deleted
+	Bytes int64         // of all patches on the disk; 4 GiB: likewise. One more is there while it is kept
 	Limit time.Duration // that a patch may take; 1 h
 	Share float64       // of one processor's time that is worked; 0.5
+	Told  func()        // called by Run when something came of a pair; it does not wait. Nil for nobody
 	Now   func() time.Time
 	Log   *slog.Logger
 }
@@ -65,6 +67,12 @@ func (o Options) withDefaults() Options {
 	if o.Kept <= 0 {
 		o.Kept = 1024
 	}
+	if o.Bytes <= 0 {
+		o.Bytes = 4 << 30
+	}
+	if o.Told == nil {
+		o.Told = func() {}
+	}
 	if o.Limit <= 0 {
 		o.Limit = time.Hour
 	}
@@ -74,12 +82,18 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// Images are whole images, by their SHA-256 in hex; one that is not there is NotFound.
+type Images interface {
+	File(digest string) (*os.File, error)
+}
+
 // Preparer makes patches, one at a time, and knows which there are. It is safe for concurrent use.
 type Preparer struct {
-	dir    string
-	images *blob.Store
-	o      Options
-	queue  chan Pair
+	dir     string
+	images  Images
+	patches *blob.Store
+	o       Options
+	queue   chan Pair
 
 	writing sync.Mutex // of the index, held before mu: it is written as it is in memory
 
@@ -88,21 +102,35 @@ type Preparer struct {
 	changed chan struct{} // closed, and made anew, when book changes
 }
 
-// OpenPreparer returns the preparer of a directory, which it makes if need be and has for itself.
-// The patches go where the images are.
-func OpenPreparer(dir string, images *blob.Store, o Options) (*Preparer, error) {
-	p := &Preparer{dir: dir, images: images, o: o.withDefaults(), book: book{known: map[Pair]Patch{}}, changed: make(chan struct{})}
+// OpenPreparer returns the preparer of a directory, which it makes if need be and has for itself:
+// the patches of images lie there, by their SHA-256, and what is not in its index is deleted.
+func OpenPreparer(dir string, images Images, o Options) (p *Preparer, err error) {
+	p = &Preparer{dir: dir, images: images, o: o.withDefaults(), book: book{known: map[Pair]Patch{}}, changed: make(chan struct{})}
 	p.queue = make(chan Pair, p.o.Queue)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the directory of patches: %w", err)
+	for _, left := range []string{p.work(), filepath.Join(dir, "uploads")} { // of a process that was killed
+		if err := os.RemoveAll(left); err != nil {
+			return nil, fmt.Errorf("remove what a patch left: %w", err)
+		}
 	}
-	if err := os.Remove(p.work()); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("remove what a patch left: %w", err)
+	if p.patches, err = blob.Open(dir, blob.Limits{Size: MaxImage}, p.o.Now); err != nil {
+		return nil, fmt.Errorf("open the directory of patches: %w", err)
 	}
 	if err := p.load(); err != nil {
 		return nil, err
 	}
-	return p, nil
+	return p, p.tidy()
+}
+
+// File returns a patch by its SHA-256 in hex, which the caller closes; NotFound when there is none.
+func (p *Preparer) File(digest string) (*os.File, error) {
+	return p.patches.File(digest) //nolint:wrapcheck // it says what it was doing
+}
+
+// Bytes returns how many bytes of patches are kept.
+func (p *Preparer) Bytes() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.book.bytes()
 }
 
 func (p *Preparer) work() string { return filepath.Join(p.dir, "work") }
@@ -199,10 +227,11 @@ func (p *Preparer) one(ctx context.Context, pair Pair) error {
 		}
 	}
 	at.Pair, at.Made = pair, p.o.Now().UTC()
+	defer p.o.Told()
 	return p.keep(at)
 }
 
-// make makes the patch of a pair, applies it, and keeps it where images are when it is worth it.
+// make makes the patch of a pair, applies it, and keeps it when it is worth it.
 func (p *Preparer) make(ctx context.Context, pair Pair) (at Patch, err error) {
 	old, err := p.images.File(pair.Old)
 	if err != nil {
@@ -231,8 +260,12 @@ func (p *Preparer) make(ctx context.Context, pair Pair) (at Patch, err error) {
 	if at.Full, err = compressed(ctx, next, p.o.Share); err != nil {
 		return at, err
 	}
-	if !Worth(at.Size, at.Full) {
+	switch {
+	case !Worth(at.Size, at.Full):
 		at.State, at.Why = Unworthy, "the patch is not much smaller than the compressed image"
+		return at, nil
+	case at.Size > p.o.Bytes:
+		at.State, at.Why = Unworthy, "the patch is larger than all patches together may be"
 		return at, nil
 	}
 	at.State, at.SHA256 = Ready, hex.EncodeToString(sum.Sum(nil))
@@ -261,21 +294,21 @@ func (p *Preparer) check(ctx context.Context, old, next, patch *os.File, digest 
 	return nil
 }
 
-// store keeps a patch where images are.
+// store keeps a patch.
 func (p *Preparer) store(ctx context.Context, f *os.File, at Patch) error {
 	id := "patch-" + at.SHA256[:32]
-	if err := p.images.Discard(id); err != nil && muster.KindOf(err) != muster.NotFound { // of a process that was killed
+	if err := p.patches.Discard(id); err != nil && muster.KindOf(err) != muster.NotFound { // of a process that was killed
 		return err //nolint:wrapcheck // it says what it was doing
 	}
-	if err := p.images.Begin(id, blob.Want{Size: at.Size, SHA256: at.SHA256}); err != nil {
+	if err := p.patches.Begin(id, blob.Want{Size: at.Size, SHA256: at.SHA256}); err != nil {
 		return err //nolint:wrapcheck // likewise
 	}
-	_, err := p.images.Append(ctx, id, 0, io.NewSectionReader(f, 0, at.Size))
+	_, err := p.patches.Append(ctx, id, 0, io.NewSectionReader(f, 0, at.Size))
 	if err == nil {
-		_, err = p.images.Finish(id)
+		_, err = p.patches.Finish(id)
 	}
 	if err != nil {
-		return errors.Join(err, p.images.Discard(id))
+		return errors.Join(err, p.patches.Discard(id))
 	}
 	return nil
 }

@@ -6,11 +6,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -101,11 +101,16 @@ func (r *rig) made(pair delta.Pair) delta.Patch {
 }
 
 func (r *rig) has(digest string) bool {
-	f, err := r.images.File(digest)
+	f, err := r.p.File(digest)
 	if err == nil {
 		f.Close()
 	}
 	return err == nil
+}
+
+// patch is where a patch lies.
+func (r *rig) patch(digest string) string {
+	return filepath.Join(r.dir, "patches", "sha256", digest[:2], digest)
 }
 
 func TestAPatchIsPreparedOnceAndKeptOverARestart(t *testing.T) {
@@ -121,7 +126,7 @@ func TestAPatchIsPreparedOnceAndKeptOverARestart(t *testing.T) {
 	if at.State != delta.Ready || at.Size <= 0 || !delta.Worth(at.Size, at.Full) || !r.has(at.SHA256) {
 		t.Fatalf("%+v", at)
 	}
-	f, err := r.images.File(at.SHA256)
+	f, err := r.p.File(at.SHA256)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,10 +142,10 @@ func TestAPatchIsPreparedOnceAndKeptOverARestart(t *testing.T) {
 	if err := r.p.Prepare(pair); err != nil || r.p.Find(pair).State != delta.Ready {
 		t.Errorf("it is made again: %v", err)
 	}
-	if left, err := os.ReadDir(filepath.Join(r.dir, "patches")); err != nil || len(left) != 1 {
+	if left, err := os.ReadDir(filepath.Join(r.dir, "patches")); err != nil || len(left) != 3 { // the index, sha256/ and uploads/
 		t.Errorf("%v is left, %v", left, err)
 	}
-	if err := r.images.Delete(at.SHA256); err != nil {
+	if err := os.Remove(r.patch(at.SHA256)); err != nil {
 		t.Fatal(err)
 	}
 	r.open(delta.Options{})
@@ -239,11 +244,24 @@ func TestAProcessThatWasKilledLeavesNothingInTheWay(t *testing.T) {
 	p := patch(t, old, changed(old, 1))
 	sum := sha256.Sum256(p)
 	// As one was killed while it kept its patch.
-	id := "patch-" + hex.EncodeToString(sum[:16])
-	if err := r.images.Begin(id, blob.Want{Size: int64(len(p)), SHA256: hex.EncodeToString(sum[:])}); err != nil {
+	patches, err := blob.Open(filepath.Join(r.dir, "patches"), blob.Limits{}, time.Now)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.images.Append(t.Context(), id, 0, io.LimitReader(bytes.NewReader(p), 5)); err != nil {
+	id, orphan := "patch-"+hex.EncodeToString(sum[:16]), sha256.Sum256([]byte("orphan"))
+	for _, x := range []struct {
+		id   string
+		sum  [sha256.Size]byte
+		have []byte
+	}{{id, sum, p[:5]}, {"orphan", orphan, []byte("orphan")}} {
+		if err := patches.Begin(x.id, blob.Want{SHA256: hex.EncodeToString(x.sum[:])}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := patches.Append(t.Context(), x.id, 0, bytes.NewReader(x.have)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := patches.Finish("orphan"); err != nil { // as one that was killed before it wrote the index
 		t.Fatal(err)
 	}
 	for _, name := range []string{"work", "index.json.tmp"} {
@@ -252,6 +270,9 @@ func TestAProcessThatWasKilledLeavesNothingInTheWay(t *testing.T) {
 		}
 	}
 	r.open(delta.Options{})
+	if r.has(hex.EncodeToString(orphan[:])) {
+		t.Error("a patch that is not in the index is kept")
+	}
 	r.run()
 	if at := r.made(pair); at.State != delta.Ready || at.SHA256 != hex.EncodeToString(sum[:]) {
 		t.Errorf("%+v, want %x", at, sum)
@@ -279,5 +300,37 @@ func TestAPatchUnderWayEndsWithTheProcess(t *testing.T) {
 	r.stop() // waits for it
 	if s := r.p.Find(pair).State; s == delta.Making {
 		t.Error(fmt.Sprint("it is ", s))
+	}
+}
+
+func TestTheDiskOfPatchesIsBounded(t *testing.T) {
+	r := newRig(t, delta.Options{})
+	old := program(20<<10, 1)
+	name := r.put(old)
+	size := int64(len(patch(t, old, changed(old, 0))))
+	var told atomic.Int32
+	r.open(delta.Options{Bytes: size*2 + size/2, Told: func() { told.Add(1) }})
+	r.run()
+	patches := make([]delta.Patch, 4)
+	for i := range patches {
+		patches[i] = r.made(delta.Pair{Old: name, New: r.put(changed(old, uint64(i)))})
+		if patches[i].State != delta.Ready {
+			t.Fatalf("%+v", patches[i])
+		}
+		if n := r.p.Bytes(); n > size*2+size/2 {
+			t.Errorf("%d bytes are kept", n)
+		}
+	}
+	if r.has(patches[0].SHA256) || !r.has(patches[3].SHA256) {
+		t.Error("not the oldest are gone")
+	}
+	r.stop()
+	if n := told.Load(); int(n) != len(patches) {
+		t.Errorf("told of %d patches", n)
+	}
+	r.open(delta.Options{Bytes: size / 4})
+	r.run()
+	if at := r.made(delta.Pair{Old: name, New: r.put(changed(old, 9))}); at.State != delta.Unworthy || at.Why == "" {
+		t.Errorf("%+v", at)
 	}
 }

@@ -25,6 +25,7 @@ type Desk struct {
 	store    Store
 	reporter Reporter
 	releases Releases
+	patches  Patches
 	queue    chan waiting
 }
 
@@ -34,9 +35,9 @@ type waiting struct {
 	done   chan<- error
 }
 
-// New returns a Desk, which needs Run to take reports.
-func New(store Store, reporter Reporter, releases Releases) *Desk {
-	return &Desk{store: store, reporter: reporter, releases: releases, queue: make(chan waiting, queueSize)}
+// New returns a Desk, which needs Run to take reports. No patches are offered when patches is nil.
+func New(store Store, reporter Reporter, releases Releases, patches Patches) *Desk {
+	return &Desk{store: store, reporter: reporter, releases: releases, patches: patches, queue: make(chan waiting, queueSize)}
 }
 
 // Offer returns what a device is to do now; NotFound when there is nothing.
@@ -57,6 +58,13 @@ func (d *Desk) Offer(ctx context.Context, device muster.DeviceID) (Offer, error)
 	}
 	if o.Release, err = d.releases.Release(ctx, a.Release); err != nil {
 		return Offer{}, fmt.Errorf("look up the release of rollout %s: %w", o.Rollout, err)
+	}
+	if d.patches != nil && !o.Stop && a.Device.Failures == 0 { // who failed, perhaps by a patch, gets the whole image
+		for i := range o.Release.Files {
+			if p, ok := d.patches.Patch(o.Release.ID, a.Device.From, i); ok {
+				o.Release.Files[i].Patch = &p
+			}
+		}
 	}
 	return o, nil
 }

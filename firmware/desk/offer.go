@@ -39,6 +39,21 @@ type File struct {
 	SHA256   string // in hex, as the others
 	SHA1     string
 	MD5      string
+	Patch    *Patch // by which the device may make it of what it has; nil for none
+}
+
+// Patch makes an image of another. Its size is in bytes, the digests are in hex.
+type Patch struct {
+	From   string // SHA-256 of the image that it is of
+	SHA256 string // of the patch
+	Size   int64
+}
+
+// Patches knows which patches are ready.
+type Patches interface {
+	// Patch returns the patch of a file of a release, counted from 0, for a device that had a version;
+	// false for none. It does not wait.
+	Patch(release, version string, file int) (Patch, bool)
 }
 
 // Releases knows what is in the catalogue. A release that is not there is NotFound.

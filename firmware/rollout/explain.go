@@ -18,6 +18,7 @@ type Facts struct {
 	Source    bool          // the version is at or over the least that the release asks for
 	Signed    bool          // the release is signed as the server asks, and no needed key is revoked
 	Withdrawn bool          // the release is revoked
+	Patching  bool          // a patch from its version to the release is being made
 	Blocked   muster.Micros // until when the device is not offered anything, for its failures; 0 for not blocked
 	Reachable bool          // connected, or asking just now
 	Local     time.Time     // the time at the device
@@ -40,7 +41,7 @@ type Rule struct {
 // first that does not hold is why the device does not get the release. A device is offered
 // the release if, and only if, all hold.
 func Explain(r *Rollout, d *Device, f *Facts, now muster.Micros) []Rule {
-	list := make([]Rule, 0, 20)
+	list := make([]Rule, 0, 21)
 	add := func(name string, holds bool, format string, args ...any) *Rule {
 		list = append(list, Rule{Name: name, Holds: holds, Detail: fmt.Sprintf(format, args...)})
 		return &list[len(list)-1]
@@ -65,6 +66,8 @@ func Explain(r *Rollout, d *Device, f *Facts, now muster.Micros) []Rule {
 	add("not_in_flight", !d.State.InFlight(), "the device is %s", d.State)
 	add("no_other_rollout", !d.Elsewhere, "%s", either(d.Elsewhere, "another rollout is updating the device", "no other rollout is updating the device"))
 	add("retry_due", d.Due <= now, "%s", either(d.Due <= now, "nothing is waited for before the attempt", "the next attempt is later, after a failure")).Until = later(d.Due, now)
+	patched := !f.Patching || d.Failures > 0 // who failed before gets the whole image
+	add("patch_ready", patched, "%s", either(patched, "no patch for the device is waited for", "a patch from the device's version is being made"))
 	open, next := Open(r.Plan.Windows, f.Local)
 	add("window_open", open, "the maintenance window is %s", either(open, "open", "closed")).Until = at(next)
 	add("reachable", f.Reachable, "the device is %s", either(f.Reachable, "there", "not there"))

@@ -190,6 +190,7 @@ func TestADeviceIsOfferedTheReleaseOnlyIfEveryRuleHoldsAndTheFirstThatDoesNotIsN
 		"phase_open":       func(_ *rollout.Rollout, d *rollout.Device, _ *rollout.Facts) { d.Phase = 1 },
 		"not_in_flight":    func(_ *rollout.Rollout, d *rollout.Device, _ *rollout.Facts) { d.State = rollout.Offered },
 		"no_other_rollout": func(_ *rollout.Rollout, d *rollout.Device, _ *rollout.Facts) { d.Elsewhere = true },
+		"patch_ready":      func(_ *rollout.Rollout, _ *rollout.Device, f *rollout.Facts) { f.Patching = true },
 		"retry_due":        func(_ *rollout.Rollout, d *rollout.Device, _ *rollout.Facts) { d.Due = now + 5 },
 		"window_open": func(r *rollout.Rollout, _ *rollout.Device, _ *rollout.Facts) {
 			r.Plan.Windows = []rollout.Window{{From: 1, To: 2}}

@@ -98,7 +98,7 @@ func ParseStatus(payload []byte) (s Status, err error) {
 // maxAction bounds an action, which is an int32 in every door.
 const maxAction = 1<<31 - 1
 
-// Get is a device's request for pieces of an image: {"action","off","len","n","file"}, of
+// Get is a device's request for pieces of an image: {"action","off","len","n","file","patch"}, of
 // which action, off and len must be there.
 type Get struct {
 	Action int32
@@ -106,6 +106,8 @@ type Get struct {
 	Len    int // of a piece: chunk.MinLen to chunk.MaxLen
 	N      int // pieces: 1 to chunk.MaxPieces, 1 when it is left out
 	File   int // which of the release's images, from 0
+	// Patch asks for pieces of the image's patch and not of the image.
+	Patch bool
 }
 
 // ParseGet reads a request.
@@ -120,6 +122,7 @@ func ParseGet(payload []byte) (g Get, err error) {
 	g.Len = int(d.whole("len", true, chunk.MinLen, chunk.MaxLen))
 	g.N = int(d.whole("n", false, 1, chunk.MaxPieces))
 	g.File = int(d.whole("file", false, 0, maxFile-1))
+	g.Patch = d.flag("patch", false)
 	if err := d.done(); err != nil {
 		return Get{}, err
 	}

@@ -46,6 +46,7 @@ func TestRequestsForPiecesAreReadStrictly(t *testing.T) {
 		`{"action":1,"off":0,"len":256}`:                        {Action: 1, Len: 256, N: 1},
 		`{"action":1,"off":9007199254740992,"len":65536,"n":8}`: {Action: 1, Off: 1 << 53, Len: 65536, N: 8},
 		`{"action":1,"off":5,"len":1000,"n":1,"file":31}`:       {Action: 1, Off: 5, Len: 1000, N: 1, File: 31},
+		`{"action":1,"off":0,"len":256,"patch":true}`:           {Action: 1, Len: 256, N: 1, Patch: true},
 	} {
 		got, err := talk.ParseGet([]byte(in))
 		if d := cmp.Diff(want, got); err != nil || d != "" {
@@ -56,6 +57,7 @@ func TestRequestsForPiecesAreReadStrictly(t *testing.T) {
 		`{"action":1,"off":0}`, `{"action":1,"len":256}`, `{"off":0,"len":256}`, `{"action":1,"off":0,"len":255}`, `{"action":1,"off":0,"len":65537}`,
 		`{"action":1,"off":-1,"len":256}`, `{"action":1,"off":0,"len":256,"n":0}`, `{"action":1,"off":0,"len":256,"n":9}`, `{"action":1,"off":0,"len":256,"file":32}`,
 		`{"action":1,"off":0.5,"len":256}`, `{"action":1,"off":99999999999999999999,"len":256}`, `{"action":1,"off":0,"len":256,"path":"/etc"}`,
+		`{"action":1,"off":0,"len":256,"patch":1}`,
 	} {
 		if _, err := talk.ParseGet([]byte(in)); muster.KindOf(err) != muster.Invalid {
 			t.Errorf("%s: %v", in, err)

@@ -55,9 +55,16 @@ func (t *Talk) get(ctx context.Context, device muster.DeviceID, g *Get, to Peer)
 		return muster.InvalidAt("file", "the release has %d images", len(x.files))
 	}
 	f := &x.files[g.File]
+	sum, size := f.SHA256, f.Size
+	if g.Patch {
+		if f.Patch == nil {
+			return muster.InvalidAt("patch", "the image has no patch for the device: fetch the whole image")
+		}
+		sum, size = f.Patch.SHA256, f.Patch.Size
+	}
 	return t.cfg.Pieces.Ask(chunk.Request{ //nolint:wrapcheck // it is a refusal, in words
-		Device: device, Action: g.Action, Total: x.total, SHA256: f.SHA256, Size: f.Size, Off: g.Off, Len: g.Len, N: g.N,
-		To: receiver{to, f.SHA256, g.Action},
+		Device: device, Action: g.Action, Total: x.total, SHA256: sum, Size: size, Off: g.Off, Len: g.Len, N: g.N,
+		To: receiver{to, sum, g.Action},
 	})
 }
 

@@ -1,6 +1,7 @@
 package talk
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
@@ -47,6 +48,17 @@ type OfferFile struct {
 	Size     int64  `json:"size"`
 	SHA256   string `json:"sha256"`
 	URL      string `json:"url,omitempty"` // where it can be fetched over HTTP, by this device
+	// Patch makes the image of one that the device has, if there is such a patch.
+	Patch *OfferPatch `json:"patch,omitempty"`
+}
+
+// OfferPatch is a zstd frame (RFC 8878) whose raw dictionary is another image, as zstd --patch-from
+// takes it. What it makes is the file's image if, and only if, it has the file's digest.
+type OfferPatch struct {
+	From   string `json:"from"`   // SHA-256, in hex, of the image that it is of
+	Size   int64  `json:"size"`   // of the patch, in bytes
+	SHA256 string `json:"sha256"` // of the patch, in hex
+	URL    string `json:"url,omitempty"`
 }
 
 // Chunks says what a device may ask for over MQTT.
@@ -99,20 +111,45 @@ func (t *Talk) offer(d *desk.Offer) (*Offer, error) {
 	o := &Offer{
 		Device: d.Device, Rollout: d.Rollout, Action: d.Action, Attempt: d.Attempt, State: d.State.String(),
 		NotAfter: now.Add(validFor).Unix(), ManifestSHA256: hex.EncodeToString(sum[:]), Manifest: text,
-		Signatures: d.Release.Signed.Signatures, Files: make([]OfferFile, len(d.Release.Files)),
+		Signatures: d.Release.Signed.Signatures, Files: t.files(d, now.Add(validFor)),
 		Chunks: Chunks{MaxLen: chunk.MaxLen, MaxN: chunk.MaxPieces}, Key: t.keyID,
 	}
 	if o.Signatures == nil {
 		o.Signatures = []firmware.Signature{}
 	}
-	for i, f := range d.Release.Files {
-		o.Files[i] = OfferFile{Filename: f.Filename, Size: f.Size, SHA256: f.SHA256}
-		if t.cfg.URL != nil {
-			o.Files[i].URL = t.cfg.URL(d.Device, d.Action, f.SHA256, now.Add(validFor))
-		}
-	}
 	o.Sig = ed25519.Sign(t.cfg.Key, o.Ticket())
 	return o, nil
+}
+
+// files are the images of an offer, with addresses that are good until a time.
+func (t *Talk) files(d *desk.Offer, until time.Time) []OfferFile {
+	url := func(sha256 string) string {
+		if t.cfg.URL == nil {
+			return ""
+		}
+		return t.cfg.URL(d.Device, d.Action, sha256, until)
+	}
+	out := make([]OfferFile, len(d.Release.Files))
+	for i, f := range d.Release.Files {
+		out[i] = OfferFile{Filename: f.Filename, Size: f.Size, SHA256: f.SHA256, URL: url(f.SHA256)}
+		if p := f.Patch; p != nil {
+			out[i].Patch = &OfferPatch{From: p.From, Size: p.Size, SHA256: p.SHA256, URL: url(p.SHA256)}
+		}
+	}
+	return out
+}
+
+// Files returns what a device is to fetch for its action, as the offer over MQTT has it. NotFound when
+// that is not, or not any more, what it is to do.
+func (t *Talk) Files(ctx context.Context, device muster.DeviceID, action int32) ([]OfferFile, error) {
+	d, err := t.cfg.Desk.Offer(ctx, device)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it says what it was doing
+	}
+	if d.Stop || d.Action != action {
+		return nil, muster.Errorf(muster.NotFound, "the action is not the device's current one")
+	}
+	return t.files(&d, t.cfg.Now().Add(validFor)), nil
 }
 
 // cancelled is the message at devices/{id}/firmware/cancel.

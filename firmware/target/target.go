@@ -36,6 +36,13 @@ type Catalogue interface {
 	Known(ctx context.Context, release string) (Release, error)
 }
 
+// Patches has patches made.
+type Patches interface {
+	// Waits has the patches to a release made for devices that report a version, if they are not there, and
+	// says whether an offer to such a device is to wait for them. It does not wait itself.
+	Waits(release, version string) bool
+}
+
 const (
 	maxPolled = 200_000         // devices that asked just now; when there are more the oldest are forgotten first
 	polled    = 2 * time.Minute // for which a device that asked counts as there
@@ -47,6 +54,7 @@ type Fleet struct {
 	devices   Devices
 	reported  Reported
 	catalogue Catalogue
+	patches   Patches // nil for none
 	now       func() time.Time
 
 	mu       sync.Mutex
@@ -63,9 +71,9 @@ type known struct {
 	hasLeast       bool
 }
 
-// New returns a Fleet that knows no release yet: see Refresh.
-func New(d Devices, r Reported, c Catalogue, now func() time.Time) *Fleet {
-	return &Fleet{devices: d, reported: r, catalogue: c, now: now, releases: map[string]known{}, asked: newRecent(maxPolled), failures: newFailures()}
+// New returns a Fleet that knows no release yet: see Refresh. No offer waits for patches when patches is nil.
+func New(d Devices, r Reported, c Catalogue, patches Patches, now func() time.Time) *Fleet {
+	return &Fleet{devices: d, reported: r, catalogue: c, patches: patches, now: now, releases: map[string]known{}, asked: newRecent(maxPolled), failures: newFailures()}
 }
 
 // Refresh reads what the catalogue says now of the releases of rollouts, and forgets all
@@ -135,6 +143,9 @@ func (f *Fleet) Facts(r *rollout.Rollout, id muster.DeviceID) rollout.Facts {
 		v, known := firmware.Reported(facts.Version)
 		facts.Unknown = !known
 		facts.Source = !known || v.Compare(k.least) >= 0
+	}
+	if f.patches != nil && facts.Signed && facts.Hardware && facts.Source && !facts.Withdrawn && !facts.Installed {
+		facts.Patching = f.patches.Waits(r.Release, facts.Version)
 	}
 	return facts
 }

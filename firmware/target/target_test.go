@@ -23,6 +23,8 @@ type world struct {
 	reported map[string]string // by the path's last two steps
 	release  target.Release
 	err      error
+	patching bool
+	asked    []string // which patches, of release and version
 }
 
 func (w *world) Get(id muster.DeviceID) (devices.Device, error) {
@@ -42,6 +44,12 @@ func (w *world) Leaf(_ muster.DeviceID, _ query.Field, path []string) string {
 
 func (w *world) Known(context.Context, string) (target.Release, error) { return w.release, w.err }
 
+// Waits implements target.Patches.
+func (w *world) Waits(release, version string) bool {
+	w.asked = append(w.asked, release+" "+version)
+	return w.patching
+}
+
 func newWorld() *world {
 	m := &firmware.Manifest{Product: "pump", Version: "2.0.0"}
 	return &world{
@@ -52,7 +60,7 @@ func newWorld() *world {
 
 func (w *world) fleet(t *testing.T) *target.Fleet {
 	t.Helper()
-	f := target.New(w, w, w, func() time.Time { return w.at })
+	f := target.New(w, w, w, w, func() time.Time { return w.at })
 	if err := f.Refresh(t.Context(), []rollout.Rollout{{ID: "r", Release: "rel"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -190,5 +198,26 @@ func TestThreeFailuresInADayBlockADevice(t *testing.T) {
 	}
 	if since := target.FailuresSince(w.at); since != began {
 		t.Errorf("since %d, want %d", since, began)
+	}
+}
+
+func TestPatchesAreAskedForWhoMayHaveTheRelease(t *testing.T) {
+	r := &rollout.Rollout{Release: "rel"}
+	w := newWorld()
+	w.patching = true
+	f := w.fleet(t)
+	if !f.Facts(r, "d").Patching || len(w.asked) != 1 || w.asked[0] != "rel 1.4.0" {
+		t.Errorf("%q was asked for", w.asked)
+	}
+	for name, change := range map[string]func(){
+		"who has it already": func() { w.device.Firmware = "2.0.0" }, "a release that is revoked": func() { w.release.Withdrawn = true },
+		"other hardware": func() { w.release.Manifest.Hardware = []firmware.Hardware{{Board: "p1"}} }, "a release without signatures": func() { w.release.Signed = false },
+	} {
+		*w = *newWorld()
+		w.patching = true
+		change()
+		if w.fleet(t).Facts(r, "d").Patching || len(w.asked) != 0 {
+			t.Errorf("%s: %q was asked for", name, w.asked)
+		}
 	}
 }

@@ -112,6 +112,7 @@ func beside() []Beside {
 		{"firmware", "feed", feedReason},
 		{"firmware", "devices", "a rollout chooses its devices by the registry's query language"},
 		{"firmware/delta", "firmware/blob", "patches are kept as images are"},
+		{"sim", "firmware/delta", "virtual devices apply patches as devices do"},
 		{"alerts", "devices", "a rule selects the devices it watches"},
 		{"alerts", "notify", "an alert that fires or resolves is a notification"},
 		{"accounts", "audit", auditReason},

@@ -526,6 +526,8 @@ export type DeviceFirmware = {
   /** What it is being updated by now; absent for nothing */
   current?: FirmwareAction;
   device: string;
+  /** What it is to fetch for current, in the manifest's order; empty for nothing */
+  files: Array<FirmwareFile>;
   /** That the device reports; empty when it never did */
   version: string;
   /** Open rollouts that it was not offered yet */
@@ -653,6 +655,17 @@ export type FirmwareArtifact = {
   size: number;
 };
 
+export type FirmwareFile = {
+  filename: string;
+  /** By which the device can make it of the image that it has; absent for none */
+  patch?: FirmwarePatch;
+  sha256: string;
+  /** In bytes */
+  size: number;
+  /** Where the device can fetch it for a day; a path when the server has no public URL */
+  url?: string;
+};
+
 export type FirmwareImage = {
   /** What the image is by its bytes: mcuboot, esp-idf, uf2, swupdate, rauc, mender or raw */
   format: string;
@@ -680,6 +693,16 @@ export type FirmwareKey = {
   /** null while its signatures count */
   revoked_at: string | null;
   revoked_by?: string;
+};
+
+export type FirmwarePatch = {
+  /** SHA-256 of the image that it is of */
+  from: string;
+  /** Of the patch */
+  sha256: string;
+  /** Of the patch, in bytes */
+  size: number;
+  url?: string;
 };
 
 export type FirmwarePolicy = {
