@@ -3,10 +3,12 @@ package control_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
 	"muster"
+	"muster/devices"
 	"muster/firmware"
 	"muster/firmware/desk"
 	"muster/firmware/director"
@@ -159,6 +161,39 @@ func TestWhoSaidThatItFailedIsNotToldToStop(t *testing.T) {
 		}
 		if list, err = x.store.FailuresSince(t.Context(), muster.MicrosOf(x.at), 10); err != nil || len(list) != 0 {
 			t.Errorf("failures from now on are %v, %v", list, err)
+		}
+	})
+}
+
+func TestADeletedDeviceKnowsOfTheEndOfAllThatItWasOffered(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		const dev = "dev-000005"
+		x := openCounter(t, e, 10)
+		again := func() {
+			t.Helper()
+			if err := x.store.InsertDevices(t.Context(), []devices.Device{{ID: dev}}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		again()
+		o := x.is(dev, "offered", false)
+		inFlight, err := x.store.InFlightOf(t.Context(), "r")
+		if err != nil || len(inFlight) != 10 || !slices.Contains(inFlight, dev) {
+			t.Fatalf("in flight are %v, %v", inFlight, err)
+		}
+		if err := x.store.DeleteDevices(t.Context(), []muster.DeviceID{dev}); err != nil {
+			t.Fatal(err)
+		}
+		if err := x.director.Leave(t.Context(), []muster.DeviceID{dev}); err != nil {
+			t.Fatal(err)
+		}
+		again()
+		x.is(dev, "", false)
+		if a, err := x.store.LastAction(t.Context(), dev); err != nil || a.Closed != o.Action || a.Device.Reason != rollout.Deleted {
+			t.Errorf("its last action is %+v, %v", a, err)
+		}
+		if inFlight, err = x.store.InFlightOf(t.Context(), "r"); err != nil || len(inFlight) != 9 {
+			t.Errorf("in flight are then %v, %v", inFlight, err)
 		}
 	})
 }

@@ -156,6 +156,17 @@ func countedRows(ctx context.Context, tx *sql.Tx, r *rollout.Rollout) ([]rollout
 	return counts, err
 }
 
+// InFlightOf returns the ids of the devices that are in flight in a rollout.
+func (c *Control) InFlightOf(ctx context.Context, id string) (out []muster.DeviceID, err error) {
+	err = c.list(ctx, "read what is in flight", `SELECT device FROM rollout_device WHERE rollout = $1 AND `+inFlight, []any{id}, func(rows *sql.Rows) error {
+		var device muster.DeviceID
+		err := rows.Scan(&device)
+		out = append(out, device)
+		return err
+	})
+	return out, err
+}
+
 // RolloutDevices returns the ids of a rollout's devices, all of them.
 func (c *Control) RolloutDevices(ctx context.Context, id string) (out map[muster.DeviceID]struct{}, err error) {
 	out = map[muster.DeviceID]struct{}{}
