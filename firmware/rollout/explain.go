@@ -16,6 +16,7 @@ type Facts struct {
 	Installed bool          // it is the release's
 	Hardware  bool          // the release is for it
 	Source    bool          // the version is at or over the least that the release asks for
+	Missing   string        // the first product that the release needs beside its own, with the least version, that the device does not report; empty for none
 	Signed    bool          // the release is signed as the server asks, and no needed key is revoked
 	Withdrawn bool          // the release is revoked
 	Blocked   muster.Micros // until when the device is not offered anything, for its failures; 0 for not blocked
@@ -58,6 +59,7 @@ func Explain(r *Rollout, d *Device, f *Facts, now muster.Micros) []Rule {
 	add("hardware", f.Hardware, "the release is %s the device's hardware", either(f.Hardware, "for", "not for")).Excludes = Ineligible
 	add("version_known", !f.Unknown, "the device %s", either(f.Unknown, "has reported no version, and the release does not replace any", "has reported what the release must know"))
 	add("source_version", f.Source, "the device's version is %s what the release can replace", either(f.Source, "among", "below")).Excludes = Ineligible
+	add("depends", f.Missing == "", "the device %s", either(f.Missing == "", "reports what the release depends on", "does not report "+f.Missing+" or newer, on which the release depends"))
 	add("security_version", d.Secure <= r.Security, "the release's security version is %d, the device confirmed %d", r.Security, d.Secure).Excludes = Ineligible
 	add("not_blocked", f.Blocked <= now, "the device %s", either(f.Blocked <= now, "has not failed too often of late", "failed too often of late")).Excludes = Blocked
 	add("attempts_left", d.Attempt < MaxAttempt, "the device was offered the release %d times", d.Attempt).Excludes = Blocked

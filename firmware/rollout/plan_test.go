@@ -260,6 +260,7 @@ func TestADeviceIsOfferedTheReleaseOnlyIfEveryRuleHoldsAndTheFirstThatDoesNotIsN
 		"not_installed":    func(_ *rollout.Rollout, _ *rollout.Device, f *rollout.Facts) { f.Installed = true },
 		"hardware":         func(_ *rollout.Rollout, _ *rollout.Device, f *rollout.Facts) { f.Hardware = false },
 		"source_version":   func(_ *rollout.Rollout, _ *rollout.Device, f *rollout.Facts) { f.Source = false },
+		"depends":          func(_ *rollout.Rollout, _ *rollout.Device, f *rollout.Facts) { f.Missing = "radio 1.0.0" },
 		"security_version": func(r *rollout.Rollout, d *rollout.Device, _ *rollout.Facts) { r.Security, d.Secure = 4, 5 },
 		"device_there":     func(_ *rollout.Rollout, _ *rollout.Device, f *rollout.Facts) { f.Gone = true },
 		"version_known":    func(_ *rollout.Rollout, _ *rollout.Device, f *rollout.Facts) { f.Unknown = true },
