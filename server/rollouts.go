@@ -258,14 +258,10 @@ func (r *rollouts) upkeep(ctx context.Context) error {
 // missing has those leave a rollout that were deleted when nobody heard of it: the server was
 // stopped just then.
 func (r *rollouts) missing(ctx context.Context, id string) error {
-	ids, err := r.server.stores.control.InFlightOf(ctx, id)
+	ids, err := r.server.stores.control.DeletedInFlight(ctx, id)
 	if err != nil {
 		return err //nolint:wrapcheck // it says what it was doing
 	}
-	ids = slices.DeleteFunc(ids, func(id muster.DeviceID) bool {
-		_, err := r.server.registry.Get(id)
-		return muster.KindOf(err) != muster.NotFound
-	})
 	for part := range slices.Chunk(ids, comingBatch) {
 		if err := r.director.Leave(ctx, part); err != nil {
 			return err //nolint:wrapcheck // likewise

@@ -16,7 +16,7 @@ const Asleep = muster.Micros(math.MaxInt64)
 
 // Select says which devices of a rollout a decision is about: those of one of the fields.
 type Select struct {
-	Due     bool              // queued, due, and of a phase that is open; in the order of their ranks, with Elsewhere and Secure
+	Due     bool              // queued, due, and of a phase that is open; in the order of their ranks, with Elsewhere, Deleted and Secure
 	Overdue bool              // with a deadline that has passed
 	In      []rollout.State   // in one of these states
 	IDs     []muster.DeviceID // these, whatever their state

@@ -10,7 +10,7 @@ import (
 // Facts are what Explain must know of a device and the release. Versions are compared
 // by whoever fills this in: the package knows no release.
 type Facts struct {
-	Gone      bool          // there is no such device any more
+	Gone      bool          // no such device is known
 	Version   string        // that the device reports; empty when it never did
 	Unknown   bool          // the release must know a version that the device never reported
 	Installed bool          // it is the release's
@@ -41,7 +41,7 @@ type Rule struct {
 // first that does not hold is why the device does not get the release. A device is offered
 // the release if, and only if, all hold.
 func Explain(r *Rollout, d *Device, f *Facts, now muster.Micros) []Rule {
-	list := make([]Rule, 0, 20)
+	list := make([]Rule, 0, 24)
 	add := func(name string, holds bool, format string, args ...any) *Rule {
 		list = append(list, Rule{Name: name, Holds: holds, Detail: fmt.Sprintf(format, args...)})
 		return &list[len(list)-1]
@@ -52,7 +52,10 @@ func Explain(r *Rollout, d *Device, f *Facts, now muster.Micros) []Rule {
 	}
 	add("rollout_running", r.Status == Running, "the rollout is %s", why).ForAll = true
 	add("not_ended", !d.State.Ended(), "the device is %s%s", d.State, because(d.Reason))
-	add("device_there", !f.Gone, "the device is %s", either(f.Gone, "deleted", "known")).Excludes = Deleted
+	there := add("device_there", !f.Gone, "the device is %s", either(f.Gone, "deleted", "known"))
+	if d.Deleted { // else it was made by another process, and is not known in this one
+		there.Excludes = Deleted
+	}
 	add("release_valid", !f.Withdrawn, "the release is %s", either(f.Withdrawn, "revoked", "not revoked")).ForAll = true
 	add("release_signed", f.Signed, "the release is %s", either(f.Signed, "signed as it must be", "not signed by enough keys that are good")).ForAll = true
 	add("not_installed", !f.Installed, "the device reports %s", versionText(f.Version)).Excludes = AlreadyInstalled

@@ -200,6 +200,7 @@ type Device struct {
 
 	// What the store says of a device that is due, as of the same transaction.
 	Elsewhere bool  // another rollout has it in flight
+	Deleted   bool  // there is no such device any more
 	Secure    int64 // highest security version of the product that it confirmed; 0 for none
 }
 
