@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"muster/firmware/rollout"
 	"muster/server"
 	"muster/server/servertest"
 )
@@ -85,5 +86,31 @@ func TestWithDDIOffItsPathsAreThePages(t *testing.T) {
 	s := servertest.Start(t, func(c *server.Config) { c.DDI.Off = true })
 	if _, header, _ := ddiCall(t, http.MethodGet, "http://"+s.HTTPAddr()+"/default/controller/v1/pump-7", "TargetToken x", ""); header.Get("WWW-Authenticate") != "" {
 		t.Errorf("it is answered %v", header)
+	}
+}
+
+func TestADeviceThatIsMadeAgainHasNothingToDoWithWhatTheDeletedOneWasOffered(t *testing.T) {
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	u, tokens := startUpdating(t, "app", 4096, "pump-7")
+	url, admin := "http://"+u.HTTPAddr(), "Bearer "+servertest.AdminKey
+	door := url + "/default/controller/v1/pump-7"
+	if status, _, body := ddiCall(t, http.MethodGet, door, "TargetToken "+tokens["pump-7"], ""); status != http.StatusOK {
+		t.Fatalf("a poll is answered %d %s", status, body)
+	}
+	u.begin()
+	u.becomes("pump-7", rollout.Offered)
+	if status, _, body := ddiCall(t, http.MethodDelete, url+"/api/v1/devices/pump-7?data=keep", admin, ""); status != http.StatusOK {
+		t.Fatalf("to delete it is answered %d %s", status, body)
+	}
+	again := create(t, u.Server, "pump-7")
+	u.becomes("pump-7", rollout.Skipped)
+	if d := u.row("pump-7"); d.Reason != rollout.Deleted {
+		t.Errorf("it was skipped as %s", d.Reason)
+	}
+	_, _, body := ddiCall(t, http.MethodGet, door, "TargetToken "+again, "")
+	for _, link := range []string{"deploymentBase", "cancelAction"} {
+		if strings.Contains(body, link) || !strings.Contains(body, "configData") {
+			t.Errorf("the device that was made again is told %s", body)
+		}
 	}
 }

@@ -44,6 +44,7 @@ type rollouts struct {
 	mu     sync.Mutex
 	coming map[muster.DeviceID]struct{} // who may have what they waited for
 	all    bool                         // more than that
+	gone   []muster.DeviceID            // deleted since the last round; of more than mostComing the upkeep knows
 }
 
 // buildRollouts makes them over the catalogue and the store.
@@ -112,6 +113,30 @@ func (r *rollouts) cameAll() {
 	r.wake()
 }
 
+// deleted notes that a device is no more: what is in flight at it ends in the next round.
+func (r *rollouts) deleted(id muster.DeviceID) {
+	r.mu.Lock()
+	if len(r.gone) < mostComing {
+		r.gone = append(r.gone, id)
+	}
+	r.mu.Unlock()
+	r.wake()
+}
+
+// leave ends what is in flight at devices that were deleted.
+func (r *rollouts) leave(ctx context.Context) error {
+	r.mu.Lock()
+	gone := r.gone
+	r.gone = nil
+	r.mu.Unlock()
+	for part := range slices.Chunk(gone, comingBatch) {
+		if err := r.director.Leave(ctx, part); err != nil {
+			return err //nolint:wrapcheck // it says what it was doing; the upkeep tries again
+		}
+	}
+	return nil
+}
+
 func (r *rollouts) presence(ts []devices.Transition) {
 	for i := range ts {
 		if ts[i].To == muster.PresenceOnline {
@@ -142,6 +167,9 @@ func (r *rollouts) direct(ctx context.Context) error {
 func (r *rollouts) round(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
+	if err := r.leave(ctx); err != nil {
+		return err
+	}
 	open, err := r.store.Open(ctx, mostRollouts)
 	if err != nil {
 		return err //nolint:wrapcheck // it says what it was doing
@@ -236,10 +264,25 @@ func (r *rollouts) upkeep(ctx context.Context) error {
 		if wrong {
 			r.server.cfg.Logger.Error("a rollout's counts were not those of its devices, and were put right", "rollout", open[i].ID)
 		}
-		errs = append(errs, err, r.join(ctx, &open[i]))
+		errs = append(errs, err, r.missing(ctx, open[i].ID), r.join(ctx, &open[i]))
 	}
 	r.server.patches.foresee(r, open)
 	return errors.Join(errs...)
+}
+
+// missing has those leave a rollout that were deleted when nobody heard of it: the server was
+// stopped just then.
+func (r *rollouts) missing(ctx context.Context, id string) error {
+	ids, err := r.server.stores.control.DeletedInFlight(ctx, id)
+	if err != nil {
+		return err //nolint:wrapcheck // it says what it was doing
+	}
+	for part := range slices.Chunk(ids, comingBatch) {
+		if err := r.director.Leave(ctx, part); err != nil {
+			return err //nolint:wrapcheck // likewise
+		}
+	}
+	return nil
 }
 
 // join adds the devices that match a dynamic rollout by now.

@@ -156,7 +156,7 @@ func lookAt(path string) (out firmware.File, err error) {
 }
 
 type firmwareSignCmd struct {
-	Key  string `required:"" type:"existingfile" help:"The secret key, as keygen made it." placeholder:"FILE"`
+	Key  string `required:"" env:"-" type:"existingfile" help:"The secret key, as keygen made it." placeholder:"FILE"`
 	File string `arg:"" type:"existingfile" help:"The manifest, to which the signature is added."`
 }
 
@@ -223,7 +223,7 @@ func readFile(path string) ([]byte, error) {
 }
 
 type firmwareVerifyCmd struct {
-	Key       []string `required:"" type:"existingfile" help:"Public keys that count." placeholder:"FILE"`
+	Key       []string `required:"" env:"-" type:"existingfile" help:"Public keys that count." placeholder:"FILE"`
 	Threshold int      `default:"1" help:"How many of them must have signed." placeholder:"N"`
 	File      string   `arg:"" type:"existingfile" help:"The manifest."`
 	Images    []string `arg:"" optional:"" type:"existingfile" help:"Images that must be ones that it names."`

@@ -88,3 +88,22 @@ func TestAReleaseIsSignedByTwoOfThreeKeysWithoutAServer(t *testing.T) {
 		t.Error(failed)
 	}
 }
+
+// $MUSTER_KEY is the API key of the verbs that ask a server, and no name of a file.
+func TestAnAPIKeyInTheEnvironmentIsNoKeyThatSigns(t *testing.T) {
+	o := offline{t, t.TempDir()}
+	image := o.write("fw-2.0.0.bin", "the image")
+	o.do(0, "keygen", o.path("a"))
+	manifest := o.path("m.json")
+	t.Setenv("MUSTER_KEY", "mst_thesecretoftheserver00")
+	o.do(0, "manifest", "--product", "pump", "--release-version", "2.0.0", "--out", manifest, image)
+	o.do(0, "sign", "--key", o.path("a"), manifest)
+	if out, _ := o.do(0, "verify", "--key", o.path("a.pub"), manifest, image); !strings.Contains(out, "is signed") {
+		t.Error(out)
+	}
+	for _, args := range [][]string{{"sign", manifest}, {"verify", manifest, image}} {
+		if _, failed := o.do(1, args...); strings.Contains(failed, "thesecret") || !strings.Contains(failed, "--key") {
+			t.Errorf("%s without --key says %s", args[0], failed)
+		}
+	}
+}

@@ -16,7 +16,7 @@ const Asleep = muster.Micros(math.MaxInt64)
 
 // Select says which devices of a rollout a decision is about: those of one of the fields.
 type Select struct {
-	Due     bool              // queued, due, and of a phase that is open; in the order of their ranks, with Elsewhere and Secure
+	Due     bool              // queued, due, and of a phase that is open; in the order of their ranks, with Elsewhere, Deleted and Secure
 	Overdue bool              // with a deadline that has passed
 	In      []rollout.State   // in one of these states
 	IDs     []muster.DeviceID // these, whatever their state
@@ -207,7 +207,12 @@ func (d *Director) sweep(ctx context.Context, id string, f Fence) error {
 		n, _, err := d.decide(ctx, id, f, Select{Overdue: true, Limit: d.o.Batch}, func(r *rollout.Rollout, list []*rollout.Device) (out []rollout.Change, _ error) {
 			now := d.micros()
 			for _, dev := range list {
-				if e, due := dev.Overdue(d.fleet.Alive(dev.ID), now); due {
+				alive := d.fleet.Alive(dev.ID)
+				switch e, due := dev.Overdue(alive, now); {
+				case !due:
+				case kept(r, dev, alive, now):
+					dev.Deadline = now + muster.Micros(r.Plan.Deadlines.Offered/time.Microsecond)
+				default:
 					out = step(r, dev, rollout.Fact{Event: e}, now, out)
 				}
 			}
@@ -218,6 +223,12 @@ func (d *Director) sweep(ctx context.Context, id string, f Fence) error {
 		}
 	}
 	return nil
+}
+
+// kept says whether a device that is to try again is not silent: it is there, or the rollout
+// itself has it wait, since it does not run or for a window.
+func kept(r *rollout.Rollout, dev *rollout.Device, alive bool, now muster.Micros) bool {
+	return dev.State == rollout.Queued && (alive || r.Status != rollout.Running || dev.Due > now && dev.Due != Asleep)
 }
 
 // advance begins the next phase when this one is over, and returns the rollout's status, and
@@ -430,4 +441,31 @@ func (d *Director) Wake(ctx context.Context, id string, devices []muster.DeviceI
 		return nil, nil
 	})
 	return err
+}
+
+// Leave has devices that were deleted skip what is in flight at them: their slots are free, and
+// what is made again with their ids has nothing to do with it.
+func (d *Director) Leave(ctx context.Context, devices []muster.DeviceID) error {
+	where, err := d.store.InFlight(ctx, devices)
+	if err != nil {
+		return fmt.Errorf("look for the rollouts of deleted devices: %w", err)
+	}
+	by := map[string][]muster.DeviceID{}
+	for device, id := range where {
+		by[id] = append(by[id], device)
+	}
+	var errs []error
+	for id, gone := range by {
+		_, _, err := d.decide(ctx, id, Fence{}, Select{IDs: gone}, func(r *rollout.Rollout, list []*rollout.Device) (out []rollout.Change, _ error) {
+			now := d.micros()
+			for _, dev := range list {
+				if dev.State.InFlight() {
+					out = step(r, dev, rollout.Fact{Event: rollout.Exclude, Reason: rollout.Deleted}, now, out)
+				}
+			}
+			return out, nil
+		})
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }

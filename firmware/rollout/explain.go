@@ -10,12 +10,13 @@ import (
 // Facts are what Explain must know of a device and the release. Versions are compared
 // by whoever fills this in: the package knows no release.
 type Facts struct {
-	Gone      bool          // there is no such device any more
+	Gone      bool          // no such device is known
 	Version   string        // that the device reports; empty when it never did
 	Unknown   bool          // the release must know a version that the device never reported
 	Installed bool          // it is the release's
 	Hardware  bool          // the release is for it
 	Source    bool          // the version is at or over the least that the release asks for
+	Missing   string        // the first product that the release needs beside its own, with the least version, that the device does not report; empty for none
 	Signed    bool          // the release is signed as the server asks, and no needed key is revoked
 	Withdrawn bool          // the release is revoked
 	Patching  bool          // a patch from its version to the release is being made
@@ -41,7 +42,7 @@ type Rule struct {
 // first that does not hold is why the device does not get the release. A device is offered
 // the release if, and only if, all hold.
 func Explain(r *Rollout, d *Device, f *Facts, now muster.Micros) []Rule {
-	list := make([]Rule, 0, 21)
+	list := make([]Rule, 0, 24)
 	add := func(name string, holds bool, format string, args ...any) *Rule {
 		list = append(list, Rule{Name: name, Holds: holds, Detail: fmt.Sprintf(format, args...)})
 		return &list[len(list)-1]
@@ -52,13 +53,17 @@ func Explain(r *Rollout, d *Device, f *Facts, now muster.Micros) []Rule {
 	}
 	add("rollout_running", r.Status == Running, "the rollout is %s", why).ForAll = true
 	add("not_ended", !d.State.Ended(), "the device is %s%s", d.State, because(d.Reason))
-	add("device_there", !f.Gone, "the device is %s", either(f.Gone, "deleted", "known")).Excludes = Deleted
+	there := add("device_there", !f.Gone, "the device is %s", either(f.Gone, "deleted", "known"))
+	if d.Deleted { // else it was made by another process, and is not known in this one
+		there.Excludes = Deleted
+	}
 	add("release_valid", !f.Withdrawn, "the release is %s", either(f.Withdrawn, "revoked", "not revoked")).ForAll = true
 	add("release_signed", f.Signed, "the release is %s", either(f.Signed, "signed as it must be", "not signed by enough keys that are good")).ForAll = true
 	add("not_installed", !f.Installed, "the device reports %s", versionText(f.Version)).Excludes = AlreadyInstalled
 	add("hardware", f.Hardware, "the release is %s the device's hardware", either(f.Hardware, "for", "not for")).Excludes = Ineligible
 	add("version_known", !f.Unknown, "the device %s", either(f.Unknown, "has reported no version, and the release does not replace any", "has reported what the release must know"))
 	add("source_version", f.Source, "the device's version is %s what the release can replace", either(f.Source, "among", "below")).Excludes = Ineligible
+	add("depends", f.Missing == "", "the device %s", either(f.Missing == "", "reports what the release depends on", "does not report "+f.Missing+" or newer, on which the release depends"))
 	add("security_version", d.Secure <= r.Security, "the release's security version is %d, the device confirmed %d", r.Security, d.Secure).Excludes = Ineligible
 	add("not_blocked", f.Blocked <= now, "the device %s", either(f.Blocked <= now, "has not failed too often of late", "failed too often of late")).Excludes = Blocked
 	add("attempts_left", d.Attempt < MaxAttempt, "the device was offered the release %d times", d.Attempt).Excludes = Blocked

@@ -139,6 +139,84 @@ func TestWindows(t *testing.T) {
 	}
 }
 
+func TestAnHourThatIsLeftOutIsLaterAndOfOneThatComesTwiceTheFirstCountsWhereverTheZoneLies(t *testing.T) {
+	for _, c := range []struct{ zone, after, from, to, opens, closes string }{
+		{"Europe/Berlin", "2026-03-29 00:00", "02:30", "05:00", "2026-03-29T03:30:00+02:00", "2026-03-29T05:00:00+02:00"},
+		{"America/New_York", "2026-03-08 00:00", "02:30", "05:00", "2026-03-08T03:30:00-04:00", "2026-03-08T05:00:00-04:00"},
+		{"America/New_York", "2026-03-08 00:00", "01:00", "02:30", "2026-03-08T01:00:00-05:00", "2026-03-08T03:30:00-04:00"},
+		{"Australia/Lord_Howe", "2026-10-04 00:00", "02:10", "05:00", "2026-10-04T02:40:00+11:00", "2026-10-04T05:00:00+11:00"},
+		{"Europe/Berlin", "2026-10-25 00:00", "02:30", "05:00", "2026-10-25T02:30:00+02:00", "2026-10-25T05:00:00+01:00"},
+		{"Europe/Berlin", "2026-10-25 00:00", "01:00", "02:30", "2026-10-25T01:00:00+02:00", "2026-10-25T02:30:00+02:00"},
+		{"America/New_York", "2026-11-01 00:00", "01:30", "03:00", "2026-11-01T01:30:00-04:00", "2026-11-01T03:00:00-05:00"},
+		{"Pacific/Chatham", "2026-06-01 12:00", "22:00", "04:00", "2026-06-01T22:00:00+12:45", "2026-06-02T04:00:00+12:45"},
+	} {
+		zone, err := time.LoadLocation(c.zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := time.ParseInLocation("2006-01-02 15:04", c.after, zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		windows := []rollout.Window{{From: clock(t, c.from), To: clock(t, c.to)}}
+		_, next := rollout.Open(windows, after)
+		if got := next.Format(time.RFC3339); got != c.opens {
+			t.Errorf("%s: a window from %s opens at %s, want %s", c.zone, c.from, got, c.opens)
+		}
+		closes, err := time.Parse(time.RFC3339, c.closes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last, _ := rollout.Open(windows, closes.Add(-time.Second).In(zone))
+		end, _ := rollout.Open(windows, closes.In(zone))
+		if !last || end {
+			t.Errorf("%s: a window to %s is open %v a second before %s, and %v then", c.zone, c.to, last, c.closes, end)
+		}
+	}
+}
+
+func clock(t *testing.T, text string) rollout.Clock {
+	t.Helper()
+	at, err := time.Parse("15:04", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rollout.Clock(at.Hour()*60 + at.Minute())
+}
+
+func TestTheRateIsKeptOverTimeHoweverLowItIs(t *testing.T) {
+	for _, perMinute := range []int{1, 2, 3, 5, 6, 7, 60, 1000} {
+		r := &rollout.Rollout{Status: rollout.Running, Plan: rollout.DefaultPlan(), Counts: make([]rollout.Counts, 3)}
+		r.Plan.PerMinute, r.Plan.Concurrent = perMinute, rollout.MaxConcurrent
+		const minutes = 33
+		for _, every := range []int{1, 11} { // seconds between two rounds; a rollout that is held asks seldom
+			r.Tokens = rollout.Bucket{}
+			now, offers := muster.Micros(1_700_000_000_000_000), 0
+			for range minutes * 60 / every {
+				offers += r.Budget(1_000_000, now)
+				now += muster.Micros(every) * 1_000_000
+			}
+			saved := max(1, perMinute/6) // what may be saved up: ten seconds, at least one
+			if least, most := perMinute*minutes-1, perMinute*minutes+saved; every == 1 && offers < least || offers > most {
+				t.Errorf("%d a minute, asked each %d s: %d offers in %d minutes, want %d to %d", perMinute, every, offers, minutes, least, most)
+			}
+		}
+	}
+}
+
+func TestAClockThatIsSetBackDoesNotEndARate(t *testing.T) {
+	b := rollout.Rollout{Status: rollout.Running, Plan: rollout.DefaultPlan(), Counts: make([]rollout.Counts, 3)}
+	b.Plan.PerMinute = 1
+	now := muster.Micros(1_700_000_000_000_000)
+	if b.Budget(9, now) != 1 {
+		t.Fatal("the first offer is refused")
+	}
+	now -= 3600_000_000
+	if b.Budget(9, now) != 0 || b.Budget(9, now+60_000_000) != 1 {
+		t.Error("the rate does not begin anew when the clock is set back")
+	}
+}
+
 func TestTheTableIsTotalAndEndsAreNeverLeft(t *testing.T) {
 	for _, s := range rollout.States() {
 		for e := rollout.SaysDownloading; e <= rollout.Quit; e++ {
@@ -182,6 +260,7 @@ func TestADeviceIsOfferedTheReleaseOnlyIfEveryRuleHoldsAndTheFirstThatDoesNotIsN
 		"not_installed":    func(_ *rollout.Rollout, _ *rollout.Device, f *rollout.Facts) { f.Installed = true },
 		"hardware":         func(_ *rollout.Rollout, _ *rollout.Device, f *rollout.Facts) { f.Hardware = false },
 		"source_version":   func(_ *rollout.Rollout, _ *rollout.Device, f *rollout.Facts) { f.Source = false },
+		"depends":          func(_ *rollout.Rollout, _ *rollout.Device, f *rollout.Facts) { f.Missing = "radio 1.0.0" },
 		"security_version": func(r *rollout.Rollout, d *rollout.Device, _ *rollout.Facts) { r.Security, d.Secure = 4, 5 },
 		"device_there":     func(_ *rollout.Rollout, _ *rollout.Device, f *rollout.Facts) { f.Gone = true },
 		"version_known":    func(_ *rollout.Rollout, _ *rollout.Device, f *rollout.Facts) { f.Unknown = true },

@@ -143,19 +143,25 @@ type Bucket struct {
 // burstOf is for how long a rate may be saved up.
 const burstOf = 10 * time.Second
 
+// microsPerMilli is how long a thousandth of an offer takes at one offer a minute.
+const microsPerMilli = 60_000
+
 // take takes at most n offers at perMinute, and says how many there were.
 func (b *Bucket) take(n, perMinute int, now muster.Micros) int {
 	if perMinute <= 0 {
 		return n
 	}
 	full := max(1000, int64(perMinute)*1000*int64(burstOf/time.Second)/60)
-	if elapsed := now - b.At; b.At == 0 || elapsed > muster.Micros(burstOf/time.Microsecond) {
-		b.Milli = full
-		b.At = now
-	} else if gained := int64(elapsed) * int64(perMinute) / 60_000; gained > 0 {
-		b.Milli = min(full, b.Milli+gained)
-		b.At = now
+	if b.At == 0 {
+		b.Milli, b.At = full, now
 	}
+	// Nothing takes longer to be full than an offer a minute does.
+	elapsed := int64(min(max(now-b.At, 0), micros(time.Minute))) * int64(perMinute)
+	if gained := elapsed / microsPerMilli; gained > 0 || now < b.At { // else what has passed counts later
+		b.Milli += gained
+		b.At = now - muster.Micros(elapsed%microsPerMilli/int64(perMinute))
+	}
+	b.Milli = min(full, b.Milli)
 	n = min(n, int(b.Milli/1000))
 	b.Milli -= int64(n) * 1000
 	return n
@@ -194,6 +200,7 @@ type Device struct {
 
 	// What the store says of a device that is due, as of the same transaction.
 	Elsewhere bool  // another rollout has it in flight
+	Deleted   bool  // there is no such device any more
 	Secure    int64 // highest security version of the product that it confirmed; 0 for none
 }
 

@@ -80,7 +80,7 @@ const (
 	Offer    // the release is offered
 	Silence  // the deadline of its state passed
 	Soaked   // it had the version, and was healthy, for as long as the plan asks
-	Exclude  // it is not to get it: ineligible, has it already, blocked
+	Exclude  // it is not to get it: ineligible, has it already, blocked, deleted
 	Replaced // a newer rollout takes its place
 	Abort    // the rollout was aborted
 	Recall   // the rollout was paused, and what has not begun to install is to wait again
@@ -141,6 +141,8 @@ func nextInFlight(s State, e Event) (State, bool) {
 		return Skipped, s <= Downloaded
 	case Quit:
 		return Canceled, true
+	case Exclude: // the device is no more
+		return Skipped, true
 	case SeesTarget:
 		return Rebooting, true
 	case SeesOther:
@@ -149,7 +151,7 @@ func nextInFlight(s State, e Event) (State, bool) {
 		return TimedOut, true
 	case Soaked:
 		return Confirmed, s == Rebooting
-	case Offer, Exclude, events:
+	case Offer, events:
 	}
 	return s, false
 }

@@ -22,7 +22,8 @@ const lookAhead = 15
 
 // Open says whether one of the windows is open at t, whose location is the device's; if not,
 // when the next one opens, and the zero time when none ever does. Without windows it is
-// always open. A time that a clock change leaves out is as much later (RFC 5545, 3.3.5).
+// always open. A time that a clock change leaves out is as much later, and of one that comes
+// twice the first counts (RFC 5545, 3.3.5).
 func Open(windows []Window, t time.Time) (open bool, next time.Time) {
 	if len(windows) == 0 {
 		return true, time.Time{}
@@ -52,7 +53,7 @@ func (w *Window) on(t time.Time, days int) (from, to time.Time, ok bool) {
 		return from, to, false
 	}
 	at := func(c Clock, later int) time.Time {
-		return time.Date(y, m, d+days+later, int(c)/60, int(c)%60, 0, 0, t.Location())
+		return local(time.Date(y, m, d+days+later, int(c)/60, int(c)%60, 0, 0, time.UTC), t.Location())
 	}
 	from, to = at(w.From, 0), at(w.To, 0)
 	if w.To <= w.From {
@@ -60,3 +61,18 @@ func (w *Window) on(t time.Time, days int) (from, to time.Time, ok bool) {
 	}
 	return from, to, from.Before(to)
 }
+
+// local returns when a clock in a zone shows what wall shows in UTC. time.Date alone would take
+// an hour that is left out, and one that comes twice, as the zone lies west or east.
+func local(wall time.Time, zone *time.Location) time.Time {
+	y, m, d := wall.Date()
+	found := time.Date(y, m, d, wall.Hour(), wall.Minute(), 0, 0, zone)
+	_, before := found.AddDate(0, 0, -1).Zone()
+	if first := wall.Add(-time.Duration(before) * time.Second).In(zone); shows(first, wall) || !shows(found, wall) {
+		return first
+	}
+	return found
+}
+
+// shows says whether the clock at t is at a time of day.
+func shows(t, wall time.Time) bool { return t.Hour() == wall.Hour() && t.Minute() == wall.Minute() }

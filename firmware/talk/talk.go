@@ -104,6 +104,9 @@ func (t *Talk) Told(_ string, changes []rollout.Change) {
 			t.add(c.Device)
 		case over(c):
 			delete(t.active, c.Device)
+			if saidItself(c.Event) {
+				continue // it knows
+			}
 			if c.To == rollout.Queued || c.To == rollout.Canceled || c.To == rollout.Skipped || c.To == rollout.TimedOut {
 				t.add(c.Device) // it may have to be told to stop
 			}
@@ -117,6 +120,11 @@ func (t *Talk) Told(_ string, changes []rollout.Change) {
 		}
 	}
 	t.signal()
+}
+
+// saidItself says whether a device ended its attempt by its own word.
+func saidItself(e rollout.Event) bool {
+	return e == rollout.SaysFailed || e == rollout.SaysDenied || e == rollout.SaysCanceled
 }
 
 // over says whether a change ended an attempt.

@@ -212,6 +212,16 @@ func TestWhoIsToBeToldIsToldOnceAndAGatewaysDevicesEach(t *testing.T) {
 		if n := len(r.line.sent); r.line.sent[n-1] != "d2 firmware/cancel" || string(r.line.last) != `{"action":257,"attempt":1}` {
 			t.Errorf("%v %s", r.line.sent, r.line.last)
 		}
+		before := len(r.line.sent)
+		r.Told("r", []rollout.Change{ // whose end the desk has not noted yet
+			{Device: "d5", Event: rollout.SaysFailed, From: rollout.Downloading, To: rollout.Queued},
+			{Device: "d6", Event: rollout.SaysDenied, From: rollout.Offered, To: rollout.Skipped},
+			{Device: "d7", Event: rollout.SaysCanceled, From: rollout.Offered, To: rollout.Canceled},
+		})
+		r.run(t, func() {})
+		if told := r.line.sent[before:]; len(told) > 0 {
+			t.Errorf("who said that it is over is told %v", told)
+		}
 	})
 }
 

@@ -69,6 +69,24 @@ type known struct {
 
 	version, least firmware.Version
 	hasLeast       bool
+	needs          []need
+}
+
+// need is another product that a release depends on, with the least version.
+type need struct {
+	product string
+	least   firmware.Version
+}
+
+// missing returns the first of what a release needs that a device does not report at versions.PRODUCT
+// of its twin; empty for none.
+func (f *Fleet) missing(id muster.DeviceID, needs []need) string {
+	for _, n := range needs {
+		if v, ok := firmware.Reported(f.text(id, "versions", n.product)); !ok || v.Compare(n.least) < 0 {
+			return n.product + " " + n.least.String()
+		}
+	}
+	return ""
 }
 
 // New returns a Fleet that knows no release yet: see Refresh. No offer waits for patches when patches is nil.
@@ -115,6 +133,13 @@ func (f *Fleet) look(ctx context.Context, id string) (known, error) {
 			return known{}, fmt.Errorf("read the least version of release %s: %w", id, err)
 		}
 	}
+	for _, d := range r.Manifest.Depends {
+		least, err := firmware.ParseVersion(d.Version)
+		if err != nil {
+			return known{}, fmt.Errorf("read what release %s depends on: %w", id, err)
+		}
+		k.needs = append(k.needs, need{d.Product, least})
+	}
 	return k, nil
 }
 
@@ -138,7 +163,7 @@ func (f *Fleet) Facts(r *rollout.Rollout, id muster.DeviceID) rollout.Facts {
 		Signed: k.Signed && !expired(k.Manifest, now), Withdrawn: k.Withdrawn,
 		Blocked: f.blocked(id, now), Reachable: f.there(id, now, polled), Local: now.In(zoneOf(&d, r.Plan.Zone)),
 	}
-	facts.Installed = k.is(facts.Version)
+	facts.Installed, facts.Missing = k.is(facts.Version), f.missing(id, k.needs)
 	if k.hasLeast {
 		v, known := firmware.Reported(facts.Version)
 		facts.Unknown = !known

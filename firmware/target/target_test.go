@@ -76,6 +76,11 @@ func tags(t *testing.T, m map[string]string) devices.Tags {
 	return list
 }
 
+// depends has the release depend on two other products.
+func depends(w *world) {
+	w.release.Manifest.Depends = []firmware.Depend{{Product: "radio", Version: "1.2.0"}, {Product: "boot", Version: "3.0.0"}}
+}
+
 func TestWhatAReleaseIsToADevice(t *testing.T) {
 	board := func(w *world) {
 		w.release.Manifest.Hardware = []firmware.Hardware{{Board: "p1", Revisions: []string{"a", "b"}}}
@@ -105,14 +110,31 @@ func TestWhatAReleaseIsToADevice(t *testing.T) {
 			board(w)
 			w.device.Tags = tags(t, map[string]string{"board": "p1", "revision": "c"})
 		}, func(f rollout.Facts) bool { return !f.Hardware }},
-		"hardware that nobody knows":     {func(_ *testing.T, w *world) { board(w) }, func(f rollout.Facts) bool { return !f.Hardware }},
-		"a version below the least":      {func(_ *testing.T, w *world) { w.release.Manifest.MinFrom = "1.5.0" }, func(f rollout.Facts) bool { return !f.Source && !f.Unknown }},
-		"a version over the least":       {func(_ *testing.T, w *world) { w.release.Manifest.MinFrom = "1.4.0" }, func(f rollout.Facts) bool { return f.Source && !f.Unknown }},
-		"a least version and none known": {func(_ *testing.T, w *world) { w.release.Manifest.MinFrom, w.device.Firmware = "1.4.0", "" }, func(f rollout.Facts) bool { return f.Unknown }},
-		"a release that is revoked":      {func(_ *testing.T, w *world) { w.release.Withdrawn = true }, func(f rollout.Facts) bool { return f.Withdrawn }},
-		"a release that is gone":         {func(_ *testing.T, w *world) { w.err = muster.Errorf(muster.NotFound, "gone") }, func(f rollout.Facts) bool { return f.Withdrawn && !f.Installed }},
-		"a release that is over":         {func(_ *testing.T, w *world) { w.release.Manifest.Expires = w.at }, func(f rollout.Facts) bool { return !f.Signed }},
-		"a device that is away":          {func(_ *testing.T, w *world) { w.presence = muster.PresenceOffline }, func(f rollout.Facts) bool { return !f.Reachable }},
+		"hardware that nobody knows":            {func(_ *testing.T, w *world) { board(w) }, func(f rollout.Facts) bool { return !f.Hardware }},
+		"a version below the least":             {func(_ *testing.T, w *world) { w.release.Manifest.MinFrom = "1.5.0" }, func(f rollout.Facts) bool { return !f.Source && !f.Unknown }},
+		"a version over the least":              {func(_ *testing.T, w *world) { w.release.Manifest.MinFrom = "1.4.0" }, func(f rollout.Facts) bool { return f.Source && !f.Unknown }},
+		"a least version and none known":        {func(_ *testing.T, w *world) { w.release.Manifest.MinFrom, w.device.Firmware = "1.4.0", "" }, func(f rollout.Facts) bool { return f.Unknown }},
+		"what it depends on and nobody reports": {func(_ *testing.T, w *world) { depends(w) }, func(f rollout.Facts) bool { return f.Missing == "radio 1.2.0" }},
+		"the device's own version is not that of what it depends on": {func(_ *testing.T, w *world) {
+			depends(w)
+			w.device.Firmware = "1.9.0"
+		}, func(f rollout.Facts) bool { return f.Missing == "radio 1.2.0" }},
+		"what it depends on is too old": {func(_ *testing.T, w *world) {
+			depends(w)
+			w.reported["versions.radio"], w.reported["versions.boot"] = `"1.2.0-rc.1"`, `"3.0.0"`
+		}, func(f rollout.Facts) bool { return f.Missing == "radio 1.2.0" }},
+		"the second that it depends on is too old": {func(_ *testing.T, w *world) {
+			depends(w)
+			w.reported["versions.radio"], w.reported["versions.boot"] = `"v1.2"`, `"2.9.9"`
+		}, func(f rollout.Facts) bool { return f.Missing == "boot 3.0.0" }},
+		"all that it depends on is there": {func(_ *testing.T, w *world) {
+			depends(w)
+			w.reported["versions.radio"], w.reported["versions.boot"] = `"1.2.0"`, `"3.1.0"`
+		}, func(f rollout.Facts) bool { return f.Missing == "" }},
+		"a release that is revoked": {func(_ *testing.T, w *world) { w.release.Withdrawn = true }, func(f rollout.Facts) bool { return f.Withdrawn }},
+		"a release that is gone":    {func(_ *testing.T, w *world) { w.err = muster.Errorf(muster.NotFound, "gone") }, func(f rollout.Facts) bool { return f.Withdrawn && !f.Installed }},
+		"a release that is over":    {func(_ *testing.T, w *world) { w.release.Manifest.Expires = w.at }, func(f rollout.Facts) bool { return !f.Signed }},
+		"a device that is away":     {func(_ *testing.T, w *world) { w.presence = muster.PresenceOffline }, func(f rollout.Facts) bool { return !f.Reachable }},
 		"the time where it is": {func(t *testing.T, w *world) { w.device.Tags = tags(t, map[string]string{"tz": "Europe/Berlin"}) }, func(f rollout.Facts) bool {
 			return f.Local.Hour() == 1 && f.Local.Location().String() == "Europe/Berlin"
 		}},

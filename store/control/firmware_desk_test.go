@@ -3,13 +3,16 @@ package control_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
 	"muster"
+	"muster/devices"
 	"muster/firmware"
 	"muster/firmware/desk"
 	"muster/firmware/director"
+	"muster/firmware/operator"
 	"muster/firmware/rollout"
 	"muster/store/control"
 )
@@ -159,6 +162,81 @@ func TestWhoSaidThatItFailedIsNotToldToStop(t *testing.T) {
 		}
 		if list, err = x.store.FailuresSince(t.Context(), muster.MicrosOf(x.at), 10); err != nil || len(list) != 0 {
 			t.Errorf("failures from now on are %v, %v", list, err)
+		}
+	})
+}
+
+func TestADeletedDeviceKnowsOfTheEndOfAllThatItWasOffered(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		const dev = "dev-000005"
+		x := openCounter(t, e, 10)
+		again := func() {
+			t.Helper()
+			if err := x.store.InsertDevices(t.Context(), []devices.Device{{ID: dev}}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		again()
+		o := x.is(dev, "offered", false)
+		deleted := func(want int, has bool) {
+			t.Helper()
+			list, err := x.store.DeletedInFlight(t.Context(), "r")
+			if err != nil || len(list) != want || slices.Contains(list, dev) != has {
+				t.Fatalf("in flight, and deleted, are %v, %v", list, err)
+			}
+		}
+		deleted(9, false) // the others never were
+		if err := x.store.DeleteDevices(t.Context(), []muster.DeviceID{dev}); err != nil {
+			t.Fatal(err)
+		}
+		deleted(10, true)
+		if err := x.director.Leave(t.Context(), []muster.DeviceID{dev}); err != nil {
+			t.Fatal(err)
+		}
+		again()
+		x.is(dev, "", false)
+		if a, err := x.store.LastAction(t.Context(), dev); err != nil || a.Closed != o.Action || a.Device.Reason != rollout.Deleted {
+			t.Errorf("its last action is %+v, %v", a, err)
+		}
+		deleted(9, false)
+	})
+}
+
+// away is a fleet of a process that knows none of the devices.
+type away struct{ there }
+
+func (away) Facts(*rollout.Rollout, muster.DeviceID) rollout.Facts {
+	return rollout.Facts{Gone: true, Hardware: true, Source: true, Signed: true}
+}
+
+func TestADeviceThatAnotherProcessMadeIsNotSkippedAsDeleted(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		const made = "dev-000002"
+		x := openCounter(t, e, 10)
+		if err := x.store.InsertDevices(t.Context(), []devices.Device{{ID: made}}, nil); err != nil {
+			t.Fatal(err)
+		}
+		r, list := rolloutOf("later", 10, 10)
+		for i := range list {
+			list[i].ID = "new-" + list[i].ID
+		}
+		list[3].ID = made
+		r.Phase = 1 // the last: all are looked at
+		if err := x.store.InsertRollout(t.Context(), r, list); err != nil {
+			t.Fatal(err)
+		}
+		now := func() time.Time { return x.at.Add(time.Hour) } // the other's lease is over
+		if err := director.New(x.store, away{there{now}}, now, director.Options{Owner: "other"}).Tick(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for want, q := range map[int]operator.DeviceQuery{
+			1: {Rollout: "later", Phase: -1, Device: made, State: "queued", Limit: 99},
+			9: {Rollout: "later", Phase: -1, State: "skipped", Reason: rollout.Deleted, Limit: 99},
+		} {
+			got, err := x.store.RolloutMembers(t.Context(), q)
+			if err != nil || len(got) != want {
+				t.Errorf("%+v: %d devices, want %d, %v", q, len(got), want, err)
+			}
 		}
 	})
 }

@@ -232,6 +232,9 @@ func deleteDevices(ctx context.Context, tx *sql.Tx, ids []muster.DeviceID) error
 			return err
 		}
 	}
+	if err := closeActions(ctx, tx, rows); err != nil {
+		return err
+	}
 	subjects := make([][]any, len(ids))
 	for i, id := range ids {
 		subjects[i] = []any{string(notify.DeviceSubject(id))}
@@ -269,8 +272,18 @@ var ownTables = [...]string{
 	"claim_code",
 	"twin",
 	"command",
-	"firmware_closed",
 	"firmware_consent",
+}
+
+// closeActions notes that devices know of the end of all that they were offered: what is made again
+// with an id is not told to leave what another device was told to install.
+func closeActions(ctx context.Context, tx *sql.Tx, rows [][]any) error {
+	return inChunks(1, rows, func(args []any, n int) error {
+		_, err := exec(ctx, tx, `INSERT INTO firmware_closed (device, action) SELECT device, MAX(action) FROM rollout_device
+			WHERE device IN (`+places(n)+`) AND action > 0 GROUP BY device
+			ON CONFLICT (device) DO UPDATE SET action = excluded.action WHERE excluded.action > firmware_closed.action`, args...)
+		return err
+	})
 }
 
 func deleteOf(ctx context.Context, tx *sql.Tx, table, column string, rows [][]any) error {

@@ -251,7 +251,22 @@ func selectDevices(ctx context.Context, tx *sql.Tx, r *rollout.Rollout, now must
 	return out, err
 }
 
-// lookElsewhere fills in what other rollouts did with devices.
+// lookDeleted fills in which of some devices are no more.
+func lookDeleted(ctx context.Context, tx *sql.Tx, ids []muster.DeviceID, by map[muster.DeviceID]*rollout.Device) error {
+	for _, id := range ids {
+		by[id].Deleted = true
+	}
+	return read(ctx, tx, `SELECT id FROM device WHERE id IN (`+places(len(ids))+`)`, idArgs(ids), func(rows *sql.Rows) error {
+		var id muster.DeviceID
+		err := rows.Scan(&id)
+		if d := by[id]; d != nil {
+			d.Deleted = false
+		}
+		return err
+	})
+}
+
+// lookElsewhere fills in what other rollouts did with devices, and whether they are there.
 func lookElsewhere(ctx context.Context, tx *sql.Tx, product string, devices []*rollout.Device) error {
 	by := make(map[muster.DeviceID]*rollout.Device, len(devices))
 	ids := make([]muster.DeviceID, len(devices))
@@ -268,6 +283,9 @@ func lookElsewhere(ctx context.Context, tx *sql.Tx, product string, devices []*r
 			return err
 		})
 		if err != nil {
+			return err
+		}
+		if err := lookDeleted(ctx, tx, part, by); err != nil {
 			return err
 		}
 		err = read(ctx, tx, `SELECT d.device, MAX(r.security) FROM rollout_device d JOIN rollout r ON r.id = d.rollout

@@ -156,6 +156,18 @@ func countedRows(ctx context.Context, tx *sql.Tx, r *rollout.Rollout) ([]rollout
 	return counts, err
 }
 
+// DeletedInFlight returns the devices that are in flight in a rollout and are no more.
+func (c *Control) DeletedInFlight(ctx context.Context, id string) (out []muster.DeviceID, err error) {
+	err = c.list(ctx, "look for deleted devices in flight", `SELECT device FROM rollout_device WHERE rollout = $1 AND `+inFlight+`
+		AND NOT EXISTS (SELECT 1 FROM device WHERE device.id = rollout_device.device)`, []any{id}, func(rows *sql.Rows) error {
+		var device muster.DeviceID
+		err := rows.Scan(&device)
+		out = append(out, device)
+		return err
+	})
+	return out, err
+}
+
 // RolloutDevices returns the ids of a rollout's devices, all of them.
 func (c *Control) RolloutDevices(ctx context.Context, id string) (out map[muster.DeviceID]struct{}, err error) {
 	out = map[muster.DeviceID]struct{}{}

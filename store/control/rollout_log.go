@@ -190,19 +190,35 @@ func (c *Control) chainRows(ctx context.Context, id string, end *logEnd, limit i
 	return n, err
 }
 
-// verifyEnds looks whether the rollouts' own ends are behind what is vouched for.
+// verifyEnds looks whether the rollouts' own ends are behind what is vouched for, and whether there
+// are rows that no rollout knows of.
 func (c *Control) verifyEnds(ctx context.Context, ends map[string]*logEnd, wrong func(id, what string)) error {
 	seen := map[string]bool{}
-	err := c.list(ctx, "read rollouts", `SELECT id, log FROM rollout`, nil, func(rows *sql.Rows) error {
-		var id string
-		var logged int64
-		err := rows.Scan(&id, &logged)
-		seen[id] = true
-		if end := ends[id]; end != nil && logged < end.rows {
-			wrong(id, "its log was set back")
-		}
-		return err
-	})
+	// One statement: a server may be writing.
+	err := c.list(ctx, "read rollouts", `SELECT r.id, r.log, (SELECT COUNT(*) FROM rollout_log l WHERE l.rollout = r.id AND (l.number > r.log OR l.number < 1)) FROM rollout r`, nil,
+		func(rows *sql.Rows) error {
+			var id string
+			var logged, strange int64
+			err := rows.Scan(&id, &logged, &strange)
+			seen[id] = true
+			switch end := ends[id]; {
+			case end != nil && logged < end.rows:
+				wrong(id, "its log was set back")
+			case strange > 0:
+				wrong(id, fmt.Sprintf("its log has %d rows that were put there by somebody else", strange))
+			}
+			return err
+		})
+	if err == nil {
+		err = c.list(ctx, "read rollouts' logs", `SELECT DISTINCT rollout FROM rollout_log WHERE rollout NOT IN (SELECT id FROM rollout)`, nil, func(rows *sql.Rows) error {
+			var id string
+			err := rows.Scan(&id)
+			if ends[id] == nil {
+				wrong(id, "there is no such rollout, and there is a log of it")
+			}
+			return err
+		})
+	}
 	if err != nil {
 		return err
 	}

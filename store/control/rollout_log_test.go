@@ -10,13 +10,25 @@ import (
 
 func TestWhateverIsDoneToARolloutsLogIsFound(t *testing.T) {
 	for name, c := range map[string]struct{ tamper, found string }{
-		"nothing":             {"", ""},
-		"a changed outcome":   {`UPDATE rollout_log SET after = 'confirmed', event = 'soaked' WHERE number = 11`, "its log was changed at or before row 12"},
-		"a changed device":    {`UPDATE rollout_log SET device = 'stranger' WHERE number = 3`, "its log was changed at or before row 10"},
-		"a changed time":      {`UPDATE rollout_log SET at = at + 1 WHERE number = 12`, "its log was changed at or before row 12"},
-		"a deleted row":       {`DELETE FROM rollout_log WHERE number = 5`, "of its log, row 5 is missing"},
-		"the newest deleted":  {`DELETE FROM rollout_log WHERE number = 12`, "of its log, row 12 is missing"},
-		"a log that was cut":  {`UPDATE rollout SET log = 10`, "its log was set back"},
+		"nothing":            {"", ""},
+		"a changed outcome":  {`UPDATE rollout_log SET after = 'confirmed', event = 'soaked' WHERE number = 11`, "its log was changed at or before row 12"},
+		"a changed device":   {`UPDATE rollout_log SET device = 'stranger' WHERE number = 3`, "its log was changed at or before row 10"},
+		"a changed time":     {`UPDATE rollout_log SET at = at + 1 WHERE number = 12`, "its log was changed at or before row 12"},
+		"a deleted row":      {`DELETE FROM rollout_log WHERE number = 5`, "of its log, row 5 is missing"},
+		"the newest deleted": {`DELETE FROM rollout_log WHERE number = 12`, "of its log, row 12 is missing"},
+		"a log that was cut": {`UPDATE rollout SET log = 10`, "its log was set back"},
+		"a row behind it": {
+			`INSERT INTO rollout_log SELECT rollout, 99, device, action, attempt, event, before, 'confirmed', reason, detail, at FROM rollout_log WHERE number = 3`,
+			"its log has 1 rows that were put there by somebody else",
+		},
+		"a row before it": {
+			`INSERT INTO rollout_log SELECT rollout, 0, device, action, attempt, event, before, 'confirmed', reason, detail, at FROM rollout_log WHERE number = 3`,
+			"its log has 1 rows that were put there by somebody else",
+		},
+		"a log of no rollout": {
+			`INSERT INTO rollout_log SELECT 'other', number, device, action, attempt, event, before, after, reason, detail, at FROM rollout_log WHERE number = 3`,
+			"there is no such rollout, and there is a log of it",
+		},
 		"a rollout that went": {`DELETE FROM rollout`, "it is gone, and its log was vouched for"},
 	} {
 		t.Run(name, func(t *testing.T) {

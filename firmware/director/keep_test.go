@@ -1,0 +1,148 @@
+package director_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"muster"
+	"muster/firmware/director"
+	"muster/firmware/rollout"
+)
+
+// still is a fleet of which all devices are alike.
+type still struct {
+	at        time.Time
+	alive     bool
+	reachable bool
+}
+
+func (f *still) Facts(*rollout.Rollout, muster.DeviceID) rollout.Facts {
+	return rollout.Facts{Hardware: true, Source: true, Signed: true, Reachable: f.reachable, Local: f.at.UTC()}
+}
+func (*still) Is(*rollout.Rollout, string) bool                 { return false }
+func (*still) Version(*rollout.Rollout, muster.DeviceID) string { return "" }
+func (f *still) Alive(muster.DeviceID) bool                     { return f.alive }
+
+// failedOnce is a rollout to one device, which has failed once and is to try again.
+func failedOnce(t *testing.T, f *still) (m *memory, d *director.Director, dev *rollout.Device) {
+	t.Helper()
+	m = newMemory()
+	plan := rollout.DefaultPlan()
+	plan.Phases = []rollout.Phase{{Percent: 100, Success: 90}}
+	m.add(rollout.Rollout{ID: "r", Number: 1, Seed: "s", Status: rollout.Running, Membership: rollout.Snapshot, Plan: plan}, []muster.DeviceID{"pump"})
+	d = director.New(m, f, func() time.Time { return f.at }, director.Options{Owner: "one"})
+	tick(t, d)
+	dev = m.rollouts["r"].devices["pump"]
+	errs := d.Reports(t.Context(), []director.Report{{Device: "pump", Fact: rollout.Fact{Event: rollout.SaysFailed, Action: dev.Action}}})
+	if errs[0] != nil || dev.State != rollout.Queued || dev.Failures != 1 {
+		t.Fatalf("%v, %+v", errs, dev)
+	}
+	return m, d, dev
+}
+
+func tick(t *testing.T, d *director.Director) {
+	t.Helper()
+	if err := d.Tick(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWhoIsToTryAgainIsNotSilentWhileTheRolloutHasItWait(t *testing.T) {
+	monday := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	set := func(m *memory, change func(r *rollout.Rollout)) {
+		if err := m.Decide(context.Background(), "r", director.Fence{}, 0, director.Select{}, func(r *rollout.Rollout, _ []*rollout.Device) ([]rollout.Change, error) {
+			change(r)
+			return nil, nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		held func(r *rollout.Rollout)
+		free func(r *rollout.Rollout)
+	}{
+		"it is paused": {
+			func(r *rollout.Rollout) { r.Status = rollout.Paused },
+			func(r *rollout.Rollout) { r.Status = rollout.Running },
+		},
+		"its window is on Sunday": {
+			func(r *rollout.Rollout) {
+				r.Plan.Windows = []rollout.Window{{Days: []time.Weekday{time.Sunday}, From: 0, To: 300}}
+			},
+			func(*rollout.Rollout) {},
+		},
+		"all slots are taken": {
+			func(r *rollout.Rollout) { r.Plan.Concurrent = 0 },
+			func(r *rollout.Rollout) { r.Plan.Concurrent = 1 },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &still{at: monday, alive: true, reachable: true}
+			m, d, dev := failedOnce(t, f)
+			set(m, c.held)
+			for range 6 * 24 { // to Sunday 12:00, past the window
+				f.at = f.at.Add(time.Hour)
+				if dev.State == rollout.Queued && f.at.Weekday() != time.Sunday {
+					tick(t, d)
+				}
+			}
+			if dev.State != rollout.Queued {
+				t.Fatalf("the device is %s: %s", dev.State, dev.Reason)
+			}
+			set(m, c.free)
+			f.at = time.Date(2026, 11, 29, 1, 0, 0, 0, time.UTC)
+			tick(t, d)
+			if dev.State != rollout.Offered || dev.Attempt != 2 {
+				t.Errorf("it is not offered the release again: %+v", dev)
+			}
+		})
+	}
+}
+
+func TestWhoDoesNotComeBackToTryAgainHasTimedOut(t *testing.T) {
+	f := &still{at: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), alive: true, reachable: true}
+	_, d, dev := failedOnce(t, f)
+	f.alive, f.reachable = false, false
+	for range 26 {
+		f.at = f.at.Add(time.Hour)
+		tick(t, d)
+	}
+	if dev.State != rollout.TimedOut || dev.Reason != rollout.Silent {
+		t.Errorf("it is %s: %s", dev.State, dev.Reason)
+	}
+}
+
+func TestADeletedDeviceTakesNoSlot(t *testing.T) {
+	for _, state := range []rollout.Event{rollout.Offer, rollout.SaysDownloading, rollout.SaysInstalling, rollout.SeesTarget} {
+		t.Run(state.String(), func(t *testing.T) {
+			f := &still{at: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), alive: true, reachable: true}
+			m := newMemory()
+			plan := rollout.DefaultPlan()
+			plan.Phases, plan.Concurrent = []rollout.Phase{{Percent: 100, Success: 90}}, 1
+			m.add(rollout.Rollout{ID: "r", Number: 1, Seed: "s", Status: rollout.Running, Membership: rollout.Snapshot, Plan: plan}, []muster.DeviceID{"a", "b"})
+			d := director.New(m, f, func() time.Time { return f.at }, director.Options{Owner: "one"})
+			tick(t, d)
+			k := m.rollouts["r"]
+			first, second := k.devices["a"], k.devices["b"]
+			if !first.State.InFlight() {
+				first, second = second, first
+			}
+			if state != rollout.Offer {
+				if errs := d.Reports(t.Context(), []director.Report{{Device: first.ID, Fact: rollout.Fact{Event: state, Action: first.Action}}}); errs[0] != nil {
+					t.Fatal(errs[0])
+				}
+			}
+			if err := d.Leave(t.Context(), []muster.DeviceID{first.ID, "stranger"}); err != nil {
+				t.Fatal(err)
+			}
+			if first.State != rollout.Skipped || first.Reason != rollout.Deleted || k.r.InFlight() != 0 {
+				t.Fatalf("%+v, %d in flight", first, k.r.InFlight())
+			}
+			tick(t, d)
+			if second.State != rollout.Offered || k.r.InFlight() != 1 {
+				t.Errorf("the slot is not given to the other: %+v", second)
+			}
+		})
+	}
+}
