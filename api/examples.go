@@ -106,8 +106,9 @@ func vocabulary() map[string]any {
 		"seed": "s3", "of": "", "RolloutReason.reason": "device_error", "RolloutReason.state": "failed", "RolloutDevice.reason": "", "FirmwareAction.reason": "", "RolloutDevice.detail": "", "FirmwareAction.detail": "",
 		"RolloutDevice.from": "2.0.4", "FirmwareAction.from": "2.0.4", "RolloutRule.detail": "the maintenance window is closed", "RolloutRule.name": "window_open", "words": "The device waits: the maintenance window is closed.",
 		"held": "window_open", "RolloutWhy.version": "2.0.4", "DeviceFirmware.version": "2.0.4", "RolloutChange.event": "target_version", "RolloutChange.from": "installing", "RolloutChange.to": "rebooting",
-		"RolloutProgress.reason": "", "RolloutChange.reason": "", "RolloutChange.detail": "", "RolloutPlan.zone": "Europe/Berlin",
-		"sections": map[string]any{"ingest": map[string]any{"queued": 0}}, "part": "store", "lat": 52.52, "lon": 13.4,
+		"RolloutProgress.reason": "", "RolloutChange.reason": "", "RolloutChange.detail": "", "RolloutPlan.zone": "Europe/Berlin", "RolloutRegression.key": "motor.current",
+		"RolloutProgress.telemetry": `avg of "motor.current" is 2.1 on 8 updated devices and 2.0 on 40 others`,
+		"sections":                  map[string]any{"ingest": map[string]any{"queued": 0}}, "part": "store", "lat": 52.52, "lon": 13.4,
 	}
 }
 

@@ -39,6 +39,7 @@ type rollouts struct {
 	director *director.Director
 	desk     *desk.Desk
 	operator *operator.Operator
+	judges   *judges
 	kick     chan struct{} // a round is wanted at once
 
 	mu     sync.Mutex
@@ -53,7 +54,9 @@ func (s *Server) buildRollouts() {
 	c := shelf{s.firmware}
 	r := &rollouts{server: s, store: store, kick: make(chan struct{}, 1), coming: map[muster.DeviceID]struct{}{}}
 	r.fleet = target.New(s.registry, s.twins, c, s.cfg.Now)
-	r.director = director.New(store, r.fleet, s.cfg.Now, director.Options{Owner: rand.Text(), Told: r.told})
+	owner := rand.Text()
+	r.judges = newJudges(owner, s.stores.control, s.stores.telemetry, s.cfg.Now, s.cfg.Logger, r.wake)
+	r.director = director.New(store, r.fleet, s.cfg.Now, director.Options{Owner: owner, Told: r.told, Verdict: r.judges.verdict})
 	r.desk = desk.New(s.stores.control, r.director, c)
 	r.operator = operator.New(operator.Parts{
 		Store: s.stores.control, Reader: s.stores.control, Fleet: operator.Devices{Registry: s.registry}, Facts: r.fleet, Releases: stock{s.firmware}, Now: s.cfg.Now,
@@ -66,6 +69,7 @@ func (r *rollouts) start() {
 	loops.Go("firmware-desk", r.desk.Run)
 	loops.Go("rollouts", r.direct)
 	loops.Go("rollouts-keeper", r.keep)
+	loops.Go("rollouts-telemetry", r.judges.run)
 }
 
 // told is called with what was committed.
@@ -141,6 +145,7 @@ func (r *rollouts) round(ctx context.Context) error {
 	if err := r.admit(ctx, open); err != nil {
 		return err
 	}
+	r.judges.watch(open)
 	ctx = r.asItself(ctx)
 	errs := []error{r.director.Tick(ctx), r.operator.Tick(ctx)}
 	for {
