@@ -107,8 +107,9 @@ func vocabulary() map[string]any {
 		"RolloutDevice.from": "2.0.4", "FirmwareAction.from": "2.0.4", "RolloutRule.detail": "the maintenance window is closed", "RolloutRule.name": "window_open", "words": "The device waits: the maintenance window is closed.",
 		"held": "window_open", "RolloutWhy.version": "2.0.4", "DeviceFirmware.version": "2.0.4", "FirmwareFile.size": 4194304, "FirmwareFile.url": "/fw/blob/" + exampleDigest + "?d=pump-7&a=257&exp=1772440200&sig=EXAMPLE", "FirmwarePatch.size": 120431,
 		"FirmwarePatch.from": exampleDigest, "FirmwarePatch.url": "/fw/blob/" + exampleDigest + "?d=pump-7&a=257&exp=1772440200&sig=EXAMPLE", "RolloutChange.event": "target_version", "RolloutChange.from": "installing", "RolloutChange.to": "rebooting",
-		"RolloutProgress.reason": "", "RolloutChange.reason": "", "RolloutChange.detail": "", "RolloutPlan.zone": "Europe/Berlin",
-		"sections": map[string]any{"ingest": map[string]any{"queued": 0}}, "part": "store", "lat": 52.52, "lon": 13.4,
+		"RolloutProgress.reason": "", "RolloutChange.reason": "", "RolloutChange.detail": "", "RolloutPlan.zone": "Europe/Berlin", "RolloutRegression.key": "motor.current",
+		"RolloutProgress.telemetry": `avg of "motor.current" is 2.1 on 8 updated devices and 2.0 on 40 others`,
+		"sections":                  map[string]any{"ingest": map[string]any{"queued": 0}}, "part": "store", "lat": 52.52, "lon": 13.4,
 	}
 }
 

@@ -1,11 +1,13 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
 
 	"muster"
+	"muster/firmware/regression"
 	"muster/firmware/rollout"
 )
 
@@ -21,6 +23,16 @@ type rolloutThreshold struct {
 	MinSample int     `json:"min_sample,omitempty" minimum:"0" maximum:"1000000" doc:"From so many results on percent counts: failures are known before successes, so that it is to be near concurrent"`
 }
 
+// rolloutRegression is what the telemetry of a phase is asked.
+type rolloutRegression struct {
+	Key        string   `json:"key" minLength:"1" maxLength:"256" doc:"Of telemetry; values that are no numbers do not count"`
+	Aggregate  string   `json:"aggregate,omitempty" enum:"avg,min,max,p95" doc:"What one number the readings of a device are; avg when absent"`
+	Worse      string   `json:"worse" enum:"up,down" doc:"Where a value goes when it gets worse"`
+	Percent    *float64 `json:"percent,omitempty" minimum:"0" maximum:"1000000" nullable:"false" doc:"Of the mean of the others, by which that of updated devices may be worse; 10 when absent"`
+	WindowS    int64    `json:"window_s,omitempty" minimum:"10" maximum:"86400" doc:"Seconds that readings count for; of updated devices those since they have the version. 3600 when absent"`
+	MinDevices int      `json:"min_devices,omitempty" minimum:"1" maximum:"200" doc:"Devices that must have readings, updated ones and others each, before anything is said; 3 when absent"`
+}
+
 type rolloutPhase struct {
 	Name    string           `json:"name,omitempty" maxLength:"64"`
 	Percent float64          `json:"percent,omitempty" minimum:"0" maximum:"100" doc:"Of all devices, with those of the phases before; or"`
@@ -30,6 +42,8 @@ type rolloutPhase struct {
 	Failure rolloutThreshold `json:"failure,omitzero" required:"false" doc:"What stops the rollout; nothing when absent"`
 	SoakS   int64            `json:"soak_s,omitempty" minimum:"0" maximum:"2592000" doc:"Seconds from when success is reached to the next phase"`
 	Gate    string           `json:"gate,omitempty" enum:"auto,manual" doc:"manual: a person lets the next phase begin; auto when absent"`
+
+	Regression *rolloutRegression `json:"regression,omitempty" doc:"Telemetry that must not get worse: the next phase waits until enough of it is known, and the rollout is paused when it is worse. Nothing when absent"`
 }
 
 type rolloutDeadlines struct {
@@ -72,8 +86,30 @@ func planOf(p *rollout.Plan) rolloutPlan {
 	}
 	for i := range p.Phases {
 		ph := &p.Phases[i]
-		out.Phases[i] = rolloutPhase{ph.Name, ph.Percent, ph.Count, ph.Query, &ph.Success, rolloutThreshold(ph.Failure), int64(ph.Soak / time.Second), string(ph.Gate)}
+		out.Phases[i] = rolloutPhase{
+			ph.Name, ph.Percent, ph.Count, ph.Query, &ph.Success, rolloutThreshold(ph.Failure), int64(ph.Soak / time.Second), string(ph.Gate), regressionOf(&ph.Regression),
+		}
 	}
+	return out
+}
+
+func regressionOf(g *regression.Gate) *rolloutRegression {
+	if !g.Asked() {
+		return nil
+	}
+	return &rolloutRegression{g.Key, string(g.Aggregate), string(g.Worse), &g.Percent, int64(g.Window / time.Second), g.Devices}
+}
+
+// read is the gate that is written; none of nil.
+func (g *rolloutRegression) read() regression.Gate {
+	if g == nil {
+		return regression.Gate{}
+	}
+	out := regression.Gate{
+		Key: g.Key, Aggregate: cmp.Or(regression.Aggregate(g.Aggregate), regression.Avg), Worse: regression.Direction(g.Worse), Percent: 10,
+		Window: cmp.Or(time.Duration(g.WindowS)*time.Second, time.Hour), Devices: cmp.Or(g.MinDevices, 3),
+	}
+	put(&out.Percent, g.Percent)
 	return out
 }
 
@@ -141,7 +177,7 @@ func putSeconds(to *time.Duration, from *int64) {
 func (ph *rolloutPhase) read() rollout.Phase {
 	out := rollout.Phase{
 		Name: ph.Name, Percent: ph.Percent, Count: ph.Count, Query: ph.Q, Success: 90, Failure: rollout.Threshold(ph.Failure),
-		Soak: time.Duration(ph.SoakS) * time.Second, Gate: rollout.Auto,
+		Soak: time.Duration(ph.SoakS) * time.Second, Gate: rollout.Auto, Regression: ph.Regression.read(),
 	}
 	put(&out.Success, ph.Success)
 	if ph.Gate != "" {

@@ -126,6 +126,7 @@ type RolloutProgress struct {
 	Reason     string                 `json:"reason,omitempty" doc:"Why it is paused or aborted: operator, failure_threshold, success_threshold, regression, release_revoked or superseded"`
 	Phase      int                    `json:"phase" minimum:"1" doc:"The phase that it is in, from 1"`
 	Waiting    bool                   `json:"waiting" doc:"The phase is over, and a person must approve before the next begins"`
+	Telemetry  string                 `json:"telemetry,omitempty" doc:"What the telemetry of updated devices says against that of the others, in a sentence, in a phase that asks"`
 	InFlight   int                    `json:"in_flight" minimum:"0" doc:"Devices that are being updated"`
 	Concurrent int                    `json:"concurrent" doc:"Devices that may be"`
 	Devices    int                    `json:"devices" minimum:"0" doc:"0 for a draft"`
@@ -139,7 +140,7 @@ type RolloutProgress struct {
 func RolloutProgressOf(p *operator.Progress) RolloutProgress {
 	r := &p.Rollout
 	out := RolloutProgress{
-		ID: r.ID, Status: string(r.Status), Reason: string(r.Reason), Phase: r.Phase + 1, Waiting: r.Waiting, InFlight: p.InFlight, Concurrent: r.Plan.Concurrent,
+		ID: r.ID, Status: string(r.Status), Reason: string(r.Reason), Phase: r.Phase + 1, Waiting: r.Waiting, Telemetry: r.Telemetry, InFlight: p.InFlight, Concurrent: r.Plan.Concurrent,
 		Devices: p.Total, Ended: p.Ended, Phases: make([]RolloutPhaseProgress, len(r.Plan.Phases)),
 	}
 	if p.PerMinute > 0 {
@@ -218,7 +219,7 @@ func rolloutOf(p *operator.Progress) rolloutBody {
 // rolloutTag is the tag of what people wrote on a rollout, and did to it: counts do not matter.
 func rolloutTag(r rollout.Rollout) string {
 	record := r.Record
-	record.Forgiven, record.Replacing, record.Started, record.Ended = nil, false, 0, 0
+	record.Forgiven, record.Replacing, record.Started, record.Ended, record.Telemetry = nil, false, 0, 0, ""
 	return tagOf([]any{r.Name, r.Release, r.Rollback, r.Query, r.Membership, r.Seed, r.Plan, r.Status, r.Reason, r.StartAt, r.Phase, record})
 }
 

@@ -250,3 +250,35 @@ func TestWhoMayDoWhatWithRollouts(t *testing.T) {
 	w.do("GET", "/api/v1"+hidden+"/devices/"+mine+"/why", nil, some).wantStatus(t, 200)
 	w.do("GET", "/api/v1"+hidden+"/devices/dev-9999/why", nil, some).wantStatus(t, 404)
 }
+
+func TestWhatTheTelemetryOfAPhaseIsAskedIsWrittenAndShown(t *testing.T) {
+	w := newWriter(t)
+	at := w.rollout(nil)
+	phases := func(gate object) object {
+		return object{"plan": object{"phases": []any{object{"name": "first", "count": 1, "regression": gate}, object{"percent": 100}}}}
+	}
+	shown := w.ask("PATCH", at, phases(object{"key": "motor.current", "worse": "up"}))["plan"].(object)["phases"].([]any)
+	got := shown[0].(object)["regression"].(object)
+	for member, want := range (object{"key": "motor.current", "aggregate": "avg", "worse": "up", "percent": 10.0, "window_s": 3600.0, "min_devices": 3.0}) {
+		if got[member] != want {
+			t.Errorf("%s is %v, want %v", member, got[member], want)
+		}
+	}
+	if shown[1].(object)["regression"] != nil {
+		t.Errorf("a phase that asks nothing is %v", shown[1])
+	}
+	w.ask("PATCH", at, phases(object{"key": "t", "worse": "down", "aggregate": "p95", "percent": 0, "window_s": 60, "min_devices": 1}))
+	if got := w.ask("GET", at, nil)["plan"].(object)["phases"].([]any)[0].(object)["regression"].(object); got["percent"] != 0.0 || got["aggregate"] != "p95" || got["window_s"] != 60.0 {
+		t.Errorf("%v", got)
+	}
+	for name, gate := range map[string]object{
+		"no direction": {"key": "t"}, "no key": {"worse": "up"}, "a NUL": {"key": "a\x00b", "worse": "up"}, "a short window": {"key": "t", "worse": "up", "window_s": 9},
+	} {
+		if a := w.as("PATCH", "/api/v1"+at, phases(gate)); a.StatusCode/100 != 4 {
+			t.Errorf("%s: %d %s", name, a.StatusCode, a.body)
+		}
+	}
+	w.ask("PATCH", at, object{"plan": object{"phases": []any{object{"name": "first", "count": 1, "regression": object{"key": "t", "worse": "up"}}, object{"percent": 100}}, "concurrent": 3}})
+	w.ask("POST", at+"/start", nil)
+	w.ask("PATCH", at, object{"plan": object{"concurrent": 5}})
+}

@@ -2222,6 +2222,8 @@ type RolloutPhase struct {
 	Percent *float64 `json:"percent,omitempty"`
 	// those that match: canaries
 	Q *string `json:"q,omitempty"`
+	// Telemetry that must not get worse: the next phase waits until enough of it is known, and the rollout is paused when it is worse. Nothing when absent
+	Regression *RolloutRegression `json:"regression,omitempty"`
 	// Seconds from when success is reached to the next phase
 	SoakS *int64 `json:"soak_s,omitempty"`
 	// Percent of its devices, without the skipped, that must be confirmed; 90 when absent
@@ -2285,6 +2287,8 @@ type RolloutProgress struct {
 	// Why it is paused or aborted: operator, failure_threshold, success_threshold, regression, release_revoked or superseded
 	Reason *string `json:"reason,omitempty"`
 	Status string  `json:"status"`
+	// What the telemetry of updated devices says against that of the others, in a sentence, in a phase that asks
+	Telemetry *string `json:"telemetry,omitempty"`
 	// The phase is over, and a person must approve before the next begins
 	Waiting bool `json:"waiting"`
 }
@@ -2294,6 +2298,22 @@ type RolloutReason struct {
 	Devices int64  `json:"devices"`
 	Reason  string `json:"reason"`
 	State   string `json:"state"`
+}
+
+// RolloutRegression is a schema of the API.
+type RolloutRegression struct {
+	// What one number the readings of a device are; avg when absent
+	Aggregate *string `json:"aggregate,omitempty"`
+	// Of telemetry; values that are no numbers do not count
+	Key string `json:"key"`
+	// Devices that must have readings, updated ones and others each, before anything is said; 3 when absent
+	MinDevices *int64 `json:"min_devices,omitempty"`
+	// Of the mean of the others, by which that of updated devices may be worse; 10 when absent
+	Percent *float64 `json:"percent,omitempty"`
+	// Seconds that readings count for; of updated devices those since they have the version. 3600 when absent
+	WindowS *int64 `json:"window_s,omitempty"`
+	// Where a value goes when it gets worse
+	Worse string `json:"worse"`
 }
 
 // RolloutRule is a schema of the API.

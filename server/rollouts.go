@@ -39,6 +39,7 @@ type rollouts struct {
 	director *director.Director
 	desk     *desk.Desk
 	operator *operator.Operator
+	judges   *judges
 	kick     chan struct{} // a round is wanted at once
 
 	mu     sync.Mutex
@@ -54,7 +55,9 @@ func (s *Server) buildRollouts() {
 	c := shelf{s.firmware}
 	r := &rollouts{server: s, store: store, kick: make(chan struct{}, 1), coming: map[muster.DeviceID]struct{}{}}
 	r.fleet = target.New(s.registry, s.twins, c, s.patches.waiting(), s.cfg.Now)
-	r.director = director.New(store, r.fleet, s.cfg.Now, director.Options{Owner: rand.Text(), Told: r.told})
+	owner := rand.Text()
+	r.judges = newJudges(owner, s.stores.control, s.stores.telemetry, s.cfg.Now, s.cfg.Logger, r.wake)
+	r.director = director.New(store, r.fleet, s.cfg.Now, director.Options{Owner: owner, Told: r.told, Verdict: r.judges.verdict})
 	r.desk = desk.New(s.stores.control, r.director, c, s.patches.offered())
 	r.operator = operator.New(operator.Parts{
 		Store: s.stores.control, Reader: s.stores.control, Fleet: operator.Devices{Registry: s.registry}, Facts: r.fleet, Releases: stock{s.firmware}, Now: s.cfg.Now,
@@ -70,6 +73,7 @@ func (r *rollouts) start() {
 		loops.Go("firmware-patches", p.preparer.Run)
 	}
 	loops.Go("rollouts-keeper", r.keep)
+	loops.Go("rollouts-telemetry", r.judges.run)
 }
 
 // told is called with what was committed.
@@ -183,6 +187,7 @@ func (r *rollouts) round(ctx context.Context) error {
 	if err := r.admit(ctx, open); err != nil {
 		return err
 	}
+	r.judges.watch(open)
 	ctx = r.asItself(ctx)
 	errs := []error{r.director.Tick(ctx), r.operator.Tick(ctx)}
 	for {

@@ -99,6 +99,9 @@ func (r *rolloutShow) Run(ctx context.Context, c *console) error {
 		row("RELEASE", x.Release+" of "+x.Product)
 		row("DEVICES", x.Q)
 		row("STATUS", statusOf(p))
+		if p.Telemetry != nil && *p.Telemetry != "" {
+			row("TELEMETRY", *p.Telemetry)
+		}
 		row("IN FLIGHT", fmt.Sprintf("%d of %d", p.InFlight, p.Concurrent))
 		row("ENDED", fmt.Sprintf("%d of %d", p.Ended, p.Devices))
 		for i := range p.Phases {

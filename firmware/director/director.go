@@ -65,8 +65,9 @@ type Options struct {
 	Owner string        // names the process; unique among those that share a store
 	Lease time.Duration // after which another process takes over; 10 s when 0
 	Batch int           // devices in one transaction; 1000 when 0
-	// Verdict looks at the telemetry of a rollout's phase; nil for never asked.
-	Verdict func(r *rollout.Rollout) rollout.Verdict
+	// Verdict is what the telemetry of a rollout's phase says, and that in a sentence; nil for never
+	// asked. It is called within transactions, and answers from memory.
+	Verdict func(r *rollout.Rollout) (rollout.Verdict, string)
 	// Told is called with what was committed, in the caller's goroutine. It does not wait.
 	Told func(id string, changes []rollout.Change)
 }
@@ -86,6 +87,9 @@ func New(store Store, fleet Fleet, now func() time.Time, o Options) *Director {
 	}
 	if o.Batch == 0 {
 		o.Batch = 1000
+	}
+	if o.Verdict == nil {
+		o.Verdict = func(*rollout.Rollout) (rollout.Verdict, string) { return rollout.NotAsked, "" }
 	}
 	if o.Told == nil {
 		o.Told = func(string, []rollout.Change) {}
@@ -239,11 +243,9 @@ func (d *Director) advance(ctx context.Context, id string, f Fence) (status roll
 		if r.Status == rollout.Scheduled && r.StartAt <= now {
 			r.Run(now)
 		}
-		verdict := rollout.NotAsked
-		if d.o.Verdict != nil {
-			verdict = d.o.Verdict(r)
-		}
 		for range r.Plan.Phases {
+			verdict, sentence := d.o.Verdict(r) // of each phase its own
+			r.Hear(sentence)
 			if !r.Advance(verdict, now) {
 				break
 			}

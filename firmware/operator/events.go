@@ -25,12 +25,13 @@ type eventData struct {
 	Devices   int            `json:"devices"`
 	Confirmed int            `json:"confirmed"`
 	Failing   int            `json:"failing"`
+	Telemetry string         `json:"telemetry,omitempty"` // what it says, in a sentence
 }
 
 func newEvent(kind string, r *rollout.Rollout, at muster.Micros) feed.Event {
 	d := eventData{
 		Rollout: r.ID, Name: r.Name, Release: r.Release, Product: r.Product, Status: r.Status, Reason: r.Reason,
-		Phase: r.Plan.Phases[r.Phase].Name, Number: r.Phase + 1, Phases: len(r.Plan.Phases),
+		Phase: r.Plan.Phases[r.Phase].Name, Number: r.Phase + 1, Phases: len(r.Plan.Phases), Telemetry: r.Telemetry,
 	}
 	for i := range r.Counts {
 		d.Devices += r.Counts[i].Total()
@@ -106,13 +107,14 @@ type view struct {
 	Needs      int                `json:"min_approvals,omitempty"`
 	Approvals  []rollout.Approval `json:"approvals,omitempty"`
 	Note       string             `json:"note,omitempty"`
+	Telemetry  string             `json:"telemetry,omitempty"`
 	Plan       rollout.Plan       `json:"plan"`
 }
 
 func viewOf(r *rollout.Rollout) view {
 	return view{
 		Name: r.Name, Release: r.Release, Query: r.Query, Membership: r.Membership, Status: r.Status, Reason: r.Reason, Phase: r.Phase + 1, Waiting: r.Waiting,
-		Forced: r.Forced, StartAt: r.StartAt, Of: r.Of, Supersede: r.Supersede, Needs: r.MinApprovals, Approvals: r.Approvals, Note: r.Note, Plan: r.Plan,
+		Forced: r.Forced, StartAt: r.StartAt, Of: r.Of, Supersede: r.Supersede, Needs: r.MinApprovals, Approvals: r.Approvals, Note: r.Note, Telemetry: r.Telemetry, Plan: r.Plan,
 	}
 }
 

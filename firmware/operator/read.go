@@ -30,6 +30,9 @@ type RolloutReader interface {
 type DeviceReader interface {
 	// RolloutMembers returns a page in the order of ids.
 	RolloutMembers(ctx context.Context, q DeviceQuery) ([]rollout.Device, error)
+	// RolloutSample returns the devices of a rollout in a state and, unless it is -1, a phase, in the
+	// order of their ranks, which is one of chance; at most limit.
+	RolloutSample(ctx context.Context, id string, state rollout.State, phase, limit int) ([]rollout.Device, error)
 	// Standing returns a device as it is in a rollout, with Elsewhere and Secure, and whether it is in it.
 	Standing(ctx context.Context, r *rollout.Rollout, device muster.DeviceID) (d rollout.Device, in bool, err error)
 	// RolloutsOf returns what waits for a device in rollouts that are open, and then the newest

@@ -105,6 +105,8 @@ type rig struct {
 	at        time.Time
 	told      map[string]int
 	events    []string
+	stopped   string // data of the newest rollout.stopped
+	says      func(r *rollout.Rollout) (rollout.Verdict, string)
 }
 
 var ann, bob, eve = rollout.Person{ID: "usr_ann", Name: "Ann"}, rollout.Person{ID: "usr_bob", Name: "Bob"}, rollout.Person{ID: "usr_eve", Name: "Eve"}
@@ -122,6 +124,9 @@ func newRig(t *testing.T, h control.Handles, d control.Dialect, n int, o operato
 	store.OnEvents(func(events []feed.Event) {
 		for _, e := range events {
 			r.events = append(r.events, e.Type)
+			if e.Type == feed.RolloutStopped {
+				r.stopped = string(e.Data)
+			}
 		}
 	})
 	r.fleet = &fleet{now: r.now}
@@ -133,8 +138,16 @@ func newRig(t *testing.T, h control.Handles, d control.Dialect, n int, o operato
 	told := func(id string, changes []rollout.Change) { r.told[id] += len(changes) }
 	o.Told = told
 	r.operator = operator.New(operator.Parts{Store: store, Reader: store, Fleet: r.fleet, Facts: r.fleet, Releases: r.catalogue, Now: r.now}, notes, o)
-	r.director = director.New(notes, r.fleet, r.now, director.Options{Owner: "n1", Told: told})
+	r.director = director.New(notes, r.fleet, r.now, director.Options{Owner: "n1", Told: told, Verdict: r.verdict})
 	return r
+}
+
+// verdict is what the test has the telemetry say; nothing when it has it say nothing.
+func (r *rig) verdict(x *rollout.Rollout) (rollout.Verdict, string) {
+	if r.says == nil {
+		return rollout.NotAsked, ""
+	}
+	return r.says(x)
 }
 
 func sqliteRig(t *testing.T, n int, o operator.Options) *rig {

@@ -1,6 +1,9 @@
 package rollout
 
-import "muster"
+import (
+	"muster"
+	"muster/firmware/regression"
+)
 
 // Budget returns how many devices may be offered the release now, at most n, and takes that
 // from the rate: none when the rollout does not run, as many as there are free slots.
@@ -12,15 +15,23 @@ func (r *Rollout) Budget(n int, now muster.Micros) int {
 }
 
 // Verdict is what the telemetry of updated devices says, for a phase that asks.
-type Verdict uint8
+type Verdict = regression.Verdict
 
 // The verdicts.
 const (
-	NotAsked Verdict = iota
-	NotYet           // too little is known
-	Good
-	Worse // than that of devices that do not have the release
+	NotAsked = regression.NotAsked
+	NotYet   = regression.NotYet
+	Good     = regression.Good
+	Worse    = regression.Worse
 )
+
+// Hear keeps what the telemetry of the phase says, in a sentence. What a rollout heard before it
+// stopped stays.
+func (r *Rollout) Hear(sentence string) {
+	if r.Status == Running {
+		r.Telemetry = sentence
+	}
+}
 
 // Advance looks whether the phase is over: enough of its devices are confirmed, for long
 // enough, its telemetry is not worse, and a person agrees where one must. It goes on to the
@@ -31,7 +42,10 @@ func (r *Rollout) Advance(v Verdict, now muster.Micros) bool {
 	if r.Status != Running {
 		return false
 	}
-	if v == Worse && r.Overruled <= r.Phase {
+	if r.Overruled > r.Phase { // somebody has gone on in spite of it
+		v = NotAsked
+	}
+	if v == Worse {
 		r.Status, r.Reason = Paused, Regression
 		return true
 	}
@@ -81,7 +95,7 @@ func (r *Rollout) Approve(now muster.Micros) error {
 
 func (r *Rollout) next(now muster.Micros) {
 	r.Phase++
-	r.PhaseAt, r.Passed, r.Waiting = now, 0, false
+	r.PhaseAt, r.Passed, r.Waiting, r.Telemetry = now, 0, false, ""
 }
 
 // succeeded says whether enough devices of the phase are confirmed. What was skipped counts

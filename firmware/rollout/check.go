@@ -130,6 +130,9 @@ func (ph *Phase) check(at string, percent float64, query func(string) error) err
 			return muster.At(err, at+"/q")
 		}
 	}
+	if err := ph.Regression.Check(at + "/regression"); err != nil {
+		return err //nolint:wrapcheck // it names the place
+	}
 	return ph.Failure.check(at + "/failure")
 }
 

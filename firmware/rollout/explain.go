@@ -51,6 +51,9 @@ func Explain(r *Rollout, d *Device, f *Facts, now muster.Micros) []Rule {
 	if r.Reason != "" && r.Status != Running {
 		why += ": " + string(r.Reason)
 	}
+	if r.Reason == Regression && r.Status != Running {
+		why += " (" + r.Telemetry + ")"
+	}
 	add("rollout_running", r.Status == Running, "the rollout is %s", why).ForAll = true
 	add("not_ended", !d.State.Ended(), "the device is %s%s", d.State, because(d.Reason))
 	there := add("device_there", !f.Gone, "the device is %s", either(f.Gone, "deleted", "known"))
@@ -67,7 +70,7 @@ func Explain(r *Rollout, d *Device, f *Facts, now muster.Micros) []Rule {
 	add("security_version", d.Secure <= r.Security, "the release's security version is %d, the device confirmed %d", r.Security, d.Secure).Excludes = Ineligible
 	add("not_blocked", f.Blocked <= now, "the device %s", either(f.Blocked <= now, "has not failed too often of late", "failed too often of late")).Excludes = Blocked
 	add("attempts_left", d.Attempt < MaxAttempt, "the device was offered the release %d times", d.Attempt).Excludes = Blocked
-	add("phase_open", d.Phase <= r.Phase, "the device is in phase %s, the rollout in %s", r.phaseName(d.Phase), r.phaseName(r.Phase))
+	add("phase_open", d.Phase <= r.Phase, "the device is in phase %s, the rollout in %s%s", r.phaseName(d.Phase), r.phaseName(r.Phase), r.heard())
 	add("not_in_flight", !d.State.InFlight(), "the device is %s", d.State)
 	add("no_other_rollout", !d.Elsewhere, "%s", either(d.Elsewhere, "another rollout is updating the device", "no other rollout is updating the device"))
 	add("retry_due", d.Due <= now, "%s", either(d.Due <= now, "nothing is waited for before the attempt", "the next attempt is later, after a failure")).Until = later(d.Due, now)
@@ -102,6 +105,14 @@ func (r *Rollout) phaseName(i int) string {
 		return r.Plan.Phases[i].Name
 	}
 	return fmt.Sprint(i + 1)
+}
+
+// heard is what the telemetry of the phase says, behind a semicolon.
+func (r *Rollout) heard() string {
+	if r.Telemetry == "" {
+		return ""
+	}
+	return "; " + r.Telemetry
 }
 
 func either(yes bool, a, b string) string {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/firmware/regression"
 )
 
 // Plan says how a rollout goes on. It does not change once the rollout runs, but for
@@ -70,6 +71,8 @@ type Phase struct {
 	Failure Threshold     `json:"failure"`
 	Soak    time.Duration `json:"soak"` // from when Success is reached
 	Gate    Gate          `json:"gate"`
+
+	Regression regression.Gate `json:"regression,omitzero"` // what its telemetry is asked
 }
 
 // Gate says who lets the next phase begin.

@@ -49,6 +49,8 @@ type Record struct {
 	Forced    bool  `json:"forced,omitempty"`    // aborted by force: who installs counts as canceled
 	Forgiven  []int `json:"forgiven,omitempty"`  // by phase: failing devices that somebody went on in spite of
 	Overruled int   `json:"overruled,omitempty"` // so many phases go on in spite of their telemetry
+
+	Telemetry string `json:"telemetry,omitempty"` // what the phase's says, in a sentence; empty where nobody asks
 }
 
 // Agree notes that a second person agrees to a draft. Who made it, or wrote it last, is

@@ -169,6 +169,19 @@ func (c *Control) RolloutMembers(ctx context.Context, q operator.DeviceQuery) ([
 	return c.rolloutDevices(ctx, "list the devices of a rollout", query, w.args)
 }
 
+// RolloutSample implements operator.Reader.
+func (c *Control) RolloutSample(ctx context.Context, id string, state rollout.State, phase, limit int) ([]rollout.Device, error) {
+	var w conditions
+	w.add("rollout = %s", id)
+	w.add("state = %s", state.String())
+	if phase >= 0 {
+		w.add("phase = %s", phase)
+	}
+	query := `SELECT ` + rolloutDeviceColumns + ` FROM rollout_device` + w.text() + ` ORDER BY rank`
+	query += w.limit(limit)
+	return c.rolloutDevices(ctx, "sample the devices of a rollout", query, w.args)
+}
+
 // Standing implements operator.Reader.
 func (c *Control) Standing(ctx context.Context, r *rollout.Rollout, device muster.DeviceID) (d rollout.Device, in bool, err error) {
 	found, err := c.RolloutMembers(ctx, operator.DeviceQuery{Rollout: r.ID, Phase: -1, Device: device, Limit: 1})

@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"cmp"
 	"slices"
 	"testing"
 
@@ -86,6 +87,19 @@ func TestRolloutsTheirDevicesAndLogsAreReadByThePage(t *testing.T) {
 			if got := devices(c.q); !slices.Equal(got, c.want) {
 				t.Errorf("%s: %v, want %v", c.name, got, c.want)
 			}
+		}
+		sample := func(state rollout.State, phase, limit int) (out []rollout.Device) {
+			t.Helper()
+			out, err := store.RolloutSample(t.Context(), "a", state, phase, limit)
+			wantNil(t, err)
+			return out
+		}
+		byRank := func(a, b rollout.Device) int { return cmp.Compare(a.Rank, b.Rank) }
+		if s := sample(rollout.Queued, -1, 5); len(s) != 5 || !slices.IsSortedFunc(s, byRank) || slices.IsSortedFunc(s, func(a, b rollout.Device) int { return cmp.Compare(a.ID, b.ID) }) {
+			t.Errorf("a sample is %+v", s)
+		}
+		if s := append(sample(rollout.Queued, 0, 99), sample(rollout.Queued, 1, 99)...); len(s) != 16 || len(sample(rollout.Installing, -1, 9)) != 1 || len(sample(rollout.Queued, -1, 0)) != 0 {
+			t.Errorf("samples of both phases have %d", len(s))
 		}
 		if canaries := devices(operator.DeviceQuery{Rollout: "a", Phase: 0, Limit: 9}); len(canaries) != 2 {
 			t.Errorf("the canaries are %v", canaries)

@@ -2032,6 +2032,8 @@ export type RolloutPhase = {
   percent?: number;
   /** those that match: canaries */
   q?: string;
+  /** Telemetry that must not get worse: the next phase waits until enough of it is known, and the rollout is paused when it is worse. Nothing when absent */
+  regression?: RolloutRegression;
   /** Seconds from when success is reached to the next phase */
   soak_s?: number;
   /** Percent of its devices, without the skipped, that must be confirmed; 90 when absent */
@@ -2092,6 +2094,8 @@ export type RolloutProgress = {
   /** Why it is paused or aborted: operator, failure_threshold, success_threshold, regression, release_revoked or superseded */
   reason?: string;
   status: "draft" | "scheduled" | "running" | "paused" | "completed" | "aborted";
+  /** What the telemetry of updated devices says against that of the others, in a sentence, in a phase that asks */
+  telemetry?: string;
   /** The phase is over, and a person must approve before the next begins */
   waiting: boolean;
 };
@@ -2100,6 +2104,21 @@ export type RolloutReason = {
   devices: number;
   reason: string;
   state: string;
+};
+
+export type RolloutRegression = {
+  /** What one number the readings of a device are; avg when absent */
+  aggregate?: "avg" | "min" | "max" | "p95";
+  /** Of telemetry; values that are no numbers do not count */
+  key: string;
+  /** Devices that must have readings, updated ones and others each, before anything is said; 3 when absent */
+  min_devices?: number;
+  /** Of the mean of the others, by which that of updated devices may be worse; 10 when absent */
+  percent?: number;
+  /** Seconds that readings count for; of updated devices those since they have the version. 3600 when absent */
+  window_s?: number;
+  /** Where a value goes when it gets worse */
+  worse: "up" | "down";
 };
 
 export type RolloutRule = {
