@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 
@@ -30,7 +31,7 @@ func (a *API) channelRoutes() {
 	route(a, anyone, huma.Operation{
 		OperationID: "test-inbox", Method: http.MethodPost, Path: "/channels/inbox/test", Tags: tags,
 		Summary:     "Put a test into one's own inbox",
-		Description: "It is a notification as any other, which asks for no ack: the user's open pages show it at once. At most 10 tests a minute.",
+		Description: "It is a notification as any other, which asks for no ack: the user's open pages show it at once. At most 10 tests a minute, of everything that one tests.",
 	}, func(ctx context.Context, _ *struct{}) (*body[channelAttempt], error) {
 		return a.testOwn(ctx, InboxChannel)
 	})
@@ -45,7 +46,7 @@ func (a *API) channelRoutes() {
 		if err != nil {
 			return nil, err
 		}
-		return a.testChannel(ctx, notify.ChannelMQTT, a.asking(ctx).ID, string(id))
+		return a.testChannel(ctx, notify.ChannelMQTT, a.asking(ctx), string(id))
 	})
 }
 
@@ -55,16 +56,24 @@ func (a *API) testOwn(ctx context.Context, channel string) (*body[channelAttempt
 	if err != nil {
 		return nil, err
 	}
-	return a.testChannel(ctx, channel, who.ID, who.User)
+	return a.testChannel(ctx, channel, who, who.User)
 }
 
-// testChannel tests a channel to target for who by asks.
-func (a *API) testChannel(ctx context.Context, channel, by, target string) (*body[channelAttempt], error) {
+// testing counts a test of who: over all that is tested, by whichever key of a user.
+func (a *API) testing(ctx context.Context, who notify.Who) error {
+	if p := a.limited(requestOf(ctx).rec.Header(), caller{policy: a.policies.test, id: cmp.Or(who.User, who.ID)}); p != nil {
+		return p
+	}
+	return nil
+}
+
+// testChannel tests a channel to target for who asks.
+func (a *API) testChannel(ctx context.Context, channel string, who notify.Who, target string) (*body[channelAttempt], error) {
 	if a.ChannelTester == nil {
 		return nil, muster.Errorf(muster.Unavailable, "the server does not have the channel %s", channel)
 	}
-	if p := a.limited(requestOf(ctx).rec.Header(), caller{policy: a.policies.signIn, id: "test " + by}); p != nil {
-		return nil, p
+	if err := a.testing(ctx, who); err != nil {
+		return nil, err
 	}
 	t, err := a.ChannelTester.TestChannel(ctx, channel, target)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"muster"
 	"muster/accounts"
 	"muster/audit"
+	"muster/notify"
 	"muster/notify/outbox"
 )
 
@@ -33,6 +34,7 @@ type delivery struct {
 	Channel      string    `json:"channel" example:"email"`
 	Queue        string    `json:"queue" doc:"Those of one queue share a breaker and a rate" example:"email"`
 	Target       string    `json:"target" doc:"Id of a user, a webhook or a device"`
+	TargetName   string    `json:"target_name,omitempty" doc:"The user's name, to who may know people; the webhook's address, to admins. Absent for none"`
 	Notification string    `json:"notification,omitempty" doc:"Id of the one that it is about; absent for none"`
 	Priority     string    `json:"priority" enum:"urgent,normal,bulk"`
 	State        string    `json:"state" enum:"queued,sending,sent,dead,dropped" doc:"dead: given up, and can be queued again. dropped: nobody wants it any more"`
@@ -65,6 +67,20 @@ func deliveryOf(d *outbox.Delivery, tries bool) delivery {
 	if tries {
 		for i := range d.Tries {
 			out.Tries = append(out.Tries, attemptOf(&d.Tries[i]))
+		}
+	}
+	return out
+}
+
+// delivered shows d as deliveryOf, with the name of whom it is for.
+func (a *API) delivered(ctx context.Context, d *outbox.Delivery, tries bool) delivery {
+	out := deliveryOf(d, tries)
+	switch d.Channel {
+	case notify.ChannelEmail:
+		out.TargetName = a.nameOf(ctx, d.Target)
+	case webhookChannel:
+		if h, err := a.Webhooks.Get(d.Target); err == nil && requestOf(ctx).who.Allows(accounts.Admin) {
+			out.TargetName = h.URL
 		}
 	}
 	return out
@@ -109,7 +125,7 @@ func (a *API) deliveryRoutes() {
 		if err != nil {
 			return nil, err
 		}
-		return &body[delivery]{deliveryOf(&d, true)}, nil
+		return &body[delivery]{a.delivered(ctx, &d, true)}, nil
 	})
 	route(a, accounts.Admin, huma.Operation{
 		OperationID: "requeue-deliveries", Method: http.MethodPost, Path: path + ":requeue", Tags: tags,
@@ -169,7 +185,7 @@ func (a *API) listDeliveries(ctx context.Context, in *struct {
 	}
 	items := make([]delivery, len(found))
 	for i := range found {
-		items[i] = deliveryOf(&found[i], false)
+		items[i] = a.delivered(ctx, &found[i], false)
 	}
 	return list(items, next), nil
 }

@@ -86,7 +86,7 @@ func vocabulary() map[string]any {
 		"Notification.id": "ntf_0m8k2c1x5tq", "Notification.title": "Pump 7 is offline", "body": "It was last heard 10 minutes ago.", "data": map[string]any{"reason": "keep alive ran out"},
 		"Notification.link": "https://muster.example/devices/pump-7", "Notification.actions": exampleActions(), "NewNotification.actions": exampleActions(), "dedup_key": "offline pump-7",
 		"acked_by": "Ana", "ack_note": "I am on my way", "note": "I am on my way", "NotificationSenderOf.id": "usr_2b7a", "NotificationSenderOf.name": "Ana", "Receipt.notification": "ntf_0m8k2c1x5tq",
-		"missing": []any{}, "not_subscribed": []any{}, "Delivery.id": "dlv_0m8k2c1x5tq", "channel": "email", "queue": "email", "target": "usr_2b7a", "Delivery.notification": "ntf_0m8k2c1x5tq",
+		"missing": []any{}, "not_subscribed": []any{}, "Delivery.id": "dlv_0m8k2c1x5tq", "channel": "email", "queue": "email", "target": "usr_2b7a", "target_name": "Ana", "Delivery.notification": "ntf_0m8k2c1x5tq",
 		"Delivery.error": "the mail server is not reachable", "Attempt.error": "the mail server is not reachable", "Attempt.response": "451 try again later", "reference": "<9f86d081884c7d65@muster.example>",
 		"requeued": []any{"dlv_0m8k2c1x5tq"}, "Topic.id": "top_3e9d",
 		// firmware

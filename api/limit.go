@@ -14,6 +14,7 @@ type Limits struct {
 	Rate   int // requests a second of one key or session: 100. Of one with the scope admin ten times that
 	Burst  int // requests at once of one key or session: 400, likewise
 	SignIn int // tries to sign in, a minute and address: 10
+	Tests  int // tests of channels and webhooks, a minute of one user and all his keys, or of a key that is nobody's: 10
 	Nobody int // requests at once of one address with a key or cookie that is nobody's: 300, and a tenth of that a second
 }
 
@@ -43,7 +44,7 @@ func newPolicy(name string, perSecond float64, burst int) *policy {
 }
 
 // policies are the limits of an API.
-type policies struct{ key, admin, public, signIn, stranger *policy }
+type policies struct{ key, admin, public, signIn, test, stranger *policy }
 
 func newPolicies(l Limits) policies {
 	or := func(v, d int) int {
@@ -52,10 +53,11 @@ func newPolicies(l Limits) policies {
 		}
 		return v
 	}
-	rate, burst, signIn, nobody := or(l.Rate, 100), or(l.Burst, 400), or(l.SignIn, 10), or(l.Nobody, 300)
+	rate, burst, signIn, tests, nobody := or(l.Rate, 100), or(l.Burst, 400), or(l.SignIn, 10), or(l.Tests, 10), or(l.Nobody, 300)
 	return policies{
 		key: newPolicy("key", float64(rate), burst), admin: newPolicy("admin", float64(rate*adminTimes), burst*adminTimes),
 		public: newPolicy("address", publicRate, publicBurst), signIn: newPolicy(signInKey, float64(signIn)/60, signIn),
+		test:     newPolicy("test", float64(tests)/60, tests),
 		stranger: newPolicy("stranger", float64(nobody)/10, nobody),
 	}
 }

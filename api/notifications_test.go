@@ -387,6 +387,51 @@ func TestWhatAWebhookMissedIsReplayed(t *testing.T) {
 	})
 }
 
+func TestTheTestOfAWebhookIsWithinTheLimitOfTests(t *testing.T) {
+	w := &writer{rig: newRig(t, func(d *api.Deps) { d.Limits.Tests = 3 })}
+	r := w.rig
+	boss := r.enters("boss", accounts.Admin)
+	id, _, _ := w.newWebhook("https://127.0.0.1:1/x")
+	other, _, _ := w.newWebhook("https://127.0.0.1:1/y")
+	boss.do("POST", "/channels/inbox/test", nil).wantStatus(t, 200)
+	for _, hook := range []string{id, other} {
+		boss.do("POST", "/webhooks/"+hook+"/test", nil).wantStatus(t, 200)
+	}
+	a := boss.do("POST", "/webhooks/"+id+"/test", nil)
+	if a.wantProblem(t, 429, "busy"); a.Header.Get("Retry-After") == "" {
+		t.Errorf("without Retry-After: %v", a.Header)
+	}
+	boss.do("POST", "/webhooks/whk_nobodys/test", nil).wantProblem(t, 404, "not_found")
+	r.as("POST", "/api/v1/webhooks/"+id+"/test", nil).wantStatus(t, 200) // a key that is nobody's has its own
+}
+
+func TestDeliveriesSayWhomTheyAreFor(t *testing.T) {
+	onEachStore(t, func(t *testing.T, newRig rigMaker) {
+		w := &writer{rig: newRig(t)}
+		r := w.rig
+		ann, eve := r.enters("ann", accounts.Operator), r.enters("eve", accounts.Viewer)
+		hook, _, _ := w.newWebhook("https://127.0.0.1:1/x")
+		id := ann.sends(object{"topic": ann.topic(object{"name": "t"}), "title": "x"})
+		mail, post, lost := w.deadDeliveryOf(id, eve.id), w.deadDelivery("webhook", hook), w.deadDelivery("email", "usr_gone")
+		want := map[string]any{mail: "eve", post: "https://127.0.0.1:1/x", lost: nil}
+		list := r.as("GET", "/api/v1/deliveries?state=dead", nil).listed(t)
+		for _, d := range list {
+			one := r.as("GET", "/api/v1/deliveries/"+d["id"].(string), nil).wantStatus(t, 200).decode(t)
+			if name := want[d["id"].(string)]; d["target_name"] != name || one["target_name"] != name {
+				t.Errorf("%v to %v is for %v, and alone for %v, want %v", d["channel"], d["target"], d["target_name"], one["target_name"], name)
+			}
+		}
+		if len(list) != len(want) {
+			t.Errorf("%d are listed", len(list))
+		}
+		for _, d := range ann.do("GET", "/notifications/"+id+"/deliveries", nil).listed(t) {
+			if d["target_name"] != "eve" || d["target"] != eve.id {
+				t.Errorf("a publisher is told %v", d)
+			}
+		}
+	})
+}
+
 func TestATestMailGoesToOneselfAndSaysWhatCameOfIt(t *testing.T) {
 	onEachStore(t, func(t *testing.T, newRig rigMaker) {
 		r := newRig(t)
@@ -405,7 +450,7 @@ func TestATestMailGoesToOneselfAndSaysWhatCameOfIt(t *testing.T) {
 }
 
 func TestEveryChannelHasATestAndAllOfThemOneLimit(t *testing.T) {
-	r := newRig(t, func(d *api.Deps) { d.Limits.SignIn = 10 })
+	r := newRig(t, func(d *api.Deps) { d.Limits.Tests = 10 })
 	eve := r.enters("eve", accounts.Operator)
 	r.as("POST", "/api/v1/devices", object{"id": "pump-1"}).wantStatus(t, 201)
 	var want []string
@@ -423,6 +468,14 @@ func TestEveryChannelHasATestAndAllOfThemOneLimit(t *testing.T) {
 	a.wantProblem(t, 429, "busy")
 	if a.Header.Get("Retry-After") == "" || !cmp.Equal(r.tester.asked, want) {
 		t.Errorf("asked %v, Retry-After %q", r.tester.asked, a.Header.Get("Retry-After"))
+	}
+	for range 2 { // another key is no other sender
+		_, key, err := r.accounts.CreateKey(t.Context(), accounts.KeySpec{Name: "eve's", Scopes: []string{accounts.NotifySend}, Owner: eve.id})
+		r.must(err)
+		a := r.do("POST", "/api/v1/devices/pump-1/notifications/test", nil, bearer(key))
+		if a.wantProblem(t, 429, "busy"); a.Header.Get("Retry-After") == "" {
+			t.Errorf("without Retry-After: %v", a.Header)
+		}
 	}
 	r.as("POST", "/api/v1/channels/inbox/test", nil).wantProblem(t, 403, "forbidden")
 	r.as("POST", "/api/v1/devices/nobody/notifications/test", nil).wantProblem(t, 404, "not_found")

@@ -102,7 +102,7 @@ func (a *API) listNotificationDeliveries(ctx context.Context, in *struct {
 	whole := requestOf(ctx).who.Allows(accounts.Admin)
 	items := make([]delivery, len(found))
 	for i := range found {
-		items[i] = deliveryOf(&found[i], true)
+		items[i] = a.delivered(ctx, &found[i], true)
 		if !whole {
 			items[i].hush()
 		}

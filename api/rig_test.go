@@ -147,7 +147,7 @@ func newRigOn(t *testing.T, open opener, change ...func(*api.Deps)) *rig {
 		Webhooks: r.newWebhooks(store),
 		Firmware: r.firmware, Rollouts: r.newRollouts(store),
 		OfferKey: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)).Public().(ed25519.PublicKey),
-		Limits:   api.Limits{Rate: 1e5, Burst: 1e5, SignIn: 1e5, Nobody: 1e5},
+		Limits:   api.Limits{Rate: 1e5, Burst: 1e5, SignIn: 1e5, Tests: 1e5, Nobody: 1e5},
 		Once:     once.New(store, time.Now, log, once.Limits{}),
 		Registry: r.registry, Accounts: r.accounts, Telemetry: r.telemetry, Live: r.live, Clients: r.mqtt,
 		Trail: r.trail, Twins: r.twins, Presence: r.registry, Logins: r.logins, Joining: r.joining,

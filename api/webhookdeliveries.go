@@ -62,7 +62,7 @@ func (a *API) listWebhookDeliveries(ctx context.Context, in *struct {
 	}
 	items := make([]delivery, len(found))
 	for i := range found {
-		items[i] = deliveryOf(&found[i], false)
+		items[i] = a.delivered(ctx, &found[i], false)
 	}
 	return list(items, next), nil
 }

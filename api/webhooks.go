@@ -321,6 +321,12 @@ type webhookAttempt struct {
 }
 
 func (a *API) testWebhook(ctx context.Context, in *WebhookPath) (*body[webhookAttempt], error) {
+	if _, err := a.Webhooks.Get(in.Webhook); err != nil {
+		return nil, err
+	}
+	if err := a.testing(ctx, a.asking(ctx)); err != nil {
+		return nil, err
+	}
 	t, err := a.Webhooks.Test(ctx, in.Webhook)
 	if err != nil {
 		return nil, err

@@ -515,6 +515,8 @@ type Delivery struct {
 	State string `json:"state"`
 	// Id of a user, a webhook or a device
 	Target string `json:"target"`
+	// The user's name, to who may know people; the webhook's address, to admins. Absent for none
+	TargetName *string `json:"target_name,omitempty"`
 	// The last 20 attempts, in order
 	Tries []Attempt `json:"tries,omitempty"`
 }
@@ -6857,7 +6859,7 @@ type TestInboxParams struct {
 	IdempotencyKey string
 }
 
-// TestInbox: Put a test into one's own inbox. It is a notification as any other, which asks for no ack: the user's open pages show it at once. At most 10 tests a minute.
+// TestInbox: Put a test into one's own inbox. It is a notification as any other, which asks for no ack: the user's open pages show it at once. At most 10 tests a minute, of everything that one tests.
 // It is POST /api/v1/channels/inbox/test.
 func (c *Client) TestInbox(ctx context.Context, params *TestInboxParams) (*ChannelAttempt, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/channels/inbox/test", query: url.Values{}, header: http.Header{}}

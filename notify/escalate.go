@@ -97,7 +97,7 @@ func (n *Notify) escalate(ctx context.Context, old Notification) error {
 	called := map[Subject]bool{}
 	for _, to := range step.To {
 		s := Subject(to)
-		if called[s] || !n.present(s) {
+		if called[s] || !n.present(s) || !n.entitled(&t, s) {
 			continue
 		}
 		called[s] = true

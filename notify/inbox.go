@@ -3,6 +3,7 @@ package notify
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -26,6 +27,7 @@ const (
 type Inbox struct {
 	store InboxStore
 	log   *slog.Logger
+	shows func(s Subject, topic string) bool // whether a subject is shown what is of a topic
 	epoch string
 
 	mu     sync.Mutex
@@ -42,8 +44,8 @@ type box struct {
 	from      int64  // the changes up to it are not in ring
 }
 
-func newInbox(store InboxStore, log *slog.Logger) *Inbox {
-	return &Inbox{store: store, log: log, early: map[int64]Changes{}, boxes: map[Subject]*box{}}
+func newInbox(store InboxStore, log *slog.Logger, shows func(Subject, string) bool) *Inbox {
+	return &Inbox{store: store, log: log, shows: shows, early: map[int64]Changes{}, boxes: map[Subject]*box{}}
 }
 
 func (in *Inbox) load(ctx context.Context) error {
@@ -246,8 +248,14 @@ func (in *Inbox) Epoch() string { return in.epoch }
 
 // Next returns up to limit items that changed after the follower's place, in the order of
 // their changes, and moves it. It waits for nothing but the store; none are no error. Of an
-// item that changed many times it may tell the last only.
+// item that changed many times it may tell the last only. What is of a topic that the subject has
+// lost is left out.
 func (f *Follower) Next(ctx context.Context, limit int) ([]Item, error) {
+	items, err := f.next(ctx, limit)
+	return slices.DeleteFunc(items, func(it Item) bool { return !f.inbox.shows(f.subject, it.Notification.Topic) }), err
+}
+
+func (f *Follower) next(ctx context.Context, limit int) ([]Item, error) {
 	items, upTo, stored := f.remembered(limit)
 	if !stored {
 		return items, nil

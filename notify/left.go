@@ -11,11 +11,11 @@ import (
 const (
 	leftAtOnce = 100
 	// leftNote is kept as the ack's note of what was closed since nobody is left who could ack it.
-	leftNote = "Everybody else has acknowledged it; who has not is disabled or deleted."
+	leftNote = "Everybody else has acknowledged it; who has not is disabled, or has lost the topic."
 )
 
 // closeLeft has those be acked that all recipients must ack, that some have acked, and that only
-// those have not who are disabled or deleted: they would hold it open for ever. With no ack at all it
+// those have not who are disabled or deleted or have lost the topic: they would hold it open for ever. With no ack at all it
 // stays open, and escalates: nobody takes care of it.
 func (n *Notify) closeLeft(ctx context.Context) error {
 	after := ""
@@ -38,7 +38,7 @@ func (n *Notify) closeLeft(ctx context.Context) error {
 }
 
 func (n *Notify) closeOne(ctx context.Context, old Notification) error {
-	if waits, err := n.awaited(ctx, old.ID); err != nil || waits {
+	if waits, err := n.awaited(ctx, &old); err != nil || waits {
 		return err
 	}
 	note, now := old, n.now()
@@ -54,15 +54,16 @@ func (n *Notify) closeOne(ctx context.Context, old Notification) error {
 	return err //nolint:wrapcheck // likewise
 }
 
-// awaited says whether somebody who is here has not acked a notification.
-func (n *Notify) awaited(ctx context.Context, id string) (bool, error) {
+// awaited says whether somebody who is here, and may, has not acked a notification.
+func (n *Notify) awaited(ctx context.Context, note *Notification) (bool, error) {
+	may := func(s Subject) bool { return n.present(s) && n.shown(s, note.Topic) }
 	var after Subject
 	for {
-		page, err := n.store.Unacked(ctx, id, after, leftAtOnce)
+		page, err := n.store.Unacked(ctx, note.ID, after, leftAtOnce)
 		if err != nil {
 			return false, err //nolint:wrapcheck // the store says what it was doing
 		}
-		if here := slices.ContainsFunc(page, n.present); here || len(page) < leftAtOnce {
+		if here := slices.ContainsFunc(page, may); here || len(page) < leftAtOnce {
 			return here, nil
 		}
 		after = page[len(page)-1]

@@ -24,20 +24,23 @@ type Letter struct {
 	CreatedAt int64             `json:"created_at"` // microseconds
 	ExpiresAt int64             `json:"expires_at,omitempty"`
 	Version   int64             `json:"version"`
+	// Subscribed says that it is told by a subscription, whose hours and mute count when it goes out.
+	// Who is called by name is told whatever his hours.
+	Subscribed bool `json:"subscribed,omitempty"`
 }
 
 func contentID(n *Notification) string { return n.ID + "." + strconv.FormatInt(n.Version, 10) }
 
 // letterOf is n as it is now.
-func letterOf(n *Notification) Letter {
+func letterOf(n *Notification, subscribed bool) Letter {
 	return Letter{
 		n.ID, n.Topic, n.Sender.Name, n.Severity, n.Title, n.Body, n.Data, n.Link, n.Actions, string(n.Device), n.State, n.AckPolicy, n.Step,
-		int64(n.Created), int64(n.Expires), n.Version,
+		int64(n.Created), int64(n.Expires), n.Version, subscribed,
 	}
 }
 
-func encodeLetter(n *Notification) []byte {
-	b, err := json.Marshal(letterOf(n))
+func encodeLetter(n *Notification, subscribed bool) []byte {
+	b, err := json.Marshal(letterOf(n, subscribed))
 	if err != nil { // plain data; Data is JSON that was checked
 		panic(fmt.Errorf("write a letter: %w", err))
 	}

@@ -40,15 +40,15 @@ type AckPage struct {
 }
 
 // OpenLink returns what a link's token is for: Forbidden when it is not one of ours or too
-// old, NotFound when the notification is gone.
+// old, NotFound when the notification is gone, or whose link it is has lost its topic.
 func (n *Notify) OpenLink(ctx context.Context, token string) (AckPage, error) {
 	id, subject, err := n.readLink(token)
 	if err != nil {
 		return AckPage{}, err
 	}
-	r, err := n.store.Receipt(ctx, id, subject)
+	r, err := n.receipt(ctx, id, subject)
 	if err != nil {
-		return AckPage{}, err //nolint:wrapcheck // the store says what it was doing
+		return AckPage{}, err
 	}
 	note, err := n.store.Notification(ctx, id)
 	if err != nil {

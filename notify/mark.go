@@ -175,8 +175,9 @@ func (n *Notify) ReadAll(ctx context.Context, s Subject, upTo string) (int, erro
 	if upTo != "" {
 		before = upTo + "~" // right behind it
 	}
+	hidden := n.hidden(n.Owner(s))
 	for range 1000 {
-		page, err := n.store.Inbox(ctx, InboxQuery{Subject: s, Unread: true, Before: before, Limit: pageSize})
+		page, err := n.store.Inbox(ctx, InboxQuery{Subject: s, Hidden: hidden, Unread: true, Before: before, Limit: pageSize})
 		if err != nil {
 			return total, err //nolint:wrapcheck // the store says what it was doing
 		}
@@ -197,7 +198,7 @@ func (n *Notify) ReadAll(ctx context.Context, s Subject, upTo string) (int, erro
 	return total, nil
 }
 
-// Items returns a page of an inbox, the newest first.
+// Items returns a page of an inbox, the newest first, without what is of topics that who has lost.
 func (n *Notify) Items(ctx context.Context, who Who, q InboxQuery) ([]Item, error) {
 	if q.Subject = who.Subject(); q.Subject == "" {
 		return nil, muster.Errorf(muster.Invalid, "an API key has no inbox")
@@ -205,6 +206,7 @@ func (n *Notify) Items(ctx context.Context, who Who, q InboxQuery) ([]Item, erro
 	if !storable(q.Before) {
 		return nil, muster.InvalidAt("after", "the page begins after the id of a notification")
 	}
+	q.Hidden = n.hidden(who)
 	hidden := false
 	if q.Topic != "" {
 		t, ok := n.topic(q.Topic)
@@ -214,13 +216,13 @@ func (n *Notify) Items(ctx context.Context, who Who, q InboxQuery) ([]Item, erro
 		q.Topic, hidden = t.ID, !n.sees(who, &t)
 	}
 	items, err := n.store.Inbox(ctx, q)
-	if err == nil && hidden && len(items) == 0 { // who got nothing of it does not learn that it is there
+	if err == nil && hidden && len(items) == 0 { // who is shown nothing of it does not learn that it is there
 		return nil, errNoTopic()
 	}
 	return items, err //nolint:wrapcheck // the store says what it was doing
 }
 
-// Counts returns the figures of who's inbox.
+// Counts returns the figures of what Items shows.
 func (n *Notify) Counts(ctx context.Context, who Who) (Counts, error) {
-	return n.store.InboxCounts(ctx, who.Subject()) //nolint:wrapcheck // the store says what it was doing
+	return n.store.InboxCounts(ctx, who.Subject(), n.hidden(who)) //nolint:wrapcheck // the store says what it was doing
 }

@@ -89,7 +89,7 @@ func New(store Store, o Options) *Notify {
 	for i := range n.marking {
 		n.marking[i] = make(chan struct{}, 1)
 	}
-	n.inbox = newInbox(store, o.Logger)
+	n.inbox = newInbox(store, o.Logger, n.shown)
 	return n
 }
 

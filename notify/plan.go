@@ -18,10 +18,14 @@ const (
 type plan struct {
 	n        *Notification
 	at       muster.Micros
-	rise     bool     // only channels that were not told: those that ask for more than above
+	rise     bool     // only channels that were not told, those that ask for more than above; and those that waiting holds back
 	above    Severity // what the notification was before
 	receipts []Receipt
 	out      []outbox.Delivery
+
+	subscribed bool                          // who is told is so by his subscription, and as it says
+	waiting    map[[2]string]outbox.Delivery // of a rise: what was told before and not tried yet, by channel and target
+	superseded []string                      // of these, the ids of those that out has something sooner for
 }
 
 // tell adds a recipient by his subscription.
@@ -32,7 +36,7 @@ func (p *plan) tell(s *Subscription) {
 	}
 	for i := range s.Channels {
 		v := &s.Channels[i]
-		if p.n.Severity < v.Severity || p.rise && v.Severity <= p.above {
+		if p.n.Severity < v.Severity {
 			continue
 		}
 		d := p.delivery(s.Subject, v.Channel)
@@ -40,8 +44,21 @@ func (p *plan) tell(s *Subscription) {
 			d.Fold = v.Channel + " " + string(s.Subject)
 		}
 		v.hold(&d, p.n.Severity)
+		if p.rise && v.Severity <= p.above && !p.sooner(&d) {
+			continue
+		}
 		p.out = append(p.out, d)
 	}
+}
+
+// sooner says whether d is due before what waits in its place, which it supersedes then.
+func (p *plan) sooner(d *outbox.Delivery) bool {
+	old, ok := p.waiting[[2]string{d.Channel, d.Target}]
+	if !ok || d.Due >= old.Due {
+		return false
+	}
+	p.superseded = append(p.superseded, old.ID)
+	return true
 }
 
 // hold has a delivery wait for the end of a digest's period, and of quiet hours.
@@ -103,7 +120,7 @@ func (p *plan) batch() outbox.Batch {
 	if len(p.out) == 0 {
 		return outbox.Batch{}
 	}
-	return outbox.Batch{Contents: []outbox.Content{{ID: p.content(), Body: encodeLetter(p.n)}}, Deliveries: p.out}
+	return outbox.Batch{Contents: []outbox.Content{{ID: p.content(), Body: encodeLetter(p.n, p.subscribed)}}, Deliveries: p.out}
 }
 
 // after returns when something that is due at t may go out: t, or the end of the quiet

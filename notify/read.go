@@ -22,7 +22,7 @@ func (n *Notify) TopicName(id string) string {
 }
 
 // Notification returns a notification, and who's own receipt of it, nil for none. Its
-// recipients may read it, publishers of its topic, and admins: to anybody else it is NotFound.
+// recipients may read it while they see its topic, publishers of its topic, and admins: to anybody else it is NotFound.
 func (n *Notify) Notification(ctx context.Context, who Who, id string) (Notification, *Receipt, error) {
 	if !storable(id) {
 		return Notification{}, nil, errNoNotification()
@@ -41,6 +41,9 @@ func (n *Notify) Notification(ctx context.Context, who Who, id string) (Notifica
 			return Notification{}, nil, err //nolint:wrapcheck // likewise
 		}
 	}
+	if own != nil && !n.shown(own.Subject, note.Topic) {
+		own = nil
+	}
 	if own == nil && !n.publishes(who, note.Topic) {
 		return Notification{}, nil, errNoNotification()
 	}
@@ -52,12 +55,20 @@ func errNoNotification() error {
 }
 
 // receipt returns the receipt that a subject has of the notification of an id, as anybody
-// may have spelled it, or NotFound.
+// may have spelled it, or NotFound: also when he lost its topic.
 func (n *Notify) receipt(ctx context.Context, id string, s Subject) (Receipt, error) {
 	if !storable(id) {
 		return Receipt{}, errNoNotification()
 	}
-	return n.store.Receipt(ctx, id, s) //nolint:wrapcheck // the store says what it was doing
+	r, err := n.store.Receipt(ctx, id, s)
+	if err != nil {
+		return Receipt{}, err //nolint:wrapcheck // the store says what it was doing
+	}
+	topic, err := n.topicIDOf(ctx, id)
+	if err == nil && !n.shown(s, topic) {
+		err = errNoNotification()
+	}
+	return r, err
 }
 
 // Published returns a notification to who may see how it fares with all its recipients:

@@ -36,6 +36,8 @@ type Message struct {
 	DedupKey string
 	Resolve  bool // what was sent with DedupKey is over
 	Expires  muster.Micros
+
+	clears []string // types of events that end it, of a source's
 }
 
 // Result is what became of a message.
@@ -123,6 +125,7 @@ func (c *composed) add(o *composed) {
 	c.write.Receipts = append(c.write.Receipts, w.Receipts...)
 	c.write.Touch = append(c.write.Touch, w.Touch...)
 	c.write.Over.add(w.Over)
+	c.write.About = append(c.write.About, w.About...)
 	c.write.Out.Add(w.Out)
 	c.events = append(c.events, o.events...)
 }
@@ -134,6 +137,7 @@ func (n *Notify) commit(ctx context.Context, c *composed) error {
 		return err //nolint:wrapcheck // the store says what it was doing
 	}
 	for i := range c.write.New {
+		n.abouts.put(c.write.New[i].ID, c.write.New[i].Topic)
 		n.escalates(c.write.New[i].EscalateAt)
 	}
 	return nil
@@ -176,7 +180,7 @@ func (n *Notify) instead(ctx context.Context, t *Topic, by Sender, old Notificat
 func (n *Notify) first(ctx context.Context, t *Topic, by Sender, m *Message) (composed, error) {
 	now := n.now()
 	note := newNotification(t, by, m, now)
-	p := plan{n: &note, at: now}
+	p := plan{n: &note, at: now, subscribed: true}
 	missing, err := n.recipients(ctx, t, m.To, p.tell)
 	if err != nil {
 		return composed{}, err
@@ -184,7 +188,7 @@ func (n *Notify) first(ctx context.Context, t *Topic, by Sender, m *Message) (co
 	note.Recipients = int64(len(p.receipts))
 	return composed{
 		Result{Notification: note, NotSubscribed: missing},
-		Write{New: []Notification{note}, Receipts: p.receipts, Out: p.batch()},
+		Write{New: []Notification{note}, Receipts: p.receipts, Out: p.batch(), About: aboutOf(&note, m)},
 		[]feed.Event{n.event(feed.NotificationCreated, t, &note, now)},
 	}, nil
 }
@@ -265,12 +269,12 @@ func (n *Notify) entitled(t *Topic, s Subject) bool {
 	if _, device := s.Device(); device {
 		return true
 	}
-	p, _ := n.options.People.Person(string(s))
-	return n.sees(Who{Kind: "user", ID: string(s), User: string(s), Admin: p.Admin}, t)
+	return n.sees(n.Owner(s), t)
 }
 
 // repeat counts old up, with what m says now. Told anew are those channels alone that old was
-// not severe enough for, and m is.
+// not severe enough for, and m is; and those whose news waits longer than it would if old had been
+// as severe, which it takes the place of.
 func (n *Notify) repeat(ctx context.Context, t *Topic, old Notification, m *Message) (composed, error) {
 	note := old
 	note.Count, note.Title, note.Body, note.Data, note.Link, note.Actions = old.Count+1, m.Title, m.Body, m.Data, m.Link, m.Actions
@@ -281,34 +285,62 @@ func (n *Notify) repeat(ctx context.Context, t *Topic, old Notification, m *Mess
 	}
 	c := composed{
 		result: Result{Notification: note, Duplicate: true},
-		write:  Write{Updates: []Update{{note, old.Version}}, Touch: []string{note.ID}},
+		write:  Write{Updates: []Update{{note, old.Version}}, Touch: []string{note.ID}, About: aboutOf(&note, m)},
 	}
 	if note.Severity == old.Severity {
 		return c, nil
 	}
 	note.Lane = min(note.Lane, int(laneOf(&Message{Severity: note.Severity})))
-	p := plan{n: &note, at: n.now(), rise: true, above: old.Severity}
-	if _, err := n.recipients(ctx, t, nil, p.tell); err != nil {
-		return composed{}, err
-	}
-	out, err := n.ofRecipients(ctx, &note, p.out)
+	waiting, err := n.waiting(ctx, note.ID)
 	if err != nil {
 		return composed{}, err
 	}
-	p.out = out
+	p := plan{n: &note, at: n.now(), subscribed: true, rise: true, above: old.Severity, waiting: waiting}
+	if _, err := n.recipients(ctx, t, nil, p.tell); err != nil {
+		return composed{}, err
+	}
+	has, err := n.have(ctx, note.ID)
+	if err != nil {
+		return composed{}, err
+	}
+	p.out = slices.DeleteFunc(p.out, func(d outbox.Delivery) bool { return !has[subjectOf(&d)] })
 	c.result.Notification, c.write.Updates, c.write.Out = note, []Update{{note, old.Version}}, p.batch()
+	c.write.Over = Over{Superseded: p.superseded, At: p.at}
 	return c, nil
 }
 
-// ofRecipients leaves of deliveries those to recipients of a notification.
-func (n *Notify) ofRecipients(ctx context.Context, note *Notification, list []outbox.Delivery) (out []outbox.Delivery, err error) {
-	for i := range list {
-		_, err := n.store.Receipt(ctx, note.ID, subjectOf(&list[i]))
-		switch {
-		case err == nil:
-			out = append(out, list[i])
-		case muster.KindOf(err) != muster.NotFound:
+// have returns who has a notification in his inbox.
+func (n *Notify) have(ctx context.Context, note string) (map[Subject]bool, error) {
+	out := map[Subject]bool{}
+	var after Subject
+	for {
+		page, err := n.store.Receipts(ctx, note, after, pageSize)
+		if err != nil {
 			return nil, err //nolint:wrapcheck // the store says what it was doing
+		}
+		for i := range page {
+			out[page[i].Subject] = true
+		}
+		if len(page) < pageSize {
+			return out, nil
+		}
+		after = page[len(page)-1].Subject
+	}
+}
+
+// waiting returns what nobody has tried to send of a notification, by channel and target: of
+// several that which is due last.
+func (n *Notify) waiting(ctx context.Context, note string) (map[[2]string]outbox.Delivery, error) {
+	told, err := n.store.Told(ctx, note, MaxSubscribers)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // the store says what it was doing
+	}
+	out := map[[2]string]outbox.Delivery{}
+	for i := range told {
+		d := told[i]
+		at := [2]string{d.Channel, d.Target}
+		if untried(&d) && d.Due > out[at].Due {
+			out[at] = d
 		}
 	}
 	return out, nil
@@ -333,16 +365,21 @@ func (n *Notify) resolve(ctx context.Context, t *Topic, old Notification, m *Mes
 	if err != nil {
 		return composed{}, err
 	}
-	p := plan{n: &note, at: now}
+	has, err := n.have(ctx, note.ID) // who was deleted since has it no more, and whoever has his id now never had
+	if err != nil {
+		return composed{}, err
+	}
+	p := plan{n: &note, at: now, subscribed: true}
 	seen := map[[2]string]bool{}
 	for i := range told {
 		d := &told[i]
 		at := [2]string{d.Channel, d.Target}
-		if seen[at] || untried(d) || !n.present(subjectOf(d)) {
+		to := subjectOf(d)
+		if seen[at] || untried(d) || !has[to] || !n.present(to) || !n.shown(to, t.ID) {
 			continue
 		}
 		seen[at] = true
-		next := p.delivery(subjectOf(d), d.Channel)
+		next := p.delivery(to, d.Channel)
 		next.Fold, next.Expires = d.Fold, 0
 		if d.State == outbox.StateSending {
 			next.Due = max(next.Due, d.Due) // the lease's end: never before what it ends

@@ -62,16 +62,24 @@ func (n *Notify) Shows(ctx context.Context, who Who, e *feed.Event) bool {
 
 // topicOfNote returns the topic of a notification; ok is false when either is gone.
 func (n *Notify) topicOfNote(ctx context.Context, notification string) (t Topic, ok bool) {
-	topic, known := n.abouts.get(notification)
-	if !known {
-		note, err := n.store.Notification(ctx, notification)
-		if err != nil && muster.KindOf(err) != muster.NotFound { // who does not know says nothing
-			return Topic{}, false
-		}
-		topic = note.Topic
-		n.abouts.put(notification, topic)
+	topic, err := n.topicIDOf(ctx, notification)
+	if err != nil { // who does not know says nothing
+		return Topic{}, false
 	}
 	return n.topic(topic)
+}
+
+// topicIDOf returns the id of a notification's topic, empty when the notification is gone.
+func (n *Notify) topicIDOf(ctx context.Context, notification string) (string, error) {
+	if topic, known := n.abouts.get(notification); known {
+		return topic, nil
+	}
+	note, err := n.store.Notification(ctx, notification)
+	if err != nil && muster.KindOf(err) != muster.NotFound {
+		return "", err //nolint:wrapcheck // the store says what it was doing
+	}
+	n.abouts.put(notification, note.Topic)
+	return note.Topic, nil
 }
 
 // topicFor returns the topic of an id, as it is kept when it is not known here: another process may

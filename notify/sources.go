@@ -99,8 +99,17 @@ func (n *Notify) composeEvent(ctx context.Context, e *feed.Event, all *composed)
 	if e.Type == feed.DeliveryDead {
 		return n.composeDead(ctx, e, all)
 	}
-	for _, t := range n.withSources() {
+	topics := n.withSources()
+	ended, err := n.composeEnds(ctx, e, topics, all)
+	if err != nil {
+		return false, err
+	}
+	did = len(ended) > 0
+	for _, t := range topics {
 		for _, m := range n.messagesOf(&t, e) {
+			if m.Resolve && ended[keyIn{t.ID, m.DedupKey}] {
+				continue
+			}
 			part, err := n.compose(ctx, &t, Sender{"system", e.ID(), "Muster"}, &m)
 			switch kind := muster.KindOf(err); {
 			case err == nil:
@@ -130,7 +139,7 @@ func (n *Notify) messagesOf(t *Topic, e *feed.Event) (out []Message) {
 			out = append(out, m)
 			continue
 		}
-		out[at].Severity = max(out[at].Severity, m.Severity)
+		out[at].Severity, out[at].clears = max(out[at].Severity, m.Severity), append(out[at].clears, m.clears...)
 	}
 	return out
 }
@@ -149,11 +158,11 @@ func (n *Notify) withSources() []Topic {
 }
 
 // messageOf is what a source makes of e; ok is false for nothing. A source that clears
-// has one notification open for each device.
+// has one notification open for each device that is there.
 func (n *Notify) messageOf(s *Source, e *feed.Event) (m Message, ok bool) {
 	tells := matchesAny(s.Types, e.Type)
 	clears := !tells && matchesAny(s.Clears, e.Type)
-	if !tells && !clears || !n.about(s, e) {
+	if !tells && !clears || !n.about(s, e) || tells && len(s.Clears) > 0 && n.tooLate(e) {
 		return Message{}, false
 	}
 	m = Message{Severity: s.Severity, Device: e.Device, Data: e.Data, Title: eventTitle(s, e), Resolve: clears}
@@ -165,6 +174,8 @@ func (n *Notify) messageOf(s *Source, e *feed.Event) (m Message, ok bool) {
 	}
 	if clears {
 		m.Body = words(e)
+	} else {
+		m.clears = slices.Clone(s.Clears)
 	}
 	return m, true
 }

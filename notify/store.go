@@ -79,19 +79,31 @@ type Write struct {
 	Touch    []string // notifications that every recipient is to be told of again
 	Out      outbox.Batch
 	Over     Over
+	About    []About // of New, and of Updates that were told again; what is resolved is forgotten
 	Cursor   *Cursor // nil for none
 }
 
-// Over are ids of deliveries whose news is over. Those that are Untried are dropped: one that
-// is not queued without an attempt any more makes the whole Write a Conflict. Those that were
-// Tried, and are open, expire at At: what is on its way arrives, and is not sent again.
+// About is a notification about a device that a source made, and that is not over: an event about
+// the device of one of the types Clears ends it, whatever has become of the source.
+type About struct {
+	Notification string
+	Topic        string // id
+	Device       muster.DeviceID
+	Clears       []string // of the feed's catalogue: "presence.online", "command.*"
+}
+
+// Over are ids of deliveries whose news is over. Those that are Untried are dropped, and those
+// that are Superseded by what is more severe: one that is not queued without an attempt any more
+// makes the whole Write a Conflict. Those that were Tried, and are open, expire at At: what is on
+// its way arrives, and is not sent again.
 type Over struct {
-	Untried, Tried []string
-	At             muster.Micros
+	Untried, Superseded, Tried []string
+	At                         muster.Micros
 }
 
 func (o *Over) add(p Over) {
-	o.Untried, o.Tried, o.At = append(o.Untried, p.Untried...), append(o.Tried, p.Tried...), max(o.At, p.At)
+	o.Untried, o.Superseded, o.Tried = append(o.Untried, p.Untried...), append(o.Superseded, p.Superseded...), append(o.Tried, p.Tried...)
+	o.At = max(o.At, p.At)
 }
 
 // Written is what a Write did.
@@ -110,10 +122,11 @@ type Changes struct {
 // InboxQuery is a page of one inbox, the newest notification first.
 type InboxQuery struct {
 	Subject Subject
-	Topic   string // id; empty for all
-	Unread  bool   // those that are not read only
-	Unacked bool   // those that ask for an ack and are open only
-	Before  string // a notification's id: the page begins after it
+	Topic   string   // id; empty for all
+	Hidden  []string // ids of topics whose notifications are left out
+	Unread  bool     // those that are not read only
+	Unacked bool     // those that ask for an ack and are open only
+	Before  string   // a notification's id: the page begins after it
 	Limit   int
 }
 
@@ -141,6 +154,9 @@ type MessageStore interface {
 	Write(ctx context.Context, w Write) (Written, error)
 	// OpenByKey returns the notification of a topic and dedup key that is open or acked, or NotFound.
 	OpenByKey(ctx context.Context, topic, key string) (Notification, error)
+	// OpenAbout returns up to limit of what sources told of a device and is not over, in order of
+	// the notification's id after after.
+	OpenAbout(ctx context.Context, device muster.DeviceID, after string, limit int) ([]About, error)
 	Notification(ctx context.Context, id string) (Notification, error)
 	Notifications(ctx context.Context, q Query) ([]Notification, error)
 	// Receipts returns up to limit of a notification in bytewise order of their subject after after.
@@ -177,7 +193,8 @@ type InboxStore interface {
 	// InboxAfter returns up to limit of a subject's items whose Seq is after seq and not after upTo, in order of Seq.
 	InboxAfter(ctx context.Context, subject Subject, seq, upTo int64, limit int) ([]Item, error)
 	Inbox(ctx context.Context, q InboxQuery) ([]Item, error)
-	InboxCounts(ctx context.Context, subject Subject) (Counts, error)
+	// InboxCounts counts a subject's inbox without the notifications of the topics hidden, by id.
+	InboxCounts(ctx context.Context, subject Subject, hidden []string) (Counts, error)
 }
 
 // Store keeps everything of this package.

@@ -31,5 +31,5 @@ func (n *Notify) TestLetter() (id string, body []byte) {
 	t, _ := n.topic(SystemTopic)
 	note := newNotification(&t, Sender{"system", "test", "Muster"}, &Message{Title: testTitle, Body: testBody}, n.now())
 	note.AckPolicy = AckNone
-	return note.ID, encodeLetter(&note)
+	return note.ID, encodeLetter(&note, false)
 }

@@ -53,6 +53,11 @@ func (n *Notify) role(who Who, t *Topic) Role {
 	}
 	n.mu.RLock()
 	defer n.mu.RUnlock()
+	return n.given(who, t)
+}
+
+// given is the highest role that members of who's have. It is called with the lock held.
+func (n *Notify) given(who Who, t *Topic) Role {
 	best := n.members[t.ID][who.ID].Role
 	if who.User != "" {
 		if r := n.members[t.ID][who.User].Role; rank(r) > rank(best) {
@@ -68,6 +73,38 @@ func (n *Notify) sees(who Who, t *Topic) bool {
 		return true
 	}
 	return n.role(who, t) != ""
+}
+
+// Owner returns who a subject is, as he would ask himself.
+func (n *Notify) Owner(s Subject) Who {
+	if id, ok := s.Device(); ok {
+		return Who{Kind: "device", ID: string(id), Name: string(id), Device: id}
+	}
+	p, _ := n.options.People.Person(string(s))
+	return Who{Kind: "user", ID: string(s), User: string(s), Name: p.Name, Admin: p.Admin}
+}
+
+// shown says whether a subject may see what was sent to the topic of an id: who lost a topic sees
+// nothing of it any more. What Muster itself says is to each alone.
+func (n *Notify) shown(s Subject, topic string) bool {
+	t, ok := n.topic(topic)
+	return !ok || t.ID == SystemTopic || n.entitled(&t, s)
+}
+
+// hidden returns the ids of the topics of which who is shown nothing, in no order.
+func (n *Notify) hidden(who Who) (ids []string) {
+	if who.Admin || who.Device != "" {
+		return nil
+	}
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	for id := range n.topics {
+		t := n.topics[id]
+		if t.Visibility != Internal && id != SystemTopic && (who.User == "" || who.User != t.Owner) && n.given(who, &t) == "" {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // find returns the topic of an id or a name that who may see: to anybody else it is not there.

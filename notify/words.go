@@ -55,7 +55,7 @@ func (n *Notify) Words(ctx context.Context, who Who, notification string, state 
 	if t.Template.Webhook == "" {
 		return out, nil
 	}
-	l := letterOf(&note)
+	l := letterOf(&note, false)
 	body, err := webhookText(t.Template, n.wording(&t, &l, ""))
 	if err != nil {
 		out.Problem = muster.Public(err)

@@ -31,15 +31,13 @@ func (l liveInbox) Follow(s notify.Subject, place string, wake func()) (*notify.
 
 // Newest implements live.Inbox.
 func (l liveInbox) Newest(ctx context.Context, s notify.Subject, limit int) ([]notify.Item, error) {
-	return l.Items(ctx, ownerOf(s), notify.InboxQuery{Limit: limit}) //nolint:wrapcheck // the store says what it was doing
+	return l.Items(ctx, l.Owner(s), notify.InboxQuery{Limit: limit}) //nolint:wrapcheck // the store says what it was doing
 }
 
 // Counts implements live.Inbox.
 func (l liveInbox) Counts(ctx context.Context, s notify.Subject) (notify.Counts, error) {
-	return l.Notify.Counts(ctx, ownerOf(s)) //nolint:wrapcheck // likewise
+	return l.Notify.Counts(ctx, l.Owner(s)) //nolint:wrapcheck // likewise
 }
-
-func ownerOf(s notify.Subject) notify.Who { return notify.Who{Kind: "user", User: string(s)} }
 
 // itemWriter writes items of inboxes in the API's words. It keeps the notification that it
 // wrote last: the next follower is mostly told of the same.

@@ -41,9 +41,13 @@ func newToDevices(s *Server) *toDevices {
 }
 
 // Publish implements mqtt.Publisher.
-func (t *toDevices) Publish(ctx context.Context, device muster.DeviceID, payload []byte) (taken bool, err error) {
-	if !t.server.registry.Has(device) {
-		return false, muster.Errorf(muster.NotFound, "there is no such device")
+func (t *toDevices) Publish(ctx context.Context, device muster.DeviceID, created muster.Micros, payload []byte) (taken bool, err error) {
+	d, err := t.server.registry.Get(device)
+	switch {
+	case err != nil:
+		return false, err //nolint:wrapcheck // it says that there is none
+	case created != 0 && created < d.Created: // one that was requeued, or under way while the device was made again
+		return false, muster.Errorf(muster.NotFound, "it was for another device that had this id")
 	}
 	payload, err = t.server.notify.DevicePayload(ctx, payload)
 	if err != nil {

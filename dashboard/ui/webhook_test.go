@@ -56,3 +56,33 @@ func TestAChatServiceHasNoSecretsAndKeepsItsURL(t *testing.T) {
 		t.Errorf("the change is %v", in)
 	}
 }
+
+func TestWhatWasGivenUpSaysWhomItWasFor(t *testing.T) {
+	f := newFake(t)
+	now := time.Now().UTC().Format(time.RFC3339Nano)
+	dead := func(id, target, name string) object {
+		d := object{
+			"id": id, "channel": "email", "queue": "email", "target": target, "priority": "normal", "state": "dead", "attempts": 1, "due_at": nil,
+			"created_at": now, "ended_at": now, "error": "no such mailbox",
+		}
+		if name != "" {
+			d["target_name"] = name
+		}
+		return d
+	}
+	f.extra = map[string]http.HandlerFunc{
+		"GET /api/v1/topics": func(w http.ResponseWriter, _ *http.Request) {
+			writeJSON(w, 200, object{"items": []object{}, "next": nil})
+		},
+		"GET /api/v1/deliveries": func(w http.ResponseWriter, _ *http.Request) {
+			writeJSON(w, 200, object{"items": []object{dead("dlv_2", "usr_2b7a", "Ada Kern"), dead("dlv_1", "usr_gone", "")}, "next": nil})
+		},
+	}
+	b := open(t, f)
+	b.visit("/topics")
+	b.waitText(".dead .outgo li:nth-child(1)", "email to Ada Kern")
+	b.waitText(".dead .outgo li:nth-child(2)", "email to usr_gone")
+	if evaluate[bool](b, "document.querySelector('.dead').textContent.includes('usr_2b7a')") {
+		t.Error("a user is shown by his id")
+	}
+}

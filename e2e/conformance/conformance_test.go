@@ -65,7 +65,7 @@ func TestEveryAnswerIsAsTheDocumentSays(t *testing.T) {
 	s := servertest.Start(t, func(c *server.Config) { // the probe asks as many do, and as one
 		c.Firmware.InsecureUnsigned = true // so that releases are published without keys
 		c.SMTP = post.URL("muster@muster.example")
-		c.Web.Limits = api.Limits{Rate: 10_000, Burst: 100_000, SignIn: 10_000, Nobody: 100_000}
+		c.Web.Limits = api.Limits{Rate: 10_000, Burst: 100_000, SignIn: 10_000, Tests: 10_000, Nobody: 100_000}
 	})
 	base := "http://" + s.HTTPAddr()
 	p := &probe{

@@ -10,11 +10,12 @@ import (
 
 // Publisher brings a payload to a device.
 type Publisher interface {
-	// Publish returns whether the device took the payload: it acknowledged the message. A
+	// Publish brings what was made at created, 0 for now, and returns whether the device took the payload: it acknowledged the message. A
 	// device that is not connected, or not subscribed, takes nothing, which is no error.
-	// NotFound when there is no such device, Invalid and TooLarge when it can never be
+	// NotFound when there is no such device, or it is younger than created: what
+	// was for another that had its id is not for it. Invalid and TooLarge when it can never be
 	// published; other errors may be over later. It ends with ctx.
-	Publish(ctx context.Context, device muster.DeviceID, payload []byte) (taken bool, err error)
+	Publish(ctx context.Context, device muster.DeviceID, created muster.Micros, payload []byte) (taken bool, err error)
 }
 
 // Channel sends deliveries to devices. It is safe for concurrent use.
@@ -57,7 +58,7 @@ func (c *Channel) publish(ctx context.Context, d *outbox.Delivery) (outbox.Verdi
 	if err != nil {
 		return outbox.Dead, "the target is no device: " + muster.Public(err)
 	}
-	taken, err := c.publisher.Publish(ctx, device, d.Body)
+	taken, err := c.publisher.Publish(ctx, device, d.Created, d.Body)
 	if err != nil {
 		return verdict(err), failure(ctx, err)
 	}

@@ -85,7 +85,7 @@ func (d *device) serve(c net.Conn) {
 }
 
 // Publish implements mqtt.Publisher.
-func (d *device) Publish(ctx context.Context, to muster.DeviceID, payload []byte) (bool, error) {
+func (d *device) Publish(ctx context.Context, to muster.DeviceID, _ muster.Micros, payload []byte) (bool, error) {
 	if to != "pump-1" {
 		return false, nil
 	}
@@ -139,7 +139,7 @@ type answers struct {
 	err   error
 }
 
-func (a answers) Publish(context.Context, muster.DeviceID, []byte) (bool, error) {
+func (a answers) Publish(context.Context, muster.DeviceID, muster.Micros, []byte) (bool, error) {
 	return a.taken, a.err
 }
 

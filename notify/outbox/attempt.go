@@ -66,6 +66,8 @@ func (r *runner) attempt(j *job) {
 			live = append(live, d)
 		}
 	}
+	live, held := r.pass(j, live)
+	out = append(out, held...)
 	if len(live) == 0 {
 		r.breakerOf(j, tried{Attempt: Attempt{Verdict: Dropped}})
 	} else {
@@ -80,6 +82,37 @@ func (r *runner) attempt(j *job) {
 	r.slot(j, -1)
 	r.mu.Unlock()
 	r.nudge()
+}
+
+// pass returns which of ds go out now, and what becomes of the others.
+func (r *runner) pass(j *job, ds []Delivery) (live []Delivery, held []*settled) {
+	if r.c.Pass == nil || len(ds) == 0 {
+		return ds, nil
+	}
+	ctx, cancel := context.WithTimeout(r.work, storeTime)
+	defer cancel()
+	var list []Pass
+	err := lifecycle.Guard(func() (err error) {
+		list, err = r.c.Pass(ctx, ds)
+		return err
+	})
+	if r.failed(r.work, "ask what may go out", err) || len(list) != len(ds) {
+		for _, d := range ds {
+			held = append(held, r.waits(j, d, r.c.Now().Add(claimAgain), uncounted(d), d.Error))
+		}
+		return nil, held
+	}
+	for i, d := range ds {
+		switch p := list[i]; {
+		case p.Drop != "":
+			held = append(held, r.ends(j, d, StateDropped, uncounted(d), p.Drop))
+		case p.Hold != 0: // without an error: it holds nothing up, and is not hastened
+			held = append(held, r.waits(j, d, p.Hold.Time(), uncounted(d), ""))
+		default:
+			live = append(live, d)
+		}
+	}
+	return live, held
 }
 
 // give hands over what is to be written, and waits while too much waits already. When Run is

@@ -38,6 +38,12 @@ type Attempt struct {
 	Alone bool `json:"-"`
 }
 
+// Pass is what becomes of a delivery that is about to be sent. The zero Pass lets it go.
+type Pass struct {
+	Drop string        // why nobody wants it any more; empty for not
+	Hold muster.Micros // until when it waits, which is no attempt; 0 for not at all
+}
+
 // Channel sends deliveries of one kind.
 type Channel interface {
 	// Name is what Delivery.Channel says.

@@ -51,6 +51,9 @@ type Config struct {
 	// KeepDead is how long dead ones are; 30 days.
 	KeepDead time.Duration
 
+	// Pass is asked before each attempt what becomes of its deliveries, in their order; its error has
+	// them wait for a moment. nil lets all go.
+	Pass func(ctx context.Context, ds []Delivery) ([]Pass, error)
 	// OnGone is called when d's target wants nothing any more, before that is written, and
 	// returns soon. nil for nobody.
 	OnGone func(ctx context.Context, d Delivery, why string) error

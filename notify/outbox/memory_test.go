@@ -237,7 +237,7 @@ func (m *memory) HastenDeliveries(ctx context.Context, channel, target string, n
 	defer m.mu.Unlock()
 	n := 0
 	for _, d := range m.list {
-		if d.Channel == channel && d.Target == target && d.State == outbox.StateQueued && d.Due > now {
+		if d.Channel == channel && d.Target == target && d.State == outbox.StateQueued && d.Due > now && d.Error != "" {
 			d.Due = now
 			n++
 		}

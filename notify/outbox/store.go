@@ -90,8 +90,8 @@ type Keeper interface {
 	// RequeueDeliveries has those of ids that are dead or sent queued again at now, with no
 	// attempts, and returns which. Those that are open stay as they are.
 	RequeueDeliveries(ctx context.Context, ids []string, now muster.Micros) ([]Delivery, error)
-	// HastenDeliveries makes what is queued for a channel's target due at now: it can take
-	// it again. It returns how many.
+	// HastenDeliveries makes what was queued again for a channel's target due at now: it can take
+	// it again. What was not tried yet keeps its time. It returns how many.
 	HastenDeliveries(ctx context.Context, channel, target string, now muster.Micros) (int, error)
 	// DropDeliveries ends what is open in a queue: its target is gone. It returns how many, at most limit.
 	DropDeliveries(ctx context.Context, queue, why string, now muster.Micros, limit int) (int, error)

@@ -35,9 +35,12 @@ func TestAnInboxIsCountedByItsOwnReceipts(t *testing.T) {
 				other:      {Unread: min(int64(open)+20, notify.MaxCounted), Open: min(int64(open), notify.MaxCounted)},
 				"usr_none": {},
 			} {
-				got, err := c.InboxCounts(t.Context(), subject)
+				got, err := c.InboxCounts(t.Context(), subject, nil)
 				wantNil(t, err)
 				same(t, want, got)
+				got, err = c.InboxCounts(t.Context(), subject, []string{notify.SystemTopic})
+				wantNil(t, err)
+				same(t, notify.Counts{}, got)
 			}
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strconv"
 	"time"
 
 	"muster"
@@ -112,6 +113,16 @@ func forgetSubjects(ctx context.Context, tx *sql.Tx, subjects [][]any) error {
 		return err
 	}
 	return deleteOf(ctx, tx, "receipt", "subject", subjects)
+}
+
+// dropForDevices ends what goes to devices that are deleted, each a row: who has such an id next gets
+// nothing of it. What was given up cannot be queued again.
+func dropForDevices(ctx context.Context, tx *sql.Tx, devices [][]any) error {
+	return inChunks(1, devices, func(args []any, n int) error {
+		_, err := exec(ctx, tx, `UPDATE delivery SET state = 'dropped', ended = $`+strconv.Itoa(n+1)+`, error = 'the device was deleted', worker = ''
+			WHERE target IN (`+places(n)+`) AND channel = 'mqtt' AND state IN ('queued', 'sending', 'dead')`, append(args[:n:n], int64(muster.MicrosOf(time.Now())))...)
+		return err
+	})
 }
 
 // forgetRecipients has notifications that all recipients must ack wait for who is left. One that

@@ -10,6 +10,7 @@ import (
 	"muster/accounts"
 	"muster/devices"
 	"muster/notify"
+	"muster/notify/outbox"
 	"muster/store/control"
 )
 
@@ -103,6 +104,85 @@ func TestADeviceThatIsMadeAgainMaySubscribeAgain(t *testing.T) {
 		wantNil(t, c.PutSubscription(ctx, s))
 		same(t, notify.Written{Added: 1}, write(t, c, notify.Write{Receipts: receiptsOf(n, "device/d1")}))
 		same(t, "1 subscriptions, 1 receipts, 0 members", leftOf(t, c, "top_a", n.ID))
+	})
+}
+
+// Who gets the id of a device that was deleted gets nothing that was for that one.
+func TestWhatWaitsForADeviceEndsWhenItIsDeleted(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		c := e.control(t)
+		ctx := t.Context()
+		wantNil(t, c.InsertDevices(ctx, []devices.Device{device("d1"), device("d2")}, nil))
+		var ds []outbox.Delivery
+		for i, state := range []outbox.State{outbox.StateQueued, outbox.StateQueued, outbox.StateDead, outbox.StateSent, outbox.StateQueued, outbox.StateQueued} {
+			d := deliveryTo(i, "mqtt", outbox.Normal, 1)
+			if d.Target, d.State = "d1", state; i == 4 {
+				d.Target = "d2"
+			} else if i == 5 {
+				d.Channel, d.Queue = "webhook", "webhook:d1"
+			}
+			ds = append(ds, d)
+		}
+		add(t, c, ds...)
+		leased, err := c.ClaimDeliveries(ctx, claimOf("mqtt", 1, 1))
+		wantIDs(t, leased, err, 0)
+		wantNil(t, c.DeleteDevices(ctx, []muster.DeviceID{"d1"}))
+		wantNil(t, c.InsertDevices(ctx, []devices.Device{device("d1")}, nil))
+
+		for i, want := range []outbox.State{outbox.StateDropped, outbox.StateDropped, outbox.StateDropped, outbox.StateSent, outbox.StateQueued, outbox.StateQueued} {
+			d, err := c.Delivery(ctx, ds[i].ID)
+			wantNil(t, err)
+			if d.State != want || want == outbox.StateDropped && (d.Error != "the device was deleted" || d.Ended == 0) {
+				t.Errorf("%s to %s is %s: %q", d.ID, d.Target, d.State, d.Error)
+			}
+		}
+		again, err := c.RequeueDeliveries(ctx, []string{ds[0].ID, ds[2].ID}, 5)
+		wantIDs(t, again, err)
+		rest, err := c.ClaimDeliveries(ctx, claimOf("mqtt", 1000, 10))
+		wantIDs(t, rest, err, 4)
+		lost, err := c.SettleDeliveries(ctx, []outbox.Settlement{{ID: leased[0].ID, Worker: leased[0].Worker, State: outbox.StateQueued}})
+		wantNil(t, err)
+		same(t, []string{leased[0].ID}, lost)
+	})
+}
+
+func TestWhatIsOpenAboutADeviceIsKnownUntilItIsOver(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		c := e.control(t)
+		ctx := t.Context()
+		wantNil(t, c.PutTopic(ctx, topicOf("top_a")))
+		var w notify.Write
+		for i := range 4 {
+			n := notificationTo(i, "top_a")
+			n.Device = []muster.DeviceID{"d1", "d1", "d2", "d1"}[i]
+			w.New = append(w.New, n)
+			w.About = append(w.About, notify.About{Notification: n.ID, Topic: n.Topic, Device: n.Device, Clears: []string{"presence.online", "command.*"}})
+		}
+		write(t, c, w)
+		open := func(after string, limit int, want ...int) []notify.About {
+			t.Helper()
+			list, err := c.OpenAbout(ctx, "d1", after, limit)
+			wantNil(t, err)
+			got := []string{}
+			for i := range list {
+				got = append(got, list[i].Notification)
+			}
+			same(t, append([]string{}, named(want...)...), got)
+			return list
+		}
+		same(t, w.About[0], open("", 10, 0, 1, 3)[0])
+		open("", 2, 0, 1)
+		open(named(1)[0], 2, 3)
+		acked, over := w.New[0], w.New[1]
+		acked.State, acked.Version, over.State, over.Version = notify.Acked, 2, notify.Resolved, 2
+		again := w.About[0]
+		again.Clears = []string{"presence.quiet"}
+		write(t, c, notify.Write{Updates: []notify.Update{{Notification: acked, Was: 1}, {Notification: over, Was: 1}}, About: []notify.About{again}})
+		same(t, again, open("", 10, 0, 3)[0])
+		n, err := c.TrimNotifications(ctx, "top_a", 0, 10)
+		wantNil(t, err)
+		same(t, 4, n)
+		open("", 10)
 	})
 }
 

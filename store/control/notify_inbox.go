@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"encoding/json"
+	"fmt"
 	"strconv"
+	"strings"
 
 	"muster/notify"
 )
@@ -114,7 +117,7 @@ func (c *Control) Inbox(ctx context.Context, q notify.InboxQuery) ([]notify.Item
 		args = append(args, q.Before)
 		text += ` AND notification < $` + strconv.Itoa(len(args))
 	}
-	if q.Topic != "" || q.Unacked {
+	if q.Topic != "" || q.Unacked || len(q.Hidden) > 0 {
 		of := `n.id = r.notification`
 		if q.Topic != "" {
 			args = append(args, q.Topic)
@@ -122,6 +125,10 @@ func (c *Control) Inbox(ctx context.Context, q notify.InboxQuery) ([]notify.Item
 		}
 		if q.Unacked {
 			of += ` AND ` + asksForAck
+		}
+		if len(q.Hidden) > 0 {
+			args = append(args, hiddenList(q.Hidden))
+			of += c.shownOf(len(args))
 		}
 		text += ` AND EXISTS (SELECT 1 FROM notification n WHERE ` + of + `)`
 	}
@@ -132,14 +139,33 @@ func (c *Control) Inbox(ctx context.Context, q notify.InboxQuery) ([]notify.Item
 	return c.itemsOf(ctx, list)
 }
 
+// hiddenList is topics as shownOf reads them.
+func hiddenList(topics []string) string {
+	text, err := json.Marshal(topics)
+	if err != nil { // a list of texts
+		panic(fmt.Errorf("encode the ids of topics: %w", err))
+	}
+	return string(text)
+}
+
+// shownOf is the condition that a notification n is of none of the topics in a placeholder.
+func (c *Control) shownOf(place int) string {
+	rows := strings.Replace(c.dialect.texts, "$1", "$"+strconv.Itoa(place), 1)
+	return ` AND n.topic NOT IN (SELECT v.value FROM ` + rows + ` AS v)`
+}
+
 // fewOpen is of how many open notifications in all inboxes those of one are counted from
 // them. Of more, all receipts of the inbox are gone through.
 const fewOpen = 2000
 
 // InboxCounts implements notify.InboxStore.
-func (c *Control) InboxCounts(ctx context.Context, subject notify.Subject) (n notify.Counts, err error) {
-	who := []any{string(subject), notify.MaxCounted}
-	if n.Unread, err = c.count(ctx, `SELECT count(*) FROM (SELECT 1 FROM receipt r WHERE r.subject = $1 AND `+receiptUnread+` LIMIT $2) AS found`, who...); err != nil {
+func (c *Control) InboxCounts(ctx context.Context, subject notify.Subject, hidden []string) (n notify.Counts, err error) {
+	who, shown, unread := []any{string(subject), notify.MaxCounted}, ``, ``
+	if len(hidden) > 0 {
+		who, shown = append(who, hiddenList(hidden)), c.shownOf(3)
+		unread = ` AND EXISTS (SELECT 1 FROM notification n WHERE n.id = r.notification` + shown + `)`
+	}
+	if n.Unread, err = c.count(ctx, `SELECT count(*) FROM (SELECT 1 FROM receipt r WHERE r.subject = $1 AND `+receiptUnread+unread+` LIMIT $2) AS found`, who...); err != nil {
 		return n, err
 	}
 	all, err := c.count(ctx, `SELECT count(*) FROM (SELECT 1 FROM notification n WHERE `+asksForAck+` LIMIT $1) AS found`, fewOpen+1)
@@ -150,7 +176,7 @@ func (c *Control) InboxCounts(ctx context.Context, subject notify.Subject) (n no
 	if all <= fewOpen { // SQLite keeps the order of a CROSS JOIN
 		from = `notification n CROSS JOIN receipt r WHERE ` + asksForAck + ` AND r.notification = n.id AND r.subject = $1`
 	}
-	n.Open, err = c.count(ctx, `SELECT count(*) FROM (SELECT 1 FROM `+from+` LIMIT $2) AS found`, who...)
+	n.Open, err = c.count(ctx, `SELECT count(*) FROM (SELECT 1 FROM `+from+shown+` LIMIT $2) AS found`, who...)
 	return n, err
 }
 

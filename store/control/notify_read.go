@@ -235,8 +235,12 @@ func (c *Control) trimmed(ctx context.Context, tx *sql.Tx, args []any, n int) (m
 	if err != nil || gone == trimReceipts {
 		return true, err
 	}
-	_, err = exec(ctx, tx, `DELETE FROM notification WHERE id IN (`+places(n)+`)`, args...)
-	return false, err
+	for _, from := range [...]string{`notification WHERE id`, `notification_about WHERE notification`} {
+		if _, err := exec(ctx, tx, `DELETE FROM `+from+` IN (`+places(n)+`)`, args...); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
 }
 
 // OrphanTopics implements notify.MessageStore, in bytewise order. It goes from one topic to

@@ -231,6 +231,9 @@ func TestAnInboxIsReadFromTheNewest(t *testing.T) {
 			"what is not read":        {notify.InboxQuery{Unread: true}, []int{5, 3, 2, 0}},
 			"what asks for an ack":    {notify.InboxQuery{Unacked: true}, []int{5, 4, 1, 0}},
 			"everything at once":      {notify.InboxQuery{Unacked: true, Unread: true, Topic: "top_a", Before: "ntf_00004"}, []int{0}},
+			"all but a topic":         {notify.InboxQuery{Hidden: []string{"top_x", "top_a"}}, []int{5, 3, 1}},
+			"unread but of a topic":   {notify.InboxQuery{Unread: true, Hidden: []string{notify.SystemTopic}}, []int{2, 0}},
+			"of a topic that is not":  {notify.InboxQuery{Topic: "top_a", Hidden: []string{"top_a"}}, nil},
 			"of who has no inbox yet": {notify.InboxQuery{Subject: "usr_9"}, nil},
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -252,10 +255,13 @@ func TestAnInboxIsReadFromTheNewest(t *testing.T) {
 				same(t, named(tt.want...), got)
 			})
 		}
-		counts, err := c.InboxCounts(ctx, "usr_1")
+		counts, err := c.InboxCounts(ctx, "usr_1", nil)
 		wantNil(t, err)
 		same(t, notify.Counts{Unread: 4, Open: 4}, counts)
-		counts, err = c.InboxCounts(ctx, "usr_9")
+		counts, err = c.InboxCounts(ctx, "usr_1", []string{"top_a", "top_x"})
+		wantNil(t, err)
+		same(t, notify.Counts{Unread: 2, Open: 2}, counts)
+		counts, err = c.InboxCounts(ctx, "usr_9", nil)
 		wantNil(t, err)
 		same(t, notify.Counts{}, counts)
 	})

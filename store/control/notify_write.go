@@ -59,7 +59,7 @@ type writing struct {
 // do leaves the receipts to the end: from take on, those who write take turns.
 func (w *writing) do(ctx context.Context) error {
 	for _, step := range [...]func(context.Context) error{
-		w.update, w.insert, w.over, w.out, w.cursor, w.take, w.topics, w.receipts, w.touch, w.marks, w.give,
+		w.update, w.insert, w.about, w.over, w.out, w.cursor, w.take, w.topics, w.receipts, w.touch, w.marks, w.give,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -71,16 +71,28 @@ func (w *writing) do(ctx context.Context) error {
 // over ends deliveries whose news is over.
 func (w *writing) over(ctx context.Context) error {
 	o := &w.w.Over
-	n, err := w.c.bulk(ctx, w.tx, `UPDATE delivery SET state = 'dropped', ended = CAST(v.value ->> 1 AS BIGINT), error = 'it was over before it was sent' FROM`,
-		`WHERE delivery.id = v.value ->> 0 AND delivery.state = 'queued' AND delivery.attempts = 0`, overRows(o.Untried, o.At))
-	if err == nil && n != int64(len(o.Untried)) {
-		err = muster.Errorf(muster.Conflict, "a delivery of what is over was tried meanwhile")
-	}
-	if err != nil {
+	if err := w.untried(ctx, o.Untried, "it was over before it was sent"); err != nil {
 		return err
 	}
-	_, err = w.c.bulk(ctx, w.tx, `UPDATE delivery SET expires = CAST(v.value ->> 1 AS BIGINT) FROM`,
+	if err := w.untried(ctx, o.Superseded, "what is more severe took its place"); err != nil {
+		return err
+	}
+	_, err := w.c.bulk(ctx, w.tx, `UPDATE delivery SET expires = CAST(v.value ->> 1 AS BIGINT) FROM`,
 		`WHERE delivery.id = v.value ->> 0 AND delivery.state IN ('queued', 'sending')`, overRows(o.Tried, o.At))
+	return err
+}
+
+// untried drops deliveries that nobody has tried; Conflict when one was.
+func (w *writing) untried(ctx context.Context, ids []string, why string) error {
+	rows := overRows(ids, w.w.Over.At)
+	for i := range rows {
+		rows[i] = append(rows[i], why)
+	}
+	n, err := w.c.bulk(ctx, w.tx, `UPDATE delivery SET state = 'dropped', ended = CAST(v.value ->> 1 AS BIGINT), error = v.value ->> 2 FROM`,
+		`WHERE delivery.id = v.value ->> 0 AND delivery.state = 'queued' AND delivery.attempts = 0`, rows)
+	if err == nil && n != int64(len(ids)) {
+		err = muster.Errorf(muster.Conflict, "a delivery of what is over was tried meanwhile")
+	}
 	return err
 }
 

@@ -73,6 +73,7 @@ type Dialect struct {
 	locked     bool   // migrations need an advisory lock
 	engine     engine // of the query language
 	rows       string // the elements of the JSON array $1, each as value
+	texts      string // those that are texts, without quotes
 	ordered    string // keeps the transaction's queries on the indexes in whose order they ask; empty where they are anyway
 	hold       string // ends a query for rows that must stay as they are until the transaction ends
 	skip       string // ends a query for rows to change: it locks them, and leaves out those that others have locked
@@ -81,7 +82,7 @@ type Dialect struct {
 // SQLite is the dialect of modernc.org/sqlite. Only one process opens the file, so
 // that nothing is locked.
 func SQLite() Dialect {
-	return Dialect{migrations: goose.DialectSQLite3, engine: sqliteEngine{}, rows: "json_each($1)"}
+	return Dialect{migrations: goose.DialectSQLite3, engine: sqliteEngine{}, rows: "json_each($1)", texts: "json_each($1)"}
 }
 
 // Postgres is the dialect of PostgreSQL 15 and newer through pgx. SQLite's own
@@ -89,6 +90,7 @@ func SQLite() Dialect {
 func Postgres() Dialect {
 	return Dialect{
 		migrations: goose.DialectPostgres, engine: postgresEngine{}, rows: "json_array_elements(CAST($1 AS JSON))", locked: true,
+		texts: "json_array_elements_text(CAST($1 AS JSON))",
 		ordered: `SELECT set_config('enable_sort', 'off', TRUE), set_config('enable_bitmapscan', 'off', TRUE), set_config('enable_seqscan', 'off', TRUE),
 			set_config('enable_hashjoin', 'off', TRUE), set_config('enable_mergejoin', 'off', TRUE)`,
 		hold: " FOR NO KEY UPDATE", skip: " FOR UPDATE SKIP LOCKED",

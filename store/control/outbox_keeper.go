@@ -85,8 +85,9 @@ func (c *Control) changedDeliveries(ctx context.Context, doing string, do func(c
 	return out, nil
 }
 
-// deliveryWaits are the conditions of what HastenDeliveries changes.
-const deliveryWaits = `state = 'queued' AND target = $1 AND channel = $2 AND due > $3`
+// deliveryWaits are the conditions of what HastenDeliveries changes. What was queued again has an error; what
+// has none waits for quiet hours or a digest, however often its target comes.
+const deliveryWaits = `state = 'queued' AND target = $1 AND channel = $2 AND due > $3 AND error <> ''`
 
 // HastenDeliveries implements outbox.Keeper. It writes only when something waits: devices
 // ask each time they connect.

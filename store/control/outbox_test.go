@@ -395,7 +395,11 @@ func TestAContentIsNotForgottenWhileADeliveryOfItIsAdded(t *testing.T) {
 func TestWhatWaitsForATargetIsHastened(t *testing.T) {
 	onEach(t, func(t *testing.T, e engine) {
 		c := e.control(t)
-		add(t, c, deliveryTo(1, "mqtt", 1, 90), deliveryTo(8, "mqtt", 1, 95), deliveryTo(2, "mqtt", 1, 90), deliveryTo(15, "email", 1, 90), deliveryTo(22, "mqtt", 1, 5))
+		again := []outbox.Delivery{deliveryTo(1, "mqtt", 1, 90), deliveryTo(8, "mqtt", 1, 95), deliveryTo(2, "mqtt", 1, 90), deliveryTo(15, "email", 1, 90)}
+		for i := range again {
+			again[i].Error = "not connected"
+		}
+		add(t, c, append(again, deliveryTo(22, "mqtt", 1, 5), deliveryTo(29, "mqtt", 1, 90))...) // the last waits for quiet hours
 		var told []outbox.Delivery
 		c.OnDeliveries(func(list []outbox.Delivery) { told = append(told, list...) })
 		n, err := c.HastenDeliveries(t.Context(), "mqtt", "usr_1", 10)

@@ -242,6 +242,9 @@ func deleteDevices(ctx context.Context, tx *sql.Tx, ids []muster.DeviceID) error
 	if err := forgetSubjects(ctx, tx, subjects); err != nil {
 		return err
 	}
+	if err := dropForDevices(ctx, tx, rows); err != nil {
+		return err
+	}
 	err := inChunks(1, rows, func(args []any, n int) error { // the second condition is the index's
 		_, err := exec(ctx, tx, `UPDATE device SET parent = '' WHERE parent IN (`+places(n)+`) AND parent <> ''`, args...)
 		return err

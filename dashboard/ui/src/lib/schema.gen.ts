@@ -480,6 +480,8 @@ export type Delivery = {
   state: "queued" | "sending" | "sent" | "dead" | "dropped";
   /** Id of a user, a webhook or a device */
   target: string;
+  /** The user's name, to who may know people; the webhook's address, to admins. Absent for none */
+  target_name?: string;
   /** The last 20 attempts, in order */
   tries?: Array<Attempt>;
 };

@@ -41,20 +41,20 @@ function shape(s: Delivery["state"]) {
 
 interface Props {
   list: List<Delivery>;
-  nameOf?: (target: string) => string;
+  nameOf?: (d: Delivery) => string;
   /** Says what each is about, where not all are about one. */
   about?: boolean;
   none?: string;
   again?: (d: Delivery) => Promise<unknown>;
 }
 
-export function Deliveries({ list, nameOf = (t) => t, about = false, none = T.none, again = (d) => requeueDeliveries({ ids: [d.id] }) }: Props) {
+export function Deliveries({ list, nameOf = (d) => d.target_name ?? d.target, about = false, none = T.none, again = (d) => requeueDeliveries({ ids: [d.id] }) }: Props) {
   return (
     <>
       <p class="error" role="alert">{list.fault}</p>
       {list.items?.length === 0 && <p class="quiet-note">{none}</p>}
       <ul class="outgo">
-        {list.items?.map((d) => <Line key={d.id} d={d} name={nameOf(d.target)} about={about} again={() => list.run(() => again(d))} />)}
+        {list.items?.map((d) => <Line key={d.id} d={d} name={nameOf(d)} about={about} again={() => list.run(() => again(d))} />)}
       </ul>
       {list.more && <button type="button" class="btn" onClick={list.more}>{T.more}</button>}
     </>
