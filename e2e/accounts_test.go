@@ -15,7 +15,7 @@ import (
 
 	"muster/notify/email/mailtest"
 	"muster/oidc/oidctest"
-	"muster/store/postgres/pgtest"
+	"muster/store/control/controltest"
 )
 
 // visitor is a browser without a screen: it keeps cookies and follows links.
@@ -89,20 +89,22 @@ func linkTo(t *testing.T, text, path string) string {
 // mailed, a forgotten password by a mailed link, and somebody by a provider. The server is
 // killed in between.
 func TestPeopleComeInByLinkInvitationMailAndProvider(t *testing.T) {
+	t.Parallel()
 	for _, engine := range []string{"sqlite", "postgres"} {
 		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
 			post := mailtest.Start(t, mailtest.Config{User: "muster", Password: "hush-hush"})
 			p := oidctest.New()
 			t.Cleanup(p.Close)
 			p.SetUser(oidctest.User{Subject: "eve", Email: "eve@example.com", Verified: true, Name: "Eve Lind", Groups: []string{"ops"}})
-			t.Setenv("MUSTER_OIDC_CLIENT_SECRET", oidctest.ClientSecret)
 			m := newMuster(t)
+			m.env = []string{"MUSTER_OIDC_CLIENT_SECRET=" + oidctest.ClientSecret}
 			m.args = []string{
 				"--public-url", "http://" + m.http, "--smtp", post.URL("muster@example.org"), "--oidc-issuer", p.Issuer(), "--oidc-client-id", oidctest.ClientID,
 				"--oidc-create", "--oidc-role-claim", "groups", "--oidc-operator", "ops",
 			}
 			if engine == "postgres" {
-				m.args = append(m.args, "--database", pgtest.Empty(t, timescale(t)))
+				m.args = append(m.args, "--database", controltest.Database(t, timescale(t)))
 			}
 			m.start()
 			m.ready()

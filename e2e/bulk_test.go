@@ -22,8 +22,12 @@ const (
 // when it has answered, and finds each of them in the database once; again with NDJSON,
 // and sent a second time.
 func TestLinesThatWereAnsweredAreStoredOnce(t *testing.T) {
+	t.Parallel()
 	for _, e := range engines() {
-		t.Run(e.name, func(t *testing.T) { bulk(t, e) })
+		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
+			bulk(t, e)
+		})
 	}
 }
 

@@ -21,6 +21,7 @@ const clientLimit = 15 * time.Second
 
 // TestRealClients speaks to the server with the MQTT clients that people use.
 func TestRealClients(t *testing.T) {
+	t.Parallel()
 	m := serve(t)
 	for _, test := range []struct {
 		name string

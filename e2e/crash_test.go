@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"muster/store/postgres/pgtest"
+	"muster/store/control/controltest"
 )
 
 const (
@@ -56,7 +56,7 @@ func engines() []engine {
 			return nil, func(m *muster) *rows { return readSQLite(t, m.data) }
 		}},
 		{"timescaledb", func(t *testing.T) ([]string, func(*muster) *rows) {
-			dsn := pgtest.Empty(t, timescale(t))
+			dsn := controltest.Database(t, timescale(t))
 			return []string{"--database", dsn}, func(*muster) *rows { return readPostgres(t, dsn) }
 		}},
 	}

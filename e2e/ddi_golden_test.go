@@ -192,6 +192,7 @@ func (tr *transcript) happens(what string) error {
 }
 
 func TestTheRequestsOfOtherClientsAreAnsweredAsTheyNeed(t *testing.T) {
+	t.Parallel()
 	entries, err := os.ReadDir("testdata/ddi")
 	if err != nil {
 		t.Fatal(err)
@@ -200,6 +201,7 @@ func TestTheRequestsOfOtherClientsAreAnsweredAsTheyNeed(t *testing.T) {
 	for _, e := range entries {
 		names = append(names, e.Name())
 		t.Run(e.Name(), func(t *testing.T) {
+			t.Parallel()
 			image := []byte(strings.Repeat("a bundle of two megabytes, less two cuts ", 50_000)[:2_000_000])
 			newUpdates(t, "pump-2.0.0.raucb", image, 0).play("testdata/ddi/" + e.Name())
 		})

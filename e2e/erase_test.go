@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"muster/store/postgres/pgtest"
+	"muster/store/control/controltest"
 )
 
 const (
@@ -46,7 +46,7 @@ func grounds() map[string]func(t *testing.T) ground {
 			}}
 		},
 		"timescaledb": func(t *testing.T) ground {
-			dsn := pgtest.Empty(t, timescale(t))
+			dsn := controltest.Database(t, timescale(t))
 			return ground{[]string{"--database", dsn}, func(*muster) *rows { return readPostgres(t, dsn) }, func(_ *muster, query string) int {
 				c := connect(t, dsn)
 				defer func() { _ = c.Close(context.Background()) }()

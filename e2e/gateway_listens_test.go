@@ -13,8 +13,10 @@ const listenedKids = 300 // more than a session has subscriptions
 // TestAGatewayListensToThreeHundredChildren has a gateway hear what is for all its
 // children by three subscriptions, with a session of each kind.
 func TestAGatewayListensToThreeHundredChildren(t *testing.T) {
+	t.Parallel()
 	for _, e := range engines() {
 		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
 			args, _ := e.prepare(t)
 			m := serve(t, args...)
 			for _, keep := range []bool{false, true} {

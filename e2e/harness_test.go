@@ -12,12 +12,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"muster/store/control/controltest"
 )
 
 const (
@@ -34,8 +37,9 @@ type muster struct {
 	data       string
 	key        string // admin API key
 	args       []string
-	outPath    string // what all its processes printed, stdout
-	errPath    string // and stderr
+	env        []string // beside the test's own
+	outPath    string   // what all its processes printed, stdout
+	errPath    string   // and stderr
 	cmd        *exec.Cmd
 	exited     chan error // yields how the process ended, once
 }
@@ -67,15 +71,19 @@ func serve(t *testing.T, args ...string) *muster {
 	return m
 }
 
-// start starts the process without waiting for it.
+// start starts the process without waiting for it. What it finds at its first start on
+// SQLite is control data that is migrated and empty; a demo begins with nothing.
 func (m *muster) start() {
 	m.t.Helper()
+	if !slices.Contains(m.args, "--database") && !slices.Contains(m.args, "--demo") {
+		controltest.Fill(m.t, m.data)
+	}
 	stdout, stderr := appendTo(m.t, m.outPath), appendTo(m.t, m.errPath)
 	defer stdout.Close()
 	defer stderr.Close()
 	args := append([]string{"serve", "--data", m.data, "--http", m.http, "--mqtt", m.mqtt}, m.args...)
 	m.cmd = exec.Command(program, args...)
-	m.cmd.Env = append(os.Environ(), "MUSTER_ADMIN_KEY="+m.key)
+	m.cmd.Env = append(append(os.Environ(), m.env...), "MUSTER_ADMIN_KEY="+m.key)
 	m.cmd.Stdout, m.cmd.Stderr = stdout, stderr
 	if err := m.cmd.Start(); err != nil {
 		m.t.Fatalf("start muster: %v", err)

@@ -19,7 +19,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
 
 	"muster/notify/email/mailtest"
-	"muster/store/postgres/pgtest"
+	"muster/store/control/controltest"
 )
 
 const (
@@ -33,8 +33,10 @@ const (
 // gets exactly what the store has and he was not told, each once, whatever the sender was
 // answered. Enough of the kills must have fallen between the commit and a push.
 func TestWhatWasCommittedAndNotPushedComesOnceAfterTheRestart(t *testing.T) {
+	t.Parallel()
 	for _, engine := range []string{"sqlite", "postgres"} {
 		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
 			c := newInboxCrash(t, engine, nil)
 			wanted := kills(8)
 			for round := 0; round < wanted || c.between < 3; round++ {
@@ -59,7 +61,8 @@ func TestWhatWasCommittedAndNotPushedComesOnceAfterTheRestart(t *testing.T) {
 // database's answer to the commit of a notification, so that the server can have pushed
 // nothing, and kills it then. All of these kills are between the commit and the push.
 func TestAMessageWhoseCommitTheServerNeverHearsOfComesOnceAfterTheRestart(t *testing.T) {
-	holder := newCommitHolder(t, pgtest.Empty(t, timescale(t)))
+	t.Parallel()
+	holder := newCommitHolder(t, controltest.Database(t, timescale(t)))
 	c := newInboxCrash(t, "postgres", holder)
 	for round := range kills(4) {
 		c.begin()
@@ -115,7 +118,7 @@ func newInboxCrash(t *testing.T, engine string, holder *commitHolder) *inboxCras
 		driver, dsn = "pgx", holder.target
 		m.args = append(m.args, "--database", holder.dsn)
 	case engine == "postgres":
-		driver, dsn = "pgx", pgtest.Empty(t, timescale(t))
+		driver, dsn = "pgx", controltest.Database(t, timescale(t))
 		m.args = append(m.args, "--database", dsn)
 	}
 	m.start()

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"muster/store/postgres/pgtest"
+	"muster/store/control/controltest"
 )
 
 // leaseLeft is less than a lease lasts: what comes within it was not waited for.
@@ -19,8 +19,10 @@ const leaseLeft = 25 * time.Second
 // request and has not answered: at the next start the delivery goes out at once, and does not wait for the end of
 // the lease. Another server of the same database, which starts meanwhile, leaves it alone.
 func TestWhatWasUnderWayAtAKillGoesOutAtTheNextStart(t *testing.T) {
+	t.Parallel()
 	for _, engine := range []string{"sqlite", "postgres"} {
 		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
 			asked, answer := make(chan string, 100), make(chan struct{})
 			receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 				_, _ = io.Copy(io.Discard, r.Body)
@@ -33,7 +35,7 @@ func TestWhatWasUnderWayAtAKillGoesOutAtTheNextStart(t *testing.T) {
 			t.Cleanup(receiver.Close)
 			m := newMuster(t, "--webhook-allow", "127.0.0.0/8")
 			if engine == "postgres" {
-				m.args = append(m.args, "--database", pgtest.Empty(t, timescale(t)))
+				m.args = append(m.args, "--database", controltest.Database(t, timescale(t)))
 			}
 			m.start()
 			m.ready()

@@ -13,6 +13,7 @@ import (
 // TestMosquittoClients runs every case with mosquitto_pub and mosquitto_sub, by both
 // versions over every road they know.
 func TestMosquittoClients(t *testing.T) {
+	t.Parallel()
 	needs(t, "mosquitto_pub")
 	m := serve(t, roadArgs(t)...)
 	for _, version := range []string{"mqttv311", "mqttv5"} {

@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"muster/notify/email/mailtest"
-	"muster/store/postgres/pgtest"
+	"muster/store/control/controltest"
 )
 
 const (
@@ -33,8 +33,10 @@ const (
 // that was accepted is once in each inbox, and was taken by each channel's receiver or is
 // dead for all to see; what was acked is acked, and no key made two.
 func TestNoAcceptedNotificationIsLostWhateverFails(t *testing.T) {
+	t.Parallel()
 	for _, engine := range []string{"sqlite", "postgres"} {
 		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
 			s := newStorm(t, engine)
 			for range inSoak(stormSoak, stormSteps) {
 				s.step()
@@ -82,7 +84,7 @@ func newStorm(t *testing.T, engine string) *storm {
 	m.args = []string{"--public-url", "http://" + m.http, "--smtp", s.post.URL("muster@example.org"), "--webhook-allow", "127.0.0.0/8"}
 	s.driver, s.dsn = "sqlite", (&url.URL{Scheme: "file", Path: filepath.Join(m.data, "control.db")}).String()
 	if engine == "postgres" {
-		s.driver, s.dsn = "pgx", pgtest.Empty(t, timescale(t))
+		s.driver, s.dsn = "pgx", controltest.Database(t, timescale(t))
 		m.args = append(m.args, "--database", s.dsn)
 	}
 	m.start()

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"muster/notify/email/mailtest"
-	"muster/store/postgres/pgtest"
+	"muster/store/control/controltest"
 )
 
 // caretaker is a person who gets notifications: a browser without a screen, and a mailbox.
@@ -121,7 +121,7 @@ func TestADeviceThatGoesAwayIsToldOfUntilSomebodyTakesCareOfIt(t *testing.T) {
 			m := newMuster(t)
 			m.args = []string{"--public-url", "http://" + m.http, "--smtp", post.URL("muster@example.org"), "--presence-grace", "1s"}
 			if engine == "postgres" {
-				m.args = append(m.args, "--database", pgtest.Empty(t, timescale(t)))
+				m.args = append(m.args, "--database", controltest.Database(t, timescale(t)))
 			}
 			m.start()
 			m.ready()

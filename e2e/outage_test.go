@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"muster/store/postgres/pgtest"
+	"muster/store/control/controltest"
 )
 
 const (
@@ -36,7 +36,7 @@ func TestADatabaseThatIsStoppedCostsNoMessage(t *testing.T) {
 // nastier way: it stays open and nothing comes through.
 func TestADatabaseThatHangsCostsNoMessage(t *testing.T) {
 	t.Parallel()
-	dsn := pgtest.Empty(t, timescale(t))
+	dsn := controltest.Database(t, timescale(t))
 	p := newProxy(t, dsn)
 	outage(t, p.dsn, hangLasts, p.hang, p.heal)
 }

@@ -21,6 +21,7 @@ type said struct{ name, topic, payload, want string }
 // TestWhatDevicesSayIsWhatTheAPIShows publishes each form of payload by MQTT 3.1.1
 // and 5 and reads it back.
 func TestWhatDevicesSayIsWhatTheAPIShows(t *testing.T) {
+	t.Parallel()
 	m := serve(t)
 	forms := []said{
 		{"a scalar takes its key from the topic", "telemetry/temperature", `21.5`, "arrival temperature=21.5"},
@@ -104,6 +105,7 @@ func wrongs() []wrong {
 // gets 0x99, both versions are told at devices/{id}/errors, the API lists it, and
 // the connection stays.
 func TestBadPayloadsAreToldKeptAndForgiven(t *testing.T) {
+	t.Parallel()
 	m := serve(t)
 	for i, w := range wrongs() {
 		t.Run(w.name, func(t *testing.T) {
@@ -169,6 +171,7 @@ func (w wrong) mustBeKept(t *testing.T, m *muster, id string) {
 
 // TestAPacketOverTheMaximumEndsTheConnectionAndIsShown sends more than 256 KiB.
 func TestAPacketOverTheMaximumEndsTheConnectionAndIsShown(t *testing.T) {
+	t.Parallel()
 	m := serve(t)
 	payload := `{"a":"` + strings.Repeat("x", 256<<10) + `"}`
 	lost := make(chan error, 1)

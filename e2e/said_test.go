@@ -148,6 +148,7 @@ func (s *speaker) speak(addr string) {
 
 // TestEventsOverTheRateAreSeenByTheOperator publishes 130 events at once.
 func TestEventsOverTheRateAreSeenByTheOperator(t *testing.T) {
+	t.Parallel()
 	m := serve(t)
 	s := &speaker{id: "d", token: m.device("d", "token").Token, count: 130}
 	s.speak(m.mqtt)

@@ -178,6 +178,7 @@ func expect(t *testing.T, s session, want message) {
 
 // TestClientsAndSessions runs every case with every client over every road.
 func TestClientsAndSessions(t *testing.T) {
+	t.Parallel()
 	m, js := serve(t, roadArgs(t)...), newHostJS(t)
 	for n, l := range []library{
 		{"paho.mqtt.golang (3.1.1)", true, openPaho3},

@@ -52,6 +52,7 @@ func flags(t *testing.T, more ...string) []string {
 }
 
 func TestAStartThatFailsIsOneSentence(t *testing.T) {
+	t.Parallel()
 	t.Run("the data directory lies under a file", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "file")
 		if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -115,6 +116,7 @@ func TestAStartThatFailsIsOneSentence(t *testing.T) {
 // TestASecretInAFlagIsNotPrinted looks for a database password in what a failed
 // start says.
 func TestASecretInAFlagIsNotPrinted(t *testing.T) {
+	t.Parallel()
 	for _, dsn := range []string{"postgres://u:sesame@" + freeAddr(t) + "/db", "mysql://u:sesame@h/db", "postgres://u:sesame@h:notaport/db", "postgres://u:ses%zzame@h/db"} {
 		r := command(t, program, append([]string{"serve"}, flags(t, "--database", dsn)...)...)
 		if r.code != 1 || strings.Contains(r.stdout+r.stderr, "sesame") || strings.Contains(r.stdout+r.stderr, "ses%zzame") {
@@ -126,8 +128,10 @@ func TestASecretInAFlagIsNotPrinted(t *testing.T) {
 // TestANewerSchemaIsLeftAlone makes each database look as if a later muster had
 // written it.
 func TestANewerSchemaIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	for _, file := range []string{"telemetry.db", "control.db"} {
 		t.Run(file, func(t *testing.T) {
+			t.Parallel()
 			m := serve(t)
 			m.stop()
 			bumpSQLite(t, filepath.Join(m.data, file))
@@ -136,6 +140,7 @@ func TestANewerSchemaIsLeftAlone(t *testing.T) {
 	}
 	for _, table := range []string{"telemetry", "control"} {
 		t.Run("postgresql "+table, func(t *testing.T) {
+			t.Parallel()
 			dsn := pgtest.Empty(t, timescale(t))
 			m := serve(t, "--database", dsn)
 			m.stop()

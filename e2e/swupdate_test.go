@@ -165,6 +165,7 @@ func (b *bench) installed() bool {
 }
 
 func TestSWUpdateInstallsAndIsConfirmedByItsVersionAfterARestart(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	u := newUpdates(t, "pump-2.0.0.swu", b.swu(nil), 0)
 	p := b.start(u, u.url, "1.0.0", "")
@@ -191,6 +192,7 @@ func TestSWUpdateInstallsAndIsConfirmedByItsVersionAfterARestart(t *testing.T) {
 }
 
 func TestSWUpdateResumesADownloadThatWasCut(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	image := b.swu(nil)
 	u := newUpdates(t, "pump-2.0.0.swu", image, 0)
@@ -283,6 +285,7 @@ func (l *lockedBuffer) String() string {
 }
 
 func TestSWUpdateIsCanceledInTheMiddleOfADownload(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	u := newUpdates(t, "pump-2.0.0.swu", b.swu(nil), 64<<10) // 16 s
 	u.roll()
@@ -299,6 +302,7 @@ func TestSWUpdateIsCanceledInTheMiddleOfADownload(t *testing.T) {
 }
 
 func TestSWUpdateRejectsACorruptImageAndSaysWhy(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	u := newUpdates(t, "pump-2.0.0.swu", b.swu(func(app []byte) { app[len(app)/2] ^= 1 }), 0)
 	u.roll()
@@ -316,6 +320,7 @@ func TestSWUpdateRejectsACorruptImageAndSaysWhy(t *testing.T) {
 }
 
 func TestASWUpdateThatForgetsWhatItInstalledIsStopped(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	u := newUpdates(t, "pump-2.0.0.swu", b.swu(nil), 0)
 	u.roll()

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"muster/store/postgres/pgtest"
+	"muster/store/control/controltest"
 )
 
 // task is one as the API shows it.
@@ -78,7 +78,7 @@ func TestAnImportThatIsKilledGoesOnAndMakesEachDeviceOnce(t *testing.T) {
 		t.Run(engine, func(t *testing.T) {
 			var args []string
 			if engine == "postgres" {
-				args = []string{"--database", pgtest.Empty(t, timescale(t))}
+				args = []string{"--database", controltest.Database(t, timescale(t))}
 			}
 			m := serve(t, args...)
 			var list strings.Builder
@@ -148,6 +148,7 @@ func TestAnImportThatIsKilledGoesOnAndMakesEachDeviceOnce(t *testing.T) {
 }
 
 func TestATaskIsCancelledForGoodThoughTheServerIsKilled(t *testing.T) {
+	t.Parallel()
 	m := serve(t)
 	var list strings.Builder
 	list.WriteString("id,credential\n")

@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"muster/client"
-	"muster/store/postgres/pgtest"
+	"muster/store/control/controltest"
 )
 
 // thirdParty is a program of somebody else: it has the address, a key, the generated client, and
@@ -145,11 +145,13 @@ func answersCommands(t *testing.T, m *muster, id, token string) {
 // one site. It finds, reads, writes, commands and follows those and no others, and a kill -9
 // makes it miss no event.
 func TestAThirdPartyWorksWithItsDevicesByTheGeneratedClient(t *testing.T) {
+	t.Parallel()
 	for _, engine := range []string{"sqlite", "postgres"} {
 		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
 			var args []string
 			if engine == "postgres" {
-				args = []string{"--database", pgtest.Empty(t, timescale(t))}
+				args = []string{"--database", controltest.Database(t, timescale(t))}
 			}
 			m := serve(t, args...)
 			tokens := map[string]string{}

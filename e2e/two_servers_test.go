@@ -21,6 +21,7 @@ const sharedRounds = 5
 // killed in turn, again and again: nothing is lost, and nothing goes out more often than it
 // was leased.
 func TestTwoServersShareTheOutboxOfOneDatabase(t *testing.T) {
+	t.Parallel()
 	s := newStorm(t, "postgres")
 	// A device hears one server only: what the other one leases for it waits until it comes.
 	s.m.ask(http.MethodDelete, "/api/v1/topics/pumps/subscriptions/device:panel-1", nil, http.StatusNoContent, nil)

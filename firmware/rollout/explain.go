@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"muster"
@@ -143,8 +144,10 @@ func perMinute(n int) string {
 	return fmt.Sprintf("%d offers a minute are allowed", n)
 }
 
+// later is a time to come; 0 for one that has come, and for the last of all, which stands
+// for a device that is looked at when it comes.
 func later(due, now muster.Micros) muster.Micros {
-	if due <= now {
+	if due <= now || due == math.MaxInt64 {
 		return 0
 	}
 	return due

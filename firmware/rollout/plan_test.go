@@ -293,3 +293,14 @@ func TestADeviceIsOfferedTheReleaseOnlyIfEveryRuleHoldsAndTheFirstThatDoesNotIsN
 		}
 	}
 }
+
+func TestNobodyKnowsWhenADeviceThatIsNotThereComes(t *testing.T) {
+	for due, want := range map[muster.Micros]muster.Micros{7: 0, 1_000: 1_000, math.MaxInt64: 0} {
+		r := &rollout.Rollout{Status: rollout.Running, Counts: make([]rollout.Counts, 1)}
+		rules := rollout.Explain(r, &rollout.Device{Due: due}, &rollout.Facts{}, 7)
+		i := slices.IndexFunc(rules, func(r rollout.Rule) bool { return r.Name == "retry_due" })
+		if i < 0 || rules[i].Until != want || rules[i].Holds != (due <= 7) {
+			t.Errorf("due at %d: %+v, want until %d", due, rules, want)
+		}
+	}
+}
