@@ -26,9 +26,10 @@ const (
 // enough, its telemetry is not worse, and a person agrees where one must. It goes on to the
 // next then, and returns true; several calls may be needed for several empty phases. A phase
 // whose devices have all ended without enough successes pauses the rollout. The last phase
-// ends when none of its devices is open; with dynamic membership it never does by itself.
+// ends when none of its devices is open; with dynamic membership it never does by itself, and the
+// first waits for the first device.
 func (r *Rollout) Advance(v Verdict, now muster.Micros) bool {
-	if r.Status != Running {
+	if r.Status != Running || r.Membership == Dynamic && r.empty() {
 		return false
 	}
 	if v == Worse && r.Overruled <= r.Phase {
@@ -77,6 +78,16 @@ func (r *Rollout) Approve(now muster.Micros) error {
 	}
 	r.next(now)
 	return nil
+}
+
+// empty says whether the rollout has no device yet.
+func (r *Rollout) empty() bool {
+	for i := range r.Counts {
+		if r.Counts[i].Total() > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 func (r *Rollout) next(now muster.Micros) {
