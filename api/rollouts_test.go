@@ -250,3 +250,18 @@ func TestWhoMayDoWhatWithRollouts(t *testing.T) {
 	w.do("GET", "/api/v1"+hidden+"/devices/"+mine+"/why", nil, some).wantStatus(t, 200)
 	w.do("GET", "/api/v1"+hidden+"/devices/dev-9999/why", nil, some).wantStatus(t, 404)
 }
+
+func TestTheVerbsOfARolloutNeedNoBody(t *testing.T) {
+	w := newWriter(t)
+	at := w.rollout(object{"start": true})
+	w.ask("POST", at+"/pause", nil)
+	if got := w.ask("POST", at+"/resume", nil)["progress"].(object)["status"]; got != "running" {
+		t.Errorf("resumed it is %v", got)
+	}
+	if got := w.ask("POST", at+"/abort", nil); got["progress"].(object)["status"] != "aborted" || got["forced"] != nil {
+		t.Errorf("aborted it is %v", got)
+	}
+	if got := w.ask("POST", at+"/rollback", nil); got["of"] != at[len("/rollouts/"):] || got["progress"].(object)["status"] != "draft" {
+		t.Errorf("the rollback is %v", got)
+	}
+}
