@@ -282,3 +282,18 @@ func TestWhatTheTelemetryOfAPhaseIsAskedIsWrittenAndShown(t *testing.T) {
 	w.ask("POST", at+"/start", nil)
 	w.ask("PATCH", at, object{"plan": object{"concurrent": 5}})
 }
+
+func TestTheVerbsOfARolloutNeedNoBody(t *testing.T) {
+	w := newWriter(t)
+	at := w.rollout(object{"start": true})
+	w.ask("POST", at+"/pause", nil)
+	if got := w.ask("POST", at+"/resume", nil)["progress"].(object)["status"]; got != "running" {
+		t.Errorf("resumed it is %v", got)
+	}
+	if got := w.ask("POST", at+"/abort", nil); got["progress"].(object)["status"] != "aborted" || got["forced"] != nil {
+		t.Errorf("aborted it is %v", got)
+	}
+	if got := w.ask("POST", at+"/rollback", nil); got["of"] != at[len("/rollouts/"):] || got["progress"].(object)["status"] != "draft" {
+		t.Errorf("the rollback is %v", got)
+	}
+}

@@ -33,7 +33,7 @@ type rollbackRollout struct {
 	Start        bool         `json:"start,omitempty" doc:"Start it at once, instead of a draft"`
 }
 
-// verb registers an operation that does something to a rollout and answers with it.
+// verb registers an operation that does something to a rollout and answers with it. Its body may be left out.
 func verb[B any](a *API, id, name, summary, description string, do func(ctx context.Context, rollout string, b *B) (rollout.Rollout, error)) {
 	op := huma.Operation{
 		OperationID: id, Method: http.MethodPost, Path: "/rollouts/{rollout}/" + name, Tags: []string{"rollouts"}, Summary: summary, Description: description, Errors: []int{404, 409},
@@ -41,14 +41,18 @@ func verb[B any](a *API, id, name, summary, description string, do func(ctx cont
 	route(a, accounts.FirmwareWrite, op, func(ctx context.Context, in *struct {
 		RolloutPath
 		Conditions
-		Body B `required:"false"`
+		Body *B
 	},
 	) (*body[rolloutBody], error) {
 		ctx, err := bound(ctx, in.Conditions, rolloutTag)
 		if err != nil {
 			return nil, err
 		}
-		r, err := do(ctx, in.Rollout, &in.Body)
+		given := in.Body
+		if given == nil {
+			given = new(B)
+		}
+		r, err := do(ctx, in.Rollout, given)
 		return a.rolloutAnswer(ctx, r, err)
 	})
 }
@@ -112,10 +116,13 @@ func (a *API) rollbackRoute() {
 		Description: "For the devices that have, or install, the release of this one, which must be paused or over.", Errors: []int{404, 409},
 	}, func(ctx context.Context, in *struct {
 		RolloutPath
-		Body rollbackRollout
+		Body *rollbackRollout
 	},
 	) (*madeRollout, error) {
-		b := &in.Body
+		b := in.Body
+		if b == nil {
+			b = &rollbackRollout{}
+		}
 		s := operator.Spec{Name: b.Name, Release: b.Release, MinApprovals: b.MinApprovals, Note: b.Note, Start: b.Start, Supersede: rollout.Wait}
 		if b.Plan != nil {
 			old, err := a.Rollouts.Read().Rollout(ctx, in.Rollout)

@@ -36,10 +36,11 @@ func (r *Rollout) Hear(sentence string) {
 // Advance looks whether the phase is over: enough of its devices are confirmed, for long
 // enough, its telemetry is not worse, and a person agrees where one must. It goes on to the
 // next then, and returns true; several calls may be needed for several empty phases. A phase
-// whose devices have all ended without enough successes pauses the rollout. The last phase
-// ends when none of its devices is open; with dynamic membership it never does by itself.
+// whose devices have all ended without enough successes pauses the rollout, the last one too. That
+// ends when no device is open; with dynamic membership it never does by itself, and the
+// first waits for the first device.
 func (r *Rollout) Advance(v Verdict, now muster.Micros) bool {
-	if r.Status != Running {
+	if r.Status != Running || r.Membership == Dynamic && r.empty() {
 		return false
 	}
 	if r.Overruled > r.Phase { // somebody has gone on in spite of it
@@ -55,6 +56,10 @@ func (r *Rollout) Advance(v Verdict, now muster.Micros) bool {
 		open += r.Counts[i].Open()
 	}
 	if last && open == 0 && r.Membership == Snapshot {
+		if !r.succeeded(ph) {
+			r.Status, r.Reason = Paused, TooFewSuccesses
+			return true
+		}
 		r.Status, r.Waiting, r.Ended = Completed, false, now
 		return true
 	}
@@ -91,6 +96,16 @@ func (r *Rollout) Approve(now muster.Micros) error {
 	}
 	r.next(now)
 	return nil
+}
+
+// empty says whether the rollout has no device yet.
+func (r *Rollout) empty() bool {
+	for i := range r.Counts {
+		if r.Counts[i].Total() > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 func (r *Rollout) next(now muster.Micros) {

@@ -164,6 +164,28 @@ func (p *Plan) Place(m Member, upto []uint64) int {
 	return last
 }
 
+// Seat returns the phase of a device that joins a rollout which is on its way: the one that Place
+// found for it, unless that is over or has as many devices as its Count; then the next one that the
+// device belongs to or that has room. total says how many devices a phase has.
+func (r *Rollout) Seat(d *Device, total func(phase int) int) int {
+	last := len(r.Plan.Phases) - 1
+	for i := max(d.Phase, r.Phase); i < last; i++ {
+		switch ph := &r.Plan.Phases[i]; {
+		case ph.Query != "":
+			if i == d.Phase {
+				return i
+			}
+		case ph.Count > 0:
+			if total(i) < ph.Count {
+				return i
+			}
+		case below(d.Rank, ph.Percent):
+			return i
+		}
+	}
+	return last
+}
+
 // Cuts returns what Place needs of the ranks of all devices, in ascending order, that no
 // phase with a query has.
 func (p *Plan) Cuts(ranks []uint64) []uint64 {

@@ -217,6 +217,30 @@ func TestAClockThatIsSetBackDoesNotEndARate(t *testing.T) {
 	}
 }
 
+func TestAPhaseOfSoManyDevicesTakesNoMoreOfThoseThatJoinLater(t *testing.T) {
+	r := &rollout.Rollout{Membership: rollout.Dynamic, Status: rollout.Running, Plan: rollout.DefaultPlan(), Counts: make([]rollout.Counts, 3)}
+	r.Upto = r.Plan.Cuts(nil) // nobody matched when it was started
+	if r.Advance(rollout.NotAsked, 1) || r.Phase != 0 {
+		t.Fatalf("a rollout that waits for its first device is in phase %d", r.Phase)
+	}
+	const n = 5000
+	total := make([]int, 3)
+	for i := range n {
+		d := rollout.Device{ID: muster.DeviceID(fmt.Sprint("d", i))}
+		d.Rank = rollout.Rank("s", d.ID)
+		d.Phase = r.Plan.Place(rollout.Member{Rank: d.Rank}, r.Upto)
+		total[r.Seat(&d, func(phase int) int { return total[phase] })]++
+	}
+	if total[0] != 10 || total[1] < n/15 || total[1] > n/7 || total[0]+total[1]+total[2] != n {
+		t.Errorf("10 canaries, a tenth, and the rest are %v", total)
+	}
+	r.Phase = 1
+	early := rollout.Device{Phase: 0, Rank: ^uint64(0)}
+	if got := r.Seat(&early, func(int) int { return 0 }); got != 2 {
+		t.Errorf("who comes when its phase is over, and is not of the tenth, is in phase %d", got)
+	}
+}
+
 func TestTheTableIsTotalAndEndsAreNeverLeft(t *testing.T) {
 	for _, s := range rollout.States() {
 		for e := rollout.SaysDownloading; e <= rollout.Quit; e++ {

@@ -156,6 +156,43 @@ func TestWhatHasNotBegunToInstallWaitsAgainWhenARolloutIsPaused(t *testing.T) {
 	}
 }
 
+func TestARolloutWhoseLastDevicesFailedIsNotCompleted(t *testing.T) {
+	for name, c := range map[string]struct {
+		confirmed, failed, skipped int
+		status                     rollout.Status
+	}{
+		"all have failed":     {0, 3, 0, rollout.Paused},
+		"too few succeeded":   {8, 2, 5, rollout.Paused},
+		"enough succeeded":    {9, 1, 5, rollout.Completed},
+		"all were skipped":    {0, 0, 7, rollout.Completed},
+		"nobody was there":    {0, 0, 0, rollout.Completed},
+		"one of one has died": {0, 1, 0, rollout.Paused},
+	} {
+		r := &rollout.Rollout{Status: rollout.Running, Plan: rollout.DefaultPlan(), Counts: make([]rollout.Counts, 3), Phase: 2, Membership: rollout.Snapshot, Record: rollout.Record{Started: 1}}
+		by := &r.Counts[2].By
+		by[rollout.Confirmed], by[rollout.Failed], by[rollout.Skipped] = c.confirmed, c.failed, c.skipped
+		r.Counts[2].Failing = c.failed
+		r.Advance(rollout.NotAsked, began)
+		if r.Status != c.status {
+			t.Errorf("%s: it is %s", name, r.Status)
+		}
+		if c.status == rollout.Completed {
+			continue
+		}
+		if r.Reason != rollout.TooFewSuccesses || r.Ended != 0 {
+			t.Errorf("%s: it is paused for %s, ended %d", name, r.Reason, r.Ended)
+		}
+		for _, skip := range []bool{false, true} {
+			if _, err := r.Resume(skip, began); muster.KindOf(err) != muster.Conflict {
+				t.Errorf("%s: it is resumed: %v", name, err)
+			}
+		}
+		if changed, err := r.Abort(false, rollout.ByOperator, began); !changed || err != nil {
+			t.Errorf("%s: it cannot be aborted: %v", name, err)
+		}
+	}
+}
+
 func TestAPhaseIsOverWhen(t *testing.T) {
 	plan := rollout.Plan{Concurrent: 9, Phases: []rollout.Phase{{Count: 10, Success: 90, Soak: time.Minute, Gate: rollout.Auto}, {Percent: 100}}}
 	counts := func(confirmed, failed, skipped, queued int) []rollout.Counts {

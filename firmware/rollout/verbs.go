@@ -120,6 +120,8 @@ func (r *Rollout) Resume(skip bool, now muster.Micros) (bool, error) {
 		return false, muster.Errorf(muster.Conflict, "the rollout is %s", r.Status)
 	case skip && (r.Started == 0 || r.Phase == len(r.Plan.Phases)-1):
 		return false, muster.Errorf(muster.Conflict, "there is no next phase to skip to")
+	case !skip && r.Reason == TooFewSuccesses && r.Phase == len(r.Plan.Phases)-1:
+		return false, muster.Errorf(muster.Conflict, "the last phase has ended with too few successes: abort it, or roll back")
 	case !skip && r.Reason == TooFewSuccesses:
 		return false, muster.Errorf(muster.Conflict, "phase %s has ended with too few successes: go on with the next one (skip_phase), or abort", r.phaseName(r.Phase))
 	}

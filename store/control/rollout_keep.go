@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -67,9 +68,7 @@ func (c *Control) JoinRollout(ctx context.Context, id string, devices []rollout.
 		if err != nil {
 			return err
 		}
-		for i := range devices {
-			devices[i].Phase = min(max(devices[i].Phase, r.Phase), len(r.Counts)-1)
-		}
+		seat(&r, before, devices)
 		if err := c.insertRolloutDevices(ctx, tx, id, devices); err != nil {
 			return err
 		}
@@ -92,6 +91,19 @@ func (c *Control) JoinRollout(ctx context.Context, id string, devices []rollout.
 		return updateRollout(ctx, tx, state, logged)
 	})
 	return joined, err
+}
+
+// seat gives devices that join a rollout their phases, in the order of their ranks.
+func seat(r *rollout.Rollout, counts []rollout.Counts, devices []rollout.Device) {
+	total := make([]int, len(counts))
+	for i := range counts {
+		total[i] = counts[i].Total()
+	}
+	slices.SortFunc(devices, func(a, b rollout.Device) int { return cmp.Compare(a.Rank, b.Rank) })
+	for i := range devices {
+		devices[i].Phase = r.Seat(&devices[i], func(phase int) int { return total[phase] })
+		total[devices[i].Phase]++
+	}
 }
 
 // RecountRollout counts a rollout's devices in their rows, and puts right what the rollout

@@ -181,3 +181,32 @@ func TestJoinersComeOnceAndAreCounted(t *testing.T) {
 		}
 	})
 }
+
+func TestThoseWhoJoinFillTheCanariesAndNoMore(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		x := openCounter(t, e, 12)
+		r, _ := rolloutOf("late", 0, 12)
+		r.Membership, r.Plan.Phases[0].Count = rollout.Dynamic, 4
+		r.Upto, r.Counts = r.Plan.Cuts(nil), make([]rollout.Counts, 2)
+		if err := x.store.InsertRollout(t.Context(), r, nil); err != nil {
+			t.Fatal(err)
+		}
+		x.tick()
+		for _, first := range []int{100, 103} { // three, then nine
+			var joiners []rollout.Device
+			for i := first; i < 100+(first-100)*4+3; i++ {
+				id := muster.DeviceID(fmt.Sprintf("dev-%06d", i))
+				d := rollout.Device{Rollout: "late", ID: id, Rank: rollout.Rank("s", id)}
+				d.Phase = r.Plan.Place(rollout.Member{Rank: d.Rank}, r.Upto)
+				joiners = append(joiners, d)
+			}
+			if n, err := x.store.JoinRollout(t.Context(), "late", joiners); err != nil || n != len(joiners) {
+				t.Fatalf("%d joined, %v; want %d", n, err, len(joiners))
+			}
+		}
+		got, err := x.store.Rollout(t.Context(), "late")
+		if err != nil || got.Phase != 0 || got.Counts[0].Total() != 4 || got.Counts[1].Total() != 11 {
+			t.Errorf("in phase %d, of 4 canaries and 11 others there are %d and %d, %v", got.Phase, got.Counts[0].Total(), got.Counts[1].Total(), err)
+		}
+	})
+}
