@@ -132,6 +132,11 @@ func (s *Server) ready() []api.Reason {
 	if err := s.bus.Ready(); err != nil {
 		why = append(why, api.Reason{Part: "log", Detail: muster.Public(err)})
 	}
+	if s.depot != nil {
+		if err := s.depot.Ready(); err != nil {
+			why = append(why, api.Reason{Part: "firmware", Detail: muster.Public(err)})
+		}
+	}
 	if s.stopping.Load() {
 		why = append(why, api.Reason{Part: "server", Detail: "stopping"})
 	}
