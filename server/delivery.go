@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"muster"
 	"muster/firmware/deliver"
@@ -38,7 +39,7 @@ func (s *Server) buildDelivery() (err error) {
 
 // openImage opens an image, and says how large it is.
 func (s *Server) openImage(digest [sha256.Size]byte) (*os.File, int64, error) {
-	f, err := s.imageFile(hex.EncodeToString(digest[:]))
+	f, err := s.imageFile(hex.EncodeToString(digest[:]), mayWait)
 	if err != nil {
 		return nil, 0, err //nolint:wrapcheck // it says what it was doing
 	}
@@ -49,13 +50,22 @@ func (s *Server) openImage(digest [sha256.Size]byte) (*os.File, int64, error) {
 	return f, info.Size(), nil
 }
 
-// imageFile opens an image or a patch by its SHA-256 in hex.
-func (s *Server) imageFile(digest string) (*os.File, error) {
-	f, err := s.images.File(digest)
-	if s.patches == nil || err == nil || muster.KindOf(err) != muster.NotFound {
-		return f, err //nolint:wrapcheck // it says what it was doing
+// mayWait is how long a download waits for its image to come from the bucket.
+const mayWait = 10 * time.Second
+
+// imageFile opens an image or a patch by its SHA-256 in hex. An image that is on its way from the bucket
+// is waited for so long, and is Unavailable then.
+func (s *Server) imageFile(digest string, wait time.Duration) (f *os.File, err error) {
+	if s.patches != nil { // they are on the disk or nowhere: nobody is to ask the bucket for them
+		f, err := s.patches.preparer.File(digest)
+		if err == nil || muster.KindOf(err) != muster.NotFound {
+			return f, err //nolint:wrapcheck // it says what it was doing
+		}
 	}
-	return s.patches.preparer.File(digest) //nolint:wrapcheck // likewise
+	if s.depot != nil {
+		return s.depot.FileWithin(digest, wait) //nolint:wrapcheck // likewise
+	}
+	return s.images.File(digest) //nolint:wrapcheck // likewise
 }
 
 // mayFetch says whether what a device was offered still stands.

@@ -18,11 +18,13 @@ func (s *Server) CreateKeyForTest(ctx context.Context, scopes []string, selector
 	return k.ID, secret, err
 }
 
-// DeliveryForTest returns what images are delivered by: where they lie, what signs their addresses, the store of rollouts,
-// and all that stands between a connection and an image.
-func (s *Server) DeliveryForTest() (*blob.Store, *deliver.Signer, *control.Control, http.Handler) {
-	return s.images, s.links, s.stores.control, s.http.Handler
+// DeliveryForTest returns what images are delivered by: where they lie, what signs their addresses, and the store of rollouts.
+func (s *Server) DeliveryForTest() (*blob.Store, *deliver.Signer, *control.Control) {
+	return s.images, s.links, s.stores.control
 }
+
+// HTTPForTest is all that stands between a connection and an image.
+func (s *Server) HTTPForTest() *http.Server { return s.http }
 
 // FailLoop makes one of the server's loops fail.
 func (s *Server) FailLoop(name string) bool {

@@ -15,12 +15,22 @@ type FirmwareConfig struct {
 	MaxSize   int64 // bytes of an image; 16 GiB when 0
 	Threshold int   // how many keys must have signed a release at least; 1 when 0
 	NoPatches bool  // none are made and offered
+	// S3 has images kept in an object store that several servers share: https://HOST/BUCKET[/PREFIX], with
+	// ?region=NAME and ?style=host for buckets in the host's name; empty for the data directory alone.
+	S3     string
+	S3Keys S3Keys
+	Cache  int64 // bytes of images that the data directory has then; 20 GiB when 0
 	// InsecureUnsigned lets releases be published and offered that nobody signed.
 	InsecureUnsigned bool
 }
 
 func (c *FirmwareConfig) check() error {
+	if _, err := c.bucket(); err != nil {
+		return err
+	}
 	switch {
+	case c.Cache < 0:
+		return muster.Errorf(muster.Invalid, "firmware-cache %d is below 0", c.Cache)
 	case c.MaxSize < 0:
 		return muster.Errorf(muster.Invalid, "firmware-max-size %d is below 0", c.MaxSize)
 	case c.Threshold < 0 || c.Threshold > firmware.MaxSignatures:
@@ -54,16 +64,15 @@ func (s *Server) buildFirmware() error {
 // buildCatalog makes the catalogue of firmware.
 func (s *Server) buildCatalog() error {
 	conf := s.cfg.Firmware
-	var err error
-	s.images, err = blob.Open(filepath.Join(s.cfg.DataDir, firmwareDir), blob.Limits{Size: conf.MaxSize}, s.cfg.Now)
-	if err != nil {
+	dir, limits := filepath.Join(s.cfg.DataDir, firmwareDir), blob.Limits{Size: conf.MaxSize}
+	if err := s.openImages(dir, limits); err != nil {
 		return fmt.Errorf("open the images of firmware: %w", err)
 	}
 	if conf.InsecureUnsigned {
 		s.cfg.Logger.Warn("releases of firmware need no signature: the server was started with --insecure-unsigned")
 	}
 	s.firmware = catalog.New(catalog.Config{
-		Store: s.stores.control, Blobs: s.images, Now: s.cfg.Now, Logger: s.cfg.Logger, Insecure: conf.InsecureUnsigned, Threshold: conf.Threshold,
+		Store: s.stores.control, Blobs: s.blobs(), Share: s.share(), Now: s.cfg.Now, Logger: s.cfg.Logger, Insecure: conf.InsecureUnsigned, Threshold: conf.Threshold,
 		Gone: func(sha256 string) error { return s.patches.forget(sha256) },
 	})
 	return nil

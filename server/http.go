@@ -13,6 +13,7 @@ import (
 	"muster/api"
 	"muster/dashboard/live"
 	"muster/dashboard/ui"
+	"muster/firmware/deliver"
 	"muster/tasks"
 )
 
@@ -105,13 +106,14 @@ func (s *Server) buildHTTP() error {
 	s.web = web
 	s.http = &http.Server{ // no WriteTimeout: the API sets its own, rolling
 		Handler: web, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ConnContext: deliver.WithConn,
 	}
 	return nil
 }
 
 // serveHTTP serves until the listener is closed.
 func (s *Server) serveHTTP(context.Context) error {
-	err := s.http.Serve(s.listener)
+	err := s.http.Serve(deliver.Listen(s.listener))
 	if err != nil && !errors.Is(err, http.ErrServerClosed) && !s.stopping.Load() {
 		select {
 		case s.failed <- fmt.Errorf("serve HTTP: %w", err):
@@ -129,6 +131,11 @@ func (s *Server) ready() []api.Reason {
 	}
 	if err := s.bus.Ready(); err != nil {
 		why = append(why, api.Reason{Part: "log", Detail: muster.Public(err)})
+	}
+	if s.depot != nil {
+		if err := s.depot.Ready(); err != nil {
+			why = append(why, api.Reason{Part: "firmware", Detail: muster.Public(err)})
+		}
 	}
 	if s.stopping.Load() {
 		why = append(why, api.Reason{Part: "server", Detail: "stopping"})

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"os"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -17,6 +18,26 @@ const (
 	memoryQuiet = 4 << 20 // bytes allocated between two looks
 	memoryGain  = 8 << 20 // bytes, and a sixteenth of what is in use
 )
+
+// A small heap is collected when it has grown by half, and not to twice what is in use: that costs
+// little while there is little to look at, and keeps the process small under load.
+const (
+	smallHeap   = 64 << 20 // bytes in use
+	smallGrowth = 50       // percent
+	usualGrowth = 100
+)
+
+// growth returns by how many percent a heap may grow before it is collected. Between the two it
+// stays as it is.
+func growth(now int, live uint64) int {
+	switch {
+	case live < smallHeap:
+		return smallGrowth
+	case live > smallHeap+smallHeap/4:
+		return usualGrowth
+	}
+	return now
+}
 
 // memory is what the runtime says of the heap, in bytes.
 type memory struct {
@@ -51,6 +72,12 @@ func (s *Server) freeMemory(ctx context.Context) error {
 	defer t.Stop()
 	before := readMemory()
 	freed := uint64(0) // allocated when it was last done
+	percent, own := usualGrowth, os.Getenv("GOGC") == ""
+	defer func() {
+		if percent != usualGrowth {
+			debug.SetGCPercent(usualGrowth)
+		}
+	}()
 	for looks := memoryPause; ; looks++ {
 		select {
 		case <-ctx.Done():
@@ -58,6 +85,10 @@ func (s *Server) freeMemory(ctx context.Context) error {
 		case <-t.C:
 		}
 		now := readMemory()
+		if next := growth(percent, now.live); own && next != percent {
+			debug.SetGCPercent(next)
+			percent = next
+		}
 		if looks >= memoryPause && worthFreeing(before, now, freed) {
 			s.giveBack(ctx)
 			freed, looks = now.allocated, 0

@@ -23,6 +23,15 @@ func TestMemoryIsGivenBackAfterABurstAndNotDuringOne(t *testing.T) {
 			}
 		})
 	}
+	percent := usualGrowth
+	for i, c := range []struct {
+		live uint64
+		want int
+	}{{10 * mb, smallGrowth}, {70 * mb, smallGrowth}, {90 * mb, usualGrowth}, {70 * mb, usualGrowth}, {60 * mb, smallGrowth}} {
+		if percent = growth(percent, c.live); percent != c.want {
+			t.Errorf("look %d, at %d bytes: %d percent", i, c.live, percent)
+		}
+	}
 	if m := readMemory(); m.allocated == 0 || m.held == 0 {
 		t.Errorf("the runtime says %+v", m)
 	}

@@ -41,7 +41,7 @@ func (s *Server) buildPatches() error {
 	}
 	p := &patches{seen: map[string]int{}}
 	var err error
-	p.preparer, err = delta.OpenPreparer(filepath.Join(s.cfg.DataDir, patchesDir), s.images, delta.Options{
+	p.preparer, err = delta.OpenPreparer(filepath.Join(s.cfg.DataDir, patchesDir), s.wholeImages(), delta.Options{
 		Told: func() { s.rollouts.cameAll() }, Now: s.cfg.Now, Log: s.cfg.Logger,
 	})
 	if err != nil {

@@ -34,6 +34,8 @@ import (
 	"muster/firmware/blob"
 	"muster/firmware/catalog"
 	"muster/firmware/deliver"
+	"muster/firmware/depot"
+	"muster/firmware/s3"
 	"muster/ingest"
 	"muster/internal/lifecycle"
 	"muster/internal/logctx"
@@ -53,10 +55,12 @@ type Server struct {
 	lock     *os.File
 	stores   *stores
 	feed     *feed.Feed
-	rejected *rejections // told by the feed
-	vault    *sealer     // of secrets that must be read again
-	linkKey  []byte      // signs ack links
-	images   *blob.Store
+	rejected *rejections     // told by the feed
+	vault    *sealer         // of secrets that must be read again
+	linkKey  []byte          // signs ack links
+	images   *blob.Store     // on this server's disk
+	bucket   *s3.Store       // nil when images lie there alone
+	depot    *depot.Depot    // likewise; it is over images
 	patches  *patches        // nil when there are none
 	links    *deliver.Signer // of addresses of images
 	delivery *deliver.Handler
@@ -234,6 +238,9 @@ func (s *Server) start(ctx context.Context) (err error) {
 	s.loops.Go("feed-rejected", s.rejected.Run)
 	s.loops.Go("audit-seals", s.sealer.Run)
 	s.loops.Go("idempotency", s.once.Run)
+	if s.depot != nil {
+		s.loops.Go("firmware-bucket", s.depot.Run)
+	}
 	s.loops.Go("firmware-sweep", s.firmware.Run)
 	s.loops.Go("accounts-sessions", s.accounts.Run)
 	s.loops.Go("accounts-expiry", s.accounts.RunExpiry)
@@ -303,6 +310,9 @@ func (s *Server) close(context.Context) error {
 	}
 	if s.openID != nil {
 		s.openID.Close()
+	}
+	if s.bucket != nil {
+		s.bucket.Close()
 	}
 	if s.bus != nil {
 		s.bus.Close()

@@ -76,7 +76,7 @@ type imagesOf struct{ server *Server }
 
 // Open implements chunk.Images.
 func (i imagesOf) Open(sha256 string) (chunk.Image, error) {
-	f, err := i.server.imageFile(sha256)
+	f, err := i.server.imageFile(sha256, 0) // the pieces of all devices leave one after the other
 	if err != nil {
 		return nil, err
 	}

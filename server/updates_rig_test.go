@@ -36,6 +36,7 @@ type updating struct {
 	soak    time.Duration
 	retry   time.Duration
 	secret  ed25519.PrivateKey
+	dir     string // the data directory, where a test needs it
 }
 
 // startUpdating starts a server whose devices, which it makes, are to get an image of a size

@@ -59,6 +59,11 @@ type serveCmd struct {
 	FWMaxSize   int64           `name:"firmware-max-size" default:"17179869184" help:"Largest image of firmware, in bytes."`
 	FWThreshold int             `name:"firmware-threshold" default:"1" help:"How many keys must have signed a release of firmware at least; the API sets no fewer."`
 	FWNoPatches bool            `name:"firmware-no-patches" help:"Make and offer no patches of firmware: devices get whole images."`
+	FWS3        string          `name:"firmware-s3" help:"Object store for images that speaks S3 and that several servers share: https://HOST/BUCKET[/PREFIX]; ?region=NAME, and ?style=host for a bucket in the host's name. Images lie in the data directory alone when empty." placeholder:"URL"`
+	FWS3Access  string          `name:"firmware-s3-access-key" env:"MUSTER_FIRMWARE_S3_ACCESS_KEY" help:"Its access key. Better given by environment." placeholder:"KEY"`
+	FWS3Secret  string          `name:"firmware-s3-secret-key" env:"MUSTER_FIRMWARE_S3_SECRET_KEY" help:"Its secret key. Better given by environment." placeholder:"KEY"`
+	FWS3Keys    string          `name:"firmware-s3-keys" help:"File with both, a line each, in the place of the environment." placeholder:"FILE"`
+	FWCache     int64           `name:"firmware-cache" default:"21474836480" help:"Bytes of images that the data directory has with --firmware-s3: what was not used longest goes."`
 	FWUnsigned  bool            `name:"insecure-unsigned" help:"Let releases of firmware be published and offered that nobody signed."`
 	Demo        bool            `help:"Add a small, labelled, simulated fleet."`
 	LogLevel    string          `name:"log-level" default:"info" enum:"debug,info,warn,error" help:"Least level of log lines."`
@@ -129,7 +134,10 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 			Limits: api.Limits{Rate: s.APIRate, Burst: s.APIBurst, SignIn: s.SignInRate}, CORSOrigins: s.CORS, TrustedProxies: s.Trusted,
 		},
 		DataDir: s.Data, HTTPAddr: s.HTTP, MQTTAddr: s.MQTT, DatabaseURL: s.Database, PublicURL: s.PublicURL,
-		Firmware: server.FirmwareConfig{MaxSize: s.FWMaxSize, Threshold: s.FWThreshold, NoPatches: s.FWNoPatches, InsecureUnsigned: s.FWUnsigned},
+		Firmware: server.FirmwareConfig{
+			MaxSize: s.FWMaxSize, Threshold: s.FWThreshold, NoPatches: s.FWNoPatches, InsecureUnsigned: s.FWUnsigned,
+			S3: s.FWS3, S3Keys: server.S3Keys{Access: s.FWS3Access, Secret: s.FWS3Secret, File: s.FWS3Keys}, Cache: s.FWCache,
+		},
 		AckLevel: level, LogMaxBytes: s.LogMaxBytes, MaxPacket: s.MaxPacket, AdminKey: s.AdminKey, Demo: s.Demo,
 		AdminEmail: s.AdminEmail, AdminPassword: s.AdminPass, OIDC: server.OIDCConfig(s.OIDC),
 		DDI:           s.DDI.settings(),

@@ -95,7 +95,7 @@ func boundSendBuffer(conn net.Conn) {
 	if t, ok := conn.(*tls.Conn); ok {
 		conn = t.NetConn()
 	}
-	if t, ok := conn.(*net.TCPConn); ok {
+	if t, ok := conn.(interface{ SetWriteBuffer(bytes int) error }); ok {
 		// An error means that the connection is gone, which the first read tells.
 		_ = t.SetWriteBuffer(sendBuffer)
 	}

@@ -106,9 +106,9 @@ func (s *Store) Delete(digest string) error {
 	return syncDir(filepath.Dir(s.path(digest)))
 }
 
-// Older calls each for the images that came, or came again, before t, in no order, until it
+// Each calls each for the images, with their sizes in bytes and when they came, in no order, until it
 // fails.
-func (s *Store) Older(t time.Time, each func(digest string) error) error {
+func (s *Store) Each(each func(digest string, size int64, came time.Time) error) error {
 	err := filepath.WalkDir(filepath.Join(s.dir, "sha256"), func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !isDigest(d.Name()) {
 			return err
@@ -119,15 +119,24 @@ func (s *Store) Older(t time.Time, each func(digest string) error) error {
 			return nil
 		case err != nil:
 			return err //nolint:wrapcheck // WalkDir hands it on
-		case !info.ModTime().Before(t):
-			return nil
 		}
-		return each(d.Name())
+		return each(d.Name(), info.Size(), info.ModTime())
 	})
 	if err != nil {
 		return fmt.Errorf("list the images: %w", err)
 	}
 	return nil
+}
+
+// Older calls each for the images that came, or came again, before t, in no order, until it
+// fails.
+func (s *Store) Older(t time.Time, each func(digest string) error) error {
+	return s.Each(func(digest string, _ int64, came time.Time) error {
+		if !came.Before(t) {
+			return nil
+		}
+		return each(digest)
+	})
 }
 
 // hold makes the caller the only writer of an upload until it calls let; Busy when there is

@@ -318,14 +318,8 @@ func (s *Store) Finish(id string) (Sum, error) {
 	}
 	defer u.file.Close()
 	sum := Sum{SHA256: hexOf(u.sha256), SHA1: hexOf(u.sha1), MD5: hexOf(u.md5), Size: u.Offset}
-	switch {
-	case u.Want.Size > 0 && u.Offset < u.Want.Size:
-		return Sum{}, muster.Errorf(muster.Conflict, "%d of %d bytes are here", u.Offset, u.Want.Size)
-	case u.Offset == 0:
-		return Sum{}, muster.Errorf(muster.Conflict, "the image is empty")
-	case sum.SHA256 != u.Want.SHA256:
-		s.remove(id)
-		return Sum{}, muster.InvalidAt("sha256", "the image that came has another SHA-256 than was said")
+	if err := s.whole(u); err != nil {
+		return Sum{}, err
 	}
 	if sum.Image, err = image.Of(u.file, u.Offset); err != nil {
 		return Sum{}, fmt.Errorf("look at an image: %w", err)
@@ -338,6 +332,39 @@ func (s *Store) Finish(id string) (Sum, error) {
 	}
 	s.remove(id)
 	return sum, nil
+}
+
+// Whole calls use with the bytes of an upload that is whole, which stays as it is; nobody else writes to
+// it meanwhile. The errors are those of Finish, and of use.
+func (s *Store) Whole(id string, use func(w Want, size int64, r io.Reader) error) error {
+	let, err := s.hold(id)
+	if err != nil {
+		return err
+	}
+	defer let()
+	u, err := s.resume(id)
+	if err != nil {
+		return err
+	}
+	defer u.file.Close()
+	if err := s.whole(u); err != nil {
+		return err
+	}
+	return use(u.Want, u.Offset, io.NewSectionReader(u.file, 0, u.Offset))
+}
+
+// whole says what is missing of an upload. One with another digest than it said is gone then.
+func (s *Store) whole(u *upload) error {
+	switch {
+	case u.Want.Size > 0 && u.Offset < u.Want.Size:
+		return muster.Errorf(muster.Conflict, "%d of %d bytes are here", u.Offset, u.Want.Size)
+	case u.Offset == 0:
+		return muster.Errorf(muster.Conflict, "the image is empty")
+	case hexOf(u.sha256) != u.Want.SHA256:
+		s.remove(u.id)
+		return muster.InvalidAt("sha256", "the image that came has another SHA-256 than was said")
+	}
+	return nil
 }
 
 func hexOf(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }

@@ -80,6 +80,11 @@ func (c *Catalog) Put(ctx context.Context, w firmware.Upload, r io.Reader) (a Ar
 
 // finish makes an artifact of an upload that is whole.
 func (c *Catalog) finish(ctx context.Context, id string, w firmware.Upload) (a Artifact, made bool, err error) {
+	if c.share != nil { // outside the turn, for it may take long, and to its end, whoever goes away meanwhile
+		if err := c.share(context.WithoutCancel(ctx), id); err != nil {
+			return Artifact{}, false, err
+		}
+	}
 	err = c.inTurn(ctx, func(ctx context.Context) error {
 		sum, err := c.blobs.Finish(id)
 		if err != nil {

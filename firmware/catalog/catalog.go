@@ -113,7 +113,7 @@ type Blobs interface {
 	Images
 }
 
-// Config is what New needs. All but Insecure, Threshold and Gone must be set.
+// Config is what New needs. All but Insecure, Threshold, Gone and Share must be set.
 type Config struct {
 	Store  Store
 	Blobs  Blobs
@@ -125,6 +125,9 @@ type Config struct {
 	Threshold int
 	// Gone is called when an image was deleted, for what others keep of it; nil for nobody.
 	Gone func(sha256 string) error
+	// Share makes the image of an upload that is whole be where all servers find it, before its artifact
+	// is kept; nil when each server has its own images.
+	Share func(ctx context.Context, upload string) error
 }
 
 // Catalog is the catalogue. It is safe for concurrent use.
@@ -136,7 +139,8 @@ type Catalog struct {
 	insecure bool
 	least    int
 	gone     func(sha256 string) error
-	turn     chan struct{} // held while rows and files change together
+	share    func(ctx context.Context, upload string) error // nil for none
+	turn     chan struct{}                                  // held while rows and files change together
 }
 
 // New returns the catalogue over a store and the images of one directory.
@@ -145,7 +149,7 @@ func New(c Config) *Catalog {
 		c.Gone = func(string) error { return nil }
 	}
 	return &Catalog{
-		store: c.Store, blobs: c.Blobs, now: c.Now, log: c.Logger, insecure: c.Insecure, least: max(c.Threshold, 1), gone: c.Gone, turn: make(chan struct{}, 1),
+		store: c.Store, blobs: c.Blobs, now: c.Now, log: c.Logger, insecure: c.Insecure, least: max(c.Threshold, 1), gone: c.Gone, share: c.Share, turn: make(chan struct{}, 1),
 	}
 }
 

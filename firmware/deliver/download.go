@@ -6,10 +6,14 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"os"
 	"time"
 )
 
-var errSpent = errors.New("the budget is spent")
+var (
+	errSpent     = errors.New("the budget is spent")
+	errUncounted = errors.New("the HTTP server did not count what was sent")
+)
 
 // download is an answer under way. It takes an image from net/http in pieces, each when there is
 // bandwidth and budget for it, and hands each on as a file: the connection sends it by sendfile,
@@ -19,6 +23,7 @@ type download struct {
 	h        *Handler
 	ctx      context.Context //nolint:containedctx // of the request; io.Writer has no place for it
 	cancel   context.CancelFunc
+	conn     *connection // nil when it goes through net/http
 	spending spending
 	budget   int64 // bytes
 
@@ -75,10 +80,14 @@ func (d *download) ReadFrom(src io.Reader) (n int64, err error) {
 	if !ok {
 		limited = &io.LimitedReader{R: src, N: math.MaxInt64}
 	}
+	send := func(w io.Writer, most int64) (int64, error) {
+		return io.CopyN(w, limited.R, most) //nolint:wrapcheck // as it is
+	}
+	if f, ok := limited.R.(*os.File); ok && d.conn != nil && !d.told {
+		send = func(w io.Writer, most int64) (int64, error) { return d.straight(w, f, most) }
+	}
 	for limited.N > 0 {
-		part, err := d.piece(limited.N, func(w io.Writer, most int64) (int64, error) {
-			return io.CopyN(w, limited.R, most) //nolint:wrapcheck // as it is
-		})
+		part, err := d.piece(limited.N, send)
 		n += part
 		limited.N -= part
 		if errors.Is(err, io.EOF) {
@@ -89,6 +98,23 @@ func (d *download) ReadFrom(src io.Reader) (n int64, err error) {
 		}
 	}
 	return n, nil
+}
+
+// straight sends n bytes of a file over the connection itself, and has net/http count them.
+func (d *download) straight(w io.Writer, f *os.File, n int64) (int64, error) {
+	if err := http.NewResponseController(d.ResponseWriter).Flush(); err != nil { // the header
+		return 0, err //nolint:wrapcheck // as it is
+	}
+	sent, err := d.conn.ReadFrom(&io.LimitedReader{R: f, N: n})
+	if sent > 0 {
+		if counted, failed := io.Copy(w, &gone{sent}); counted != sent {
+			return sent, errors.Join(err, failed, errUncounted)
+		}
+	}
+	if err == nil && sent < n {
+		err = io.EOF
+	}
+	return sent, err //nolint:wrapcheck // as it is
 }
 
 // piece sends at most n bytes by send, once they are allowed.

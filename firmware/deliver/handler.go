@@ -167,7 +167,7 @@ func (h *Handler) send(w http.ResponseWriter, r *http.Request, g Grant, f *os.Fi
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	d := &download{
-		ResponseWriter: w, h: h, ctx: ctx, cancel: cancel,
+		ResponseWriter: w, h: h, ctx: ctx, cancel: cancel, conn: connOf(r.Context()),
 		spending: spending{g.Device, g.Action, g.Digest}, budget: int64(h.Limits.Budget) * size,
 	}
 	if r.Method == http.MethodGet && h.budgets.look(d.spending).used >= d.budget {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,9 +17,17 @@ import (
 )
 
 func TestAnImageIsHandedToTheConnectionAsAFile(t *testing.T) {
-	for name, l := range map[string]deliver.Limits{"without a limit of bandwidth": {}, "with one": {Bandwidth: 1 << 30}} {
+	net := func(t *testing.T, size int, l deliver.Limits) *rig { // by net/http, where a server has other connections
+		return newRigOn(t, size, l, func(*httptest.Server) {})
+	}
+	for name, c := range map[string]struct {
+		rig func(t *testing.T, size int, l deliver.Limits) *rig
+		l   deliver.Limits
+	}{
+		"without a limit of bandwidth": {newRig, deliver.Limits{}}, "with one": {newRig, deliver.Limits{Bandwidth: 1 << 30}}, "by net/http": {net, deliver.Limits{}},
+	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, 5<<20, l)
+			r := c.rig(t, 5<<20, c.l)
 			a := r.do(http.MethodGet, r.at("d1", 1))
 			if a.status != 200 || !bytes.Equal(a.body, r.image) {
 				t.Fatalf("status %d, %d bytes: %v", a.status, len(a.body), a.err)

@@ -41,11 +41,23 @@ type rig struct {
 	gather  *prometheus.Registry
 	allowed func(context.Context, deliver.Grant) error
 	files   atomic.Int64 // bytes that connections were handed as files
+	// accepted counts connections.
+	accepted atomic.Int64
+	// sending counts those that are sending a file now.
+	sending atomic.Int64
 	client  *http.Client
 	now     func() time.Time
 }
 
 func newRig(t *testing.T, size int, l deliver.Limits) *rig {
+	t.Helper()
+	return newRigOn(t, size, l, func(s *httptest.Server) {
+		s.Listener, s.Config.ConnContext = deliver.Listen(s.Listener), deliver.WithConn
+	})
+}
+
+// newRigOn is newRig on a server that is changed before it starts.
+func newRigOn(t *testing.T, size int, l deliver.Limits, change func(*httptest.Server)) *rig {
 	t.Helper()
 	r := &rig{T: t, image: make([]byte, size), gather: prometheus.NewRegistry(), now: time.Now, allowed: func(context.Context, deliver.Grant) error { return nil }}
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(r.image) // it never fails
@@ -73,7 +85,8 @@ func newRig(t *testing.T, size int, l deliver.Limits) *rig {
 		t.Fatal(err)
 	}
 	s := httptest.NewUnstartedServer(r.handler)
-	s.Listener = listener{s.Listener, &r.files}
+	s.Listener = listener{s.Listener, r}
+	change(s)
 	s.Start()
 	r.url, r.client = s.URL, s.Client()
 	t.Cleanup(func() {
@@ -86,7 +99,7 @@ func newRig(t *testing.T, size int, l deliver.Limits) *rig {
 // listener counts what its connections are handed as files, which they send by sendfile.
 type listener struct {
 	net.Listener
-	files *atomic.Int64
+	rig *rig
 }
 
 func (l listener) Accept() (net.Conn, error) {
@@ -94,19 +107,22 @@ func (l listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{c.(*net.TCPConn), l.files}, nil
+	l.rig.accepted.Add(1)
+	return &conn{c.(*net.TCPConn), l.rig}, nil
 }
 
 type conn struct {
 	*net.TCPConn
-	files *atomic.Int64
+	rig *rig
 }
 
 func (c *conn) ReadFrom(r io.Reader) (int64, error) {
+	c.rig.sending.Add(1)
+	defer c.rig.sending.Add(-1)
 	n, err := c.TCPConn.ReadFrom(r)
 	if l, ok := r.(*io.LimitedReader); ok {
 		if _, ok := l.R.(*os.File); ok {
-			c.files.Add(n)
+			c.rig.files.Add(n)
 		}
 	}
 	return n, err

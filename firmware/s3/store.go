@@ -176,19 +176,48 @@ func (v *verified) whole() error {
 	return nil
 }
 
-// Stat returns the size of an image in bytes; NotFound when there is none.
-func (s *Store) Stat(ctx context.Context, digest string) (int64, error) {
+// Info is what is known of an image without its bytes.
+type Info struct {
+	Size int64     // bytes
+	Came time.Time // when it was kept last, by the server's clock
+}
+
+// Stat returns what is known of an image; NotFound when there is none.
+func (s *Store) Stat(ctx context.Context, digest string) (Info, error) {
 	name, err := s.name(digest)
 	if err != nil {
-		return 0, err
+		return Info{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	info, err := s.core.StatObject(ctx, s.bucket, name, minio.StatObjectOptions{})
 	if err != nil {
-		return 0, failed("ask for an image", err)
+		return Info{}, failed("ask for an image", err)
 	}
-	return info.Size, nil
+	return Info{info.Size, info.LastModified}, nil
+}
+
+// listTime bounds the listing of a bucket.
+const listTime = 10 * time.Minute
+
+// Older calls each for the images that were kept last before t, in the order of their names, until it
+// fails.
+func (s *Store) Older(ctx context.Context, t time.Time, each func(digest string) error) error {
+	ctx, cancel := context.WithTimeout(ctx, listTime)
+	defer cancel()
+	for o := range s.core.Client.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: s.prefix + "sha256/", Recursive: true}) {
+		if o.Err != nil {
+			return failed("list the images", o.Err)
+		}
+		digest := o.Key[strings.LastIndexByte(o.Key, '/')+1:]
+		if name, err := s.name(digest); err != nil || name != o.Key || !o.LastModified.Before(t) {
+			continue
+		}
+		if err := each(digest); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Open returns the n bytes of an image from a byte on, fewer at its end, which the caller closes;

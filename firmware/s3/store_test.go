@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -16,11 +17,12 @@ import (
 
 	"muster"
 	"muster/firmware/s3"
+	"muster/firmware/s3/s3test"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func newStore(t *testing.T, f *fake, change ...func(*s3.Config)) *s3.Store {
+func newStore(t *testing.T, f *s3test.Server, change ...func(*s3.Config)) *s3.Store {
 	t.Helper()
 	c := s3.Config{
 		Endpoint: strings.TrimPrefix(f.URL, "http://"), Bucket: "images", AccessKey: "key", SecretKey: "secret", Prefix: "muster/", Insecure: true, PathStyle: true,
@@ -55,7 +57,7 @@ func wantKind(t *testing.T, err error, kind muster.Kind) {
 func TestAnImageIsKeptWholeAndReadInParts(t *testing.T) {
 	for name, size := range map[string]int{"of a byte": 1, "of 300 KB": 300_000, "of a part": 16 << 20, "of several parts": 40<<20 + 7} {
 		t.Run(name, func(t *testing.T) {
-			f := newFake(t)
+			f := s3test.New(t)
 			s := newStore(t, f)
 			if err := s.Check(t.Context()); err != nil {
 				t.Fatal(err)
@@ -64,11 +66,11 @@ func TestAnImageIsKeptWholeAndReadInParts(t *testing.T) {
 			if err := s.Put(t.Context(), digest, int64(size), struct{ io.Reader }{bytes.NewReader(b)}); err != nil {
 				t.Fatal(err)
 			}
-			if got := f.names(); len(got) != 1 || got[0] != "muster/sha256/"+digest[:2]+"/"+digest {
+			if got := f.Names(); len(got) != 1 || got[0] != "muster/sha256/"+digest[:2]+"/"+digest {
 				t.Errorf("%v is kept", got)
 			}
-			if n, err := s.Stat(t.Context(), digest); n != int64(size) || err != nil {
-				t.Errorf("it has %d bytes: %v", n, err)
+			if n, err := s.Stat(t.Context(), digest); n.Size != int64(size) || time.Since(n.Came) > time.Hour || err != nil {
+				t.Errorf("%+v, %v", n, err)
 			}
 			for _, c := range [][2]int64{{0, int64(size)}, {0, 1}, {int64(size) - 1, 1}, {int64(size) / 2, 1 << 40}} {
 				r, err := s.Open(t.Context(), digest, c[0], c[1])
@@ -100,7 +102,7 @@ var errCut = errors.New("the line is cut")
 func TestAnImageThatIsNotWhatWasSaidIsNotKept(t *testing.T) {
 	for name, size := range map[string]int{"in one piece": 100_000, "in parts": 20 << 20} {
 		t.Run(name, func(t *testing.T) {
-			f := newFake(t)
+			f := s3test.New(t)
 			s := newStore(t, f)
 			b, digest := imageOf(size)
 			other := bytes.Clone(b)
@@ -117,20 +119,18 @@ func TestAnImageThatIsNotWhatWasSaidIsNotKept(t *testing.T) {
 			if !errors.Is(err, errCut) {
 				t.Errorf("%v", err)
 			}
-			if got := f.names(); len(got) != 0 {
+			if got := f.Names(); len(got) != 0 {
 				t.Errorf("%v is kept", got)
 			}
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			if len(f.uploads) != 0 {
-				t.Errorf("%d uploads are open", len(f.uploads))
+			if n := f.Open(); n != 0 {
+				t.Errorf("%d uploads are open", n)
 			}
 		})
 	}
 }
 
 func TestNamesThatAreNoDigestsAreNotThere(t *testing.T) {
-	s := newStore(t, newFake(t))
+	s := newStore(t, s3test.New(t))
 	_, digest := imageOf(1)
 	for _, name := range []string{"", "../secret", strings.ToUpper(digest), digest[1:], digest + "0"} {
 		_, err := s.Stat(t.Context(), name)
@@ -150,7 +150,7 @@ func TestNamesThatAreNoDigestsAreNotThere(t *testing.T) {
 }
 
 func TestAStoreThatCannotBeUsedSaysWhyAndNoSecret(t *testing.T) {
-	f := newFake(t)
+	f := s3test.New(t)
 	_, digest := imageOf(1)
 	noBucket := newStore(t, f, func(c *s3.Config) { c.Bucket = "other" })
 	wantKind(t, noBucket.Check(t.Context()), muster.Invalid)
@@ -164,9 +164,7 @@ func TestAStoreThatCannotBeUsedSaysWhyAndNoSecret(t *testing.T) {
 		}
 	}
 	s := newStore(t, f)
-	f.mu.Lock()
-	f.down = true
-	f.mu.Unlock()
+	f.SetDown(true)
 	wantKind(t, s.Check(t.Context()), muster.Unavailable)
 	f.Close()
 	wantKind(t, s.Check(t.Context()), muster.Unavailable)
@@ -178,4 +176,41 @@ func TestAStoreThatCannotBeUsedSaysWhyAndNoSecret(t *testing.T) {
 		_, err := s3.New(c)
 		wantKind(t, err, muster.Invalid)
 	}
+}
+
+func TestImagesOfSomeAgeAreListed(t *testing.T) {
+	f := s3test.New(t)
+	s := newStore(t, f)
+	var want []string
+	for i := range 5 {
+		b, digest := imageOf(i + 1)
+		if err := s.Put(t.Context(), digest, int64(len(b)), bytes.NewReader(b)); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, digest)
+	}
+	slices.Sort(want)
+	list := func(age time.Duration) (out []string) {
+		t.Helper()
+		err := s.Older(t.Context(), time.Now().Add(-age), func(digest string) error {
+			out = append(out, digest)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	if got := list(time.Hour); len(got) != 0 {
+		t.Errorf("%v is listed at once", got)
+	}
+	f.Age(2 * time.Hour)
+	if got := list(time.Hour); !slices.Equal(got, want) {
+		t.Errorf("%v is listed, want %v", got, want)
+	}
+	if err := s.Older(t.Context(), time.Now(), func(string) error { return errCut }); !errors.Is(err, errCut) {
+		t.Errorf("%v", err)
+	}
+	f.SetDown(true)
+	wantKind(t, s.Older(t.Context(), time.Now(), func(string) error { return nil }), muster.Unavailable)
 }

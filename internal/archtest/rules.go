@@ -85,6 +85,7 @@ func rooms() []Room {
 		{"dashboard", 3},
 		{"firmware/blob", 3}, // one package per image backend
 		{"firmware/delta", 3},
+		{"firmware/depot", 3},
 		{"firmware/deliver", 3}, // one package per way to devices
 		{"firmware/s3", 3},
 		{"notify/channeltest", 3}, // the kit that every channel passes
@@ -112,6 +113,8 @@ func beside() []Beside {
 		{"firmware", "feed", feedReason},
 		{"firmware", "devices", "a rollout chooses its devices by the registry's query language"},
 		{"firmware/delta", "firmware/blob", "patches are kept as images are"},
+		{"firmware/depot", "firmware/blob", "a server's disk is the cache of the bucket"},
+		{"firmware/depot", "firmware/s3", "the bucket"},
 		{"sim", "firmware/delta", "virtual devices apply patches as devices do"},
 		{"alerts", "devices", "a rule selects the devices it watches"},
 		{"alerts", "notify", "an alert that fires or resolves is a notification"},

@@ -1,4 +1,4 @@
-package s3_test
+package s3test
 
 import (
 	"bufio"
@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -18,34 +19,77 @@ import (
 	"time"
 )
 
-// fake is a server that speaks as much of S3 as an image needs: whole and multipart uploads, in the
-// signed chunks that clients send over HTTP, ranges, and its errors. It looks at the access key; it
-// checks no signature.
-type fake struct {
+// Server is a server of one bucket, images, for who has the keys key and secret. It speaks as much of S3
+// as images need: whole and multipart uploads, in the signed chunks that clients send over HTTP, ranges,
+// lists, and its errors. It looks at the access key; it checks no signature.
+type Server struct {
 	*httptest.Server
 	mu      sync.Mutex
-	objects map[string][]byte
+	objects map[string]object
 	uploads map[string]map[int][]byte // parts, by id
-	aborted int
+	gets    int
 	down    bool // answers 503
 }
 
-func newFake(t *testing.T) *fake {
-	f := &fake{objects: map[string][]byte{}, uploads: map[string]map[int][]byte{}}
+type object struct {
+	bytes []byte
+	came  time.Time
+}
+
+// New starts a server, which the test's end closes.
+func New(t *testing.T) *Server {
+	f := &Server{objects: map[string]object{}, uploads: map[string]map[int][]byte{}}
 	f.Server = httptest.NewServer(f)
 	t.Cleanup(f.Close)
 	return f
 }
 
-// names returns the objects that are there.
-func (f *fake) names() (out []string) {
+// Names returns the objects that are there.
+func (f *Server) Names() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for name := range f.objects {
-		out = append(out, name)
+	return slices.Sorted(maps.Keys(f.objects))
+}
+
+// Age makes all objects older.
+func (f *Server) Age(by time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for name, o := range f.objects {
+		o.came = o.came.Add(-by)
+		f.objects[name] = o
 	}
-	slices.Sort(out)
-	return out
+}
+
+// Spoil changes the last byte of an object.
+func (f *Server) Spoil(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	o := f.objects[name]
+	o.bytes = bytes.Clone(o.bytes)
+	o.bytes[len(o.bytes)-1]++
+	f.objects[name] = o
+}
+
+// Open returns how many uploads are open.
+func (f *Server) Open() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.uploads)
+}
+
+// Gets returns how often bytes of objects were asked for.
+func (f *Server) Gets() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.gets
+}
+
+// SetDown has the server answer 503, or as it should.
+func (f *Server) SetDown(down bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.down = down
 }
 
 func refuse(w http.ResponseWriter, status int, code string) {
@@ -54,7 +98,7 @@ func refuse(w http.ResponseWriter, status int, code string) {
 	fmt.Fprintf(w, "<Error><Code>%s</Code><Message>no</Message></Error>", code)
 }
 
-func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (f *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := payload(r)
 	if err != nil {
 		refuse(w, 400, "IncompleteBody")
@@ -72,6 +116,8 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, 404, "NoSuchBucket")
 	case r.URL.Query().Has("location"):
 		_, _ = io.WriteString(w, `<LocationConstraint>us-east-1</LocationConstraint>`)
+	case name == "" && r.Method == http.MethodGet:
+		f.list(w, r)
 	case name == "":
 		w.WriteHeader(http.StatusOK)
 	case r.URL.Query().Has("uploads"), r.URL.Query().Has("uploadId"):
@@ -81,13 +127,41 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// list lists the bucket, two objects at a time.
+func (f *Server) list(w http.ResponseWriter, r *http.Request) {
+	type content struct {
+		Key, LastModified string
+		Size              int
+	}
+	var out struct {
+		XMLName               xml.Name `xml:"ListBucketResult"`
+		Contents              []content
+		IsTruncated           bool
+		NextContinuationToken string
+	}
+	after := r.URL.Query().Get("continuation-token")
+	for _, name := range slices.Sorted(maps.Keys(f.objects)) {
+		if !strings.HasPrefix(name, r.URL.Query().Get("prefix")) || name <= after {
+			continue
+		}
+		if len(out.Contents) == 2 {
+			out.IsTruncated, out.NextContinuationToken = true, out.Contents[1].Key
+			break
+		}
+		o := f.objects[name]
+		out.Contents = append(out.Contents, content{name, o.came.UTC().Format("2006-01-02T15:04:05.000Z"), len(o.bytes)})
+	}
+	w.Header().Set("Content-Type", "application/xml")
+	_ = xml.NewEncoder(w).Encode(out) // the client is gone: nobody is left to tell
+}
+
 func etag(b []byte) string { return fmt.Sprintf(`"%x"`, md5.Sum(b)) }
 
-func (f *fake) object(w http.ResponseWriter, r *http.Request, name string, body []byte) {
-	b, ok := f.objects[name]
+func (f *Server) object(w http.ResponseWriter, r *http.Request, name string, body []byte) {
+	o, ok := f.objects[name]
 	switch {
 	case r.Method == http.MethodPut:
-		f.objects[name] = body
+		f.objects[name] = object{body, time.Now()}
 		w.Header().Set("ETag", etag(body))
 	case r.Method == http.MethodDelete:
 		delete(f.objects, name)
@@ -95,12 +169,15 @@ func (f *fake) object(w http.ResponseWriter, r *http.Request, name string, body 
 	case !ok:
 		refuse(w, 404, "NoSuchKey")
 	default:
-		w.Header().Set("ETag", etag(b))
-		http.ServeContent(w, r, "", time.Unix(1_800_000_000, 0), bytes.NewReader(b))
+		if r.Method == http.MethodGet {
+			f.gets++
+		}
+		w.Header().Set("ETag", etag(o.bytes))
+		http.ServeContent(w, r, "", o.came, bytes.NewReader(o.bytes))
 	}
 }
 
-func (f *fake) multipart(w http.ResponseWriter, r *http.Request, name string, body []byte) {
+func (f *Server) multipart(w http.ResponseWriter, r *http.Request, name string, body []byte) {
 	id := r.URL.Query().Get("uploadId")
 	parts, ok := f.uploads[id]
 	switch {
@@ -120,7 +197,6 @@ func (f *fake) multipart(w http.ResponseWriter, r *http.Request, name string, bo
 		w.Header().Set("ETag", etag(body))
 	case r.Method == http.MethodDelete:
 		delete(f.uploads, id)
-		f.aborted++
 		w.WriteHeader(http.StatusNoContent)
 	default:
 		var done struct {
@@ -141,7 +217,7 @@ func (f *fake) multipart(w http.ResponseWriter, r *http.Request, name string, bo
 			refuse(w, 400, "InvalidPart")
 			return
 		}
-		f.objects[name] = whole
+		f.objects[name] = object{whole, time.Now()}
 		delete(f.uploads, id)
 		fmt.Fprintf(w, "<CompleteMultipartUploadResult><Bucket>images</Bucket><ETag>%s</ETag></CompleteMultipartUploadResult>", etag(whole))
 	}
