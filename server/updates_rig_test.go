@@ -40,18 +40,30 @@ const rolloutID = "r1"
 // when the test begins the rollout.
 func startUpdating(t *testing.T, releaseType string, size int, devices ...string) (*updating, map[string]string) {
 	t.Helper()
-	u := &updating{t: t, image: make([]byte, size), ids: devices}
-	dice := rand.New(rand.NewPCG(1, 2))
-	for i := range u.image {
-		u.image[i] = byte(dice.Uint32())
-	}
+	u := &updating{t: t, image: imageOf(size), ids: devices}
 	u.Server = servertest.Start(t, func(c *server.Config) { c.PresenceGrace = -1 })
+	return u, u.fill(releaseType)
+}
+
+// imageOf is an image of so many bytes.
+func imageOf(size int) []byte {
+	out := make([]byte, size)
+	dice := rand.New(rand.NewPCG(1, 2))
+	for i := range out {
+		out[i] = byte(dice.Uint32())
+	}
+	return out
+}
+
+// fill has the release and the devices on the server, and returns the devices' tokens.
+func (u *updating) fill(releaseType string) map[string]string {
+	u.t.Helper()
 	u.publish(releaseType)
 	tokens := map[string]string{}
-	for _, id := range devices {
-		tokens[id] = create(t, u.Server, id)
+	for _, id := range u.ids {
+		tokens[id] = create(u.t, u.Server, id)
 	}
-	return u, tokens
+	return tokens
 }
 
 // publish has the image, and a signed release of it, in the catalogue.
