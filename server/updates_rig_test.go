@@ -22,7 +22,7 @@ import (
 )
 
 // soon is how long the tests of firmware wait for what must happen.
-const soon = 20 * time.Second
+const soon = time.Minute
 
 // updating is a server with a rollout of version 2.0.0 to devices.
 type updating struct {
@@ -41,7 +41,10 @@ const rolloutID = "r1"
 func startUpdating(t *testing.T, releaseType string, size int, devices ...string) (*updating, map[string]string) {
 	t.Helper()
 	u := &updating{t: t, image: imageOf(size), ids: devices}
-	u.Server = servertest.Start(t, func(c *server.Config) { c.PresenceGrace = -1 })
+	u.Server = servertest.Start(t, func(c *server.Config) {
+		c.PresenceGrace = -1
+		c.DDI.Idle, c.DDI.Busy = time.Second, time.Second
+	})
 	return u, u.fill(releaseType)
 }
 
@@ -102,11 +105,14 @@ func (u *updating) publish(releaseType string) {
 }
 
 // begin makes the rollout, which runs: the server looks after it within a second.
-func (u *updating) begin() {
+func (u *updating) begin(change ...func(p *rollout.Plan)) {
 	u.t.Helper()
 	r := &rollout.Rollout{ID: rolloutID, Seed: "s", Status: rollout.Running, Membership: rollout.Snapshot, Plan: rollout.DefaultPlan(), Version: 1, Release: u.release}
 	r.Plan.Phases = []rollout.Phase{{Name: "all", Percent: 100, Success: 50, Failure: rollout.Threshold{Absolute: 3}, Gate: rollout.Auto}}
 	r.Plan.Soak, r.Plan.RetryAfter = time.Hour, time.Hour
+	for _, c := range change {
+		c(&r.Plan)
+	}
 	r.Upto, r.Counts = []uint64{0}, make([]rollout.Counts, 1)
 	r.Counts[0].By[rollout.Queued] = len(u.ids)
 	devices := make([]rollout.Device, len(u.ids))
