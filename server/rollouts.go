@@ -87,7 +87,9 @@ func (r *rollouts) told(id string, changes []rollout.Change) {
 
 // graceOf is how long devices have to come back after a start: who polls comes within the time of
 // its poll, which the device lengthens by up to a fifth.
-func graceOf(cfg *Config) time.Duration { return max(2*time.Minute, cmp.Or(cfg.DDI.Idle, 5*time.Minute)*3/2) }
+func graceOf(cfg *Config) time.Duration {
+	return max(2*time.Minute, cmp.Or(cfg.DDI.Idle, 5*time.Minute)*3/2)
+}
 
 // prepare is a director.Options.Prepare.
 func (r *rollouts) prepare(ctx context.Context, id string) error {
