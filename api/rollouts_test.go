@@ -30,6 +30,8 @@ type anyFleet struct{}
 func (anyFleet) Facts(*rollout.Rollout, muster.DeviceID) rollout.Facts {
 	return rollout.Facts{Hardware: true, Source: true, Signed: true, Reachable: true, Local: time.Now(), Version: "1.0.0"}
 }
+func (anyFleet) Knows(string) bool { return true }
+
 func (anyFleet) Alive(muster.DeviceID) bool                       { return true }
 func (anyFleet) Is(*rollout.Rollout, string) bool                 { return true }
 func (anyFleet) Version(*rollout.Rollout, muster.DeviceID) string { return "" }

@@ -16,7 +16,13 @@ const DemoDevices = 25
 // startDemo makes the demo's devices, labelled as such, and has them publish over
 // the real broker.
 func (s *Server) startDemo(ctx context.Context) error {
-	cfg := sim.Config{Addr: s.MQTTAddr(), Devices: DemoDevices, Rate: 1, Profile: sim.Mixed, Prefix: "demo", QoS: 1, Seed: 1}
+	cfg := sim.Config{
+		Addr: s.MQTTAddr(), Devices: DemoDevices, Rate: 1, Profile: sim.Mixed, Prefix: "demo", QoS: 1, Seed: 1,
+		Firmware: true, FirmwareFailures: demoFailures, FirmwareHTTP: s.HTTPAddr(), FirmwareDDI: demoByDDI,
+	}
+	if s.ddi == nil {
+		cfg.FirmwareDDI = 0
+	}
 	ctx = audit.With(ctx, audit.Actor{Kind: audit.System, Name: "demo"}, s.cfg.Now)
 	tokens := make([]string, DemoDevices)
 	for i := range tokens {
@@ -27,6 +33,9 @@ func (s *Server) startDemo(ctx context.Context) error {
 		tokens[i] = token
 	}
 	cfg.Credentials = func(i int) (string, string) { return tokens[i], "" }
+	if err := s.demoRollout(ctx); err != nil { // as where two keys must sign
+		s.cfg.Logger.Info("the demo has no rollout", "err", err)
+	}
 	s.loops.Go("demo", func(ctx context.Context) error { return sim.Run(ctx, cfg, nil) })
 	return nil
 }

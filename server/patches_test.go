@@ -45,8 +45,8 @@ func startPatching(t *testing.T, change func(*server.Config), devices ...string)
 	return u, u.create(), old
 }
 
-// image returns what a patch makes of an older image.
-func imageOf(t *testing.T, old, patch []byte, size int64, sum [sha256.Size]byte) []byte {
+// patched returns what a patch makes of an older image.
+func patched(t *testing.T, old, patch []byte, size int64, sum [sha256.Size]byte) []byte {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "old")
 	if err := os.WriteFile(path, old, 0o600); err != nil {
@@ -112,7 +112,7 @@ func TestADeviceMakesTheImageByAPatchAndGetsTheWholeOneAfterAFailure(t *testing.
 		t.Fatalf("offered: %+v", o.Files)
 	}
 	whole := sha256.Sum256(u.image)
-	if got := imageOf(t, old, c.patchOverMQTT(&o), o.Files[0].Size, whole); !bytes.Equal(got, u.image) {
+	if got := patched(t, old, c.patchOverMQTT(&o), o.Files[0].Size, whole); !bytes.Equal(got, u.image) {
 		t.Error("another image over MQTT")
 	}
 	status, head := u.ranged(p.URL, "0-9")
@@ -120,7 +120,7 @@ func TestADeviceMakesTheImageByAPatchAndGetsTheWholeOneAfterAFailure(t *testing.
 	if status != http.StatusPartialContent || status2 != http.StatusPartialContent || int64(len(head)+len(rest)) != p.Size {
 		t.Fatalf("ranges of a patch: %d, %d", status, status2)
 	}
-	if got := imageOf(t, old, append(head, rest...), o.Files[0].Size, whole); !bytes.Equal(got, u.image) {
+	if got := patched(t, old, append(head, rest...), o.Files[0].Size, whole); !bytes.Equal(got, u.image) {
 		t.Error("another image over HTTP")
 	}
 	var shown struct {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -57,7 +58,7 @@ func (s *Server) buildRollouts() {
 	r.fleet = target.New(s.registry, s.twins, c, s.patches.waiting(), s.cfg.Now)
 	owner := rand.Text()
 	r.judges = newJudges(owner, s.stores.control, s.stores.telemetry, s.cfg.Now, s.cfg.Logger, r.wake)
-	r.director = director.New(store, r.fleet, s.cfg.Now, director.Options{Owner: owner, Told: r.told, Verdict: r.judges.verdict})
+	r.director = director.New(store, r.fleet, s.cfg.Now, director.Options{Owner: owner, Told: r.told, Verdict: r.judges.verdict, Prepare: r.prepare, Grace: graceOf(&s.cfg)})
 	r.desk = desk.New(s.stores.control, r.director, c, s.patches.offered())
 	r.operator = operator.New(operator.Parts{
 		Store: s.stores.control, Reader: s.stores.control, Fleet: operator.Devices{Registry: s.registry}, Facts: r.fleet, Releases: stock{s.firmware}, Now: s.cfg.Now,
@@ -86,6 +87,24 @@ func (r *rollouts) told(id string, changes []rollout.Change) {
 			return
 		}
 	}
+}
+
+// graceOf is how long devices have to come back after a start: who polls comes within the time of
+// its poll, which the device lengthens by up to a fifth.
+func graceOf(cfg *Config) time.Duration {
+	return max(2*time.Minute, cmp.Or(cfg.DDI.Idle, 5*time.Minute)*3/2)
+}
+
+// prepare is a director.Options.Prepare.
+func (r *rollouts) prepare(ctx context.Context, id string) error {
+	if r.fleet.Knows(id) {
+		return nil
+	}
+	x, err := r.server.stores.control.Rollout(ctx, id)
+	if err != nil {
+		return err //nolint:wrapcheck // it says what it was doing
+	}
+	return r.fleet.Learn(ctx, &x) //nolint:wrapcheck // likewise
 }
 
 // wake has the next round begin at once.

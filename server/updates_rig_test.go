@@ -22,7 +22,7 @@ import (
 )
 
 // soon is how long the tests of firmware wait for what must happen.
-const soon = 20 * time.Second
+const soon = time.Minute
 
 // updating is a server with a rollout of version 2.0.0 to devices.
 type updating struct {
@@ -43,14 +43,29 @@ type updating struct {
 // when the test begins the rollout.
 func startUpdating(t *testing.T, releaseType string, size int, devices ...string) (*updating, map[string]string) {
 	t.Helper()
-	u := &updating{t: t, image: make([]byte, size), ids: devices, rollout: "r1", soak: time.Hour, retry: time.Hour}
+	u := &updating{t: t, image: imageOf(size), ids: devices, rollout: "r1", soak: time.Hour, retry: time.Hour}
+	u.Server = servertest.Start(t, func(c *server.Config) {
+		c.PresenceGrace = -1
+		c.DDI.Idle, c.DDI.Busy = time.Second, time.Second
+	})
+	return u, u.fill(releaseType)
+}
+
+// imageOf is an image of so many bytes.
+func imageOf(size int) []byte {
+	out := make([]byte, size)
 	dice := rand.New(rand.NewPCG(1, 2))
-	for i := range u.image {
-		u.image[i] = byte(dice.Uint32())
+	for i := range out {
+		out[i] = byte(dice.Uint32())
 	}
-	u.Server = servertest.Start(t, func(c *server.Config) { c.PresenceGrace = -1 })
+	return out
+}
+
+// fill has the release and the devices on the server, and returns the devices' tokens.
+func (u *updating) fill(releaseType string) map[string]string {
+	u.t.Helper()
 	u.publish(releaseType, "2.0.0")
-	return u, u.create()
+	return u.create()
 }
 
 // create makes the devices, and returns their tokens.
@@ -103,11 +118,14 @@ func (u *updating) publish(releaseType, version string) {
 }
 
 // begin makes the rollout, which runs: the server looks after it within a second.
-func (u *updating) begin() {
+func (u *updating) begin(change ...func(p *rollout.Plan)) {
 	u.t.Helper()
 	r := &rollout.Rollout{ID: u.rollout, Seed: "s", Status: rollout.Running, Membership: rollout.Snapshot, Plan: rollout.DefaultPlan(), Version: 1, Release: u.release}
 	r.Plan.Phases = []rollout.Phase{{Name: "all", Percent: 100, Success: 50, Failure: rollout.Threshold{Absolute: 3}, Gate: rollout.Auto}}
 	r.Plan.Soak, r.Plan.RetryAfter = u.soak, u.retry
+	for _, c := range change {
+		c(&r.Plan)
+	}
 	r.Upto, r.Counts = []uint64{0}, make([]rollout.Counts, 1)
 	r.Counts[0].By[rollout.Queued] = len(u.ids)
 	devices := make([]rollout.Device, len(u.ids))

@@ -49,6 +49,9 @@ type Config struct {
 	// FirmwareFailures is the part of updates, 0 to 1, that go wrong: a third each says so,
 	// comes back with the old version, and is not heard of again.
 	FirmwareFailures float64
+	// FirmwareDDI is how many of the devices, the first, update by hawkBit's DDI instead of MQTT. It
+	// needs FirmwareHTTP.
+	FirmwareDDI int
 	// FirmwareHTTP is host:port of the server's HTTP listener, from which every second device
 	// fetches its images; empty for none: all do over MQTT.
 	FirmwareHTTP string
@@ -100,6 +103,10 @@ func (c Config) withDefaults() (Config, error) {
 		return c, muster.Errorf(muster.Invalid, "ramp %v: connections per second must be more than 0", c.Ramp)
 	case !(c.FirmwareFailures >= 0 && c.FirmwareFailures <= 1):
 		return c, muster.Errorf(muster.Invalid, "firmware failures %v: from 0 to 1 are possible", c.FirmwareFailures)
+	case c.FirmwareDDI < 0 || c.FirmwareDDI > c.Devices:
+		return c, muster.Errorf(muster.Invalid, "%d devices by DDI: from 0 to all %d are possible", c.FirmwareDDI, c.Devices)
+	case c.FirmwareDDI > 0 && c.FirmwareHTTP == "":
+		return c, muster.Errorf(muster.Invalid, "devices that update by DDI need the address of the HTTP listener")
 	case c.Limit < 0:
 		return c, muster.Errorf(muster.Invalid, "limit %d is negative", c.Limit)
 	}

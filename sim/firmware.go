@@ -74,10 +74,10 @@ const (
 type updater struct {
 	fleet   *fleet
 	index   int
-	rng     *rand.Rand
-	version string // that it runs
-	image   string // SHA-256 of the image that it has installed; empty for that of the factory
-	done    offer  // that it has dealt with last; what it says to the end of it is numbered on
+	fates   *rand.Rand // asked once for each update, so that the seed alone decides
+	version string     // that it runs
+	image   string     // SHA-256 of the image that it has installed; empty for that of the factory
+	done    offer      // that it has dealt with last; what it says to the end of it is numbered on
 	seq     int64
 	dead    bool
 
@@ -93,7 +93,7 @@ type updater struct {
 }
 
 func newUpdater(f *fleet, i int) *updater {
-	return &updater{fleet: f, index: i, rng: rand.New(rand.NewPCG(f.cfg.Seed, ^uint64(i))), version: firstVersion}
+	return &updater{fleet: f, index: i, fates: rand.New(rand.NewPCG(f.cfg.Seed, ^uint64(i))), version: firstVersion}
 }
 
 // run connects again and again until ctx ends.
@@ -108,7 +108,7 @@ func (u *updater) run(ctx context.Context) {
 		} else {
 			failures = 0
 		}
-		if !sleepUntil(ctx, time.Now().Add(wait+time.Duration(u.rng.Int64N(int64(wait))))) {
+		if !sleepUntil(ctx, time.Now().Add(wait+rand.N(wait))) {
 			return
 		}
 	}
@@ -286,7 +286,7 @@ func (u *updater) fetch(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("ask for the image: %w", err)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := u.fleet.web.Do(req)
 	if err != nil {
 		return fmt.Errorf("ask for the image: %w", err)
 	}
@@ -345,10 +345,15 @@ func (u *updater) install(ctx context.Context) (restarts bool) {
 }
 
 func (u *updater) draw() fate {
-	if u.rng.Float64() >= u.fleet.cfg.FirmwareFailures {
+	return drawFate(u.fates, u.fleet.cfg.FirmwareFailures)
+}
+
+// drawFate has a part of updates go wrong, by each way as often.
+func drawFate(dice *rand.Rand, failures float64) fate {
+	if dice.Float64() >= failures {
 		return fine
 	}
-	return says + fate(u.rng.IntN(3))
+	return says + fate(dice.IntN(3))
 }
 
 func (u *updater) cancelled(payload []byte) {

@@ -2,12 +2,16 @@ package sim
 
 import (
 	"context"
+	"net/http"
 	"sync"
 	"time"
 )
 
 // progressEvery is how often Run calls progress.
 const progressEvery = time.Second
+
+// mostIdle bounds the connections that devices which update over HTTP keep for each other.
+const mostIdle = 64
 
 // Run connects the fleet of cfg, at most cfg.Ramp new devices per second, and
 // publishes until ctx ends or every device has reached cfg.Limit; then it returns
@@ -25,7 +29,11 @@ func Run(ctx context.Context, cfg Config, progress func(Stats)) error {
 	if progress == nil {
 		progress = func(Stats) {}
 	}
-	f := &fleet{cfg: cfg, flash: newFlash(cfg.FirmwareImages), links: make(map[*link]struct{})}
+	f := &fleet{
+		cfg: cfg, flash: newFlash(cfg.FirmwareImages), links: make(map[*link]struct{}),
+		web: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: mostIdle, IdleConnTimeout: time.Minute}},
+	}
+	defer f.web.CloseIdleConnections()
 	launched := make(chan struct{})
 	go func() {
 		defer close(launched)
@@ -56,6 +64,7 @@ type fleet struct {
 	counters counters
 	flash    *flash // nil when no images are kept
 	devices  sync.WaitGroup
+	web      *http.Client // of images, and of DDI
 
 	mu      sync.Mutex
 	stopped bool               // no more links are taken
@@ -71,7 +80,10 @@ func (f *fleet) launch(ctx context.Context) {
 			return
 		}
 		f.devices.Go(func() { newDevice(f, i).run(ctx) })
-		if f.cfg.Firmware {
+		switch {
+		case i < f.cfg.FirmwareDDI:
+			f.devices.Go(func() { newDDIDevice(f, i).run(ctx) })
+		case f.cfg.Firmware:
 			f.devices.Go(func() { newUpdater(f, i).run(ctx) })
 		}
 	}

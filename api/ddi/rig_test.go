@@ -70,7 +70,9 @@ func (f there) Facts(*rollout.Rollout, muster.DeviceID) rollout.Facts {
 }
 func (there) Is(_ *rollout.Rollout, version string) bool       { return version == "2.0.0" }
 func (there) Version(*rollout.Rollout, muster.DeviceID) string { return "1.0.0" }
-func (there) Alive(muster.DeviceID) bool                       { return true }
+func (there) Knows(string) bool                                { return true }
+
+func (there) Alive(muster.DeviceID) bool { return true }
 
 // shelf has one release, whose images are files of a directory. It sends them as net/http does.
 type shelf struct {

@@ -26,6 +26,7 @@ type simCmd struct {
 	Firmware         bool    `help:"The devices install firmware that they are offered, each on a second connection."`
 	FirmwarePatches  bool    `name:"firmware-patches" help:"They keep the image that they installed, one copy for all, in a temporary directory, and take patches of it."`
 	FirmwareFailures float64 `name:"firmware-failures" default:"0" help:"Part of updates that go wrong, 0 to 1." placeholder:"PART"`
+	FirmwareDDI      int     `name:"firmware-ddi" default:"0" help:"So many of the devices update by hawkBit's DDI instead of MQTT." placeholder:"N"`
 }
 
 // Run creates the devices that do not exist and publishes until ctx ends.
@@ -36,7 +37,7 @@ func (s *simCmd) Run(ctx context.Context, c *console) (err error) {
 	cfg := sim.Config{
 		Addr: s.MQTT, Devices: s.Devices, Rate: s.Rate, Profile: s.Profile, Prefix: s.Prefix,
 		QoS: byte(s.QoS), Window: s.Window, Seed: s.Seed,
-		Firmware: s.Firmware || s.FirmwarePatches || s.FirmwareFailures > 0, FirmwareFailures: s.FirmwareFailures, FirmwareHTTP: s.HTTP,
+		Firmware: s.Firmware || s.FirmwarePatches || s.FirmwareFailures > 0 || s.FirmwareDDI > 0, FirmwareFailures: s.FirmwareFailures, FirmwareDDI: s.FirmwareDDI, FirmwareHTTP: s.HTTP,
 	}
 	if s.AdminKey == "" {
 		return muster.Errorf(muster.Invalid, "sim needs an API key to create its devices: start the server with MUSTER_ADMIN_KEY=mst_... and give the same to sim")

@@ -49,6 +49,9 @@ type Store interface {
 
 // Fleet knows the devices.
 type Fleet interface {
+	// Knows says whether the release of a rollout is known. Where it is not, nothing can be said of
+	// a version.
+	Knows(rollout string) bool
 	// Is says whether what a device reports is the version of a rollout's release.
 	Is(r *rollout.Rollout, version string) bool
 	// Version returns what a device reports of the release's product; empty for nothing.
@@ -68,6 +71,12 @@ type Options struct {
 	// Verdict is what the telemetry of a rollout's phase says, and that in a sentence; nil for never
 	// asked. It is called within transactions, and answers from memory.
 	Verdict func(r *rollout.Rollout) (rollout.Verdict, string)
+	// Prepare has the fleet know a rollout, before reports about it are looked at; nil where it
+	// always does. It may read the store.
+	Prepare func(ctx context.Context, rollout string) error
+	// Grace is for how long after New nobody is silent who was not heard since: devices come back
+	// one by one, and what they said while no process was there is lost. 0 for none.
+	Grace time.Duration
 	// Told is called with what was committed, in the caller's goroutine. It does not wait.
 	Told func(id string, changes []rollout.Change)
 }
@@ -78,6 +87,7 @@ type Director struct {
 	fleet Fleet
 	now   func() time.Time
 	o     Options
+	began muster.Micros
 }
 
 // New returns a Director.
@@ -94,7 +104,10 @@ func New(store Store, fleet Fleet, now func() time.Time, o Options) *Director {
 	if o.Told == nil {
 		o.Told = func(string, []rollout.Change) {}
 	}
-	return &Director{store: store, fleet: fleet, now: now, o: o}
+	if o.Prepare == nil {
+		o.Prepare = func(context.Context, string) error { return nil }
+	}
+	return &Director{store: store, fleet: fleet, now: now, o: o, began: muster.MicrosOf(now())}
 }
 
 // mostOpen bounds the rollouts that are looked after at a time.
@@ -216,6 +229,8 @@ func (d *Director) sweep(ctx context.Context, id string, f Fence) error {
 				case !due:
 				case kept(r, dev, alive, now):
 					dev.Deadline = now + muster.Micros(r.Plan.Deadlines.Offered/time.Microsecond)
+				case e == rollout.Silence && d.away(dev, now):
+					dev.Deadline = now + lookAgain
 				default:
 					out = step(r, dev, rollout.Fact{Event: e}, now, out)
 				}
@@ -233,6 +248,14 @@ func (d *Director) sweep(ctx context.Context, id string, f Fence) error {
 // itself has it wait, since it does not run or for a window.
 func kept(r *rollout.Rollout, dev *rollout.Device, alive bool, now muster.Micros) bool {
 	return dev.State == rollout.Queued && (alive || r.Status != rollout.Running || dev.Due > now && dev.Due != Asleep)
+}
+
+// lookAgain is when it is looked again whether a device has come back since the process began.
+const lookAgain = muster.Micros(2 * time.Second / time.Microsecond)
+
+// away says whether a device had no chance yet to be heard by this process.
+func (d *Director) away(dev *rollout.Device, now muster.Micros) bool {
+	return dev.Updated < d.began && now < d.began+muster.Micros(d.o.Grace/time.Microsecond)
 }
 
 // advance begins the next phase when this one is over, and returns the rollout's status, and
@@ -383,6 +406,21 @@ func (d *Director) reportsOf(ctx context.Context, id string, list []Report, at [
 			seen[dev], ids = true, append(ids, dev)
 		}
 	}
+	err := d.o.Prepare(ctx, id)
+	if err != nil {
+		err = fmt.Errorf("look up the release of rollout %s: %w", id, err)
+	} else {
+		err = d.apply(ctx, id, list, at, ids, errs)
+	}
+	if err != nil {
+		for _, i := range at {
+			errs[i] = err
+		}
+	}
+}
+
+// apply is reportsOf in a transaction, with the devices that the reports are about.
+func (d *Director) apply(ctx context.Context, id string, list []Report, at []int, ids []muster.DeviceID, errs []error) error {
 	_, _, err := d.decide(ctx, id, Fence{}, Select{IDs: ids}, func(r *rollout.Rollout, devices []*rollout.Device) (out []rollout.Change, _ error) {
 		by := make(map[muster.DeviceID]*rollout.Device, len(devices))
 		for _, dev := range devices {
@@ -406,16 +444,15 @@ func (d *Director) reportsOf(ctx context.Context, id string, list []Report, at [
 		}
 		return out, nil
 	})
-	if err != nil {
-		for _, i := range at {
-			errs[i] = err
-		}
-	}
+	return err
 }
 
 // fact returns what a report is to a rollout.
 func (d *Director) fact(r *rollout.Rollout, p *Report) (rollout.Fact, error) {
 	f, version := p.Fact, p.Version
+	if (p.seen || version != "") && !d.fleet.Knows(r.ID) { // an unknown release's version is no other one
+		return f, muster.Errorf(muster.Unavailable, "the rollout's release is not known yet")
+	}
 	if p.seen {
 		version = d.fleet.Version(r, p.Device)
 	}

@@ -23,6 +23,7 @@ func (f *still) Facts(*rollout.Rollout, muster.DeviceID) rollout.Facts {
 func (*still) Is(*rollout.Rollout, string) bool                 { return false }
 func (*still) Version(*rollout.Rollout, muster.DeviceID) string { return "" }
 func (f *still) Alive(muster.DeviceID) bool                     { return f.alive }
+func (*still) Knows(string) bool                                { return true }
 
 // failedOnce is a rollout to one device, which has failed once and is to try again.
 func failedOnce(t *testing.T, f *still) (m *memory, d *director.Director, dev *rollout.Device) {

@@ -62,6 +62,9 @@ func (*simulation) Is(_ *rollout.Rollout, version string) bool { return version 
 // Version implements director.Fleet.
 func (*simulation) Version(*rollout.Rollout, muster.DeviceID) string { return "" }
 
+// Knows implements director.Fleet.
+func (*simulation) Knows(string) bool { return true }
+
 // Alive implements director.Fleet.
 func (s *simulation) Alive(id muster.DeviceID) bool {
 	d := s.devices[id]

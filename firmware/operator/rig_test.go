@@ -64,6 +64,8 @@ func (*fleet) Is(_ *rollout.Rollout, version string) bool { return version == "2
 
 func (*fleet) Version(*rollout.Rollout, muster.DeviceID) string { return "" }
 
+func (*fleet) Knows(string) bool { return true }
+
 func (*fleet) Alive(muster.DeviceID) bool { return true }
 
 // catalogue has releases of products, some of which may not be offered.

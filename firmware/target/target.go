@@ -59,6 +59,7 @@ type Fleet struct {
 
 	mu       sync.Mutex
 	releases map[string]known // of rollouts that are open
+	rollouts map[string]bool  // whose releases are in it
 	asked    *recent
 	failures failures
 }
@@ -91,14 +92,15 @@ func (f *Fleet) missing(id muster.DeviceID, needs []need) string {
 
 // New returns a Fleet that knows no release yet: see Refresh. No offer waits for patches when patches is nil.
 func New(d Devices, r Reported, c Catalogue, patches Patches, now func() time.Time) *Fleet {
-	return &Fleet{devices: d, reported: r, catalogue: c, patches: patches, now: now, releases: map[string]known{}, asked: newRecent(maxPolled), failures: newFailures()}
+	return &Fleet{devices: d, reported: r, catalogue: c, patches: patches, now: now, releases: map[string]known{}, rollouts: map[string]bool{}, asked: newRecent(maxPolled), failures: newFailures()}
 }
 
 // Refresh reads what the catalogue says now of the releases of rollouts, and forgets all
 // others. A release that is gone counts as withdrawn.
 func (f *Fleet) Refresh(ctx context.Context, open []rollout.Rollout) error {
-	next := make(map[string]known, len(open))
+	next, of := make(map[string]known, len(open)), make(map[string]bool, len(open))
 	for i := range open {
+		of[open[i].ID] = true
 		id := open[i].Release
 		if _, ok := next[id]; ok {
 			continue
@@ -111,7 +113,27 @@ func (f *Fleet) Refresh(ctx context.Context, open []rollout.Rollout) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.releases = next
+	f.releases, f.rollouts = next, of
+	return nil
+}
+
+// Knows implements director.Fleet.
+func (f *Fleet) Knows(rollout string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.rollouts[rollout]
+}
+
+// Learn is Refresh for one more rollout, of which a device reports before the next round: after a
+// start of the server too.
+func (f *Fleet) Learn(ctx context.Context, r *rollout.Rollout) error {
+	k, err := f.look(ctx, r.Release)
+	if err != nil {
+		return fmt.Errorf("look up the release of rollout %s: %w", r.ID, err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.releases[r.Release], f.rollouts[r.ID] = k, true
 	return nil
 }
 

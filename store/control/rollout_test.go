@@ -27,6 +27,8 @@ func (there) Is(_ *rollout.Rollout, version string) bool { return version == "2.
 
 func (there) Version(*rollout.Rollout, muster.DeviceID) string { return "1.9.0" }
 
+func (there) Knows(string) bool { return true }
+
 func (there) Alive(muster.DeviceID) bool { return true }
 
 // rolloutOf returns a rollout of n devices, with its devices.
