@@ -83,7 +83,7 @@ func (b *box) differs(p *post) string {
 	for i := range items {
 		want[items[i].Notification.ID] = stateOf(plain(json.RawMessage(appendItem(nil, &items[i]))))
 	}
-	counts, err := p.store.InboxCounts(context.Background(), subjectOf(b.user))
+	counts, err := p.store.InboxCounts(context.Background(), subjectOf(b.user), nil)
 	p.must(err)
 	return cmp.Diff(want, b.items) + cmp.Diff([2]float64{float64(counts.Unread), float64(counts.Open)}, b.counts)
 }
