@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/notify/outbox"
 )
 
 const (
@@ -30,7 +31,7 @@ type receiptName struct {
 	subject      Subject
 }
 
-// Delivered notes that notifications of an inbox were written to a socket: RunDelivered marks
+// Delivered notes that notifications of an inbox were written to a socket, or taken by a channel's receiver: RunDelivered marks
 // them a moment later. It waits for nobody. That they were delivered is for people to know
 // and changes nothing: when too many wait, further ones are counted and not marked.
 func (n *Notify) Delivered(s Subject, ids []string) {
@@ -51,6 +52,17 @@ func (n *Notify) Delivered(s Subject, ids []string) {
 			continue
 		}
 		d.marks[name] = now
+	}
+}
+
+// Ended notes which recipients were reached by a channel: what was sent is delivered to them. It implements
+// outbox.Config's OnEnded.
+func (n *Notify) Ended(list []outbox.Delivery) {
+	for i := range list {
+		d := &list[i]
+		if d.State == outbox.StateSent && d.Notification != "" && (d.Channel == ChannelEmail || d.Channel == ChannelMQTT) {
+			n.Delivered(subjectOf(d), []string{d.Notification})
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"muster/notify"
+	"muster/notify/outbox"
 )
 
 func TestWhatWasDeliveredIsMarkedInEachInboxAMomentLaterAndNeverTakenBack(t *testing.T) {
@@ -32,6 +33,30 @@ func TestWhatWasDeliveredIsMarkedInEachInboxAMomentLaterAndNeverTakenBack(t *tes
 		stop() // what is left is marked still
 		if got := state("bob"); got != [2]notify.ReceiptState{notify.Sent, notify.Delivered} {
 			t.Errorf("bob has %v after the end", got)
+		}
+	})
+}
+
+func TestWhatAChannelsReceiverTookIsDelivered(t *testing.T) {
+	onEachStore(t, func(t *testing.T, r *rig) {
+		topic := r.topic(notify.TopicSpec{}, "ann", "bob")
+		if _, err := r.Subscribe(t.Context(), user("ann"), topic.ID, notify.DeviceSubject("d1"), notify.SubscriptionSpec{Channels: []notify.Via{{Channel: "mqtt"}}}); err != nil {
+			t.Fatal(err)
+		}
+		id := r.send(notify.Message{Topic: topic.ID}).Notification.ID
+		_, all := r.deliveries(id)
+		for i := range all {
+			if all[i].State = outbox.StateSent; all[i].Target == "usr_bob" {
+				all[i].State = outbox.StateDead
+			}
+		}
+		stop := r.runs(r.RunDelivered)
+		r.Ended(append(all, outbox.Delivery{Channel: "webhook", Target: "whk_x", Notification: id, State: outbox.StateSent}))
+		stop()
+		for subject, want := range map[notify.Subject]notify.ReceiptState{"usr_ann": notify.Delivered, "device/d1": notify.Delivered, "usr_bob": notify.Sent} {
+			if got, err := r.store.Receipt(t.Context(), id, subject); err != nil || got.State != want {
+				t.Errorf("%s has it as %d, want %d, %v", subject, got.State, want, err)
+			}
 		}
 	})
 }

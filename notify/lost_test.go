@@ -151,4 +151,7 @@ func TestWhatMusterItselfSaysIsShownToWhomItIsFor(t *testing.T) {
 	if c, err := r.Counts(t.Context(), user("bob")); err != nil || c.Unread != 1 {
 		t.Errorf("%+v %v", c, err)
 	}
+	if n, own, err := r.Notification(t.Context(), user("bob"), note.ID); err != nil || own == nil || n.ID != note.ID {
+		t.Errorf("he reads %+v %v", n, err)
+	}
 }

@@ -55,7 +55,7 @@ func (s *Server) buildNotifications() error {
 	n.outbox = outbox.New(outbox.Config{
 		Instance: name,
 		Store:    control, Channels: channels, Settings: settings, Now: s.cfg.Now, Logger: s.cfg.Logger, Poll: s.cfg.Notify.Poll,
-		OnGone: s.webhookGone, Pass: n.Pass,
+		OnGone: s.webhookGone, Pass: n.Pass, OnEnded: n.Ended,
 	})
 	control.OnInbox(n.Inbox().Publish)
 	control.OnDeliveries(n.outbox.Wake)

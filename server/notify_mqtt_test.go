@@ -73,6 +73,18 @@ func (w *talker) listens(filter string) byte {
 	return res.Reasons[0]
 }
 
+// unlistens unsubscribes and returns the reason code.
+func (w *talker) unlistens(filter string) byte {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+	defer cancel()
+	res, err := w.Unsubscribe(ctx, &paho5.Unsubscribe{Topics: []string{filter}})
+	if res == nil {
+		w.t.Fatalf("%s: %v", filter, err)
+	}
+	return res.Reasons[0]
+}
+
 // hears returns the next message at a topic.
 func (w *talker) hears(topic string) object {
 	w.t.Helper()

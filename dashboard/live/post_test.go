@@ -58,11 +58,11 @@ func (f *flaky) Inbox(ctx context.Context, q notify.InboxQuery) ([]notify.Item, 
 	return f.Store.Inbox(ctx, q)
 }
 
-func (f *flaky) InboxCounts(ctx context.Context, s notify.Subject) (notify.Counts, error) {
+func (f *flaky) InboxCounts(ctx context.Context, s notify.Subject, hidden []string) (notify.Counts, error) {
 	if f.down.Load() {
 		return notify.Counts{}, errDown
 	}
-	return f.Store.InboxCounts(ctx, s)
+	return f.Store.InboxCounts(ctx, s, hidden)
 }
 
 type everybody struct{}
