@@ -22,6 +22,9 @@ type rolloutCmd struct {
 	Resume  rolloutResume  `cmd:"" help:"Go on with a paused rollout."`
 	Abort   rolloutAbort   `cmd:"" help:"End a rollout for good."`
 	Approve rolloutApprove `cmd:"" help:"Let the next phase begin at a manual gate."`
+	Agree   rolloutAgree   `cmd:"" help:"Agree to a draft, as a second person."`
+	Replace rolloutReplace `cmd:"" name:"supersede" help:"Take devices from older rollouts of the product."`
+	Return  rolloutReturn  `cmd:"" name:"rollback" help:"Make a rollout of the release that the devices had before."`
 	Why     rolloutWhy     `cmd:"" help:"Say why a device does, or does not, get a rollout's release."`
 	Log     rolloutLog     `cmd:"" help:"List the changes of devices' states, oldest first."`
 }
@@ -263,6 +266,48 @@ func (r *rolloutApprove) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	x, err := api.ApproveRollout(ctx, r.ID, nil)
+	return r.answer(c, x, err)
+}
+
+type rolloutAgree struct {
+	rolloutOne
+	Note string `help:"What to say of it." placeholder:"TEXT"`
+}
+
+// Run agrees to a draft.
+func (r *rolloutAgree) Run(ctx context.Context, c *console) error {
+	api, err := r.open()
+	if err != nil {
+		return err
+	}
+	x, err := api.AgreeToRollout(ctx, r.ID, &client.AgreedRollout{Note: given(r.Note)}, nil)
+	return r.answer(c, x, err)
+}
+
+type rolloutReplace struct{ rolloutOne }
+
+// Run has a rollout come before older ones.
+func (r *rolloutReplace) Run(ctx context.Context, c *console) error {
+	api, err := r.open()
+	if err != nil {
+		return err
+	}
+	x, err := api.SupersedeRollout(ctx, r.ID, nil)
+	return r.answer(c, x, err)
+}
+
+type rolloutReturn struct {
+	rolloutOne
+	Start bool `help:"Start it at once."`
+}
+
+// Run goes back to the release of before.
+func (r *rolloutReturn) Run(ctx context.Context, c *console) error {
+	api, err := r.open()
+	if err != nil {
+		return err
+	}
+	x, err := api.RollbackRollout(ctx, r.ID, &client.RollbackRollout{Start: &r.Start}, nil)
 	return r.answer(c, x, err)
 }
 

@@ -121,3 +121,55 @@ func TestNobodyIsSilentWhoCouldNotBeHeardSinceTheStart(t *testing.T) {
 		t.Errorf("who does not come back is %s: %+v", dev.State, dev)
 	}
 }
+
+func TestADeviceThatNeverComesBackHasTimedOutAndStopsTheRollout(t *testing.T) {
+	m, f := newMemory(), &started{known: map[string]bool{"r": true}, there: map[muster.DeviceID]bool{}, at: time.Unix(1_800_000_000, 0)}
+	plan := rollout.DefaultPlan()
+	plan.Phases, plan.Attempts = []rollout.Phase{{Percent: 100, Failure: rollout.Threshold{Absolute: 1}, Gate: rollout.Auto}}, 1
+	m.add(rollout.Rollout{ID: "r", Number: 1, Seed: "s", Status: rollout.Running, Membership: rollout.Snapshot, Plan: plan}, []muster.DeviceID{"a"})
+	d := director.New(m, f, func() time.Time { return f.at }, director.Options{Owner: "n", Grace: time.Minute})
+	for _, after := range []time.Duration{0, plan.Deadlines.Offered - time.Second, time.Second} {
+		if s := m.rollouts["r"].r.Status; s != rollout.Running {
+			t.Fatalf("it is %s %v before the time", s, after)
+		}
+		f.at = f.at.Add(after)
+		if err := d.Tick(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := m.rollouts["r"].r; m.state("a") != rollout.TimedOut || r.Status != rollout.Paused || r.Reason != rollout.TooManyFailures || r.InFlight() != 0 {
+		t.Errorf("the device is %s, the rollout %s: %s, %d in flight", m.state("a"), r.Status, r.Reason, r.InFlight())
+	}
+}
+
+// choosy is a fleet in which some devices may not have the release.
+type choosy struct {
+	started
+	blocked map[muster.DeviceID]bool
+}
+
+func (c *choosy) Facts(r *rollout.Rollout, id muster.DeviceID) rollout.Facts {
+	facts := c.started.Facts(r, id)
+	if c.blocked[id] {
+		facts.Blocked = muster.MicrosOf(c.at.Add(time.Hour))
+	}
+	return facts
+}
+
+func TestWhoMayNotHaveTheReleaseTakesNoSlot(t *testing.T) {
+	m, f := newMemory(), &choosy{started{known: map[string]bool{"r": true}, at: time.Unix(1_800_000_000, 0)}, map[muster.DeviceID]bool{}}
+	ids := []muster.DeviceID{"a", "b", "c", "d", "e"}
+	for _, id := range ids[:4] {
+		f.blocked[id] = true
+	}
+	plan := rollout.DefaultPlan()
+	plan.Phases, plan.Concurrent = []rollout.Phase{{Percent: 100, Gate: rollout.Auto}}, 1
+	m.add(rollout.Rollout{ID: "r", Number: 1, Seed: "s", Status: rollout.Running, Membership: rollout.Snapshot, Plan: plan}, ids)
+	d := director.New(m, f, func() time.Time { return f.at }, director.Options{Owner: "n"})
+	if err := d.Tick(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if r := m.rollouts["r"].r; m.state("e") != rollout.Offered || r.InFlight() != 1 || r.Counts[0].By[rollout.Skipped] != 4 {
+		t.Errorf("the one that may have it is %s, %v", m.state("e"), r.Counts[0].By)
+	}
+}

@@ -194,7 +194,7 @@ func (o *Operator) Edit(ctx context.Context, by rollout.Person, id string, c Cha
 	if err != nil {
 		return seen, err //nolint:wrapcheck // the store says what it was doing
 	}
-	o.notes.changes.Add(1)
+	o.changed(id)
 	return o.Rollout(ctx, id)
 }
 
@@ -240,7 +240,7 @@ func (o *Operator) Delete(ctx context.Context, id string) error {
 		audit.Note(ctx, "rollout.delete", objectOf(id), viewOf(r), nil)
 		return nil
 	})
-	o.notes.changes.Add(1)
+	o.changed(id)
 	return err //nolint:wrapcheck // the store says what it was doing
 }
 

@@ -396,3 +396,23 @@ func TestTheRateAndTheEndAreFoundFromWhatEnded(t *testing.T) {
 	_, err := r.operator.Progress(t.Context(), "rol_none")
 	wantKind(t, "no rollout", err, muster.NotFound)
 }
+
+func TestWhoDidAVerbSeesAtOnceWhatCameOfIt(t *testing.T) {
+	r := sqliteRig(t, 10, operator.Options{})
+	d := r.create()
+	for _, verb := range []struct {
+		do   func() (rollout.Rollout, error)
+		want rollout.Status
+	}{
+		{func() (rollout.Rollout, error) { return r.operator.Start(r.ctx(), ann, d.ID) }, rollout.Running},
+		{func() (rollout.Rollout, error) { return r.operator.Pause(r.ctx(), d.ID) }, rollout.Paused},
+	} {
+		if _, err := r.operator.Progress(t.Context(), d.ID); err != nil {
+			t.Fatal(err)
+		}
+		r.must(verb.do())
+		if p, err := r.operator.Progress(t.Context(), d.ID); err != nil || p.Rollout.Status != verb.want {
+			t.Errorf("it is shown as %s, want %s: %v", p.Rollout.Status, verb.want, err)
+		}
+	}
+}

@@ -45,7 +45,7 @@ type sample struct {
 	ended int
 }
 
-// Progress returns how far a rollout is; an answer is at most 200 ms old. NotFound when there is none.
+// Progress returns how far a rollout is; an answer is at most 200 ms old, and none of before a verb. NotFound when there is none.
 func (o *Operator) Progress(ctx context.Context, id string) (Progress, error) {
 	now := o.p.Now()
 	if p, ok := o.board.fresh(id, now); ok {
@@ -78,6 +78,16 @@ func (b *board) fresh(id string, now time.Time) (Progress, bool) {
 		return Progress{}, false
 	}
 	return w.last, true
+}
+
+// changed has a rollout looked at anew: who did a verb sees what came of it.
+func (o *Operator) changed(id string) {
+	o.notes.changes.Add(1)
+	o.board.mu.Lock()
+	defer o.board.mu.Unlock()
+	if w := o.board.kept[id]; w != nil {
+		w.asked = time.Time{}
+	}
 }
 
 // note keeps p, and adds the rate to it.

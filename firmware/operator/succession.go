@@ -94,7 +94,7 @@ func (o *Operator) takeFrom(ctx context.Context, older, newer string) error {
 		if err != nil {
 			return err //nolint:wrapcheck // replace says what was done
 		}
-		o.notes.changes.Add(1)
+		o.changed(older)
 		o.o.Told(older, changes)
 	}
 }

@@ -21,7 +21,7 @@ func (o *Operator) decide(ctx context.Context, id, action string, do func(r *rol
 	if err != nil {
 		return rollout.Rollout{}, err //nolint:wrapcheck // the store says what it was doing
 	}
-	o.notes.changes.Add(1)
+	o.changed(id)
 	return o.Rollout(ctx, id)
 }
 
@@ -90,7 +90,7 @@ func (o *Operator) Start(ctx context.Context, by rollout.Person, id string) (rol
 // after returns a rollout that was just made or started, once it has taken devices from older ones
 // where it is to. What of that fails is done by Tick.
 func (o *Operator) after(ctx context.Context, r *rollout.Rollout) (rollout.Rollout, error) {
-	o.notes.changes.Add(1)
+	o.changed(r.ID)
 	now, err := o.Rollout(ctx, r.ID)
 	if err != nil || !now.Replacing || now.Status != rollout.Running {
 		return now, err

@@ -254,3 +254,19 @@ func TestARateIsKeptOverAnyPattern(t *testing.T) {
 		t.Errorf("%d offers while it is paused", n)
 	}
 }
+
+// TestARolloutStopsItselfWithoutBeingTold has the plan that nobody wrote.
+func TestARolloutStopsItselfWithoutBeingTold(t *testing.T) {
+	r, ds := flight(t, 10, func(p *rollout.Plan) { p.Phases[0].Failure = rollout.DefaultPlan().Phases[0].Failure })
+	for i, d := range ds[:2] {
+		c := step(t, r, d, rollout.Fact{Event: rollout.SaysFailed}, rollout.Queued)
+		if want := []rollout.Status{"", rollout.Paused}[i]; c.Stops != want || (r.Status == rollout.Paused) != (want != "") {
+			t.Fatalf("failure %d of ten canaries: %q, it is %s", i+1, c.Stops, r.Status)
+		}
+	}
+	for i, ph := range rollout.DefaultPlan().Phases {
+		if ph.Failure == (rollout.Threshold{}) {
+			t.Errorf("phase %d never stops", i)
+		}
+	}
+}

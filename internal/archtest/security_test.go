@@ -56,9 +56,18 @@ func TestEveryTestThatSecurityNamesExists(t *testing.T) { wantTests(t, "security
 
 // A guarding line is named by its file and its function.
 func TestEveryTestAndFunctionThatTheProofOfNotificationsNamesExists(t *testing.T) {
-	doc := wantTests(t, "notifications-proof.md", 60)
+	wantGuards(t, wantTests(t, "notifications-proof.md", 60), 60)
+}
+
+func TestEveryTestAndFunctionThatTheProofOfFirmwareNamesExists(t *testing.T) {
+	wantGuards(t, wantTests(t, "firmware-proof.md", 60), 20)
+}
+
+// wantGuards checks that each function that a page names as a guard is there.
+func wantGuards(t *testing.T, doc string, least int) {
+	t.Helper()
 	guards := regexp.MustCompile("`([a-z0-9/_]+\\.go):([A-Za-z0-9_.]+)`").FindAllStringSubmatch(doc, -1)
-	if len(guards) < 60 {
+	if len(guards) < least {
 		t.Errorf("only %d guarding lines are named", len(guards))
 	}
 	functions := map[string]map[string]bool{}

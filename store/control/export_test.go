@@ -20,6 +20,9 @@ const (
 	ClaimQuery  = claimQuery
 	FoldQuery   = foldQuery
 	QueuesQuery = queuesQuery
+
+	DueQuery     = dueQuery
+	OverdueQuery = overdueQuery
 )
 
 // Ordered is what is run before them.

@@ -19,6 +19,8 @@ const (
 	rolloutDeviceColumns = `rollout, device, rank, phase, state, reason, detail, action, attempt, failures, seq, failing, repeats, progress, came, due,
 	deadline, soaking, updated`
 	rolloutQuery = `SELECT ` + rolloutColumns + `, log, chain FROM rollout WHERE id = $1`
+	dueQuery     = `SELECT ` + rolloutDeviceColumns + ` FROM rollout_device WHERE rollout = $1 AND phase = $2 AND state = 'queued' AND due <= $3 ORDER BY due, rank LIMIT $4`
+	overdueQuery = `SELECT ` + rolloutDeviceColumns + ` FROM rollout_device WHERE rollout = $1 AND deadline > 0 AND deadline <= $2 ORDER BY deadline LIMIT $3`
 	openQuery    = `SELECT ` + rolloutColumns + ` FROM rollout WHERE status NOT IN ('completed', 'aborted') OR unended > 0 ORDER BY number LIMIT $1`
 	// inFlight is the condition of the index rollout_device_flight, letter by letter.
 	inFlight = `state IN ('offered', 'downloading', 'downloaded', 'installing', 'rebooting')`
@@ -218,23 +220,26 @@ func updateRollout(ctx context.Context, tx *sql.Tx, state []any, logged logEnd) 
 
 // selectDevices reads the devices that a decision is about.
 func selectDevices(ctx context.Context, tx *sql.Tx, r *rollout.Rollout, now muster.Micros, s director.Select) (out []*rollout.Device, err error) {
-	find := func(where string, args ...any) error {
-		return read(ctx, tx, `SELECT `+rolloutDeviceColumns+` FROM rollout_device WHERE `+where, args, func(rows *sql.Rows) error {
+	query := func(text string, args ...any) error {
+		return read(ctx, tx, text, args, func(rows *sql.Rows) error {
 			d, err := rolloutDeviceOf(rows.Scan)
 			out = append(out, &d)
 			return err
 		})
 	}
+	find := func(where string, args ...any) error {
+		return query(`SELECT `+rolloutDeviceColumns+` FROM rollout_device WHERE `+where, args...)
+	}
 	switch {
 	case s.Due:
 		for phase := 0; phase <= r.Phase && len(out) < s.Limit && err == nil; phase++ {
-			err = find(`rollout = $1 AND phase = $2 AND state = 'queued' AND due <= $3 ORDER BY due, rank LIMIT $4`, r.ID, phase, int64(now), s.Limit-len(out))
+			err = query(dueQuery, r.ID, phase, int64(now), s.Limit-len(out))
 		}
 		if err == nil {
 			err = lookElsewhere(ctx, tx, r.Product, out)
 		}
 	case s.Overdue:
-		err = find(`rollout = $1 AND deadline > 0 AND deadline <= $2 ORDER BY deadline LIMIT $3`, r.ID, int64(now), s.Limit)
+		err = query(overdueQuery, r.ID, int64(now), s.Limit)
 	case len(s.In) > 0:
 		for _, state := range s.In {
 			if len(out) < s.Limit && err == nil {
