@@ -24,6 +24,7 @@ type FirmwareUploads interface {
 	Begin(ctx context.Context, w firmware.Upload) (u catalog.Upload, here *catalog.Artifact, made bool, err error)
 	Append(ctx context.Context, id string, offset int64, r io.Reader) (catalog.Upload, *catalog.Artifact, error)
 	Upload(id string) (catalog.Upload, error)
+	Uploads() ([]catalog.Upload, error)
 	Discard(ctx context.Context, id string) error
 }
 
@@ -62,7 +63,7 @@ type firmwareArtifact struct {
 	SHA1      string        `json:"sha1" doc:"For clients that ask for it" example:"a94a8fe5ccb19ba61c4c0873d391e987982fbbd3"`
 	MD5       string        `json:"md5" doc:"Likewise" example:"098f6bcd4621d373cade4e832627b4f6"`
 	Size      int64         `json:"size" doc:"Bytes" example:"4194304"`
-	Filename  string        `json:"filename" example:"pump-2.0.0.swu"`
+	Filename  string        `json:"filename" example:"pump.swu"`
 	Image     firmwareImage `json:"image" doc:"What it says of itself"`
 	CreatedBy string        `json:"created_by" doc:"Id of the user or key"`
 	CreatedAt string        `json:"created_at" format:"date-time"`

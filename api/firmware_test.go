@@ -164,6 +164,10 @@ func TestAnUploadGoesOnWhereItWasAfterARestart(t *testing.T) {
 		conf := r.conf
 		conf.Blobs = blobs
 		*r.firmware = *catalog.New(conf)
+		if open := r.as("GET", "/api/v1/firmware/uploads", nil).wantStatus(t, 200).decode(t)["items"].([]any); len(open) != 1 ||
+			open[0].(object)["id"] != sha256Of(img) || open[0].(object)["offset"] != 200000.0 || open[0].(object)["created_by"] == "" {
+			t.Errorf("%v is open", open)
+		}
 		head := r.do("HEAD", at, nil, bearer(r.admin)).wantStatus(t, 200)
 		if head.Header.Get("Upload-Offset") != "200000" || len(head.body) != 0 {
 			t.Errorf("%v %s", head.Header, head.body)

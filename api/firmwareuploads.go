@@ -39,14 +39,15 @@ type firmwareUpload struct {
 	ID        string            `json:"id" doc:"Empty when the image was here already" example:"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
 	SHA256    string            `json:"sha256" example:"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
 	Size      int64             `json:"size" doc:"Bytes" example:"4194304"`
-	Filename  string            `json:"filename" example:"pump-2.0.0.swu"`
+	Filename  string            `json:"filename" example:"pump.swu"`
 	Offset    int64             `json:"offset" doc:"How many bytes are here: the upload goes on there"`
+	CreatedBy string            `json:"created_by,omitempty" doc:"Id of the user or key that began it"`
 	CreatedAt *string           `json:"created_at" format:"date-time"`
 	Artifact  *firmwareArtifact `json:"artifact,omitempty" doc:"The image, once it is here as a whole: there is no upload any more"`
 }
 
 func firmwareUploadOf(u *catalog.Upload, x *catalog.Artifact) firmwareUpload {
-	out := firmwareUpload{ID: u.ID, SHA256: u.SHA256, Size: u.Size, Filename: u.Filename, Offset: u.Offset, CreatedAt: stampOrNull(u.Began)}
+	out := firmwareUpload{ID: u.ID, SHA256: u.SHA256, Size: u.Size, Filename: u.Filename, Offset: u.Offset, CreatedBy: u.By, CreatedAt: stampOrNull(u.Began)}
 	if x != nil {
 		shown := firmwareArtifactOf(x)
 		out.SHA256, out.Size, out.Filename, out.Offset, out.Artifact = x.SHA256, x.Size, x.Filename, x.Size, &shown
@@ -130,6 +131,7 @@ func (a *API) firmwareUploadRoutes(tags []string) {
 		}
 		return out, nil
 	})
+	a.listUploadsRoute(tags)
 	route(a, accounts.FirmwareRead, huma.Operation{
 		OperationID: "get-upload", Method: http.MethodGet, Path: uploadsPath + "/{upload}", Tags: tags, Summary: "Ask how far an upload is",
 		Description: "HEAD tells it too, in Upload-Offset. An upload that has ended is not there any more: ask for its artifact.", Errors: []int{404},
@@ -146,6 +148,23 @@ func (a *API) firmwareUploadRoutes(tags []string) {
 		Errors: []int{404},
 	}, func(ctx context.Context, in *UploadPath) (*struct{}, error) {
 		return nil, a.Firmware.Discard(ctx, in.Upload)
+	})
+}
+
+func (a *API) listUploadsRoute(tags []string) {
+	route(a, accounts.FirmwareRead, huma.Operation{
+		OperationID: "list-uploads", Method: http.MethodGet, Path: uploadsPath, Tags: tags, Summary: "List the uploads that are open, the oldest first",
+		Description: "All of them, at most 64, so that somebody can go on with one, or end it. They are those of the server that is asked.",
+	}, func(context.Context, *struct{}) (*body[page[firmwareUpload]], error) {
+		found, err := a.Firmware.Uploads()
+		if err != nil {
+			return nil, err
+		}
+		items := make([]firmwareUpload, len(found))
+		for i := range found {
+			items[i] = firmwareUploadOf(&found[i], nil)
+		}
+		return list(items, ""), nil
 	})
 }
 

@@ -817,7 +817,9 @@ type FirmwareUpload struct {
 	// The image, once it is here as a whole: there is no upload any more
 	Artifact  *FirmwareArtifact `json:"artifact,omitempty"`
 	CreatedAt *time.Time        `json:"created_at"`
-	Filename  string            `json:"filename"`
+	// Id of the user or key that began it
+	CreatedBy *string `json:"created_by,omitempty"`
+	Filename  string  `json:"filename"`
 	// Empty when the image was here already
 	ID string `json:"id"`
 	// How many bytes are here: the upload goes on there
@@ -1621,6 +1623,13 @@ type PageFirmwareKey struct {
 // PageFirmwareRelease is a schema of the API.
 type PageFirmwareRelease struct {
 	Items []FirmwareRelease `json:"items"`
+	// Cursor of the next page, null at the end
+	Next *string `json:"next"`
+}
+
+// PageFirmwareUpload is a schema of the API.
+type PageFirmwareUpload struct {
+	Items []FirmwareUpload `json:"items"`
 	// Cursor of the next page, null at the end
 	Next *string `json:"next"`
 }
@@ -5723,6 +5732,17 @@ func (c *Client) ListTopics(ctx context.Context, params *ListTopicsParams) (*Pag
 func (c *Client) ListUnknownLogins(ctx context.Context) (*PageFailedLogin, error) {
 	r := request{method: http.MethodGet, path: "/api/v1/logins", query: url.Values{}, header: http.Header{}}
 	out := new(PageFailedLogin)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ListUploads: List the uploads that are open, the oldest first. All of them, at most 64, so that somebody can go on with one, or end it. They are those of the server that is asked.
+// It is GET /api/v1/firmware/uploads.
+func (c *Client) ListUploads(ctx context.Context) (*PageFirmwareUpload, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/firmware/uploads", query: url.Values{}, header: http.Header{}}
+	out := new(PageFirmwareUpload)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}

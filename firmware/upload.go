@@ -14,6 +14,13 @@ type Upload struct {
 	Began    muster.Micros `json:"began,omitempty"`
 }
 
+// Progress is how far an upload is.
+type Progress struct {
+	Upload
+
+	Offset int64 // bytes that are kept
+}
+
 // Sum is what is known of an image once it is whole. The digests are in hex.
 type Sum struct {
 	SHA256 string

@@ -29,6 +29,7 @@ type firmwareCmd struct {
 	Verify   firmwareVerifyCmd   `cmd:"" help:"Say whether a manifest has enough good signatures, and its images are the ones that it names."`
 	Trust    firmwareTrustCmd    `cmd:"" help:"Have a server take releases that a public key signed."`
 	Upload   firmwareUploadCmd   `cmd:"" help:"Upload an image to a server, or go on with an upload."`
+	Uploads  firmwareUploadsCmd  `cmd:"" help:"List the uploads that are open on a server, or end one."`
 	Release  firmwareReleaseCmd  `cmd:"" help:"Make a release of a manifest on a server, and print its id."`
 	Publish  firmwarePublishCmd  `cmd:"" help:"Publish a release: it stays as it is from then on."`
 	List     firmwareListCmd     `cmd:"" help:"List a server's releases, or its images."`

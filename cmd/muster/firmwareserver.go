@@ -87,6 +87,33 @@ func (k *firmwareUploadCmd) send(ctx context.Context, c *console, api *client.Cl
 	return u.Artifact, nil
 }
 
+type firmwareUploadsCmd struct {
+	remote
+	End string `name:"end" help:"End the upload with this SHA-256, and forget what came of it." placeholder:"SHA256"`
+}
+
+// Run lists the uploads that are open, the oldest first, or ends one.
+func (k *firmwareUploadsCmd) Run(ctx context.Context, c *console) error {
+	api, err := k.open()
+	if err != nil {
+		return err
+	}
+	if k.End != "" {
+		return k.done(c, api.DeleteUpload(ctx, k.End, nil), "ended "+k.End)
+	}
+	found, err := api.ListUploads(ctx)
+	if err != nil {
+		return k.refused(err)
+	}
+	return k.print(c, found.Items, func(row func(...any)) {
+		row("SHA256", "FILENAME", "OFFSET", "SIZE", "BY", "BEGAN")
+		for i := range found.Items {
+			u := &found.Items[i]
+			row(u.Sha256, u.Filename, u.Offset, u.Size, u.CreatedBy, u.CreatedAt)
+		}
+	})
+}
+
 // passes says whether an upload that met err may go on: the line was cut, or the server asks
 // to come again.
 func passes(err error) bool {

@@ -124,6 +124,35 @@ func TestAnUploadFromTheCommandLineGoesOnAfterACut(t *testing.T) {
 	}
 }
 
+func TestOpenUploadsAreListedAndEndedFromTheCommandLine(t *testing.T) {
+	s := servertest.Start(t)
+	t.Setenv("MUSTER_KEY", "")
+	o, at := offline{t, t.TempDir()}, "http://"+s.HTTPAddr()
+	digest := strings.Repeat("ab", 32)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, at+"/api/v1/firmware/uploads", strings.NewReader(`{"sha256":"`+digest+`","size":1000,"filename":"fw.bin"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+servertest.AdminKey)
+	req.Header.Set("Content-Type", "application/json")
+	begun, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun.Body.Close()
+	if begun.StatusCode != http.StatusCreated {
+		t.Fatalf("status %d", begun.StatusCode)
+	}
+	out, _ := o.online(0, at, "uploads")
+	if fields := strings.Fields(out); !strings.Contains(out, digest) || !strings.Contains(out, "fw.bin") || len(fields) < 10 {
+		t.Errorf("listed: %s", out)
+	}
+	o.online(0, at, "uploads", "--end", digest)
+	if out, _ := o.online(0, at, "uploads"); strings.Contains(out, digest) {
+		t.Errorf("listed after its end: %s", out)
+	}
+}
+
 // broken is a body that is cut.
 type broken struct{}
 

@@ -29,6 +29,9 @@ const (
 	maxID      = 64
 )
 
+// Progress is how far an upload is.
+type Progress = firmware.Progress
+
 // Want is what an upload says of its image beforehand. It is kept with the upload.
 type Want = firmware.Upload
 
@@ -238,6 +241,28 @@ func (s *Store) Offset(id string) (int64, Want, error) {
 	}
 	st, err := s.read(id)
 	return st.Offset, st.Want, err
+}
+
+// Open returns what the uploads that are open said of themselves, and how many bytes of each are kept, by
+// their ids; at most Limits.Uploads.
+func (s *Store) Open() (map[string]Progress, error) {
+	list, err := filepath.Glob(filepath.Join(s.uploads(), "*.json"))
+	if err != nil {
+		return nil, fmt.Errorf("list the uploads: %w", err)
+	}
+	out := make(map[string]Progress, len(list))
+	for _, path := range list {
+		id := strings.TrimSuffix(filepath.Base(path), ".json")
+		n, w, err := s.Offset(id)
+		if muster.KindOf(err) == muster.NotFound && err != nil { // it ended meanwhile
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out[id] = Progress{Upload: w, Offset: n}
+	}
+	return out, nil
 }
 
 // Append adds what r has to an upload, from an offset on, which must be where the upload is:

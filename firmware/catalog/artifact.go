@@ -1,11 +1,13 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"io"
 	"os"
+	"slices"
 
 	"muster"
 	"muster/audit"
@@ -148,6 +150,23 @@ func (c *Catalog) Upload(id string) (Upload, error) {
 		return Upload{}, err //nolint:wrapcheck // it says what is wrong
 	}
 	return Upload{Upload: w, ID: id, Offset: n}, nil
+}
+
+// Uploads returns the uploads that are open and may go on, the oldest first. Those that come at one go are
+// not among them.
+func (c *Catalog) Uploads() ([]Upload, error) {
+	open, err := c.blobs.Open()
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it says what it was doing
+	}
+	out := make([]Upload, 0, len(open))
+	for id, p := range open {
+		if id == p.SHA256 { // as Begin names them
+			out = append(out, Upload{Upload: p.Upload, ID: id, Offset: p.Offset})
+		}
+	}
+	slices.SortFunc(out, func(a, b Upload) int { return cmp.Or(cmp.Compare(a.Began, b.Began), cmp.Compare(a.ID, b.ID)) })
+	return out, nil
 }
 
 // Append goes on with an upload at an offset. When all of it is here the upload has ended, and

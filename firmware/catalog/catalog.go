@@ -95,6 +95,7 @@ type Uploads interface {
 // UploadKeeper knows the uploads that are open. blob.Store implements it.
 type UploadKeeper interface {
 	Offset(id string) (int64, firmware.Upload, error)
+	Open() (map[string]firmware.Progress, error)
 	Discard(id string) error
 	Sweep() (int, error)
 }

@@ -762,6 +762,8 @@ export type FirmwareUpload = {
   /** The image, once it is here as a whole: there is no upload any more */
   artifact?: FirmwareArtifact;
   created_at: string | null;
+  /** Id of the user or key that began it */
+  created_by?: string;
   filename: string;
   /** Empty when the image was here already */
   id: string;
@@ -1491,6 +1493,12 @@ export type PageFirmwareKey = {
 
 export type PageFirmwareRelease = {
   items: Array<FirmwareRelease>;
+  /** Cursor of the next page, null at the end */
+  next: string | null;
+};
+
+export type PageFirmwareUpload = {
+  items: Array<FirmwareUpload>;
   /** Cursor of the next page, null at the end */
   next: string | null;
 };
@@ -3229,6 +3237,10 @@ export const listTopics = (query?: { limit?: number; after?: string }, stop?: Ab
 /** List the logins that failed and named no device, newest first */
 export const listUnknownLogins = (stop?: AbortSignal): Promise<PageFailedLogin> =>
   call<PageFailedLogin>("GET", `/logins`, undefined, stop);
+
+/** List the uploads that are open, the oldest first */
+export const listUploads = (stop?: AbortSignal): Promise<PageFirmwareUpload> =>
+  call<PageFirmwareUpload>("GET", `/firmware/uploads`, undefined, stop);
 
 /** List users, oldest first */
 export const listUsers = (query?: { limit?: number; cursor?: string }, stop?: AbortSignal): Promise<PageUser> =>
