@@ -264,7 +264,7 @@ func offerAll(b *testing.B, data string, devices []rollout.Device, ids []muster.
 	return c.Decide(b.Context(), "bench", director.Fence{}, muster.MicrosOf(time.Now()), director.Select{IDs: ids},
 		func(_ *rollout.Rollout, list []*rollout.Device) (out []rollout.Change, err error) {
 			for _, d := range list {
-				d.State, d.Action, d.Attempt = rollout.Offered, downloadAction, 1
+				d.State, d.Action, d.Attempt, d.Updated = rollout.Offered, downloadAction, 1, muster.MicrosOf(time.Now())
 				out = append(out, rollout.Change{Device: d.ID, Action: d.Action, Attempt: 1, Event: rollout.Offer, To: d.State})
 			}
 			return out, nil

@@ -102,7 +102,7 @@ func (o *offered) state(to rollout.State) {
 	err := o.control.Decide(o.Context(), "r1", director.Fence{}, muster.MicrosOf(time.Now()), director.Select{IDs: []muster.DeviceID{"d1"}},
 		func(_ *rollout.Rollout, devices []*rollout.Device) ([]rollout.Change, error) {
 			c := rollout.Change{Device: "d1", Action: offeredAction, Attempt: 1, From: devices[0].State, To: to}
-			devices[0].State, devices[0].Action, devices[0].Attempt = to, offeredAction, 1
+			devices[0].State, devices[0].Action, devices[0].Attempt, devices[0].Updated = to, offeredAction, 1, muster.MicrosOf(time.Now())
 			return []rollout.Change{c}, nil
 		})
 	if err != nil {

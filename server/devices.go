@@ -70,6 +70,7 @@ func (s *Server) deviceDeleted(id muster.DeviceID) {
 	s.join.DeviceDeleted(id)
 	s.logins.Forget(id)
 	s.commands.Forget(id)
+	s.rollouts.left()
 }
 
 // latestValues answers the registry's queries, once there is ingest.

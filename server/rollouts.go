@@ -28,6 +28,7 @@ const (
 	comingBatch   = 500     // of them in one transaction
 	mostRollouts  = 10_000  // that are looked after
 	sealedAtOnce  = 100     // logs under one transaction's audit records
+	goneAtOnce    = 500     // deleted devices in one transaction
 )
 
 // rollouts is what goes on by itself about firmware: the director, the desk that devices come
@@ -44,6 +45,7 @@ type rollouts struct {
 	mu     sync.Mutex
 	coming map[muster.DeviceID]struct{} // who may have what they waited for
 	all    bool                         // more than that
+	gone   bool                         // devices were deleted
 }
 
 // buildRollouts makes them over the catalogue and the store.
@@ -104,6 +106,50 @@ func (r *rollouts) came(ids ...muster.DeviceID) {
 	}
 }
 
+// left notes that a device was deleted, and has a round begin in which its slot gets free.
+func (r *rollouts) left() {
+	r.mu.Lock()
+	r.gone = true
+	r.mu.Unlock()
+	r.wake()
+}
+
+// release ends what is in flight to devices that were deleted. What fails is tried again by the next round.
+func (r *rollouts) release(ctx context.Context) error {
+	r.mu.Lock()
+	gone := r.gone
+	r.gone = false
+	r.mu.Unlock()
+	if !gone {
+		return nil
+	}
+	rest, err := r.releaseSome(ctx)
+	if rest || err != nil {
+		r.mu.Lock()
+		r.gone = true
+		r.mu.Unlock()
+	}
+	return err
+}
+
+// releaseSome is release for as many as one transaction has; rest says that there may be more.
+func (r *rollouts) releaseSome(ctx context.Context) (rest bool, err error) {
+	ids, err := r.server.stores.control.DeletedInFlight(ctx, goneAtOnce)
+	if err != nil || len(ids) == 0 {
+		return false, err //nolint:wrapcheck // it says what it was doing
+	}
+	list := make([]director.Report, len(ids))
+	for i, id := range ids {
+		list[i] = director.Report{Device: id, Fact: rollout.Fact{Event: rollout.Leaves}}
+	}
+	for i, err := range r.director.Reports(ctx, list) {
+		if k := muster.KindOf(err); err != nil && k != muster.NotFound && k != muster.Stale && k != muster.Conflict { // it ended meanwhile
+			return false, fmt.Errorf("end the update of the deleted device %s: %w", ids[i], err)
+		}
+	}
+	return len(ids) == goneAtOnce, nil
+}
+
 // cameAll notes that all devices which wait are to be looked at, and has that done.
 func (r *rollouts) cameAll() {
 	r.mu.Lock()
@@ -156,6 +202,9 @@ func (r *rollouts) round(ctx context.Context) error {
 		return err
 	}
 	ctx = r.asItself(ctx)
+	if err := r.release(ctx); err != nil {
+		return err
+	}
 	errs := []error{r.director.Tick(ctx), r.operator.Tick(ctx)}
 	for {
 		n, err := r.server.stores.control.SealRollouts(ctx, sealedAtOnce)
@@ -230,6 +279,7 @@ func (r *rollouts) upkeep(ctx context.Context) error {
 	if err != nil {
 		return err //nolint:wrapcheck // likewise
 	}
+	r.left() // one that was deleted when the process ended
 	errs := []error{r.wakeAll(ctx, open)}
 	for i := range open {
 		wrong, err := store.RecountRollout(ctx, open[i].ID)

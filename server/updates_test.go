@@ -366,3 +366,42 @@ func TestAGatewayFetchesForADeviceBehindIt(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatIsInFlightEndsWithTheDeviceAndIsNotInherited(t *testing.T) {
+	u, tokens := startUpdating(t, "app", 9_000, "d1")
+	c := u.client5("d1", tokens["d1"])
+	u.begin()
+	o := c.offer(u.OfferKeyForTest())
+	c.reports(&o, 1, "downloading", "")
+	call(t, u.Server, "DELETE", "/api/v1/devices/d1?data=keep", nil, nil)
+	token := create(t, u.Server, "d1") // somebody makes another of the same id at once
+	if _, err := u.ControlForTest().LastAction(t.Context(), "d1"); muster.KindOf(err) != muster.NotFound {
+		t.Errorf("the new device has the action of the old one: %v", err)
+	}
+	u.becomes("d1", rollout.Skipped)
+	if d := u.row("d1"); d.Reason != rollout.Deleted {
+		t.Errorf("%+v", d)
+	}
+	open, err := u.ControlForTest().Open(t.Context(), 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range open {
+		if n := open[i].InFlight(); n != 0 {
+			t.Errorf("%d slots are taken", n)
+		}
+	}
+	again := u.client5("d1", token)
+	again.say("devices/me/firmware/get", fmt.Sprintf(`{"action":%d,"off":0,"len":4096}`, o.Action))
+	if m := again.hears("firmware/error"); !strings.Contains(string(m.payload), `"code":"no_action"`) {
+		t.Errorf("pieces of the old device's offer: %s", m.payload)
+	}
+	if code := again.reports(&o, 2, "downloaded", ""); code != 0x99 {
+		t.Errorf("a report about the old device's offer: %#x", code)
+	}
+	for _, m := range again.late {
+		if strings.HasSuffix(m.topic, "/firmware") || strings.HasSuffix(m.topic, "/cancel") {
+			t.Errorf("the new device hears %s", m.topic)
+		}
+	}
+}

@@ -51,7 +51,7 @@ func (d *Desk) Offer(ctx context.Context, device muster.DeviceID) (Offer, error)
 		State: a.Device.State, Deadline: a.Device.Deadline, Windows: a.Windows, Zone: a.Zone,
 	}
 	if !o.State.InFlight() {
-		if a.Closed >= o.Action || !takenBack(o.State) {
+		if a.Closed >= o.Action || !takenBack(o.State) || a.Device.Reason == rollout.Deleted { // one of the same id has another's past
 			return Offer{}, errNothing()
 		}
 		o.Stop = true

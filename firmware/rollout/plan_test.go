@@ -141,7 +141,7 @@ func TestWindows(t *testing.T) {
 
 func TestTheTableIsTotalAndEndsAreNeverLeft(t *testing.T) {
 	for _, s := range rollout.States() {
-		for e := rollout.SaysDownloading; e <= rollout.Quit; e++ {
+		for e := rollout.SaysDownloading; e <= rollout.Leaves; e++ {
 			next, ok := rollout.Next(s, e)
 			switch {
 			case next >= rollout.State(len(rollout.States())):
@@ -156,6 +156,8 @@ func TestTheTableIsTotalAndEndsAreNeverLeft(t *testing.T) {
 				t.Errorf("a device is canceled while it is %s", s)
 			case !s.Ended() && e == rollout.Quit && next != rollout.Canceled:
 				t.Errorf("force leaves a device %s", s)
+			case !s.Ended() && e == rollout.Leaves && next != rollout.Skipped:
+				t.Errorf("a device that is deleted is %s", s)
 			}
 		}
 		if p, ok := rollout.ParseState(s.String()); !ok || p != s {

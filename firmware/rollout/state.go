@@ -85,6 +85,7 @@ const (
 	Abort    // the rollout was aborted
 	Recall   // the rollout was paused, and what has not begun to install is to wait again
 	Quit     // the rollout was aborted by force, and nobody waits for what the device does
+	Leaves   // the device was deleted
 	events
 )
 
@@ -92,7 +93,7 @@ const (
 func eventNames() [events]string {
 	return [events]string{
 		"downloading", "downloaded", "installing", "rebooting", "failed", "denied", "canceled",
-		"target_version", "other_version", "offer", "silence", "soaked", "exclude", "replaced", "abort", "recall", "quit",
+		"target_version", "other_version", "offer", "silence", "soaked", "exclude", "replaced", "abort", "recall", "quit", "device_deleted",
 	}
 }
 
@@ -141,6 +142,8 @@ func nextInFlight(s State, e Event) (State, bool) {
 		return Skipped, s <= Downloaded
 	case Quit:
 		return Canceled, true
+	case Leaves:
+		return Skipped, true
 	case SeesTarget:
 		return Rebooting, true
 	case SeesOther:
@@ -174,7 +177,7 @@ func nextOfQueued(e Event) (State, bool) {
 	switch e {
 	case Offer:
 		return Offered, true
-	case Exclude, Replaced:
+	case Exclude, Replaced, Leaves:
 		return Skipped, true
 	case Abort, Quit:
 		return Canceled, true

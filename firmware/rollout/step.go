@@ -150,6 +150,8 @@ func skippedFor(f Fact) Reason {
 		return Denied
 	case Replaced:
 		return Superseded
+	case Leaves:
+		return Deleted
 	default:
 		return f.Reason
 	}

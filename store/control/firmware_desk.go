@@ -15,7 +15,8 @@ import (
 func (c *Control) LastAction(ctx context.Context, device muster.DeviceID) (a desk.Action, err error) {
 	found := false
 	err = c.list(ctx, "look for a device's firmware", `SELECT r.release, r.plan, COALESCE((SELECT action FROM firmware_closed f WHERE f.device = $1), 0), `+lastActionColumns+`
-		FROM rollout_device d JOIN rollout r ON r.id = d.rollout WHERE d.device = $1 AND d.action > 0 ORDER BY d.action DESC LIMIT 1`, []any{string(device)},
+		FROM rollout_device d JOIN rollout r ON r.id = d.rollout
+		WHERE d.device = $1 AND d.action > 0 AND d.updated >= COALESCE((SELECT created FROM device WHERE id = $1), 0) ORDER BY d.action DESC LIMIT 1`, []any{string(device)},
 		func(rows *sql.Rows) (err error) {
 			found = true
 			var plan string
@@ -37,6 +38,20 @@ func (c *Control) LastAction(ctx context.Context, device muster.DeviceID) (a des
 		err = muster.Errorf(muster.NotFound, "the device has no firmware offered")
 	}
 	return a, err
+}
+
+// DeletedInFlight returns devices that were deleted while something was in flight to them, also when there
+// is one of the same id again; at most limit.
+func (c *Control) DeletedInFlight(ctx context.Context, limit int) (out []muster.DeviceID, err error) {
+	err = c.list(ctx, "look for deleted devices with firmware in flight", `SELECT device FROM rollout_device d
+		WHERE `+inFlight+` AND NOT EXISTS (SELECT 1 FROM device v WHERE v.id = d.device AND v.created <= d.updated) LIMIT $1`, []any{limit},
+		func(rows *sql.Rows) error {
+			var id muster.DeviceID
+			err := rows.Scan(&id)
+			out = append(out, id)
+			return err
+		})
+	return out, err
 }
 
 // lastActionColumns are rolloutDeviceColumns of a table d.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/devices"
 	"muster/firmware"
 	"muster/firmware/desk"
 	"muster/firmware/director"
@@ -160,5 +161,48 @@ func TestWhoSaidThatItFailedIsNotToldToStop(t *testing.T) {
 		if list, err = x.store.FailuresSince(t.Context(), muster.MicrosOf(x.at), 10); err != nil || len(list) != 0 {
 			t.Errorf("failures from now on are %v, %v", list, err)
 		}
+	})
+}
+
+func TestADeviceThatWasDeletedLeavesItsSlotAndNothingToOneOfItsID(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		x := openCounter(t, e, 10)
+		const kept, gone, again = muster.DeviceID("dev-000001"), muster.DeviceID("dev-000002"), muster.DeviceID("dev-000003")
+		insert := func(id muster.DeviceID, at time.Time) {
+			t.Helper()
+			if err := x.store.InsertDevices(t.Context(), []devices.Device{{ID: id, Created: muster.MicrosOf(at), Profile: "default"}}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		insert(kept, x.at.Add(-time.Hour))
+		insert(again, x.at.Add(time.Second)) // after the offer to the one before it
+		x.is(kept, "offered", false)
+		x.is(again, "", false)
+		found := func() map[muster.DeviceID]bool {
+			t.Helper()
+			list, err := x.store.DeletedInFlight(t.Context(), 100)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out := map[muster.DeviceID]bool{}
+			for _, id := range list {
+				out[id] = true
+			}
+			return out
+		}
+		if got := found(); got[kept] || !got[gone] || !got[again] {
+			t.Errorf("%v were deleted", got)
+		}
+		x.at = x.at.Add(2 * time.Second)
+		for i, err := range x.director.Reports(t.Context(), []director.Report{{Device: gone, Fact: rollout.Fact{Event: rollout.Leaves}}, {Device: again, Fact: rollout.Fact{Event: rollout.Leaves}}}) {
+			if err != nil {
+				t.Errorf("device %d: %v", i, err)
+			}
+		}
+		if got := found(); got[gone] || got[again] {
+			t.Errorf("%v are in flight", got)
+		}
+		x.is(again, "", false) // not even told to stop
+		x.is(kept, "offered", false)
 	})
 }
