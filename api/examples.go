@@ -106,7 +106,7 @@ func vocabulary() map[string]any {
 		"seed": "s3", "of": "", "RolloutReason.reason": "device_error", "RolloutReason.state": "failed", "RolloutDevice.reason": "", "FirmwareAction.reason": "", "RolloutDevice.detail": "", "FirmwareAction.detail": "",
 		"RolloutDevice.from": "2.0.4", "FirmwareAction.from": "2.0.4", "RolloutRule.detail": "the maintenance window is closed", "RolloutRule.name": "window_open", "words": "The device waits: the maintenance window is closed.",
 		"held": "window_open", "RolloutWhy.version": "2.0.4", "DeviceFirmware.version": "2.0.4", "FirmwareFile.size": 4194304, "FirmwareFile.url": "/fw/blob/" + exampleDigest + "?d=pump-7&a=257&exp=1772440200&sig=EXAMPLE",
-		"FirmwareFile.patch": map[string]any{"from": exampleDigest, "size": 120431, "sha256": exampleDigest, "url": "/fw/blob/" + exampleDigest + "?d=pump-7&a=257&exp=1772440200&sig=EXAMPLE"}, "RolloutChange.event": "target_version", "RolloutChange.from": "installing", "RolloutChange.to": "rebooting",
+		"FirmwarePatch.patch": map[string]any{"from": exampleDigest, "size": 120431, "sha256": exampleDigest, "url": "/fw/blob/" + exampleDigest + "?d=pump-7&a=257&exp=1772440200&sig=EXAMPLE"}, "RolloutChange.event": "target_version", "RolloutChange.from": "installing", "RolloutChange.to": "rebooting",
 		"RolloutProgress.reason": "", "RolloutChange.reason": "", "RolloutChange.detail": "", "RolloutPlan.zone": "Europe/Berlin",
 		"sections": map[string]any{"ingest": map[string]any{"queued": 0}}, "part": "store", "lat": 52.52, "lon": 13.4,
 	}
