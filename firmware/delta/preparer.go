@@ -118,7 +118,10 @@ func OpenPreparer(dir string, images Images, o Options) (p *Preparer, err error)
 	if err := p.load(); err != nil {
 		return nil, err
 	}
-	return p, p.tidy()
+	if err := p.tidy(); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // File returns a patch by its SHA-256 in hex, which the caller closes; NotFound when there is none.

@@ -94,12 +94,15 @@ func Open(dir string, l blob.Limits, bucket Bucket, o Options) (*Depot, error) {
 		Store: store, bucket: bucket, o: o, queue: make(chan *fetch, mostQueue), ended: make(chan struct{}), here: map[string]*image{}, coming: map[string]*fetch{},
 		away: muster.Errorf(muster.Unavailable, "the store of images has not answered yet"),
 	}
-	return d, d.look()
+	if err := d.look(); err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 // look notes what lies in the directory.
 func (d *Depot) look() error {
-	return d.Store.Each(func(digest string, size int64, came time.Time) error { //nolint:wrapcheck // it says what it was doing
+	return d.Each(func(digest string, size int64, came time.Time) error { //nolint:wrapcheck // it says what it was doing
 		d.here[digest] = &image{size: size, used: came}
 		return nil
 	})
@@ -125,7 +128,7 @@ func (d *Depot) Bytes() (n int64) {
 // Share puts the image of an upload that is whole into the bucket; the upload stays as it is. Other
 // bytes than its digest are Invalid, less than it said a Conflict.
 func (d *Depot) Share(ctx context.Context, id string) error {
-	return d.Store.Whole(id, func(w firmware.Upload, size int64, r io.Reader) error { //nolint:wrapcheck // it says what it was doing
+	return d.Whole(id, func(w firmware.Upload, size int64, r io.Reader) error { //nolint:wrapcheck // it says what it was doing
 		return d.put(ctx, w.SHA256, size, r)
 	})
 }
@@ -250,7 +253,7 @@ func (d *Depot) Delete(digest string) error {
 	at, err := d.bucket.Stat(ctx, digest)
 	switch {
 	case muster.KindOf(err) == muster.NotFound && err != nil:
-		return nil
+		return nil //nolint:nilerr // it is not there: as it is to be
 	case err != nil:
 		return d.told(err)
 	case d.o.Now().Sub(at.Came) < keptFor:

@@ -66,15 +66,15 @@ func (d *Depot) fetch(ctx context.Context, digest string) (err error) {
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	id := "fetch-" + rand.Text()
-	if err := d.Store.Begin(id, firmware.Upload{SHA256: digest, Size: at.Size}); err != nil {
+	if err := d.Begin(id, firmware.Upload{SHA256: digest, Size: at.Size}); err != nil {
 		return unavailable(err)
 	}
-	_, err = d.Store.Append(ctx, id, 0, r)
+	_, err = d.Append(ctx, id, 0, r)
 	if err == nil {
 		_, err = d.Finish(id)
 	}
 	if err != nil {
-		if gone := d.Store.Discard(id); gone != nil && muster.KindOf(gone) != muster.NotFound { // it may have ended itself
+		if gone := d.Discard(id); gone != nil && muster.KindOf(gone) != muster.NotFound { // it may have ended itself
 			err = errors.Join(err, gone)
 		}
 		return unavailable(err)

@@ -205,7 +205,7 @@ const listTime = 10 * time.Minute
 func (s *Store) Older(ctx context.Context, t time.Time, each func(digest string) error) error {
 	ctx, cancel := context.WithTimeout(ctx, listTime)
 	defer cancel()
-	for o := range s.core.Client.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: s.prefix + "sha256/", Recursive: true}) {
+	for o := range s.core.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: s.prefix + "sha256/", Recursive: true}) {
 		if o.Err != nil {
 			return failed("list the images", o.Err)
 		}
