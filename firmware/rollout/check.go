@@ -39,7 +39,7 @@ func (p *Plan) Check(query func(string) error) error {
 		return muster.InvalidAt("plan/on_failure", "on_failure is %s or %s", Pauses, Aborts)
 	}
 	if _, err := time.LoadLocation(p.Zone); err != nil || p.Zone == "Local" {
-		return muster.InvalidAt("plan/zone", "there is no time zone %.64q", p.Zone)
+		return muster.InvalidAt("plan/zone", "zone is the name of an IANA time zone, such as Europe/Berlin")
 	}
 	if err := checkWindows(p.Windows); err != nil {
 		return err
