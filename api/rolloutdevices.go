@@ -328,8 +328,8 @@ func (a *API) firmwareFiles(ctx context.Context, id muster.DeviceID, action int3
 		return []firmwareFile{}, nil
 	}
 	found, err := a.Offers.Files(ctx, id, action)
-	if muster.KindOf(err) == muster.NotFound && err != nil { // it ended just now
-		return []firmwareFile{}, nil
+	if muster.KindOf(err) == muster.NotFound && err != nil {
+		return []firmwareFile{}, nil //nolint:nilerr // it ended just now: there is nothing to fetch
 	}
 	if err != nil {
 		return nil, err

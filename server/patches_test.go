@@ -42,7 +42,8 @@ func startPatching(t *testing.T, change func(*server.Config), devices ...string)
 	u.image = bytes.Clone(old)
 	copy(u.image[100_000:], "the next version")
 	u.publish("app", "2.0.0")
-	return u, u.create(), old
+	tokens = u.create()
+	return u, tokens, old
 }
 
 // patched returns what a patch makes of an older image.

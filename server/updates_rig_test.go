@@ -48,7 +48,8 @@ func startUpdating(t *testing.T, releaseType string, size int, devices ...string
 		c.PresenceGrace = -1
 		c.DDI.Idle, c.DDI.Busy = time.Second, time.Second
 	})
-	return u, u.fill(releaseType)
+	tokens := u.fill(releaseType)
+	return u, tokens
 }
 
 // imageOf is an image of so many bytes.

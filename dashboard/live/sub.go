@@ -44,7 +44,7 @@ type sub struct {
 	c     *client
 	ch    string
 	kind  kind
-	*view // nil of an inbox channel: there may be one for each user, and it needs none of it
+	*view                            // nil of an inbox channel: there may be one for each user, and it needs none of it
 	only  func(muster.DeviceID) bool // which devices it may show; nil for all
 	seq   *uint64                    // frames sent on the channel; the flush goroutine's own
 	who   *Principal

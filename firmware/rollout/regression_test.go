@@ -15,8 +15,8 @@ import (
 func TestAPlanSaysWhatTheTelemetryOfAPhaseIsAsked(t *testing.T) {
 	p := rollout.DefaultPlan()
 	p.Phases[1].Regression = regression.Gate{Key: "t", Aggregate: regression.P95, Worse: regression.Up, Percent: 5, Window: time.Hour, Devices: 3}
-	any := func(string) error { return nil }
-	if err := p.Check(any); err != nil {
+	anything := func(string) error { return nil }
+	if err := p.Check(anything); err != nil {
 		t.Fatal(err)
 	}
 	text, err := json.Marshal(p)
@@ -28,7 +28,7 @@ func TestAPlanSaysWhatTheTelemetryOfAPhaseIsAsked(t *testing.T) {
 		t.Errorf("%+v, %v", back.Phases, err)
 	}
 	p.Phases[1].Regression.Window = 0
-	if err := p.Check(any); muster.KindOf(err) != muster.Invalid || !slices.Equal(muster.FieldsOf(err), []string{"plan/phases/1/regression/window_s"}) {
+	if err := p.Check(anything); muster.KindOf(err) != muster.Invalid || !slices.Equal(muster.FieldsOf(err), []string{"plan/phases/1/regression/window_s"}) {
 		t.Errorf("a gate without a window: %v at %v", err, muster.FieldsOf(err))
 	}
 }
