@@ -203,10 +203,19 @@ func (h *Handler) installed(w *recorder, q *request) {
 
 // module returns the offer whose release is the module of the path: what is to be installed, or
 // what was. A module has the number of its action.
+//
+// Nothing of it can be fetched before people at the device wanted it.
 func (h *Handler) module(q *request) (desk.Offer, error) {
 	o, err := h.current(q)
 	if muster.KindOf(err) == muster.NotFound {
 		return h.had(q)
+	}
+	if err != nil {
+		return o, err
+	}
+	waits, err := h.awaitsPeople(q, &o)
+	if err == nil && waits {
+		err = errPath()
 	}
 	return o, err
 }

@@ -501,6 +501,18 @@ func TestPeopleAtTheDeviceAreAskedWhereTheServerWantsThat(t *testing.T) {
 		t.Errorf("the deployment is answered %d before they confirm", a.status)
 	}
 	r.says(404, deployment+"/feedback", "closed", "success", "")
+	module := fmt.Sprintf("%s/softwaremodules/%d/artifacts", home, action)
+	name := r.shelf.release.Files[0].Filename
+	fetched := func(want int) {
+		t.Helper()
+		for _, path := range []string{"", "/" + name + ".MD5SUM", "/" + name} {
+			if a := r.do("GET", module+path, ""); a.status != want {
+				t.Errorf("artifacts%s is answered %d, want %d", path, a.status, want)
+			}
+		}
+	}
+	fetched(404)
+	r.is(rollout.Offered)
 	answer := fmt.Sprintf("%s/confirmationBase/%d/feedback", home, action)
 	for body, want := range map[string]int{`{"confirmation":"maybe"}`: 400, `{}`: 400, `{"confirmation":"confirmed","code":1,"details":["yes"]}`: 200} {
 		if a := r.do("POST", answer, body); a.status != want {
@@ -513,6 +525,7 @@ func TestPeopleAtTheDeviceAreAskedWhereTheServerWantsThat(t *testing.T) {
 	if a := r.do("POST", answer, `{"confirmation":"denied"}`); a.status != 404 {
 		t.Errorf("a second answer is answered %d", a.status)
 	}
+	fetched(200)
 }
 
 func TestWhatPeopleDenyIsSkippedAndWhatTheyWantAlwaysIsNotAsked(t *testing.T) {
