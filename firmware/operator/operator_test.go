@@ -351,7 +351,7 @@ func TestWhyNamesTheFirstRuleThatHoldsTheReleaseBack(t *testing.T) {
 		{d.ID, "dev-000003", "not_blocked", "The device waits: the device failed too often of late."},
 		{d.ID, "dev-000020", "phase_open", "The device waits: the device is in phase all, the rollout in canary."},
 	} {
-		if w := ask(c.rollout, c.device); w.Held != c.held || w.Words != c.words || len(w.Rules) != 22 || w.Version != "1.0.0" {
+		if w := ask(c.rollout, c.device); w.Held != c.held || w.Words != c.words || len(w.Rules) != 23 || w.Version != "1.0.0" {
 			t.Errorf("%s of %s: %q, %q, %d rules", c.device, c.rollout, w.Held, w.Words, len(w.Rules))
 		}
 	}
