@@ -159,6 +159,20 @@ func (b *tab) wait(what, expression string) {
 	}
 }
 
+// until waits until ok says so.
+func (b *tab) until(what string, ok func() bool) {
+	b.t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.After(patience); !ok(); {
+		select {
+		case <-tick.C:
+		case <-end:
+			b.t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
 // waitText waits until the elements of the selector hold text together.
 func (b *tab) waitText(selector, text string) {
 	b.t.Helper()

@@ -105,6 +105,7 @@ func TestSearchSortAndPagesAreAskedOfTheServerAndKeptInTheAddress(t *testing.T) 
 	b.click("thead th:nth-child(3) button")
 	b.wait("the address", `location.search === "?q=11&sort=-seen"`)
 	b.wait("the order", `document.querySelector("thead th:nth-child(3)").getAttribute("aria-sort") === "descending"`)
+	b.until("the list to be asked for", func() bool { return f.seen("devices", "sort", "-seen") > 0 })
 	if f.seen("devices", "sort", "-seen") != 1 {
 		t.Errorf("the server was asked %d times for -seen, want once", f.seen("devices", "sort", "-seen"))
 	}
@@ -368,11 +369,13 @@ func TestTheLinkTellsTheTruth(t *testing.T) {
 	b.wait("the dimming", `document.querySelector("[data-live=no]") && getComputedStyle(document.querySelector("td.val")).opacity < 1`)
 	b.wait("the countdown", `/^Reconnecting in \d+ s$/.test(document.querySelector(".live > span:not(.vh)").textContent)`)
 	b.shoot("devices-lost")
+	f.put("cc-vault-00", "", "online", object{"temperature": 66.6}) // of which only a new list tells
 	f.mu.Lock()
 	f.refuse = false
 	f.mu.Unlock()
 	b.wait("the connection", `document.querySelector(".live.live") || (document.querySelector(".live .btn")?.click(), false)`)
 	b.wait("the rows", `document.querySelectorAll("tbody tr").length === 25 && document.querySelector("[data-live=yes]")`)
+	b.waitText("tbody tr:first-child", "66.6")
 	if n := f.seen("devices", "", nil); n != 2 {
 		t.Errorf("the list was asked for %d times, want 2", n)
 	}
