@@ -396,3 +396,20 @@ func TestTheRateAndTheEndAreFoundFromWhatEnded(t *testing.T) {
 	_, err := r.operator.Progress(t.Context(), "rol_none")
 	wantKind(t, "no rollout", err, muster.NotFound)
 }
+
+func TestWhyNamesWhatASleepingDeviceWaitsForAndNoTime(t *testing.T) {
+	r := sqliteRig(t, 30, operator.Options{})
+	r.fleet.held = func(_ *rollout.Rollout, _ muster.DeviceID, f *rollout.Facts) { f.Reachable = false }
+	d := r.create(starting)
+	r.tick()
+	first := r.devices(d.ID)[slices.IndexFunc(r.devices(d.ID), func(x rollout.Device) bool { return x.Phase == 0 })]
+	w, err := r.operator.Why(t.Context(), d.ID, first.ID)
+	if err != nil || w.Held != "reachable" || w.Device.Due != 0 {
+		t.Errorf("%q holds it back until %d: %s, %v", w.Held, w.Device.Due, w.Words, err)
+	}
+	for _, rule := range w.Rules {
+		if rule.Until != 0 {
+			t.Errorf("%s holds until %d", rule.Name, rule.Until)
+		}
+	}
+}
