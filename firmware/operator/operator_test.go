@@ -416,3 +416,36 @@ func TestWhoDidAVerbSeesAtOnceWhatCameOfIt(t *testing.T) {
 		}
 	}
 }
+
+func TestWhyNamesTheWindowThatADeviceWaitsFor(t *testing.T) {
+	r := sqliteRig(t, 30, operator.Options{})
+	d := r.create(starting, func(s *operator.Spec) {
+		s.Plan.Windows = []rollout.Window{{Days: []time.Weekday{(r.at.UTC().Weekday() + 3) % 7}, From: 60, To: 120}}
+	})
+	r.tick()
+	first := r.devices(d.ID)[slices.IndexFunc(r.devices(d.ID), func(x rollout.Device) bool { return x.Phase == 0 })]
+	w, err := r.operator.Why(t.Context(), d.ID, first.ID)
+	if err != nil || w.Held != "window_open" {
+		t.Fatalf("%q holds it back: %s, %v", w.Held, w.Words, err)
+	}
+	if i := slices.IndexFunc(w.Rules, func(x rollout.Rule) bool { return x.Name == "window_open" }); w.Rules[i].Until == 0 {
+		t.Errorf("it is not said until when: %+v", w.Rules[i])
+	}
+}
+
+func TestWhyNamesWhatASleepingDeviceWaitsForAndNoTime(t *testing.T) {
+	r := sqliteRig(t, 30, operator.Options{})
+	r.fleet.held = func(_ *rollout.Rollout, _ muster.DeviceID, f *rollout.Facts) { f.Reachable = false }
+	d := r.create(starting)
+	r.tick()
+	first := r.devices(d.ID)[slices.IndexFunc(r.devices(d.ID), func(x rollout.Device) bool { return x.Phase == 0 })]
+	w, err := r.operator.Why(t.Context(), d.ID, first.ID)
+	if err != nil || w.Held != "reachable" || w.Device.Due != 0 {
+		t.Errorf("%q holds it back until %d: %s, %v", w.Held, w.Device.Due, w.Words, err)
+	}
+	for _, rule := range w.Rules {
+		if rule.Until != 0 {
+			t.Errorf("%s holds until %d", rule.Name, rule.Until)
+		}
+	}
+}
