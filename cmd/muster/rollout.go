@@ -298,7 +298,8 @@ func (r *rolloutReplace) Run(ctx context.Context, c *console) error {
 
 type rolloutReturn struct {
 	rolloutOne
-	Start bool `help:"Start it at once."`
+	Release string `help:"Id of the release to go back to; what the rollout says when left out." placeholder:"ID"`
+	Start   bool   `help:"Start it at once."`
 }
 
 // Run goes back to the release of before.
@@ -307,7 +308,7 @@ func (r *rolloutReturn) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	x, err := api.RollbackRollout(ctx, r.ID, &client.RollbackRollout{Start: &r.Start}, nil)
+	x, err := api.RollbackRollout(ctx, r.ID, &client.RollbackRollout{Release: given(r.Release), Start: &r.Start}, nil)
 	return r.answer(c, x, err)
 }
 

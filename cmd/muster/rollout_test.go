@@ -129,6 +129,10 @@ func TestARolloutByCommand(t *testing.T) {
 	r.says(0, "aborted", "abort", id, "--force")
 	back := strings.Fields(r.says(0, "draft", "rollback", id))[1]
 	r.says(1, "no device", "start", back)
+	unnamed := r.create("--start") // it does not say which release devices had before
+	r.says(0, "aborted", "abort", unnamed)
+	r.says(1, "name it", "rollback", unnamed)
+	r.says(0, "draft", "rollback", unnamed, "--release", r.older)
 	r.says(0, "AT|DEVICE", "log", id)
 	r.says(1, "no such rollout", "show", "rol_none")
 	r.says(1, "--limit", "log", id, "--limit", "0")
