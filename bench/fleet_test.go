@@ -10,13 +10,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"muster/store/postgres/pgtest"
 )
 
 const (
@@ -33,12 +30,7 @@ const (
 // a restart, and a desired change for a group.
 func BenchmarkFleet(b *testing.B) {
 	for range b.N {
-		fleet(b, "sqlite", "")
-		if dsn := os.Getenv("MUSTER_TEST_TIMESCALE"); dsn != "" {
-			fleet(b, "timescaledb", pgtest.Empty(b, dsn))
-		} else if os.Getenv("CI") == "true" {
-			b.Fatal("MUSTER_TEST_TIMESCALE is not set, and CI skips nothing")
-		}
+		onBoth(b, fleet)
 	}
 	b.ReportMetric(0, "ns/op")
 }

@@ -7,15 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
-
-	"muster/store/postgres/pgtest"
 )
 
 const (
@@ -37,12 +34,7 @@ func BenchmarkNotifications(b *testing.B) {
 		b.Fatal(err)
 	}
 	for range b.N {
-		notifications(b, "sqlite", "")
-		if dsn := os.Getenv("MUSTER_TEST_TIMESCALE"); dsn != "" {
-			notifications(b, "timescaledb", pgtest.Empty(b, dsn))
-		} else if os.Getenv("CI") == "true" {
-			b.Fatal("MUSTER_TEST_TIMESCALE is not set, and CI skips nothing")
-		}
+		onBoth(b, notifications)
 	}
 	b.ReportMetric(0, "ns/op")
 }

@@ -17,8 +17,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"muster/store/postgres/pgtest"
 )
 
 const (
@@ -43,12 +41,7 @@ func BenchmarkReads(b *testing.B) {
 		fmt.Printf("\nreads under load: %d devices, %d messages/s at QoS 1 through %d gateways, %d requests/s of each kind for %s\n",
 			fleetSize, readMessages, fleetGateways, readRate, readFor)
 		fmt.Printf("  %-44s %9s %9s %9s %9s   %s\n", "ms from when it was due", "p50", "p90", "p99", "max", "messages/s")
-		reads(b, "sqlite", "")
-		if dsn := os.Getenv("MUSTER_TEST_TIMESCALE"); dsn != "" {
-			reads(b, "timescaledb", pgtest.Empty(b, dsn))
-		} else if os.Getenv("CI") == "true" {
-			b.Fatal("MUSTER_TEST_TIMESCALE is not set, and CI skips nothing")
-		}
+		onBoth(b, reads)
 	}
 	b.ReportMetric(0, "ns/op")
 }

@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"muster/store/postgres/pgtest"
 )
 
 const (
@@ -42,6 +44,17 @@ type server struct {
 	cmd       *exec.Cmd
 	exited    chan error // yields how the process ended, once
 	said      *bytes.Buffer
+}
+
+// onBoth calls f for SQLite, and for an empty TimescaleDB where there is one; in CI there must be.
+func onBoth(b *testing.B, f func(b *testing.B, name, database string)) {
+	b.Helper()
+	f(b, "sqlite", "")
+	if dsn := os.Getenv("MUSTER_TEST_TIMESCALE"); dsn != "" {
+		f(b, "timescaledb", pgtest.Empty(b, dsn))
+	} else if os.Getenv("CI") == "true" {
+		b.Fatal("MUSTER_TEST_TIMESCALE is not set, and CI skips nothing")
+	}
 }
 
 // startMuster starts muster, on SQLite without a database URL, with devices that

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +19,7 @@ import (
 	"muster/server"
 	"muster/server/servertest"
 	"muster/sim"
+	"muster/store/postgres/pgtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -100,35 +100,13 @@ func ledger(t *testing.T, s *server.Server, received uint64) ingest.Ledger {
 	}
 }
 
-// database makes a database of its own on the server a variable names.
+// database makes a database of its own on the server a variable names, and connects to it.
 func database(t *testing.T, variable string) (url string, conn *pgx.Conn) {
 	t.Helper()
-	dsn := os.Getenv(variable)
-	if dsn == "" {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is not set", variable)
-		}
-		t.Skipf("%s is not set: make test sets it", variable)
-	}
+	url = pgtest.Empty(t, pgtest.Server(t, variable))
 	ctx := context.WithoutCancel(t.Context())
-	admin, err := pgx.Connect(ctx, dsn)
+	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
-		t.Fatal(err)
-	}
-	name := fmt.Sprintf("server_test_%d", time.Now().UnixNano())
-	if _, err := admin.Exec(ctx, "CREATE DATABASE "+name); err != nil {
-		t.Fatal(err)
-	}
-	cfg := admin.Config()
-	url = fmt.Sprintf("postgres://%s@%s:%d/%s?sslmode=disable", cfg.User, cfg.Host, cfg.Port, name)
-	t.Cleanup(func() {
-		_, err := admin.Exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)")
-		if err != nil {
-			t.Error(err)
-		}
-		_ = admin.Close(ctx)
-	})
-	if conn, err = pgx.Connect(ctx, url); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close(ctx) })

@@ -351,17 +351,23 @@ func TestOfTwoThatChangeANotificationOneIsAConflict(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			won := 0
-			for _, err := range done {
-				if err == nil {
-					won++
-					continue
-				}
-				wantKind(t, err, muster.Conflict)
-			}
-			same(t, 1, won)
+			wantOne(t, done)
 		}
 	})
+}
+
+// wantOne wants that one of many did it, and all others were a conflict.
+func wantOne(t *testing.T, done []error) {
+	t.Helper()
+	won := 0
+	for _, err := range done {
+		if err == nil {
+			won++
+			continue
+		}
+		wantKind(t, err, muster.Conflict)
+	}
+	same(t, 1, won)
 }
 
 func TestOfTwoWithOneDedupKeyOneIsAConflict(t *testing.T) {
@@ -378,15 +384,7 @@ func TestOfTwoWithOneDedupKeyOneIsAConflict(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			won := 0
-			for _, err := range done {
-				if err == nil {
-					won++
-					continue
-				}
-				wantKind(t, err, muster.Conflict)
-			}
-			same(t, 1, won)
+			wantOne(t, done)
 		}
 	})
 }
