@@ -328,8 +328,8 @@ func (n *Notify) have(ctx context.Context, note string) (map[Subject]bool, error
 	}
 }
 
-// waiting returns what nobody has tried to send of a notification, by channel and target: of
-// several that which is due last.
+// waiting returns what waits for hours or a digest of a notification, by channel and target: of
+// several that which is due last. What waits for another try after a fault is not among it.
 func (n *Notify) waiting(ctx context.Context, note string) (map[[2]string]outbox.Delivery, error) {
 	told, err := n.store.Told(ctx, note, MaxSubscribers)
 	if err != nil {
@@ -339,7 +339,7 @@ func (n *Notify) waiting(ctx context.Context, note string) (map[[2]string]outbox
 	for i := range told {
 		d := told[i]
 		at := [2]string{d.Channel, d.Target}
-		if untried(&d) && d.Due > out[at].Due {
+		if (untried(&d) || held(&d)) && d.Due > out[at].Due {
 			out[at] = d
 		}
 	}
@@ -423,6 +423,9 @@ func (n *Notify) viasOf(ctx context.Context, t *Topic) (map[[2]string]Via, error
 }
 
 func untried(d *outbox.Delivery) bool { return d.State == outbox.StateQueued && d.Attempts == 0 }
+
+// held says whether d waits for hours or a digest, tried before or not: what is tried again has an error.
+func held(d *outbox.Delivery) bool { return d.State == outbox.StateQueued && d.Error == "" }
 
 // overOf says what becomes of deliveries whose notification is over.
 func overOf(told []outbox.Delivery, now muster.Micros) (out Over) {
