@@ -226,3 +226,28 @@ func TestAllKeysOfAUserAndHeHimselfHaveOneLimit(t *testing.T) {
 		}
 	}
 }
+
+// Who has the id of a device that was deleted is not called by the escalation of what was sent before it was there.
+func TestADeviceThatIsMadeAgainIsNotCalledByAnOlderEscalation(t *testing.T) {
+	onEachStore(t, func(t *testing.T, r *rig) {
+		topic := r.topic(notify.TopicSpec{AckPolicy: notify.AckAny, Escalation: notify.Escalation{
+			Steps: []notify.Step{{After: time.Minute, To: []string{"device/d1", "device/d2"}}},
+		}}, "bob")
+		old := r.send(notify.Message{Topic: topic.ID}).Notification.ID
+		r.world.mu.Lock()
+		r.made["d1"] = muster.MicrosOf(r.at.Add(time.Second))
+		r.world.mu.Unlock()
+		r.pass(10 * time.Second)
+		young := r.send(notify.Message{Topic: topic.ID}).Notification.ID
+		r.runs(r.RunEscalation)
+		r.pass(2 * time.Minute)
+		r.WakeEscalation()
+		r.until("the steps", func() bool { return r.notification(old).Step == 1 && r.notification(young).Step == 1 })
+		for id, want := range map[string][]string{old: {"mqtt d2 queued"}, young: {"mqtt d1 queued", "mqtt d2 queued"}} {
+			got, _ := r.deliveries(id)
+			got = slices.DeleteFunc(got, func(s string) bool { return s == "email usr_bob queued" })
+			slices.Sort(got)
+			r.wants("called", got, want...)
+		}
+	})
+}

@@ -254,10 +254,15 @@ func (n *Notify) recipients(ctx context.Context, t *Topic, to []Subject, tell fu
 	return missing, nil
 }
 
+func (n *Notify) hasDevice(id muster.DeviceID) bool {
+	_, ok := n.options.Devices.Made(id)
+	return ok
+}
+
 // present says whether a subject is there and may get something.
 func (n *Notify) present(s Subject) bool {
 	if id, ok := s.Device(); ok {
-		return n.options.Devices.Has(id)
+		return n.hasDevice(id)
 	}
 	p, ok := n.options.People.Person(string(s))
 	return ok && !p.Disabled
@@ -460,7 +465,7 @@ func (n *Notify) checkMessage(m *Message) error {
 		return muster.InvalidAt("expires_at", "the notification is expired already")
 	case len(m.To) > MaxTo:
 		return muster.InvalidAt("to", "a notification names at most %d recipients", MaxTo)
-	case m.Device != "" && !n.options.Devices.Has(m.Device):
+	case m.Device != "" && !n.hasDevice(m.Device):
 		return muster.InvalidAt("device", "there is no such device")
 	}
 	if err := checkData(m.Data); err != nil {
