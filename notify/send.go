@@ -516,6 +516,7 @@ func checkActions(m *Message) error {
 type eventData struct {
 	Notification string          `json:"notification"`
 	Topic        string          `json:"topic,omitempty"`
+	TopicID      string          `json:"topic_id,omitempty"` // it stays when the name is another, or another's
 	Device       muster.DeviceID `json:"device,omitempty"`
 	Severity     string          `json:"severity"`
 	Title        string          `json:"title,omitempty"`
@@ -542,7 +543,7 @@ func (n *Notify) event(kind string, t *Topic, note *Notification, at muster.Micr
 // wordsOf is all that an event says of note.
 func wordsOf(t *Topic, note *Notification) eventData {
 	return eventData{
-		note.ID, t.Name, note.Device, note.Severity.String(), note.Title, note.Body, string(note.State), note.Sender.Name, note.Recipients,
+		note.ID, t.Name, t.ID, note.Device, note.Severity.String(), note.Title, note.Body, string(note.State), note.Sender.Name, note.Recipients,
 		note.AckedBy, note.Link, note.Data,
 	}
 }
