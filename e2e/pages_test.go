@@ -88,6 +88,43 @@ func (b *tab) look(prefix string, p onePage) {
 		b.t.Errorf("%s has %d headings of the first order, want one", p.path, n)
 	}
 	b.inspected(prefix + p.name)
+	b.lengthened(prefix + p.name)
+}
+
+// lengthened makes every word of the page as long as in a language that needs two fifths more room,
+// at a phone's width, and sees that nothing is cut off but what says so by an ellipsis. What the
+// page shows afterwards is of no use.
+func (b *tab) lengthened(name string) {
+	b.t.Helper()
+	b.do(chromedp.EmulateViewport(390, 900))
+	cut := evaluate[[]string](b, `(() => {
+		const accents = {a: "á", e: "é", i: "ï", o: "ö", u: "ü", A: "Å", E: "É", I: "Î", O: "Ö", U: "Û"};
+		const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+		const texts = [];
+		while (walk.nextNode()) texts.push(walk.currentNode);
+		let longer = 0;
+		for (const t of texts) {
+			if (t.parentElement.closest(".mono, code, script, style, svg, option") || !/[a-z]{2}/i.test(t.data)) continue;
+			longer++;
+			t.data = t.data.replace(/[A-Za-z]{2,}/g, w => w.replace(/[aeiouAEIOU]/g, v => accents[v]) + "n".repeat(Math.round(w.length * 0.4)));
+		}
+		if (longer < 3) return ["hardly a text was there to lengthen"];
+		const cut = [...document.querySelectorAll("body *")].filter(e => {
+			const s = getComputedStyle(e);
+			const hides = s.overflowX === "hidden" || s.overflowX === "clip";
+			return hides && s.textOverflow !== "ellipsis" && e.clientWidth > 1 && e.scrollWidth > e.clientWidth + 1 && e.textContent.trim();
+		}).map(e => e.outerHTML.slice(0, 120));
+		const page = document.documentElement;
+		if (page.scrollWidth > page.clientWidth) {
+			const wide = [...document.querySelectorAll("main *")].filter(e => e.getBoundingClientRect().right > page.clientWidth + 1).slice(0, 3).map(e => e.outerHTML.slice(0, 120));
+			cut.push("the page is " + (page.scrollWidth - page.clientWidth) + " px too wide: " + wide.join(" | "));
+		}
+		return cut;
+	})()`)
+	for _, c := range cut {
+		b.t.Errorf("%s, in a longer language: %s", name, c)
+	}
+	b.do(chromedp.EmulateViewport(1440, 900))
 }
 
 // widths are those of a screen and of a phone, in CSS pixels.
