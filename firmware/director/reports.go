@@ -95,11 +95,13 @@ func (d *Director) late(ctx context.Context, list []Report, at []int, errs []err
 		if !ok {
 			continue
 		}
-		switch news, err := d.news(ctx, &l, &list[k]); {
+		switch late, ok, err := d.follow(ctx, &l, &list[k]); {
 		case err != nil:
 			errs[k] = err
-		case news:
+		case ok && late != l.Late:
 			lots.add(l.Rollout, k)
+		case ok:
+			errs[k] = nil // it is known
 		}
 	}
 	for _, id := range lots.order {
@@ -107,21 +109,21 @@ func (d *Director) late(ctx context.Context, list []Report, at []int, errs []err
 	}
 }
 
-// news says whether a report is one of the newest that a device was offered, as far as can be known
-// without a transaction.
-func (d *Director) news(ctx context.Context, l *Last, p *Report) (bool, error) {
-	if _, ever := rollout.Follows(l.State, "", rollout.SeesTarget); !ever { // nothing is news of it
-		return false, nil
+// follow is rollout.Follows for the newest that a device was offered, as far as can be known without a
+// transaction.
+func (d *Director) follow(ctx context.Context, l *Last, p *Report) (late rollout.Late, ok bool, err error) {
+	if _, ever := rollout.Follows(l.State, "", rollout.SeesTarget); !ever { // it is not followed
+		return "", false, nil
 	}
 	if err := d.o.Prepare(ctx, l.Rollout); err != nil {
-		return false, fmt.Errorf("look up the release of rollout %s: %w", l.Rollout, err)
+		return "", false, fmt.Errorf("look up the release of rollout %s: %w", l.Rollout, err)
 	}
 	f, err := d.fact(&rollout.Rollout{ID: l.Rollout, Release: l.Release}, p)
 	if err != nil {
-		return false, nil //nolint:nilerr // it names no version, or one of what is not known any more
+		return "", false, nil //nolint:nilerr // it names no version, or one of what is not known any more
 	}
-	_, news := rollout.Follows(l.State, l.Late, f.Event)
-	return news, nil
+	late, ok = rollout.Follows(l.State, l.Late, f.Event)
+	return late, ok, nil
 }
 
 // SeenReport is a report of a device that has just said which versions it has, which the fleet knows by now.
