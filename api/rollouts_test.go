@@ -32,7 +32,7 @@ func (anyFleet) Facts(*rollout.Rollout, muster.DeviceID) rollout.Facts {
 }
 func (anyFleet) Knows(string) bool { return true }
 
-func (anyFleet) Alive(muster.DeviceID) bool                       { return true }
+func (anyFleet) Life(muster.DeviceID) rollout.Life                { return rollout.Life{There: true} }
 func (anyFleet) Is(*rollout.Rollout, string) bool                 { return true }
 func (anyFleet) Version(*rollout.Rollout, muster.DeviceID) string { return "" }
 

@@ -12,7 +12,7 @@ import (
 
 // AbortedRollout is a schema of the API.
 type AbortedRollout struct {
-	// Devices that install count as canceled too, and what they report is not heard any more
+	// Devices that install count as canceled too; what they report later is noted apart, as late
 	Force *bool `json:"force,omitempty"`
 }
 
@@ -667,6 +667,8 @@ type FirmwareAction struct {
 	Failures int64 `json:"failures"`
 	// Version that it had when it was offered the release
 	From *string `json:"from,omitempty"`
+	// What it did after the attempt was over or taken back, which changes no state
+	Late *string `json:"late,omitempty"`
 	// Of the rollout
 	Name string `json:"name"`
 	// From 1
@@ -1339,7 +1341,7 @@ type NewRelease struct {
 type NewRollout struct {
 	// snapshot: those that match when it is started. dynamic: later ones join
 	Membership *string `json:"membership,omitempty"`
-	// How many people besides who wrote it must agree before it starts; the server may ask for more
+	// How many people besides who wrote it must agree before it starts; at least as many as the server asks for
 	MinApprovals *int64       `json:"min_approvals,omitempty"`
 	Name         string       `json:"name"`
 	Note         *string      `json:"note,omitempty"`
@@ -2121,7 +2123,7 @@ type RolloutBody struct {
 	ID     string `json:"id"`
 	// snapshot: those that match when it is started. dynamic: later ones join
 	Membership *string `json:"membership,omitempty"`
-	// How many people besides who wrote it must agree before it starts; the server may ask for more
+	// How many people besides who wrote it must agree before it starts; at least as many as the server asks for
 	MinApprovals *int64  `json:"min_approvals,omitempty"`
 	Name         string  `json:"name"`
 	Note         *string `json:"note,omitempty"`
@@ -2199,6 +2201,8 @@ type RolloutDevice struct {
 	Failures int64 `json:"failures"`
 	// Version that it had when it was offered the release
 	From *string `json:"from,omitempty"`
+	// What it did after the attempt was over or taken back, which changes no state
+	Late *string `json:"late,omitempty"`
 	// From 1
 	Phase int64 `json:"phase"`
 	// Percent of the download
@@ -2245,8 +2249,10 @@ type RolloutPhase struct {
 type RolloutPhaseProgress struct {
 	Devices int64 `json:"devices"`
 	// Devices that failed and are not confirmed, tried again or not
-	Failing int64  `json:"failing"`
-	Name    string `json:"name"`
+	Failing int64 `json:"failing"`
+	// Devices that reported the version after the rollout was through with them; a rollback takes them along
+	Late int64  `json:"late"`
+	Name string `json:"name"`
 	// Devices that have the version and are not confirmed yet
 	Soaking int64 `json:"soaking"`
 	// Devices by state; states without any are absent

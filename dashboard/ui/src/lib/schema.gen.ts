@@ -13,7 +13,7 @@ function search(q: Query | undefined): string {
 }
 
 export type AbortedRollout = {
-  /** Devices that install count as canceled too, and what they report is not heard any more */
+  /** Devices that install count as canceled too; what they report later is noted apart, as late */
   force?: boolean;
 };
 
@@ -622,6 +622,8 @@ export type FirmwareAction = {
   failures: number;
   /** Version that it had when it was offered the release */
   from?: string;
+  /** What it did after the attempt was over or taken back, which changes no state */
+  late?: "installing" | "installed" | "failed" | "rolled_back";
   /** Of the rollout */
   name: string;
   /** From 1 */
@@ -1236,7 +1238,7 @@ export type NewRelease = {
 export type NewRollout = {
   /** snapshot: those that match when it is started. dynamic: later ones join */
   membership?: "snapshot" | "dynamic";
-  /** How many people besides who wrote it must agree before it starts; the server may ask for more */
+  /** How many people besides who wrote it must agree before it starts; at least as many as the server asks for */
   min_approvals?: number;
   name: string;
   note?: string;
@@ -1935,7 +1937,7 @@ export type RolloutBody = {
   id: string;
   /** snapshot: those that match when it is started. dynamic: later ones join */
   membership?: "snapshot" | "dynamic";
-  /** How many people besides who wrote it must agree before it starts; the server may ask for more */
+  /** How many people besides who wrote it must agree before it starts; at least as many as the server asks for */
   min_approvals?: number;
   name: string;
   note?: string;
@@ -2010,6 +2012,8 @@ export type RolloutDevice = {
   failures: number;
   /** Version that it had when it was offered the release */
   from?: string;
+  /** What it did after the attempt was over or taken back, which changes no state */
+  late?: "installing" | "installed" | "failed" | "rolled_back";
   /** From 1 */
   phase: number;
   /** Percent of the download */
@@ -2054,6 +2058,8 @@ export type RolloutPhaseProgress = {
   devices: number;
   /** Devices that failed and are not confirmed, tried again or not */
   failing: number;
+  /** Devices that reported the version after the rollout was through with them; a rollback takes them along */
+  late: number;
   name: string;
   /** Devices that have the version and are not confirmed yet */
   soaking: number;
