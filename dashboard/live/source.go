@@ -15,7 +15,7 @@ import (
 )
 
 // Deps are the rooms that the gateway reads from. All fields are needed but Traffic,
-// Stranger and those of inboxes.
+// Stranger, Dots, Rollouts and those of inboxes.
 type Deps struct {
 	Auth    Auth
 	Fleet   Fleet
@@ -23,6 +23,8 @@ type Deps struct {
 	System  System
 	Tasks   Tasks
 	Events  Events
+	// Dots are shown at dots; nil for none.
+	Dots Dots
 	// Rollouts are shown at rollout:{id}; nil for none.
 	Rollouts Rollouts
 	Inbox    Inbox // nil for no inboxes; else Notes and Item are needed too

@@ -35,6 +35,7 @@ type world struct {
 	looked  func() // called at the end of each look at a device
 	said    *said
 	post    *post // nil for no inboxes
+	shape   uint64
 }
 
 func newWorld(n int) *world {
@@ -76,12 +77,14 @@ func (w *world) add(id muster.DeviceID) {
 	}
 	delete(w.latest, id)
 	delete(w.ledger, id)
+	w.shape++
 }
 
 func (w *world) remove(id muster.DeviceID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.devices, id)
+	w.shape++
 	delete(w.latest, id)
 	delete(w.ledger, id)
 }
@@ -203,6 +206,7 @@ func (w *world) note(id muster.DeviceID, notes string) {
 	d := w.devices[id]
 	d.Notes = notes
 	w.devices[id] = d
+	w.shape++
 }
 
 // live.Fleet
