@@ -56,6 +56,7 @@ func (s *Server) buildHTTP() error {
 		Accounts:      s.accounts,
 		Telemetry:     s.stores.telemetry,
 		Live:          s.ingest,
+		Fleet:         s.fleet,
 		Clients:       clients{s.broker},
 		Trail:         s.said.api(),
 		Logins:        s.logins,

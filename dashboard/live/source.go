@@ -113,6 +113,15 @@ type FleetItem struct {
 	Queued   uint64 // messages in the log, not yet in the store
 	LogBytes int64  // of those messages
 	Store    string // StoreOK or StoreDown
+	Change   FleetChange
+}
+
+// FleetChange is how the fleet is now beside how it was at a time.
+type FleetChange struct {
+	Since  muster.Micros
+	Counts FleetCounts // now, less then
+	Silent int         // devices that were online then, and are offline or quiet
+	Cause  devices.Cause
 }
 
 // The states of the store in a FleetItem.
