@@ -839,6 +839,73 @@ type FirstAdmin struct {
 	Password string `json:"password"`
 }
 
+// FleetBody is a schema of the API.
+type FleetBody struct {
+	Change FleetChange `json:"change"`
+	// Devices in each presence state
+	Counts FleetCounts `json:"counts"`
+	// Bytes of those
+	LogBytes int64 `json:"log_bytes"`
+	// Messages in the log that are not in the store yet
+	Queued int64 `json:"queued"`
+	// Messages of telemetry a second
+	Rates FleetRates `json:"rates"`
+	Store string     `json:"store"`
+	// Devices
+	Total int64 `json:"total"`
+}
+
+// FleetCause is a schema of the API.
+type FleetCause struct {
+	// When that minute began
+	At time.Time `json:"at"`
+	// How many of those that went silent it has
+	Devices int64 `json:"devices"`
+	// A group or a version is named only when it has more of them than of all devices
+	Kind string `json:"kind"`
+	// The gateway, the group or the version
+	Name string `json:"name"`
+	// When all of them are that; else empty
+	State string `json:"state"`
+	// How many of these did so within one minute
+	Together int64 `json:"together"`
+}
+
+// FleetChange is a schema of the API.
+type FleetChange struct {
+	// What at least half of these have in common, and no fewer than five; null when there is no such thing
+	Cause FleetCause `json:"cause"`
+	// Devices in each state now, less those then
+	Counts FleetCounts `json:"counts"`
+	// Devices that were online then, and are offline or quiet now
+	Silent int64 `json:"silent"`
+	// An hour ago, to the minute
+	Since time.Time `json:"since"`
+}
+
+// FleetCounts is a schema of the API.
+type FleetCounts struct {
+	Never   int64 `json:"never"`
+	Offline int64 `json:"offline"`
+	Online  int64 `json:"online"`
+	Quiet   int64 `json:"quiet"`
+	Unknown int64 `json:"unknown"`
+}
+
+// FleetRates is a schema of the API.
+type FleetRates struct {
+	Received float64 `json:"received"`
+	Stored   float64 `json:"stored"`
+}
+
+// FleetTraffic is a schema of the API.
+type FleetTraffic struct {
+	// The oldest first. A minute of which nothing is known is left out
+	Items []TrafficMinute `json:"items"`
+	// When counting began, which is when the server started
+	Since time.Time `json:"since"`
+}
+
 // Forgotten is a schema of the API.
 type Forgotten struct {
 	Email string `json:"email"`
@@ -2722,6 +2789,18 @@ type Traced struct {
 	Verdict string `json:"verdict"`
 }
 
+// TrafficMinute is a schema of the API.
+type TrafficMinute struct {
+	// When the minute began
+	At time.Time `json:"at"`
+	// Messages of telemetry that came in it
+	Received int64 `json:"received"`
+	// How much of it was counted: less than 60 of the first, and of the one under way
+	Seconds float64 `json:"seconds"`
+	// Those that the store was done with in it, duplicates and what replaced others among them
+	Stored int64 `json:"stored"`
+}
+
 // TwinBody is a schema of the API.
 type TwinBody struct {
 	// Whether every leaf of desired is reported
@@ -4445,11 +4524,42 @@ func (c *Client) GetFirmwareServerKey(ctx context.Context) (*OfferKey, error) {
 	return out, nil
 }
 
+// GetFleet: How all devices are, and what changed within an hour. The same as the channel fleet of the stream and the socket, which have it live. The comparison is at most two seconds old.
+// It is GET /api/v1/fleet.
+func (c *Client) GetFleet(ctx context.Context) (*FleetBody, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/fleet", query: url.Values{}, header: http.Header{}}
+	out := new(FleetBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // GetFleetDesired: Get the desired document of the fleet.
 // It is GET /api/v1/fleet/desired.
 func (c *Client) GetFleetDesired(ctx context.Context) (*DesiredBody, error) {
 	r := request{method: http.MethodGet, path: "/api/v1/fleet/desired", query: url.Values{}, header: http.Header{}}
 	out := new(DesiredBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// GetFleetTrafficParams are the optional parameters of GetFleetTraffic.
+type GetFleetTrafficParams struct {
+	// First time: RFC 3339 or now-3h
+	From string
+}
+
+// GetFleetTraffic: Messages of telemetry by the minute. Counted in memory since the server started, and kept for a day.
+// It is GET /api/v1/fleet/traffic.
+func (c *Client) GetFleetTraffic(ctx context.Context, params *GetFleetTrafficParams) (*FleetTraffic, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/fleet/traffic", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("from", params.From)
+	}
+	out := new(FleetTraffic)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import { TopBar } from "./parts/topbar";
 
 // What one need not have at once comes when it is opened; pages that share much come together.
 const DevicePage = lazy(() => import("./pages/device").then((m) => m.DevicePage));
+const OverviewPage = lazy(() => import("./pages/overview").then((m) => m.OverviewPage));
 const InboxPage = lazy(() => import("./pages/set-notes").then((m) => m.InboxPage));
 const TopicPage = lazy(() => import("./pages/set-notes").then((m) => m.TopicPage));
 const TopicsPage = lazy(() => import("./pages/set-notes").then((m) => m.TopicsPage));
@@ -45,7 +46,7 @@ export function App() {
 }
 
 /** What pages are called. */
-const TITLES: Partial<Record<string, string>> = { claim: "Claim a device", inbox: "Inbox", topics: "Topics", topic: "Topic", webhooks: "Webhooks", webhook: "Webhook", account: "My account", users: "Users", keys: "API keys" };
+const TITLES: Partial<Record<string, string>> = { overview: "Overview", claim: "Claim a device", inbox: "Inbox", topics: "Topics", topic: "Topic", webhooks: "Webhooks", webhook: "Webhook", account: "My account", users: "Users", keys: "API keys" };
 
 function Shell() {
   const r = route.value;
@@ -62,6 +63,7 @@ function Shell() {
         <TopBar />
         <main id="main" tabIndex={-1}>
           <SetupPanel />
+          {r.page === "overview" && <OverviewPage />}
           {r.page === "account" && <AccountPage />}
           {r.page === "users" && <UsersPage />}
           {r.page === "keys" && <KeysPage />}

@@ -783,6 +783,67 @@ export type FirstAdmin = {
   password: string;
 };
 
+export type FleetBody = {
+  change: FleetChange;
+  /** Devices in each presence state */
+  counts: FleetCounts;
+  /** Bytes of those */
+  log_bytes: number;
+  /** Messages in the log that are not in the store yet */
+  queued: number;
+  /** Messages of telemetry a second */
+  rates: FleetRates;
+  store: "ok" | "down";
+  /** Devices */
+  total: number;
+};
+
+export type FleetCause = {
+  /** When that minute began */
+  at: string;
+  /** How many of those that went silent it has */
+  devices: number;
+  /** A group or a version is named only when it has more of them than of all devices */
+  kind: "gateway" | "group" | "firmware";
+  /** The gateway, the group or the version */
+  name: string;
+  /** When all of them are that; else empty */
+  state: "offline" | "quiet" | "";
+  /** How many of these did so within one minute */
+  together: number;
+};
+
+export type FleetChange = {
+  /** What at least half of these have in common, and no fewer than five; null when there is no such thing */
+  cause: FleetCause;
+  /** Devices in each state now, less those then */
+  counts: FleetCounts;
+  /** Devices that were online then, and are offline or quiet now */
+  silent: number;
+  /** An hour ago, to the minute */
+  since: string;
+};
+
+export type FleetCounts = {
+  never: number;
+  offline: number;
+  online: number;
+  quiet: number;
+  unknown: number;
+};
+
+export type FleetRates = {
+  received: number;
+  stored: number;
+};
+
+export type FleetTraffic = {
+  /** The oldest first. A minute of which nothing is known is left out */
+  items: Array<TrafficMinute>;
+  /** When counting began, which is when the server started */
+  since: string;
+};
+
 export type Forgotten = {
   email: string;
 };
@@ -2499,6 +2560,17 @@ export type Traced = {
   verdict: "stored" | "duplicate" | "replaced" | "rejected" | "dropped" | "pending";
 };
 
+export type TrafficMinute = {
+  /** When the minute began */
+  at: string;
+  /** Messages of telemetry that came in it */
+  received: number;
+  /** How much of it was counted: less than 60 of the first, and of the one under way */
+  seconds: number;
+  /** Those that the store was done with in it, duplicates and what replaced others among them */
+  stored: number;
+};
+
 export type TwinBody = {
   /** Whether every leaf of desired is reported */
   converged: boolean;
@@ -2977,9 +3049,17 @@ export const getFirmwarePolicy = (stop?: AbortSignal): Promise<FirmwarePolicy> =
 export const getFirmwareServerKey = (stop?: AbortSignal): Promise<OfferKey> =>
   call<OfferKey>("GET", `/firmware/server-key`, undefined, stop);
 
+/** How all devices are, and what changed within an hour */
+export const getFleet = (stop?: AbortSignal): Promise<FleetBody> =>
+  call<FleetBody>("GET", `/fleet`, undefined, stop);
+
 /** Get the desired document of the fleet */
 export const getFleetDesired = (stop?: AbortSignal): Promise<DesiredBody> =>
   call<DesiredBody>("GET", `/fleet/desired`, undefined, stop);
+
+/** Messages of telemetry by the minute */
+export const getFleetTraffic = (query?: { from?: string }, stop?: AbortSignal): Promise<FleetTraffic> =>
+  call<FleetTraffic>("GET", `/fleet/traffic${search(query)}`, undefined, stop);
 
 /** Get a group */
 export const getGroup = (group: string, stop?: AbortSignal): Promise<Group> =>

@@ -11,6 +11,7 @@ import { Logo } from "./logo";
 import { ThemeSwitch } from "./themeswitch";
 
 const T = {
+  overview: "Overview",
   devices: "Devices",
   inbox: "Inbox",
   open: (n: number) => `${counted(n)} open`,
@@ -36,6 +37,7 @@ export function Rail() {
         <Logo />
         <span>Muster<small title={location.host}>{location.host}</small></span>
       </div>
+      <a href="/" aria-current={here === "overview" ? "page" : undefined}>{T.overview}</a>
       <a href="/devices" aria-current={here === "devices" || here === "device" ? "page" : undefined}>
         {T.devices}
         {total !== undefined && <b class="val">{count(total)}</b>}
