@@ -39,7 +39,7 @@ func vocabulary() map[string]any {
 		"path device": "pump-7", "path profile": "pump", "path group": "cold-chain", "path account": "svc_5f0c", "path key": "key_9d3e",
 		"path credential": "cred_41aa", "path authority": "ca_77b1", "path candidate": "cand_c0de", "path block": "block_0001", "path command": "184467",
 		"path job": "1844", "path seq": 42, "query q": "group:cold-chain v.battery<15", "query keys": "temperature,battery", "query from": "now-3h",
-		"query to": "now", "query sort": "-seen", "query fields": "status,tag:site", "query match": "ber", "query ids": "pump-7,pump-8", "query key": "temperature", "header If-Match": `"7"`, "header Idempotency-Key": "restart-pump-7-1",
+		"query to": "now", "query sort": "-seen", "query fields": "status,tag:site", "query match": "ber", "query columns": "id,status,v.temperature", "query ids": "pump-7,pump-8", "query key": "temperature", "header If-Match": `"7"`, "header Idempotency-Key": "restart-pump-7-1",
 		// names and ids
 		"id": "pump-7", "device": "pump-7", "name": "Pump 7", "description": "Pumps of the cold chain", "notes": "behind the second door", "text": "valve opened",
 		"profile": "pump", "parent": "gateway-1", "group": "cold-chain", "groups": []any{"cold-chain"}, "add_groups": []any{"cold-chain"}, "drop_groups": []any{"spare"},

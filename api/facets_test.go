@@ -11,6 +11,7 @@ import (
 
 	"muster"
 	"muster/devices"
+	"muster/ingest"
 )
 
 // newFleetRig is a rig with three pumps and a fan.
@@ -191,4 +192,27 @@ func many(prefix string, n int) []string {
 		out[i] = fmt.Sprintf(",%s%d", prefix, i)
 	}
 	return out
+}
+
+func TestATableHasTheColumnsThatWereChosen(t *testing.T) {
+	r := newFleetRig(t)
+	r.live.rows["d1"] = ingest.LatestRow{Device: "d1", Values: []ingest.LatestValue{
+		{Value: muster.Value{Key: muster.Key{Name: "mode", Kind: muster.JSON}, Text: `"=1+1"`}, Time: 1, Arrival: 1},
+		{Value: muster.Value{Key: muster.Key{Name: "t"}, Num: -1.5}, Time: 2, Arrival: 2},
+		{Value: muster.Value{Key: muster.Key{Name: "t", Kind: muster.JSON}, Text: `"old"`}, Time: 1, Arrival: 1},
+	}}
+	a := r.as("GET", "/api/v1/devices:export?columns=id,tag:site,groups,status,seen,v.t,v.mode&q=not%20tag:site=Bonn", nil).wantStatus(t, 200)
+	want := "id,tag:site,groups,status,seen,v.t,v.mode\n" +
+		"d1,Berlin,,never,,-1.5,'=1+1\n" + "d2,Berlin,,never,,,\n" + "d4,Rome (old),cold,never,,,\n"
+	if d := cmp.Diff(want, string(a.body)); d != "" || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/csv") {
+		t.Error(a.Header, d)
+	}
+	prefers := header("Prefer", "respond-async")
+	r.do("GET", "/api/v1/devices:export?columns=id", nil, bearer(r.admin), prefers).wantStatus(t, 200) // a table is answered at once
+	reader := bearer(r.key("devices:read"))
+	r.do("GET", "/api/v1/devices:export?columns=id", nil, reader).wantStatus(t, 200)
+	r.do("GET", "/api/v1/devices:export?columns=v.t", nil, reader).wantProblem(t, 403, "forbidden")
+	for _, bad := range []string{"columns=colour", "columns=id,id", "columns=spark.t", "columns=id&format=ndjson", "columns=,"} {
+		r.as("GET", "/api/v1/devices:export?"+bad, nil).wantProblem(t, 422, "invalid")
+	}
 }

@@ -4340,6 +4340,8 @@ type ExportDevicesParams struct {
 	// Which devices, in the query language; all when absent
 	Q      string
 	Format string
+	// Comma-separated columns of a table for people, of format csv: id, name, profile, parent, firmware, status, reason, seen, created, groups, tags, notes, tag:KEY, v.KEY. Such a table is answered at once, and not taken by devices:import
+	Columns string
 }
 
 // ExportDevices: Write devices as a list that devices:import takes.
@@ -4350,6 +4352,7 @@ func (c *Client) ExportDevices(ctx context.Context, params *ExportDevicesParams)
 		r.headerValue("Prefer", params.Prefer)
 		r.queryValue("q", params.Q)
 		r.queryValue("format", params.Format)
+		r.queryValue("columns", params.Columns)
 	}
 	out := new(TaskBody)
 	if err := c.call(ctx, &r, out); err != nil {
@@ -4366,6 +4369,7 @@ func (c *Client) ExportDevicesStream(ctx context.Context, params *ExportDevicesP
 		r.headerValue("Prefer", params.Prefer)
 		r.queryValue("q", params.Q)
 		r.queryValue("format", params.Format)
+		r.queryValue("columns", params.Columns)
 	}
 	return c.do(ctx, &r)
 }
