@@ -164,6 +164,7 @@ type Deps struct {
 	Webhooks  Webhooks
 	Notify    Notify
 	Rollouts  Rollouts
+	Views     ViewKeeper
 	// Deliveries are those of the outbox.
 	Deliveries Deliveries
 	// ChannelTester sends tests over the channels that the server has.

@@ -69,13 +69,12 @@ func vocabulary() map[string]any {
 		"topic": "devices/pump-7/telemetry", "payload": "eyJ0ZW1wZXJhdHVyZSI6", "payload_text": `{"temperature":`, "Event.payload": map[string]any{"open": true}, "json": map[string]any{"temperature": 21.5},
 		"hex": "7b7d", "fields": map[string]any{"valve": 2}, "Event.type": "door", "reason": "the payload is not JSON", "LogLine.level": "info",
 		"peer": "192.0.2.7:51023", "address": "192.0.2.7", "listener": "tcp", "Client.protocol": 5, "Connection.protocol": 5, "seq": 42, "version": "1.0.0",
-		"Facet.field": "tag:site", "FacetValue.value": "berlin", "FacetValue.term": "tag:site=berlin", "QueryPart.term": "v.battery<15", "Sparklines.key": "temperature", "min": []any{20.9, nil}, "max": []any{21.5, nil},
 		// accounts, webhooks, tasks
 		"email": "ana@muster.example", "User.id": "usr_2b7a", "User.name": "Ana", "uri": "otpauth://totp/Muster:ana@muster.example?secret=EXAMPLE", "invitation": "https://muster.example/invite/EXAMPLE", "link": "https://muster.example/reset/EXAMPLE",
 		"Webhook.id": "wh_6d01", "owner": "usr_2b7a", "owner_name": "Ana", "problem": "the receiver answered 410", "types": []any{"device.*", "command.failed"}, "summary": "A device was made",
 		"WebhookAttempt.error": "the receiver answered 500", "response": "Internal Server Error", "TaskResult.result": map[string]any{"url": "/api/v1/tasks/task_8f20/result", "content_type": "image/png", "size": 2048, "expires_at": exampleTime}, "TaskBody.id": "task_8f20", "TaskBody.note": "pumps of the cold chain",
 		"SignInMethod.name": "Company", "start": "/api/v1/session/oidc",
-		"selector": "tag:site=berlin", "agent": "Mozilla/5.0", "api_key": "key_9d3e", "user": "usr_2b7a", "scope": "devices:write", "message": "line 2: there is no device pump-9", "RefusedMessage.code": "unknown_device", "door": "/api/v1/devices:import",
+		"selector": "tag:site=berlin", "agent": "Mozilla/5.0", "api_key": "key_9d3e", "user": "usr_2b7a", "scope": "devices:write", "message": "line 2: there is no device pump-9", "RefusedMessage.code": "unknown_device", "door": "/api/v1/devices:import", "path view": "view_4k2w7q3n5x6z2ab3", "SavedView.id": "view_4k2w7q3n5x6z2ab3", "SavedView.name": "Cold and low", "SavedView.q": "group:cold-chain v.battery<15", "columns": []any{"id", "status", "v.battery"}, "sort": "-seen", "Facet.field": "tag:site", "FacetValue.value": "berlin", "FacetValue.term": "tag:site=berlin", "QueryPart.term": "v.battery<15", "Sparklines.key": "temperature", "min": []any{20.9, nil}, "max": []any{21.5, nil},
 		// topics and notifications
 		"path topic": "cold-chain", "path principal": "usr_2b7a", "path subject": "me", "path notification": "ntf_0m8k2c1x5tq", "path delivery": "dlv_0m8k2c1x5tq",
 		"Topic.name": "cold-chain", "Topic.title": "Cold chain", "topic_name": "cold-chain", "Notification.topic": "top_3e9d", "Subscription.topic": "top_3e9d", "Topic.version": 3,
@@ -135,6 +134,8 @@ func requestExamples() map[string]string {
 		"update-devices":                 `{"q":"tag:site=berlin","profile":"default","dry_run":true}`,
 		"delete-devices":                 `{"q":"tag:site=berlin","dry_run":true}`,
 		"put-group":                      `{"description":"Pumps of the cold chain"}`,
+		"create-view":                    `{"name":"Cold and low","q":"group:cold-chain v.battery<15","columns":["id","status","v.battery"],"sort":"-seen"}`,
+		"put-view":                       `{"name":"Cold and low","q":"group:cold-chain v.battery<20"}`,
 		"put-profile":                    `{"level":"durable","message_rate":100}`,
 		"send-command":                   `{"method":"reboot","params":{"delay_s":5},"ttl_s":600}`,
 		"create-job":                     `{"q":"tag:site=berlin","kind":"command","method":"reboot","dry_run":true}`,

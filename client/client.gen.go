@@ -1765,6 +1765,13 @@ type PageRolloutDevice struct {
 	Next *string `json:"next"`
 }
 
+// PageSavedView is a schema of the API.
+type PageSavedView struct {
+	Items []SavedView `json:"items"`
+	// Cursor of the next page, null at the end
+	Next *string `json:"next"`
+}
+
 // PageServiceAccount is a schema of the API.
 type PageServiceAccount struct {
 	Items []ServiceAccount `json:"items"`
@@ -2462,6 +2469,20 @@ type Sample struct {
 	Topic string  `json:"topic"`
 }
 
+// SavedView is a schema of the API.
+type SavedView struct {
+	// id, name, profile, parent, firmware, status, reason, seen, created, groups, tags, notes, tag:KEY, v.KEY and spark.KEY; what the reader's page has when absent
+	Columns   []string  `json:"columns,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
+	ID        string    `json:"id"`
+	// For people; no two views of a user have one
+	Name string `json:"name"`
+	// Which devices, in the query language; all when empty
+	Q *string `json:"q,omitempty"`
+	// As GET /devices has it; id when empty
+	Sort *string `json:"sort,omitempty"`
+}
+
 // SentNotification is a schema of the API.
 type SentNotification struct {
 	// One with its dedup_key is open: that one was counted up
@@ -2876,6 +2897,18 @@ type Via struct {
 	Quiet *Quiet `json:"quiet,omitempty"`
 	// The least that goes out; info when absent
 	Severity *string `json:"severity,omitempty"`
+}
+
+// ViewParts is a schema of the API.
+type ViewParts struct {
+	// id, name, profile, parent, firmware, status, reason, seen, created, groups, tags, notes, tag:KEY, v.KEY and spark.KEY; what the reader's page has when absent
+	Columns []string `json:"columns,omitempty"`
+	// For people; no two views of a user have one
+	Name string `json:"name"`
+	// Which devices, in the query language; all when empty
+	Q *string `json:"q,omitempty"`
+	// As GET /devices has it; id when empty
+	Sort *string `json:"sort,omitempty"`
 }
 
 // WantedSubscription is a schema of the API.
@@ -3781,6 +3814,27 @@ func (c *Client) CreateUser(ctx context.Context, body *NewUser, params *CreateUs
 	return out, nil
 }
 
+// CreateViewParams are the optional parameters of CreateView.
+type CreateViewParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// CreateView: Save a list of devices.
+// It is POST /api/v1/views.
+func (c *Client) CreateView(ctx context.Context, body *ViewParts, params *CreateViewParams) (*SavedView, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/views", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(SavedView)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CreateWebhookParams are the optional parameters of CreateWebhook.
 type CreateWebhookParams struct {
 	// The same key with the same request gives the same answer for 24 hours, and does nothing more
@@ -4219,6 +4273,22 @@ type DeleteUserParams struct {
 // It is DELETE /api/v1/users/{user}.
 func (c *Client) DeleteUser(ctx context.Context, user string, params *DeleteUserParams) error {
 	r := request{method: http.MethodDelete, path: "/api/v1/users/" + segment(user), query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	return c.call(ctx, &r, nil)
+}
+
+// DeleteViewParams are the optional parameters of DeleteView.
+type DeleteViewParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// DeleteView: Delete a saved list of devices; the devices stay.
+// It is DELETE /api/v1/views/{view}.
+func (c *Client) DeleteView(ctx context.Context, view string, params *DeleteViewParams) error {
+	r := request{method: http.MethodDelete, path: "/api/v1/views/" + segment(view), query: url.Values{}, header: http.Header{}}
 	if params != nil {
 		r.headerValue("Idempotency-Key", params.IdempotencyKey)
 	}
@@ -5926,6 +5996,17 @@ func (c *Client) ListUsers(ctx context.Context, params *ListUsersParams) (*PageU
 	return out, nil
 }
 
+// ListViews: List my saved lists of devices, by name. A user has at most 100, and sees his own only. An API key has none.
+// It is GET /api/v1/views.
+func (c *Client) ListViews(ctx context.Context) (*PageSavedView, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/views", query: url.Values{}, header: http.Header{}}
+	out := new(PageSavedView)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ListWebhookDeliveriesParams are the optional parameters of ListWebhookDeliveries.
 type ListWebhookDeliveriesParams struct {
 	Limit int64
@@ -6445,6 +6526,27 @@ func (c *Client) PutSubscription(ctx context.Context, topic string, subject stri
 		r.headerValue("If-None-Match", params.IfNoneMatch)
 	}
 	out := new(Subscription)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// PutViewParams are the optional parameters of PutView.
+type PutViewParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// PutView: Replace a saved list of devices.
+// It is PUT /api/v1/views/{view}.
+func (c *Client) PutView(ctx context.Context, view string, body *ViewParts, params *PutViewParams) (*SavedView, error) {
+	r := request{method: http.MethodPut, path: "/api/v1/views/" + segment(view), query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(SavedView)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}

@@ -1617,6 +1617,12 @@ export type PageRolloutDevice = {
   next: string | null;
 };
 
+export type PageSavedView = {
+  items: Array<SavedView>;
+  /** Cursor of the next page, null at the end */
+  next: string | null;
+};
+
 export type PageServiceAccount = {
   items: Array<ServiceAccount>;
   /** Cursor of the next page, null at the end */
@@ -2254,6 +2260,19 @@ export type Sample = {
   topic: string;
 };
 
+export type SavedView = {
+  /** id, name, profile, parent, firmware, status, reason, seen, created, groups, tags, notes, tag:KEY, v.KEY and spark.KEY; what the reader's page has when absent */
+  columns?: Array<string>;
+  created_at: string;
+  id: string;
+  /** For people; no two views of a user have one */
+  name: string;
+  /** Which devices, in the query language; all when empty */
+  q?: string;
+  /** As GET /devices has it; id when empty */
+  sort?: string;
+};
+
 export type SentNotification = {
   /** One with its dedup_key is open: that one was counted up */
   duplicate: boolean;
@@ -2640,6 +2659,17 @@ export type Via = {
   severity?: "info" | "warning" | "major" | "critical";
 };
 
+export type ViewParts = {
+  /** id, name, profile, parent, firmware, status, reason, seen, created, groups, tags, notes, tag:KEY, v.KEY and spark.KEY; what the reader's page has when absent */
+  columns?: Array<string>;
+  /** For people; no two views of a user have one */
+  name: string;
+  /** Which devices, in the query language; all when empty */
+  q?: string;
+  /** As GET /devices has it; id when empty */
+  sort?: string;
+};
+
 export type WantedSubscription = {
   /** Beside the inbox; none when absent */
   channels?: Array<Via>;
@@ -2873,6 +2903,10 @@ export const createTopic = (body: NewTopic, stop?: AbortSignal): Promise<Topic> 
 export const createUser = (body: NewUser, stop?: AbortSignal): Promise<MadeUser> =>
   call<MadeUser>("POST", `/users`, body, stop);
 
+/** Save a list of devices */
+export const createView = (body: ViewParts, stop?: AbortSignal): Promise<SavedView> =>
+  call<SavedView>("POST", `/views`, body, stop);
+
 /** Have events sent to a URL, as Standard Webhooks has it */
 export const createWebhook = (body: NewWebhook, stop?: AbortSignal): Promise<IssuedWebhook> =>
   call<IssuedWebhook>("POST", `/webhooks`, body, stop);
@@ -2964,6 +2998,10 @@ export const deleteUpload = (upload: string, stop?: AbortSignal): Promise<undefi
 /** Delete a user with the sessions and API keys that are his */
 export const deleteUser = (user: string, stop?: AbortSignal): Promise<undefined> =>
   call<undefined>("DELETE", `/users/${at(user)}`, undefined, stop);
+
+/** Delete a saved list of devices; the devices stay */
+export const deleteView = (view: string, stop?: AbortSignal): Promise<undefined> =>
+  call<undefined>("DELETE", `/views/${at(view)}`, undefined, stop);
 
 /** Delete a webhook */
 export const deleteWebhook = (webhook: string, stop?: AbortSignal): Promise<undefined> =>
@@ -3321,6 +3359,10 @@ export const listUploads = (stop?: AbortSignal): Promise<PageFirmwareUpload> =>
 export const listUsers = (query?: { limit?: number; cursor?: string }, stop?: AbortSignal): Promise<PageUser> =>
   call<PageUser>("GET", `/users${search(query)}`, undefined, stop);
 
+/** List my saved lists of devices, by name */
+export const listViews = (stop?: AbortSignal): Promise<PageSavedView> =>
+  call<PageSavedView>("GET", `/views`, undefined, stop);
+
 /** List what goes to a webhook, newest first */
 export const listWebhookDeliveries = (webhook: string, query?: { limit?: number; after?: string; state?: "queued" | "sending" | "sent" | "dead" | "dropped" }, stop?: AbortSignal): Promise<PageDelivery> =>
   call<PageDelivery>("GET", `/webhooks/${at(webhook)}/deliveries${search(query)}`, undefined, stop);
@@ -3412,6 +3454,10 @@ export const putProvisioning = (profile: string, body: NewProvisioning, stop?: A
 /** Subscribe, or change a subscription */
 export const putSubscription = (topic: string, subject: string, body: WantedSubscription, stop?: AbortSignal): Promise<Subscription> =>
   call<Subscription>("PUT", `/topics/${at(topic)}/subscriptions/${at(subject)}`, body, stop);
+
+/** Replace a saved list of devices */
+export const putView = (view: string, body: ViewParts, stop?: AbortSignal): Promise<SavedView> =>
+  call<SavedView>("PUT", `/views/${at(view)}`, body, stop);
 
 /** Mark everything in one's own inbox as read */
 export const readInbox = (body: ReadInboxRequest, stop?: AbortSignal): Promise<Marked> =>
