@@ -53,8 +53,15 @@ func TestAViewThatIsNotUnderstoodIsNotKept(t *testing.T) {
 	email, _ := w.someone()
 	ada := withCookie(w.enter(email))
 	for _, bad := range []object{
-		{"name": " "}, {"name": "a\u0007"}, {"name": strings.Repeat("x", 101)}, {"name": "x", "q": "colour:red"}, {"name": "x", "q": "\"a\u0000\""},
-		{"name": "x", "columns": []any{"colour"}}, {"name": "x", "columns": []any{"id", "id"}}, {"name": "x", "sort": "colour"}, {"name": "x", "sort": "v.a\u0000"},
+		{"name": " "},
+		{"name": "a\u0007"},
+		{"name": strings.Repeat("x", 101)},
+		{"name": "x", "q": "colour:red"},
+		{"name": "x", "q": "\"a\u0000\""},
+		{"name": "x", "columns": []any{"colour"}},
+		{"name": "x", "columns": []any{"id", "id"}},
+		{"name": "x", "sort": "colour"},
+		{"name": "x", "sort": "v.a\u0000"},
 	} {
 		w.do("POST", "/api/v1/views", bad, ada).wantProblem(t, 422, "invalid")
 	}
