@@ -13,6 +13,7 @@ import (
 	"muster/api"
 	"muster/dashboard/live"
 	"muster/dashboard/ui"
+	"muster/devices/views"
 	"muster/firmware/deliver"
 	"muster/tasks"
 )
@@ -62,6 +63,7 @@ func (s *Server) buildHTTP() error {
 		Logins:        s.logins,
 		Joining:       s.join,
 		Twins:         s.twins,
+		Views:         views.New(s.stores.control, s.cfg.Now),
 		Presence:      s.registry,
 		Commands:      s.commands,
 		Tasks:         s.tasks,
