@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"math"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -419,6 +420,16 @@ func TestANewServerVersionOffersToReload(t *testing.T) {
 	b := open(t, f)
 	b.visit("/devices")
 	b.waitText(".rail .foot", "The server now runs test-2. Reload the page")
+}
+
+func TestAPageWhoseCodeIsGoneOffersToReload(t *testing.T) {
+	f := newFake(t)
+	f.extra = map[string]http.HandlerFunc{"GET /" + laterScript(t, "set-people-"): http.NotFound}
+	b := open(t, f)
+	b.expect("404")
+	b.visit("/account")
+	b.waitText("main [role=alert]", "could not be loaded")
+	b.waitText("main [role=alert] .btn", "Reload the page")
 }
 
 func TestADeviceThatIsDeletedWhileItIsShownIsSaidSo(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"html"
 	"net/http"
 	"path"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -146,11 +147,19 @@ func servePage(f file) http.HandlerFunc {
 	}
 }
 
+// hashed is what the name of a script that is loaded later looks like: it is of its
+// contents, so a browser may keep it for good.
+var hashed = regexp.MustCompile(`-[0-9A-Z]{8}\.js$`)
+
 // serveAsset lets a browser keep an asset, and ask each time whether it is still
-// the right one: the names carry no hash.
+// the right one, unless its name carries a hash.
 func serveAsset(f file) http.HandlerFunc {
+	cache := "no-cache"
+	if hashed.MatchString(f.name) {
+		cache = "public, max-age=31536000, immutable"
+	}
 	return func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "no-cache")
+		w.Header().Set("Cache-Control", cache)
 		serve(w, r, f, true)
 	}
 }

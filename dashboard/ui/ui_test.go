@@ -91,6 +91,30 @@ func TestEveryPathGetsItsOwnAnswer(t *testing.T) {
 	}
 }
 
+func TestAScriptThatIsLoadedLaterIsKeptForGoodByItsName(t *testing.T) {
+	name := laterScript(t, "set-people-")
+	r := get(t, Handler("1"), "GET", "/"+name)
+	if got := r.Header.Get("Cache-Control"); r.StatusCode != http.StatusOK || got != "public, max-age=31536000, immutable" {
+		t.Errorf("status %d, Cache-Control %q", r.StatusCode, got)
+	}
+}
+
+// laterScript returns the name in dist of the script that begins with prefix.
+func laterScript(t *testing.T, prefix string) string {
+	t.Helper()
+	entries, err := dist.ReadDir("dist")
+	if err != nil {
+		t.Fatalf("list dist: %v", err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), prefix) {
+			return e.Name()
+		}
+	}
+	t.Fatalf("dist has no %s", prefix)
+	return ""
+}
+
 func TestThePagesOfLinksTellNobodyTheirAddress(t *testing.T) {
 	h := Handler("1")
 	for path, want := range map[string]string{

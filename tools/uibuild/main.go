@@ -32,11 +32,11 @@ func run(root string, check, lock bool) error {
 	if err := checkLock(root); err != nil {
 		return err
 	}
-	page, err := bundle(root)
+	page, first, err := bundle(root)
 	if err != nil {
 		return err
 	}
-	sizes, err := checkBudget(page)
+	sizes, err := checkBudget(page, first)
 	if err != nil {
 		return err
 	}

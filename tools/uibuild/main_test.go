@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,11 +45,11 @@ func TestTheCommittedPageIsWhatItsSourceGives(t *testing.T) {
 }
 
 func TestTheSameSourceGivesTheSameBytesInAnotherFolder(t *testing.T) {
-	here, err := bundle(page)
+	here, _, err := bundle(page)
 	if err != nil {
 		t.Fatalf("build: %v", err)
 	}
-	there, err := bundle(copied(t))
+	there, _, err := bundle(copied(t))
 	if err != nil {
 		t.Fatalf("build the copy: %v", err)
 	}
@@ -93,6 +94,8 @@ func TestCheckFailsWhenSomethingIsNotAsItShouldBe(t *testing.T) {
 			}
 			appendTo(t, in(dir, "src/css/list.css"), css.String())
 		}},
+		{"first scripts over their budget", "over the budget", func(t *testing.T, dir string) { appendTo(t, in(dir, "src/app.tsx"), noise(90*1024)) }},
+		{"a page over its budget", "at most 61440", func(t *testing.T, dir string) { appendTo(t, in(dir, "src/pages/claim.tsx"), noise(60*1024)) }},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			dir := copied(t)
@@ -103,6 +106,16 @@ func TestCheckFailsWhenSomethingIsNotAsItShouldBe(t *testing.T) {
 			}
 		})
 	}
+}
+
+// noise returns a statement whose n bytes of text cannot be compressed by a quarter.
+func noise(n int) string {
+	random := rand.New(rand.NewPCG(1, 2)) // the same at each run
+	text := make([]byte, n*4/3)
+	for i := range text {
+		text[i] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"[random.IntN(64)]
+	}
+	return "\nconsole.debug(\"" + string(text) + "\");\n"
 }
 
 func TestABuildLeavesExactlyItsOwnFiles(t *testing.T) {

@@ -4,23 +4,29 @@ import { useEffect } from "preact/hooks";
 import { isLive, link } from "./lib/live";
 import { route } from "./lib/route";
 import { session } from "./lib/session";
-import { AccountPage } from "./pages/account";
-import { ClaimPage } from "./pages/claim";
-import { DevicePage } from "./pages/device";
 import { DevicesPage } from "./pages/devices";
-import { InboxPage } from "./pages/inbox";
-import { KeysPage } from "./pages/keys";
-import { ConfirmPage, ForgotPage, InvitePage, ResetPage } from "./pages/links";
 import { SetupPanel } from "./pages/setup";
 import { SignInPage } from "./pages/signin";
-import { TopicPage } from "./pages/topic";
-import { TopicsPage } from "./pages/topics";
-import { UsersPage } from "./pages/users";
-import { WebhookPage } from "./pages/webhook";
-import { WebhooksPage } from "./pages/webhooks";
+import { lazy } from "./parts/lazy";
 import { Rail } from "./parts/rail";
 import { Toast } from "./parts/toast";
 import { TopBar } from "./parts/topbar";
+
+// What one need not have at once comes when it is opened; pages that share much come together.
+const DevicePage = lazy(() => import("./pages/device").then((m) => m.DevicePage));
+const InboxPage = lazy(() => import("./pages/set-notes").then((m) => m.InboxPage));
+const TopicPage = lazy(() => import("./pages/set-notes").then((m) => m.TopicPage));
+const TopicsPage = lazy(() => import("./pages/set-notes").then((m) => m.TopicsPage));
+const WebhookPage = lazy(() => import("./pages/set-notes").then((m) => m.WebhookPage));
+const WebhooksPage = lazy(() => import("./pages/set-notes").then((m) => m.WebhooksPage));
+const AccountPage = lazy(() => import("./pages/set-people").then((m) => m.AccountPage));
+const ClaimPage = lazy(() => import("./pages/set-people").then((m) => m.ClaimPage));
+const ConfirmPage = lazy(() => import("./pages/set-people").then((m) => m.ConfirmPage));
+const ForgotPage = lazy(() => import("./pages/set-people").then((m) => m.ForgotPage));
+const InvitePage = lazy(() => import("./pages/set-people").then((m) => m.InvitePage));
+const KeysPage = lazy(() => import("./pages/set-people").then((m) => m.KeysPage));
+const ResetPage = lazy(() => import("./pages/set-people").then((m) => m.ResetPage));
+const UsersPage = lazy(() => import("./pages/set-people").then((m) => m.UsersPage));
 
 export function App() {
   switch (route.value.page) {

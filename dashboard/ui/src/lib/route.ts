@@ -1,6 +1,6 @@
 // The address bar: which page, and the list's query, order and place.
 
-import { signal } from "@preact/signals";
+import { computed, signal } from "@preact/signals";
 import type { Show } from "./inbox";
 
 export type Route =
@@ -35,6 +35,24 @@ takeToken();
 
 /** The page shown now. */
 export const route = signal<Route>(parse(location));
+
+/** What is in the address after the question mark. */
+export const search = computed(() => {
+  route.value;
+  return new URLSearchParams(location.search);
+});
+
+/** Puts values into the address, an empty one takes its name out; with replace,
+ * without a step in the history. */
+export function setSearch(changes: Record<string, string>, replace = false): void {
+  const p = new URLSearchParams(location.search);
+  for (const [name, value] of Object.entries(changes)) {
+    if (value === "") p.delete(name);
+    else p.set(name, value);
+  }
+  const s = p.toString();
+  go(location.pathname + (s && "?" + s), replace);
+}
 
 export type Sort = "id" | "-seen";
 
@@ -93,18 +111,24 @@ export function listPath(q: string, sort: Sort, after: string): string {
 export function go(path: string, replace = false): void {
   if (replace) history.replaceState(null, "", path);
   else history.pushState(null, "", path);
-  const before = route.value;
-  route.value = parse(location);
-  if (before.page === route.value.page && (before.page === "devices" || before.page === "inbox")) return;
+  const before = shownPath;
+  follow();
+  if (before === shownPath || (before.startsWith("/inbox") && shownPath.startsWith("/inbox"))) return;
   scrollTo(0, 0);
   document.getElementById("main")?.focus({ preventScroll: true });
 }
 
+/** The path of what is shown, without what is after the question mark. */
+let shownPath = location.pathname;
+
+function follow(): void {
+  shownPath = location.pathname;
+  route.value = parse(location);
+}
+
 /** Follows the browser's back and forward, and plain clicks on links of ours. */
 export function startRouter(): void {
-  addEventListener("popstate", () => {
-    route.value = parse(location);
-  });
+  addEventListener("popstate", follow);
   document.addEventListener("click", (e) => {
     if (e.defaultPrevented || e.button !== 0 || e.metaKey || e.ctrlKey || e.shiftKey || e.altKey) return;
     const a = (e.target as Element | null)?.closest?.("a[href]");

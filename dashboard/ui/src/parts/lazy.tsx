@@ -1,0 +1,40 @@
+// A page whose code is loaded when it is opened first.
+
+import { signal } from "@preact/signals";
+import type { ComponentType } from "preact";
+
+const T = {
+  loading: "Loading",
+  failed: "The code of this page could not be loaded. The server may have been updated or may be away.",
+  reload: "Reload the page",
+};
+
+/** Returns a component that loads its code once it is shown, by load. While that
+ * takes, the page is empty; when it fails, the reader is offered a reload: after an
+ * update of the server the old page's files are gone. */
+export function lazy<P extends object>(load: () => Promise<ComponentType<P>>): ComponentType<P> {
+  const code = signal<{ page?: ComponentType<P>; failed?: boolean } | null>(null);
+  let asked = false;
+  return (props: P) => {
+    if (!asked) {
+      asked = true;
+      load().then(
+        (page) => (code.value = { page }),
+        () => (code.value = { failed: true }),
+      );
+    }
+    const c = code.value;
+    if (c?.page) {
+      const Page = c.page;
+      return <Page {...props} />;
+    }
+    if (c?.failed) {
+      return (
+        <p class="quiet-note" role="alert">
+          {T.failed} <button type="button" class="btn" onClick={() => location.reload()}>{T.reload}</button>
+        </p>
+      );
+    }
+    return <p class="vh" role="status">{T.loading}</p>;
+  };
+}
