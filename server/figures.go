@@ -93,7 +93,7 @@ type nodeSection struct {
 func (s *Server) node() nodeSection {
 	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	metrics.Read(sample)
-	host, _ := os.Hostname() //nolint:errcheck // a machine without a name has none
+	host, _ := os.Hostname() // a machine without a name has none
 	return nodeSection{
 		ID: s.instance, Host: host, StartedAt: s.began.UTC().Format(time.RFC3339Nano), Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
 		CPUs: runtime.GOMAXPROCS(0), Routines: runtime.NumGoroutine(),
