@@ -26,6 +26,13 @@ const ForgotPage = lazy(() => import("./pages/set-people").then((m) => m.ForgotP
 const InvitePage = lazy(() => import("./pages/set-people").then((m) => m.InvitePage));
 const KeysPage = lazy(() => import("./pages/set-people").then((m) => m.KeysPage));
 const ResetPage = lazy(() => import("./pages/set-people").then((m) => m.ResetPage));
+const FirmwarePage = lazy(() => import("./pages/set-ship").then((m) => m.FirmwarePage));
+const ReleasePage = lazy(() => import("./pages/set-ship").then((m) => m.ReleasePage));
+const RolloutPage = lazy(() => import("./pages/set-ship").then((m) => m.RolloutPage));
+const RolloutsPage = lazy(() => import("./pages/set-ship").then((m) => m.RolloutsPage));
+const AuditPage = lazy(() => import("./pages/set-run").then((m) => m.AuditPage));
+const SystemPage = lazy(() => import("./pages/set-run").then((m) => m.SystemPage));
+const TasksPage = lazy(() => import("./pages/set-run").then((m) => m.TasksPage));
 const UsersPage = lazy(() => import("./pages/set-people").then((m) => m.UsersPage));
 
 export function App() {
@@ -45,7 +52,7 @@ export function App() {
 }
 
 /** What pages are called. */
-const TITLES: Partial<Record<string, string>> = { claim: "Claim a device", inbox: "Inbox", topics: "Topics", topic: "Topic", webhooks: "Webhooks", webhook: "Webhook", account: "My account", users: "Users", keys: "API keys" };
+const TITLES: Partial<Record<string, string>> = { claim: "Claim a device", inbox: "Inbox", topics: "Topics", topic: "Topic", webhooks: "Webhooks", webhook: "Webhook", account: "My account", users: "Users", keys: "API keys", firmware: "Firmware", release: "Release", rollouts: "Rollouts", rollout: "Rollout", dashboard: "System", audit: "Audit", tasks: "Tasks" };
 
 function Shell() {
   const r = route.value;
@@ -70,6 +77,13 @@ function Shell() {
           {r.page === "topic" && <TopicPage key={r.id} id={r.id} />}
           {r.page === "webhooks" && <WebhooksPage />}
           {r.page === "webhook" && <WebhookPage key={r.id} id={r.id} />}
+          {r.page === "firmware" && <FirmwarePage />}
+          {r.page === "release" && <ReleasePage key={r.id} id={r.id} />}
+          {r.page === "rollouts" && <RolloutsPage />}
+          {r.page === "rollout" && <RolloutPage key={r.id} id={r.id} />}
+          {r.page === "dashboard" && <SystemPage />}
+          {r.page === "audit" && <AuditPage />}
+          {r.page === "tasks" && <TasksPage />}
           {r.page === "device" && <DevicePage key={r.id} id={r.id} />}
           {r.page === "claim" && <ClaimPage code={r.code} />}
           {r.page === "devices" && <DevicesPage />}

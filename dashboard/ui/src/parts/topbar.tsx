@@ -4,13 +4,14 @@ import { now } from "../lib/clock";
 import { clock } from "../lib/format";
 import { link, retryNow, roundTrip } from "../lib/live";
 import { route } from "../lib/route";
+import { called } from "../lib/called";
 import { me } from "../lib/session";
 import { topicName, topics } from "../lib/topics";
 import { Bell } from "./bell";
 
 const T = {
   devices: "Devices",
-  pages: { inbox: "Inbox", topics: "Topics", webhooks: "Webhooks", account: "My account", users: "Users", keys: "API keys" } as Partial<Record<string, string>>,
+  pages: { inbox: "Inbox", topics: "Topics", webhooks: "Webhooks", account: "My account", users: "Users", keys: "API keys", firmware: "Firmware", rollouts: "Rollouts", dashboard: "System", audit: "Audit", tasks: "Tasks" } as Partial<Record<string, string>>,
   live: "Live",
   ms: (n: number) => `${n} ms`,
   slowed: (hz: number) => `Slowed to ${hz} Hz`,
@@ -21,16 +22,20 @@ const T = {
   said: { connecting: "Connecting", live: "Live", slow: "Live, slowed", waiting: "Disconnected" },
 };
 
+/** The lists that pages of one thing lead back to. */
+const LISTS: Partial<Record<string, string>> = { device: "devices", topic: "topics", webhook: "webhooks", release: "firmware", rollout: "rollouts" };
+
 const PATIENCE_MS = 30_000; // after so long without the server the pill says since when
 
 export function TopBar() {
   const r = route.value;
+  const list = LISTS[r.page];
   return (
     <header class="top">
       <nav class="crumb" aria-label="Breadcrumb">
-        {r.page === "device" || r.page === "topic" || r.page === "webhook" ? (
+        {list && "id" in r ? (
           <>
-            <a href={`/${r.page}s`}>{T.pages[r.page + "s"] ?? T.devices}</a> / <b aria-current="page">{r.page === "topic" ? nameOf(r.id) : r.id}</b>
+            <a href={"/" + list}>{T.pages[list] ?? T.devices}</a> / <b aria-current="page">{r.page === "topic" ? nameOf(r.id) : called.value.get(r.id) ?? r.id}</b>
           </>
         ) : (
           <b aria-current="page">{T.pages[r.page] ?? T.devices}</b>

@@ -1,0 +1,1 @@
+export function ReleasePage(_: { id?: string }) { return <h1>Release</h1>; }
