@@ -63,6 +63,7 @@ type PresenceReader interface {
 // Registry is what the API needs of *devices.Registry.
 type Registry interface {
 	DeviceReader
+	DeviceCounter
 	DeviceWriter
 	CredentialKeeper
 	ProfileReader

@@ -39,7 +39,7 @@ func vocabulary() map[string]any {
 		"path device": "pump-7", "path profile": "pump", "path group": "cold-chain", "path account": "svc_5f0c", "path key": "key_9d3e",
 		"path credential": "cred_41aa", "path authority": "ca_77b1", "path candidate": "cand_c0de", "path block": "block_0001", "path command": "184467",
 		"path job": "1844", "path seq": 42, "query q": "group:cold-chain v.battery<15", "query keys": "temperature,battery", "query from": "now-3h",
-		"query to": "now", "query sort": "-seen", "header If-Match": `"7"`, "header Idempotency-Key": "restart-pump-7-1",
+		"query to": "now", "query sort": "-seen", "query fields": "status,tag:site", "query match": "ber", "query columns": "id,status,v.temperature", "query ids": "pump-7,pump-8", "query key": "temperature", "header If-Match": `"7"`, "header Idempotency-Key": "restart-pump-7-1",
 		// names and ids
 		"id": "pump-7", "device": "pump-7", "name": "Pump 7", "description": "Pumps of the cold chain", "notes": "behind the second door", "text": "valve opened",
 		"profile": "pump", "parent": "gateway-1", "group": "cold-chain", "groups": []any{"cold-chain"}, "add_groups": []any{"cold-chain"}, "drop_groups": []any{"spare"},
@@ -69,6 +69,7 @@ func vocabulary() map[string]any {
 		"topic": "devices/pump-7/telemetry", "payload": "eyJ0ZW1wZXJhdHVyZSI6", "payload_text": `{"temperature":`, "Event.payload": map[string]any{"open": true}, "json": map[string]any{"temperature": 21.5},
 		"hex": "7b7d", "fields": map[string]any{"valve": 2}, "Event.type": "door", "reason": "the payload is not JSON", "LogLine.level": "info",
 		"peer": "192.0.2.7:51023", "address": "192.0.2.7", "listener": "tcp", "Client.protocol": 5, "Connection.protocol": 5, "seq": 42, "version": "1.0.0",
+		"Facet.field": "tag:site", "FacetValue.value": "berlin", "FacetValue.term": "tag:site=berlin", "QueryPart.term": "v.battery<15", "Sparklines.key": "temperature", "min": []any{20.9, nil}, "max": []any{21.5, nil},
 		// accounts, webhooks, tasks
 		"email": "ana@muster.example", "User.id": "usr_2b7a", "User.name": "Ana", "uri": "otpauth://totp/Muster:ana@muster.example?secret=EXAMPLE", "invitation": "https://muster.example/invite/EXAMPLE", "link": "https://muster.example/reset/EXAMPLE",
 		"Webhook.id": "wh_6d01", "owner": "usr_2b7a", "owner_name": "Ana", "problem": "the receiver answered 410", "types": []any{"device.*", "command.failed"}, "summary": "A device was made",

@@ -622,6 +622,46 @@ type EventType struct {
 	Type    string `json:"type"`
 }
 
+// Explained is a schema of the API.
+type Explained struct {
+	// What the query joins by and, in its order
+	Parts []QueryPart `json:"parts"`
+	Plan  Plan        `json:"plan"`
+	// How many devices match
+	Total int64 `json:"total"`
+}
+
+// Facet is a schema of the API.
+type Facet struct {
+	// As in fields
+	Field string `json:"field"`
+	// How many values there are beside these
+	More int64 `json:"more"`
+	// Values of devices beyond the 10,000 that are told apart
+	Other int64 `json:"other"`
+	// Those that most devices have first
+	Values []FacetValue `json:"values"`
+}
+
+// FacetValue is a schema of the API.
+type FacetValue struct {
+	// How many of those that match have it
+	Devices int64 `json:"devices"`
+	// A term of the query language that finds it
+	Term string `json:"term"`
+	// Empty for devices that have none, of firmware and parent
+	Value string `json:"value"`
+}
+
+// Facets is a schema of the API.
+type Facets struct {
+	// As asked for
+	Items []Facet `json:"items"`
+	Plan  Plan    `json:"plan"`
+	// How many devices match
+	Total int64 `json:"total"`
+}
+
 // FailedLogin is a schema of the API.
 type FailedLogin struct {
 	ClientID *string `json:"client_id,omitempty"`
@@ -1942,6 +1982,16 @@ type PutMemberRequest struct {
 	Role string `json:"role"`
 }
 
+// QueryPart is a schema of the API.
+type QueryPart struct {
+	// Where it begins, in characters from 1
+	Column int64 `json:"column"`
+	// The part in its canonical form
+	Term string `json:"term"`
+	// How many devices match when it is left out
+	Without int64 `json:"without"`
+}
+
 // Quiet is a schema of the API.
 type Quiet struct {
 	// Days on which from lies; all when absent
@@ -2476,6 +2526,26 @@ type SignInBody struct {
 	// An API key, in the place of e-mail and password
 	Key      *string `json:"key,omitempty"`
 	Password *string `json:"password,omitempty"`
+}
+
+// Sparkline is a schema of the API.
+type Sparkline struct {
+	Device string `json:"device"`
+	// The greatest value of each point
+	Max []*float64 `json:"max"`
+	// The least value of each point, null where there is no reading
+	Min []*float64 `json:"min"`
+	// The oldest reading that was looked at, when there are more before it; else null
+	Since *time.Time `json:"since"`
+}
+
+// Sparklines is a schema of the API.
+type Sparklines struct {
+	From time.Time `json:"from"`
+	// Devices that are not there are left out
+	Items []Sparkline `json:"items"`
+	Key   string      `json:"key"`
+	To    time.Time   `json:"to"`
 }
 
 // Stretch is a schema of the API.
@@ -4232,6 +4302,26 @@ func (c *Client) EndSessions(ctx context.Context, params *EndSessionsParams) err
 	return c.call(ctx, &r, nil)
 }
 
+// ExplainDeviceQueryParams are the optional parameters of ExplainDeviceQuery.
+type ExplainDeviceQueryParams struct {
+	// In the query language
+	Q string
+}
+
+// ExplainDeviceQuery: Count what matches a query, and what would without each of its parts. For an empty answer it says which term leaves nobody.
+// It is GET /api/v1/devices:explain.
+func (c *Client) ExplainDeviceQuery(ctx context.Context, params *ExplainDeviceQueryParams) (*Explained, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/devices:explain", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("q", params.Q)
+	}
+	out := new(Explained)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ExplainRolloutDevice: Why a device does, or does not, get a rollout's release. A device that is not in the rollout is answered too.
 // It is GET /api/v1/rollouts/{rollout}/devices/{device}/why.
 func (c *Client) ExplainRolloutDevice(ctx context.Context, rollout string, device string) (*RolloutWhy, error) {
@@ -4250,6 +4340,8 @@ type ExportDevicesParams struct {
 	// Which devices, in the query language; all when absent
 	Q      string
 	Format string
+	// Comma-separated columns of a table for people, of format csv: id, name, profile, parent, firmware, status, reason, seen, created, groups, tags, notes, tag:KEY, v.KEY. Such a table is answered at once, and not taken by devices:import
+	Columns string
 }
 
 // ExportDevices: Write devices as a list that devices:import takes.
@@ -4260,6 +4352,7 @@ func (c *Client) ExportDevices(ctx context.Context, params *ExportDevicesParams)
 		r.headerValue("Prefer", params.Prefer)
 		r.queryValue("q", params.Q)
 		r.queryValue("format", params.Format)
+		r.queryValue("columns", params.Columns)
 	}
 	out := new(TaskBody)
 	if err := c.call(ctx, &r, out); err != nil {
@@ -4276,6 +4369,7 @@ func (c *Client) ExportDevicesStream(ctx context.Context, params *ExportDevicesP
 		r.headerValue("Prefer", params.Prefer)
 		r.queryValue("q", params.Q)
 		r.queryValue("format", params.Format)
+		r.queryValue("columns", params.Columns)
 	}
 	return c.do(ctx, &r)
 }
@@ -5106,6 +5200,35 @@ func (c *Client) ListDeliveries(ctx context.Context, params *ListDeliveriesParam
 	return out, nil
 }
 
+// ListDeviceFacetsParams are the optional parameters of ListDeviceFacets.
+type ListDeviceFacetsParams struct {
+	// Which devices, in the query language; all when absent
+	Q string
+	// Comma-separated, at most 8: status, group, profile, firmware, parent, tag (the keys of tags), tag:KEY (the values of one) and key (those of telemetry)
+	Fields string
+	// Only values that contain this, without regard to ASCII case
+	Match string
+	// The most values of a field
+	Limit int64
+}
+
+// ListDeviceFacets: Count which values the devices that match have. From memory, in one pass. A device may have several values of a field: of status it is silent beside its state. Of groups that are saved queries the first 16 by name are counted. Values that no device has are left out.
+// It is GET /api/v1/devices:facets.
+func (c *Client) ListDeviceFacets(ctx context.Context, params *ListDeviceFacetsParams) (*Facets, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/devices:facets", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("q", params.Q)
+		r.queryValue("fields", params.Fields)
+		r.queryValue("match", params.Match)
+		r.queryValue("limit", params.Limit)
+	}
+	out := new(Facets)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ListDeviceRejectedParams are the optional parameters of ListDeviceRejected.
 type ListDeviceRejectedParams struct {
 	Limit int64
@@ -5641,6 +5764,38 @@ func (c *Client) ListSessions(ctx context.Context, params *ListSessionsParams) (
 func (c *Client) ListSigningKeys(ctx context.Context) (*PageFirmwareKey, error) {
 	r := request{method: http.MethodGet, path: "/api/v1/firmware/keys", query: url.Values{}, header: http.Header{}}
 	out := new(PageFirmwareKey)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ListSparklinesParams are the optional parameters of ListSparklines.
+type ListSparklinesParams struct {
+	// Comma-separated ids of devices, at most 100
+	IDs string
+	// A key of telemetry
+	Key string
+	// First time: RFC 3339 or now-3h
+	From string
+	// Time before which to end, the same way
+	To string
+	// How many points a line has
+	Points int64
+}
+
+// ListSparklines: Read one key of many devices as small lines. Each line has the least and the greatest number within each of its points; true and false are 1 and 0, texts are left out. The newest 600 readings of a device are looked at.
+// It is GET /api/v1/devices:sparklines.
+func (c *Client) ListSparklines(ctx context.Context, params *ListSparklinesParams) (*Sparklines, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/devices:sparklines", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("ids", params.IDs)
+		r.queryValue("key", params.Key)
+		r.queryValue("from", params.From)
+		r.queryValue("to", params.To)
+		r.queryValue("points", params.Points)
+	}
+	out := new(Sparklines)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}

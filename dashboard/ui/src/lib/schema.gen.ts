@@ -580,6 +580,42 @@ export type EventType = {
   type: string;
 };
 
+export type Explained = {
+  /** What the query joins by and, in its order */
+  parts: Array<QueryPart>;
+  plan: Plan;
+  /** How many devices match */
+  total: number;
+};
+
+export type Facet = {
+  /** As in fields */
+  field: string;
+  /** How many values there are beside these */
+  more: number;
+  /** Values of devices beyond the 10,000 that are told apart */
+  other: number;
+  /** Those that most devices have first */
+  values: Array<FacetValue>;
+};
+
+export type FacetValue = {
+  /** How many of those that match have it */
+  devices: number;
+  /** A term of the query language that finds it */
+  term: string;
+  /** Empty for devices that have none, of firmware and parent */
+  value: string;
+};
+
+export type Facets = {
+  /** As asked for */
+  items: Array<Facet>;
+  plan: Plan;
+  /** How many devices match */
+  total: number;
+};
+
 export type FailedLogin = {
   client_id?: string;
   /** How often it failed just so */
@@ -1775,6 +1811,15 @@ export type PutMemberRequest = {
   role: "owner" | "publisher" | "subscriber";
 };
 
+export type QueryPart = {
+  /** Where it begins, in characters from 1 */
+  column: number;
+  /** The part in its canonical form */
+  term: string;
+  /** How many devices match when it is left out */
+  without: number;
+};
+
 export type Quiet = {
   /** Days on which from lies; all when absent */
   days?: Array<"sun" | "mon" | "tue" | "wed" | "thu" | "fri" | "sat">;
@@ -2268,6 +2313,24 @@ export type SignInBody = {
   /** An API key, in the place of e-mail and password */
   key?: string;
   password?: string;
+};
+
+export type Sparkline = {
+  device: string;
+  /** The greatest value of each point */
+  max: Array<number | null>;
+  /** The least value of each point, null where there is no reading */
+  min: Array<number | null>;
+  /** The oldest reading that was looked at, when there are more before it; else null */
+  since: string | null;
+};
+
+export type Sparklines = {
+  from: string;
+  /** Devices that are not there are left out */
+  items: Array<Sparkline>;
+  key: string;
+  to: string;
 };
 
 export type Stretch = {
@@ -2918,6 +2981,10 @@ export const endSession = (session: string, stop?: AbortSignal): Promise<undefin
 export const endSessions = (query?: { user?: string }, stop?: AbortSignal): Promise<undefined> =>
   call<undefined>("DELETE", `/sessions${search(query)}`, undefined, stop);
 
+/** Count what matches a query, and what would without each of its parts */
+export const explainDeviceQuery = (query?: { q?: string }, stop?: AbortSignal): Promise<Explained> =>
+  call<Explained>("GET", `/devices:explain${search(query)}`, undefined, stop);
+
 /** Why a device does, or does not, get a rollout's release */
 export const explainRolloutDevice = (rollout: string, device: string, stop?: AbortSignal): Promise<RolloutWhy> =>
   call<RolloutWhy>("GET", `/rollouts/${at(rollout)}/devices/${at(device)}/why`, undefined, stop);
@@ -3122,6 +3189,10 @@ export const listCredentials = (device: string, stop?: AbortSignal): Promise<Pag
 export const listDeliveries = (query?: { limit?: number; after?: string; state?: "queued" | "sending" | "sent" | "dead" | "dropped"; channel?: string; target?: string; notification?: string }, stop?: AbortSignal): Promise<PageDelivery> =>
   call<PageDelivery>("GET", `/deliveries${search(query)}`, undefined, stop);
 
+/** Count which values the devices that match have */
+export const listDeviceFacets = (query?: { q?: string; fields?: string; match?: string; limit?: number }, stop?: AbortSignal): Promise<Facets> =>
+  call<Facets>("GET", `/devices:facets${search(query)}`, undefined, stop);
+
 /** The newest rejected messages of a device */
 export const listDeviceRejected = (device: string, query?: { limit?: number }, stop?: AbortSignal): Promise<PageRejected> =>
   call<PageRejected>("GET", `/devices/${at(device)}/rejected${search(query)}`, undefined, stop);
@@ -3217,6 +3288,10 @@ export const listSessions = (query?: { limit?: number; cursor?: string; user?: s
 /** List the public keys that releases are signed with, by id */
 export const listSigningKeys = (stop?: AbortSignal): Promise<PageFirmwareKey> =>
   call<PageFirmwareKey>("GET", `/firmware/keys`, undefined, stop);
+
+/** Read one key of many devices as small lines */
+export const listSparklines = (query?: { ids?: string; key?: string; from?: string; to?: string; points?: number }, stop?: AbortSignal): Promise<Sparklines> =>
+  call<Sparklines>("GET", `/devices:sparklines${search(query)}`, undefined, stop);
 
 /** List the kinds of tasks */
 export const listTaskKinds = (stop?: AbortSignal): Promise<PageTaskKind> =>
