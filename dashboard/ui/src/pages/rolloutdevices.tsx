@@ -23,7 +23,7 @@ const T = {
   attempt: "Attempt",
   since: "Since",
   why: "Why?",
-  whyOf: (id: string) => `Why is ${id} where it is?`,
+  whyOf: (id: string) => `Why? ${id}`,
   none: "No device is there.",
   only: (reason: string) => `Only ${reason}`,
   anyReason: "all reasons",
