@@ -19,6 +19,7 @@ import (
 
 type operation struct {
 	ID        string                `json:"operationId"`
+	Says      string                `json:"description"`
 	Security  []map[string][]string `json:"security"`
 	Responses map[string]struct {
 		Content map[string]any `json:"content"`

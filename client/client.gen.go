@@ -2567,7 +2567,8 @@ type Subscription struct {
 	// Id of a user, or device: and the id of a device
 	Subject string `json:"subject"`
 	// The topic's id
-	Topic     string    `json:"topic"`
+	Topic string `json:"topic"`
+	// Empty when the topic is gone, or one does not see it any more
 	TopicName string    `json:"topic_name"`
 	UpdatedAt time.Time `json:"updated_at"`
 	Version   *int64    `json:"version,omitempty"`
@@ -7017,7 +7018,7 @@ type TestEmailParams struct {
 	IdempotencyKey string
 }
 
-// TestEmail: Mail a test to oneself, and say what came of it. To a signed-in user's own address, at most 10 tests a minute. 503 when the server has no --smtp. It takes up to 15 s.
+// TestEmail: Mail a test to oneself, and say what came of it. To a signed-in user's own address, at most 10 tests a minute, of everything that one tests. 503 when the server has no --smtp. It takes up to 15 s.
 // It is POST /api/v1/channels/email/test.
 func (c *Client) TestEmail(ctx context.Context, params *TestEmailParams) (*ChannelAttempt, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/channels/email/test", query: url.Values{}, header: http.Header{}}
@@ -7057,7 +7058,7 @@ type TestWebhookParams struct {
 	IdempotencyKey string
 }
 
-// TestWebhook: Send the event webhook.test now, and say what came of it. Also to a disabled webhook. One that answers 410 is disabled. It takes up to 10 s.
+// TestWebhook: Send the event webhook.test now, and say what came of it. Also to a disabled webhook. One that answers 410 is disabled. At most 10 tests a minute of one user and all his keys, of everything that he tests; beyond, and while ten tests of webhooks run, it is 429. It takes up to 10 s.
 // It is POST /api/v1/webhooks/{webhook}/test.
 func (c *Client) TestWebhook(ctx context.Context, webhook string, params *TestWebhookParams) (*WebhookAttempt, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/webhooks/" + segment(webhook) + "/test", query: url.Values{}, header: http.Header{}}

@@ -251,6 +251,17 @@ func (r *Registry) Has(id muster.DeviceID) bool {
 	return r.byID[id] != nil
 }
 
+// Made returns when the device of an id was made, which may be another than had it before; ok is false for none.
+func (r *Registry) Made(id muster.DeviceID) (at muster.Micros, ok bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	e := r.byID[id]
+	if e == nil {
+		return 0, false
+	}
+	return e.Created, true
+}
+
 // Level says when messages of a device are acknowledged, as its profile has it; empty for
 // the server's default, and for a device that is not there.
 func (r *Registry) Level(id muster.DeviceID) string {

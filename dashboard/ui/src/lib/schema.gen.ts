@@ -2351,6 +2351,7 @@ export type Subscription = {
   subject: string;
   /** The topic's id */
   topic: string;
+  /** Empty when the topic is gone, or one does not see it any more */
   topic_name: string;
   updated_at: string;
   version?: number;
