@@ -1,12 +1,13 @@
 // The shell: rail, top bar, live pill; and which page is in it.
 
 import { useEffect } from "preact/hooks";
-import { isLive, link } from "./lib/live";
+import { isLive, link, paused } from "./lib/live";
 import { route } from "./lib/route";
 import { session } from "./lib/session";
 import { DevicesPage } from "./pages/devices";
 import { SetupPanel } from "./pages/setup";
 import { SignInPage } from "./pages/signin";
+import { Everywhere } from "./parts/everywhere";
 import { lazy } from "./parts/lazy";
 import { Rail } from "./parts/rail";
 import { Toast } from "./parts/toast";
@@ -62,7 +63,7 @@ function Shell() {
   }, [title]);
   const connecting = link.value.kind === "connecting";
   return (
-    <div class="shell" data-live={isLive() ? "yes" : connecting ? "soon" : "no"}>
+    <div class="shell" data-live={isLive() && !paused.value ? "yes" : connecting ? "soon" : "no"}>
       <a class="skip" href="#main">Skip to content</a>
       <Rail />
       <div class="body">
@@ -90,6 +91,7 @@ function Shell() {
         </main>
       </div>
       <Toast />
+      <Everywhere />
     </div>
   );
 }

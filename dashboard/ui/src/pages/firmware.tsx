@@ -15,6 +15,7 @@ import { arrived } from "../lib/upload";
 import { Part } from "../parts/bar";
 import { ReleaseState } from "../parts/releasestate";
 import { Sure } from "../parts/sure";
+import { useRowKeys } from "../parts/keys";
 import { Trust } from "./firmwaretrust";
 import { ReleaseForm } from "./newrelease";
 import { Uploads } from "./uploads";
@@ -53,6 +54,7 @@ const T = {
 };
 
 export function FirmwarePage() {
+  useRowKeys();
   const releases = useList<FirmwareRelease>((at, stop) => listReleases({ limit: 50, ...at }, stop));
   const images = useList<FirmwareArtifact>((at, stop) => listArtifacts({ limit: 50, ...at }, stop));
   const keys = useList<FirmwareKey>((_, stop) => listSigningKeys(stop));

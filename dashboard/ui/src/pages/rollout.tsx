@@ -13,6 +13,7 @@ import {
 } from "../lib/schema.gen";
 import { may } from "../lib/session";
 import { StateBar, StateGlyph, statesText } from "../parts/bar";
+import { useRowKeys } from "../parts/keys";
 import { RolloutStatus } from "../parts/rolloutstatus";
 import { Sure } from "../parts/sure";
 import { RolloutDevices, RolloutLog, Why } from "./rolloutdevices";
@@ -103,6 +104,7 @@ function useSettled(mark: string, f: () => void): void {
 }
 
 function Loaded({ r, set, reload }: { r: RolloutBody; set: (r: RolloutBody) => void; reload: () => void }) {
+  useRowKeys();
   const p = useProgress(r.progress);
   const [turn, setTurn] = useState(0);
   call(r.id, r.name);

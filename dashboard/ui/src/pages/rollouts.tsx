@@ -8,6 +8,7 @@ import { listRollouts, type RolloutBody } from "../lib/schema.gen";
 import { may } from "../lib/session";
 import { Part, statesText } from "../parts/bar";
 import { RolloutStatus } from "../parts/rolloutstatus";
+import { useRowKeys } from "../parts/keys";
 import { kindOf } from "../lib/rollouts";
 import { NewRolloutForm } from "./newrollout";
 
@@ -32,6 +33,7 @@ const T = {
 };
 
 export function RolloutsPage() {
+  useRowKeys();
   const making = search.value.get("new");
   const list = useList<RolloutBody>((at, stop) => listRollouts({ limit: 50, ...after(at) }, stop));
   const open = list.items?.filter((r) => !hasEnded(r.progress)) ?? [];

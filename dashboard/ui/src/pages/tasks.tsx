@@ -11,6 +11,7 @@ import { cancelTask, listTasks, listTaskKinds, startTask, type TaskBody, type Ta
 import { may } from "../lib/session";
 import { Done } from "../parts/bar";
 import { Sure } from "../parts/sure";
+import { useRowKeys } from "../parts/keys";
 
 const T = {
   title: "Tasks",
@@ -53,6 +54,7 @@ const TONE: Record<TaskBody["state"], string> = { queued: "idle", running: "upd"
 const SHOWN = 50;
 
 export function TasksPage() {
+  useRowKeys();
   const state = search.value.get("state") ?? "";
   const kind = search.value.get("kind") ?? "";
   return (

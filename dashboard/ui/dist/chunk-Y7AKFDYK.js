@@ -1,2 +1,0 @@
-/* Bundled packages and their licences: /licenses.txt */
-import{Yb as e,_b as a,c as i,f as l}from"./chunk-SUPEX2KL.js";var o={copy:"Copy",copied:"Copied",failed:"Selected: press Ctrl C"};function y({text:t,label:p}){let n=l(null),[s,c]=i("");return e("div",{class:"copyline",children:[e("pre",{tabIndex:0,"aria-label":p,children:e("code",{ref:n,children:t})}),e("button",{type:"button",class:"btn",onClick:async()=>{c(await a(t,n.current)?o.copied:o.failed),setTimeout(()=>c(""),3e3)},children:s||o.copy}),e("span",{class:"vh",role:"status",children:s})]})}export{y as a};
