@@ -134,7 +134,7 @@ func (a *API) rolloutDeviceRoutes() {
 	}, a.explainRolloutDevice)
 	route(a, accounts.FirmwareRead, huma.Operation{
 		OperationID: "list-rollout-log", Method: http.MethodGet, Path: "/rollouts/{rollout}/log", Tags: tags,
-		Summary: "List every change of a device's state in a rollout, oldest first", Errors: []int{404},
+		Summary: "List every change of a device's state in a rollout, oldest first unless order is desc", Errors: []int{404},
 	}, a.listRolloutLog)
 	route(a, accounts.FirmwareRead, huma.Operation{
 		OperationID: "get-device-firmware", Method: http.MethodGet, Path: "/devices/{device}/firmware", Tags: []string{"devices"},
@@ -260,6 +260,7 @@ func (a *API) explainRolloutDevice(ctx context.Context, in *struct {
 func (a *API) listRolloutLog(ctx context.Context, in *struct {
 	RolloutPath
 	Device string `query:"device" maxLength:"128" doc:"Only of this device"`
+	Order  string `query:"order" enum:"asc,desc" default:"asc" doc:"desc: the newest first"`
 	After
 },
 ) (*body[page[rolloutChange]], error) {
@@ -275,7 +276,7 @@ func (a *API) listRolloutLog(ctx context.Context, in *struct {
 	if _, err := read.Rollout(ctx, in.Rollout); err != nil {
 		return nil, err
 	}
-	found, err := read.RolloutLog(ctx, operator.LogQuery{Rollout: in.Rollout, Device: device, After: after, Limit: in.Limit + 1})
+	found, err := read.RolloutLog(ctx, operator.LogQuery{Rollout: in.Rollout, Device: device, Newest: in.Order == "desc", After: after, Limit: in.Limit + 1})
 	if err != nil {
 		return nil, err
 	}

@@ -5858,17 +5858,20 @@ func (c *Client) ListRolloutDevices(ctx context.Context, rollout string, params 
 type ListRolloutLogParams struct {
 	// Only of this device
 	Device string
-	Limit  int64
+	// desc: the newest first
+	Order string
+	Limit int64
 	// The cursor of the page before
 	After string
 }
 
-// ListRolloutLog: List every change of a device's state in a rollout, oldest first.
+// ListRolloutLog: List every change of a device's state in a rollout, oldest first unless order is desc.
 // It is GET /api/v1/rollouts/{rollout}/log.
 func (c *Client) ListRolloutLog(ctx context.Context, rollout string, params *ListRolloutLogParams) (*PageRolloutChange, error) {
 	r := request{method: http.MethodGet, path: "/api/v1/rollouts/" + segment(rollout) + "/log", query: url.Values{}, header: http.Header{}}
 	if params != nil {
 		r.queryValue("device", params.Device)
+		r.queryValue("order", params.Order)
 		r.queryValue("limit", params.Limit)
 		r.queryValue("after", params.After)
 	}

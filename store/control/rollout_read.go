@@ -243,8 +243,17 @@ func (c *Control) RolloutLog(ctx context.Context, q operator.LogQuery) (out []op
 	if q.Device != "" {
 		w.add("device = %s", string(q.Device))
 	}
-	w.add("number > %s", q.After)
-	query := `SELECT number, device, action, attempt, event, before, after, reason, detail, at FROM rollout_log` + w.text() + ` ORDER BY number`
+	order := ` ORDER BY number`
+	switch {
+	case !q.Newest:
+		w.add("number > %s", q.After)
+	case q.After > 0:
+		w.add("number < %s", q.After)
+	}
+	if q.Newest {
+		order += ` DESC`
+	}
+	query := `SELECT number, device, action, attempt, event, before, after, reason, detail, at FROM rollout_log` + w.text() + order
 	query += w.limit(q.Limit)
 	err = c.list(ctx, "read the log of a rollout", query, w.args, func(rows *sql.Rows) error {
 		var e operator.LogEntry

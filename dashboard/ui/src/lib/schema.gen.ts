@@ -3394,8 +3394,8 @@ export const listReleases = (query?: { limit?: number; cursor?: string; product?
 export const listRolloutDevices = (rollout: string, query?: { state?: "queued" | "offered" | "downloading" | "downloaded" | "installing" | "rebooting" | "confirmed" | "failed" | "rolled_back" | "timed_out" | "skipped" | "canceled"; phase?: number; reason?: string; limit?: number; after?: string }, stop?: AbortSignal): Promise<PageRolloutDevice> =>
   call<PageRolloutDevice>("GET", `/rollouts/${at(rollout)}/devices${search(query)}`, undefined, stop);
 
-/** List every change of a device's state in a rollout, oldest first */
-export const listRolloutLog = (rollout: string, query?: { device?: string; limit?: number; after?: string }, stop?: AbortSignal): Promise<PageRolloutChange> =>
+/** List every change of a device's state in a rollout, oldest first unless order is desc */
+export const listRolloutLog = (rollout: string, query?: { device?: string; order?: "asc" | "desc"; limit?: number; after?: string }, stop?: AbortSignal): Promise<PageRolloutChange> =>
   call<PageRolloutChange>("GET", `/rollouts/${at(rollout)}/log${search(query)}`, undefined, stop);
 
 /** List rollouts, newest first */
