@@ -43,6 +43,15 @@ func Follows(s State, was Late, f Event) (next Late, ok bool) {
 	return was, false
 }
 
+// Known says whether f tells nothing new of a device that came to s: that it still has another version
+// when it did not get the release, or once more that it failed.
+func Known(s State, f Event) bool {
+	if s.InFlight() || s == Confirmed || s == Queued || s >= states {
+		return false
+	}
+	return f == SeesOther || f == SaysFailed && (s == Failed || s == RolledBack)
+}
+
 // After notes what a device did whose attempt is not in flight any more: that it installed all the
 // same, or failed to. Stale for what is about another attempt, Conflict for what does not happen then.
 func After(r *Rollout, d *Device, f Fact, now muster.Micros) (Change, error) {
