@@ -116,7 +116,7 @@ function short(v: number): string {
 
 /** Points are shown where a minute stands alone: no line would show it. */
 function lonely(u: uPlot, series: number): boolean {
-  return u.data[series]!.filter((v) => v != null).length < 3;
+  return Array.from(u.data[series]!).filter((v) => v != null).length < 3;
 }
 
 function read(u: uPlot, el: HTMLElement): void {
