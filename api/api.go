@@ -74,6 +74,7 @@ func New(d Deps) (*API, error) {
 	a.serviceRoutes()
 	a.profileRoutes()
 	a.groupRoutes()
+	a.viewRoutes()
 	a.bulkRoutes()
 	a.taskRoutes()
 	a.deviceRoutes()

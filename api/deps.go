@@ -63,6 +63,7 @@ type PresenceReader interface {
 // Registry is what the API needs of *devices.Registry.
 type Registry interface {
 	DeviceReader
+	DeviceCounter
 	DeviceWriter
 	CredentialKeeper
 	ProfileReader
@@ -164,6 +165,7 @@ type Deps struct {
 	Webhooks  Webhooks
 	Notify    Notify
 	Rollouts  Rollouts
+	Views     ViewKeeper
 	// Deliveries are those of the outbox.
 	Deliveries Deliveries
 	// ChannelTester sends tests over the channels that the server has.

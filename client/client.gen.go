@@ -12,7 +12,7 @@ import (
 
 // AbortedRollout is a schema of the API.
 type AbortedRollout struct {
-	// Devices that install count as canceled too, and what they report is not heard any more
+	// Devices that install count as canceled too; what they report later is noted apart, as late
 	Force *bool `json:"force,omitempty"`
 }
 
@@ -622,6 +622,46 @@ type EventType struct {
 	Type    string `json:"type"`
 }
 
+// Explained is a schema of the API.
+type Explained struct {
+	// What the query joins by and, in its order
+	Parts []QueryPart `json:"parts"`
+	Plan  Plan        `json:"plan"`
+	// How many devices match
+	Total int64 `json:"total"`
+}
+
+// Facet is a schema of the API.
+type Facet struct {
+	// As in fields
+	Field string `json:"field"`
+	// How many values there are beside these
+	More int64 `json:"more"`
+	// Values of devices beyond the 10,000 that are told apart
+	Other int64 `json:"other"`
+	// Those that most devices have first
+	Values []FacetValue `json:"values"`
+}
+
+// FacetValue is a schema of the API.
+type FacetValue struct {
+	// How many of those that match have it
+	Devices int64 `json:"devices"`
+	// A term of the query language that finds it
+	Term string `json:"term"`
+	// Empty for devices that have none, of firmware and parent
+	Value string `json:"value"`
+}
+
+// Facets is a schema of the API.
+type Facets struct {
+	// As asked for
+	Items []Facet `json:"items"`
+	Plan  Plan    `json:"plan"`
+	// How many devices match
+	Total int64 `json:"total"`
+}
+
 // FailedLogin is a schema of the API.
 type FailedLogin struct {
 	ClientID *string `json:"client_id,omitempty"`
@@ -667,6 +707,8 @@ type FirmwareAction struct {
 	Failures int64 `json:"failures"`
 	// Version that it had when it was offered the release
 	From *string `json:"from,omitempty"`
+	// What it did after the attempt was over or taken back, which changes no state
+	Late *string `json:"late,omitempty"`
 	// Of the rollout
 	Name string `json:"name"`
 	// From 1
@@ -1406,7 +1448,7 @@ type NewRelease struct {
 type NewRollout struct {
 	// snapshot: those that match when it is started. dynamic: later ones join
 	Membership *string `json:"membership,omitempty"`
-	// How many people besides who wrote it must agree before it starts; the server may ask for more
+	// How many people besides who wrote it must agree before it starts; at least as many as the server asks for
 	MinApprovals *int64       `json:"min_approvals,omitempty"`
 	Name         string       `json:"name"`
 	Note         *string      `json:"note,omitempty"`
@@ -1792,6 +1834,13 @@ type PageRolloutDevice struct {
 	Next *string `json:"next"`
 }
 
+// PageSavedView is a schema of the API.
+type PageSavedView struct {
+	Items []SavedView `json:"items"`
+	// Cursor of the next page, null at the end
+	Next *string `json:"next"`
+}
+
 // PageServiceAccount is a schema of the API.
 type PageServiceAccount struct {
 	Items []ServiceAccount `json:"items"`
@@ -2009,6 +2058,16 @@ type PutMemberRequest struct {
 	Role string `json:"role"`
 }
 
+// QueryPart is a schema of the API.
+type QueryPart struct {
+	// Where it begins, in characters from 1
+	Column int64 `json:"column"`
+	// The part in its canonical form
+	Term string `json:"term"`
+	// How many devices match when it is left out
+	Without int64 `json:"without"`
+}
+
 // Quiet is a schema of the API.
 type Quiet struct {
 	// Days on which from lies; all when absent
@@ -2188,7 +2247,7 @@ type RolloutBody struct {
 	ID     string `json:"id"`
 	// snapshot: those that match when it is started. dynamic: later ones join
 	Membership *string `json:"membership,omitempty"`
-	// How many people besides who wrote it must agree before it starts; the server may ask for more
+	// How many people besides who wrote it must agree before it starts; at least as many as the server asks for
 	MinApprovals *int64  `json:"min_approvals,omitempty"`
 	Name         string  `json:"name"`
 	Note         *string `json:"note,omitempty"`
@@ -2266,6 +2325,8 @@ type RolloutDevice struct {
 	Failures int64 `json:"failures"`
 	// Version that it had when it was offered the release
 	From *string `json:"from,omitempty"`
+	// What it did after the attempt was over or taken back, which changes no state
+	Late *string `json:"late,omitempty"`
 	// From 1
 	Phase int64 `json:"phase"`
 	// Percent of the download
@@ -2312,8 +2373,10 @@ type RolloutPhase struct {
 type RolloutPhaseProgress struct {
 	Devices int64 `json:"devices"`
 	// Devices that failed and are not confirmed, tried again or not
-	Failing int64  `json:"failing"`
-	Name    string `json:"name"`
+	Failing int64 `json:"failing"`
+	// Devices that reported the version after the rollout was through with them; a rollback takes them along
+	Late int64  `json:"late"`
+	Name string `json:"name"`
 	// Devices that have the version and are not confirmed yet
 	Soaking int64 `json:"soaking"`
 	// Devices by state; states without any are absent
@@ -2479,6 +2542,20 @@ type Sample struct {
 	Topic string  `json:"topic"`
 }
 
+// SavedView is a schema of the API.
+type SavedView struct {
+	// id, name, profile, parent, firmware, status, reason, seen, created, groups, tags, notes, tag:KEY, v.KEY and spark.KEY; what the reader's page has when absent
+	Columns   []string  `json:"columns,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
+	ID        string    `json:"id"`
+	// For people; no two views of a user have one
+	Name string `json:"name"`
+	// Which devices, in the query language; all when empty
+	Q *string `json:"q,omitempty"`
+	// As GET /devices has it; id when empty
+	Sort *string `json:"sort,omitempty"`
+}
+
 // SentNotification is a schema of the API.
 type SentNotification struct {
 	// One with its dedup_key is open: that one was counted up
@@ -2543,6 +2620,26 @@ type SignInBody struct {
 	// An API key, in the place of e-mail and password
 	Key      *string `json:"key,omitempty"`
 	Password *string `json:"password,omitempty"`
+}
+
+// Sparkline is a schema of the API.
+type Sparkline struct {
+	Device string `json:"device"`
+	// The greatest value of each point
+	Max []*float64 `json:"max"`
+	// The least value of each point, null where there is no reading
+	Min []*float64 `json:"min"`
+	// The oldest reading that was looked at, when there are more before it; else null
+	Since *time.Time `json:"since"`
+}
+
+// Sparklines is a schema of the API.
+type Sparklines struct {
+	From time.Time `json:"from"`
+	// Devices that are not there are left out
+	Items []Sparkline `json:"items"`
+	Key   string      `json:"key"`
+	To    time.Time   `json:"to"`
 }
 
 // Stretch is a schema of the API.
@@ -2886,6 +2983,18 @@ type Via struct {
 	Quiet *Quiet `json:"quiet,omitempty"`
 	// The least that goes out; info when absent
 	Severity *string `json:"severity,omitempty"`
+}
+
+// ViewParts is a schema of the API.
+type ViewParts struct {
+	// id, name, profile, parent, firmware, status, reason, seen, created, groups, tags, notes, tag:KEY, v.KEY and spark.KEY; what the reader's page has when absent
+	Columns []string `json:"columns,omitempty"`
+	// For people; no two views of a user have one
+	Name string `json:"name"`
+	// Which devices, in the query language; all when empty
+	Q *string `json:"q,omitempty"`
+	// As GET /devices has it; id when empty
+	Sort *string `json:"sort,omitempty"`
 }
 
 // WantedSubscription is a schema of the API.
@@ -3791,6 +3900,27 @@ func (c *Client) CreateUser(ctx context.Context, body *NewUser, params *CreateUs
 	return out, nil
 }
 
+// CreateViewParams are the optional parameters of CreateView.
+type CreateViewParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// CreateView: Save a list of devices.
+// It is POST /api/v1/views.
+func (c *Client) CreateView(ctx context.Context, body *ViewParts, params *CreateViewParams) (*SavedView, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/views", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(SavedView)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CreateWebhookParams are the optional parameters of CreateWebhook.
 type CreateWebhookParams struct {
 	// The same key with the same request gives the same answer for 24 hours, and does nothing more
@@ -4235,6 +4365,22 @@ func (c *Client) DeleteUser(ctx context.Context, user string, params *DeleteUser
 	return c.call(ctx, &r, nil)
 }
 
+// DeleteViewParams are the optional parameters of DeleteView.
+type DeleteViewParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// DeleteView: Delete a saved list of devices; the devices stay.
+// It is DELETE /api/v1/views/{view}.
+func (c *Client) DeleteView(ctx context.Context, view string, params *DeleteViewParams) error {
+	r := request{method: http.MethodDelete, path: "/api/v1/views/" + segment(view), query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	return c.call(ctx, &r, nil)
+}
+
 // DeleteWebhookParams are the optional parameters of DeleteWebhook.
 type DeleteWebhookParams struct {
 	// The same key with the same request gives the same answer for 24 hours, and does nothing more
@@ -4312,6 +4458,26 @@ func (c *Client) EndSessions(ctx context.Context, params *EndSessionsParams) err
 	return c.call(ctx, &r, nil)
 }
 
+// ExplainDeviceQueryParams are the optional parameters of ExplainDeviceQuery.
+type ExplainDeviceQueryParams struct {
+	// In the query language
+	Q string
+}
+
+// ExplainDeviceQuery: Count what matches a query, and what would without each of its parts. For an empty answer it says which term leaves nobody.
+// It is GET /api/v1/devices:explain.
+func (c *Client) ExplainDeviceQuery(ctx context.Context, params *ExplainDeviceQueryParams) (*Explained, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/devices:explain", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("q", params.Q)
+	}
+	out := new(Explained)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ExplainRolloutDevice: Why a device does, or does not, get a rollout's release. A device that is not in the rollout is answered too.
 // It is GET /api/v1/rollouts/{rollout}/devices/{device}/why.
 func (c *Client) ExplainRolloutDevice(ctx context.Context, rollout string, device string) (*RolloutWhy, error) {
@@ -4330,6 +4496,8 @@ type ExportDevicesParams struct {
 	// Which devices, in the query language; all when absent
 	Q      string
 	Format string
+	// Comma-separated columns of a table for people, of format csv: id, name, profile, parent, firmware, status, reason, seen, created, groups, tags, notes, tag:KEY, v.KEY. Such a table is answered at once, and not taken by devices:import
+	Columns string
 }
 
 // ExportDevices: Write devices as a list that devices:import takes.
@@ -4340,6 +4508,7 @@ func (c *Client) ExportDevices(ctx context.Context, params *ExportDevicesParams)
 		r.headerValue("Prefer", params.Prefer)
 		r.queryValue("q", params.Q)
 		r.queryValue("format", params.Format)
+		r.queryValue("columns", params.Columns)
 	}
 	out := new(TaskBody)
 	if err := c.call(ctx, &r, out); err != nil {
@@ -4356,6 +4525,7 @@ func (c *Client) ExportDevicesStream(ctx context.Context, params *ExportDevicesP
 		r.headerValue("Prefer", params.Prefer)
 		r.queryValue("q", params.Q)
 		r.queryValue("format", params.Format)
+		r.queryValue("columns", params.Columns)
 	}
 	return c.do(ctx, &r)
 }
@@ -5217,6 +5387,35 @@ func (c *Client) ListDeliveries(ctx context.Context, params *ListDeliveriesParam
 	return out, nil
 }
 
+// ListDeviceFacetsParams are the optional parameters of ListDeviceFacets.
+type ListDeviceFacetsParams struct {
+	// Which devices, in the query language; all when absent
+	Q string
+	// Comma-separated, at most 8: status, group, profile, firmware, parent, tag (the keys of tags), tag:KEY (the values of one) and key (those of telemetry)
+	Fields string
+	// Only values that contain this, without regard to ASCII case
+	Match string
+	// The most values of a field
+	Limit int64
+}
+
+// ListDeviceFacets: Count which values the devices that match have. From memory, in one pass. A device may have several values of a field: of status it is silent beside its state. Of groups that are saved queries the first 16 by name are counted. Values that no device has are left out.
+// It is GET /api/v1/devices:facets.
+func (c *Client) ListDeviceFacets(ctx context.Context, params *ListDeviceFacetsParams) (*Facets, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/devices:facets", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("q", params.Q)
+		r.queryValue("fields", params.Fields)
+		r.queryValue("match", params.Match)
+		r.queryValue("limit", params.Limit)
+	}
+	out := new(Facets)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ListDeviceRejectedParams are the optional parameters of ListDeviceRejected.
 type ListDeviceRejectedParams struct {
 	Limit int64
@@ -5659,17 +5858,20 @@ func (c *Client) ListRolloutDevices(ctx context.Context, rollout string, params 
 type ListRolloutLogParams struct {
 	// Only of this device
 	Device string
-	Limit  int64
+	// desc: the newest first
+	Order string
+	Limit int64
 	// The cursor of the page before
 	After string
 }
 
-// ListRolloutLog: List every change of a device's state in a rollout, oldest first.
+// ListRolloutLog: List every change of a device's state in a rollout, oldest first unless order is desc.
 // It is GET /api/v1/rollouts/{rollout}/log.
 func (c *Client) ListRolloutLog(ctx context.Context, rollout string, params *ListRolloutLogParams) (*PageRolloutChange, error) {
 	r := request{method: http.MethodGet, path: "/api/v1/rollouts/" + segment(rollout) + "/log", query: url.Values{}, header: http.Header{}}
 	if params != nil {
 		r.queryValue("device", params.Device)
+		r.queryValue("order", params.Order)
 		r.queryValue("limit", params.Limit)
 		r.queryValue("after", params.After)
 	}
@@ -5749,6 +5951,38 @@ func (c *Client) ListSessions(ctx context.Context, params *ListSessionsParams) (
 func (c *Client) ListSigningKeys(ctx context.Context) (*PageFirmwareKey, error) {
 	r := request{method: http.MethodGet, path: "/api/v1/firmware/keys", query: url.Values{}, header: http.Header{}}
 	out := new(PageFirmwareKey)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ListSparklinesParams are the optional parameters of ListSparklines.
+type ListSparklinesParams struct {
+	// Comma-separated ids of devices, at most 100
+	IDs string
+	// A key of telemetry
+	Key string
+	// First time: RFC 3339 or now-3h
+	From string
+	// Time before which to end, the same way
+	To string
+	// How many points a line has
+	Points int64
+}
+
+// ListSparklines: Read one key of many devices as small lines. Each line has the least and the greatest number within each of its points; true and false are 1 and 0, texts are left out. The newest 600 readings of a device are looked at.
+// It is GET /api/v1/devices:sparklines.
+func (c *Client) ListSparklines(ctx context.Context, params *ListSparklinesParams) (*Sparklines, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/devices:sparklines", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("ids", params.IDs)
+		r.queryValue("key", params.Key)
+		r.queryValue("from", params.From)
+		r.queryValue("to", params.To)
+		r.queryValue("points", params.Points)
+	}
+	out := new(Sparklines)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -5876,6 +6110,17 @@ func (c *Client) ListUsers(ctx context.Context, params *ListUsersParams) (*PageU
 		r.queryValue("cursor", params.Cursor)
 	}
 	out := new(PageUser)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ListViews: List my saved lists of devices, by name. A user has at most 100, and sees his own only. An API key has none.
+// It is GET /api/v1/views.
+func (c *Client) ListViews(ctx context.Context) (*PageSavedView, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/views", query: url.Values{}, header: http.Header{}}
+	out := new(PageSavedView)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -6401,6 +6646,27 @@ func (c *Client) PutSubscription(ctx context.Context, topic string, subject stri
 		r.headerValue("If-None-Match", params.IfNoneMatch)
 	}
 	out := new(Subscription)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// PutViewParams are the optional parameters of PutView.
+type PutViewParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// PutView: Replace a saved list of devices.
+// It is PUT /api/v1/views/{view}.
+func (c *Client) PutView(ctx context.Context, view string, body *ViewParts, params *PutViewParams) (*SavedView, error) {
+	r := request{method: http.MethodPut, path: "/api/v1/views/" + segment(view), query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(SavedView)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"muster/api"
 	"muster/dashboard/live"
 	"muster/dashboard/ui"
+	"muster/devices/views"
 	"muster/firmware/deliver"
 	"muster/tasks"
 )
@@ -62,6 +63,7 @@ func (s *Server) buildHTTP() error {
 		Logins:        s.logins,
 		Joining:       s.join,
 		Twins:         s.twins,
+		Views:         views.New(s.stores.control, s.cfg.Now),
 		Presence:      s.registry,
 		Commands:      s.commands,
 		Tasks:         s.tasks,
@@ -150,6 +152,9 @@ func (s *Server) sections() []api.Section {
 		func() (string, any) {
 			return "server", map[string]any{"version": s.cfg.Version, "started_at": s.began.UTC(), "ready": len(s.ready()) == 0}
 		},
+		func() (string, any) { return "nodes", []nodeSection{s.node()} },
+		func() (string, any) { return "database", s.database() },
+		func() (string, any) { return "timings", s.timings() },
 		func() (string, any) { return "ingest", s.ingest.Status() },
 		func() (string, any) { return "intake", s.said.intake.Status() },
 		func() (string, any) {

@@ -145,6 +145,16 @@ func (r *row) appendField(b []byte, f field) []byte {
 		return appendMillis(append(b, `"last_seen":`...), r.state.LastSeen)
 	case fieldReason:
 		return appendString(append(b, `"reason":`...), r.state.Reason)
+	case fieldParent:
+		return appendString(append(b, `"parent":`...), string(r.state.Parent))
+	case fieldProfile:
+		return appendString(append(b, `"profile":`...), r.state.Profile)
+	case fieldFirmware:
+		return appendString(append(b, `"firmware":`...), r.state.Firmware)
+	case fieldGroups:
+		return appendGroups(append(b, `"groups":[`...), r.state.Groups)
+	case fieldTags:
+		return appendTags(append(b, `"tags":{`...), r.state.Tags)
 	case fieldMore:
 		return strconv.AppendInt(append(b, `"more":`...), int64(len(r.cells)-maxListKeys), 10)
 	case fieldConnection:
@@ -189,6 +199,23 @@ func (c *FleetChange) append(b []byte) []byte {
 	b = strconv.AppendInt(append(b, `,"together":`...), int64(c.Cause.Together), 10)
 	b = appendMillis(append(b, `,"at":`...), c.Cause.At)
 	return append(b, "}}"...)
+}
+
+func appendGroups(b []byte, groups devices.Groups) []byte {
+	first := true
+	for name := range groups.All() {
+		b = appendString(appendComma(b, &first), name)
+	}
+	return append(b, ']')
+}
+
+func appendTags(b []byte, tags devices.Tags) []byte {
+	first := true
+	for key, value := range tags.All() {
+		b = append(appendString(appendComma(b, &first), key), ':')
+		b = appendString(b, value)
+	}
+	return append(b, '}')
 }
 
 func appendConnection(b []byte, c *devices.Connection) []byte {

@@ -226,16 +226,16 @@ func (g *Gateway) Revoke(principal string) {
 
 // Stats are figures for /metrics and the System page.
 type Stats struct {
-	Connections int    // open sockets
-	Streams     int    // of server-sent events that show its channels
-	Rows        int    // devices that somebody watches
-	Messages    uint64 // WebSocket messages written
-	Bytes       uint64 // in them
-	Failed      uint64 // connections ended because a write failed or did not drain
-	Overflows   uint64 // connections ended because they did not read their answers
-	Slowed      uint64 // steps down in rate
-	Panics      uint64 // caught in a connection or a tick
-	InboxFaults uint64 // times that an inbox could not be read or counted; it is tried again
+	Connections int    `json:"connections"`  // open sockets
+	Streams     int    `json:"streams"`      // of server-sent events that show its channels
+	Rows        int    `json:"rows"`         // devices that somebody watches
+	Messages    uint64 `json:"messages"`     // WebSocket messages written
+	Bytes       uint64 `json:"bytes"`        // in them
+	Failed      uint64 `json:"failed"`       // connections ended because a write failed or did not drain
+	Overflows   uint64 `json:"overflows"`    // connections ended because they did not read their answers
+	Slowed      uint64 `json:"slowed"`       // steps down in rate
+	Panics      uint64 `json:"panics"`       // caught in a connection or a tick
+	InboxFaults uint64 `json:"inbox_faults"` // times that an inbox could not be read or counted; it is tried again
 }
 
 type counters struct {

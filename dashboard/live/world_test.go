@@ -72,7 +72,7 @@ func (w *world) add(id muster.DeviceID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.devices[id] = live.DeviceState{
-		Device:   devices.Device{ID: id, Name: "Unit " + string(id), Created: at},
+		Device:   devices.Device{ID: id, Name: "Unit " + string(id), Created: at, Profile: "default"},
 		Presence: muster.Presence{State: muster.PresenceNever, Since: at},
 	}
 	delete(w.latest, id)
@@ -98,6 +98,11 @@ func (w *world) setState(id muster.DeviceID, s muster.PresenceState) {
 		return
 	}
 	d.State, d.Since, d.LastSeen, d.Reason, d.Connection = s, at, at, "", nil
+	if s == muster.PresenceQuiet { // somebody looks after it
+		d.Parent, d.Firmware = "gw-1", fmt.Sprint("1.", int64(at)%3)
+		d.Groups, _ = devices.GroupsOf([]string{"cold", "old"})
+		d.Tags, _ = devices.TagsOf(map[string]string{"site": "Ulm " + fmt.Sprint(int64(at)%2), "row": ""})
+	}
 	if s == muster.PresenceOnline {
 		d.Connection = &devices.Connection{
 			Device: id, Peer: "192.0.2.7:4711", ClientID: "c-" + string(id),
@@ -364,6 +369,7 @@ func (w *world) wantRow(id muster.DeviceID) map[string]any {
 	return plain(map[string]any{
 		"id": id, "name": d.Name, "state": d.State, "since": millis(d.Since),
 		"last_seen": millis(d.LastSeen), "reason": d.Reason, "values": values,
+		"parent": d.Parent, "profile": d.Profile, "firmware": d.Firmware, "groups": d.Groups.Names(), "tags": d.Tags.Map(),
 	})
 }
 
@@ -389,6 +395,7 @@ func (w *world) wantPage(id muster.DeviceID) map[string]any {
 		"id": id, "name": d.Name, "created_at": millis(d.Created), "state": d.State,
 		"since": millis(d.Since), "last_seen": millis(d.LastSeen), "reason": d.Reason, "connection": conn,
 		"ledger": w.ledger[id], "values": values,
+		"parent": d.Parent, "profile": d.Profile, "firmware": d.Firmware, "groups": d.Groups.Names(), "tags": d.Tags.Map(),
 	})
 }
 

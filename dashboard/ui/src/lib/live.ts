@@ -35,6 +35,18 @@ export const link = signal<Link>({ kind: "connecting", since: serverNow() });
 /** The last measured round trip in ms, -1 before the first. */
 export const roundTrip = signal(-1);
 export const welcome = signal<Welcome | null>(null);
+/** Whether the reader wants what is live to stand still. */
+export const paused = signal(false);
+
+/** Has what is live stand still, or go on. The inbox goes on. */
+export function pause(on: boolean): void {
+  paused.value = on;
+  tellVisible();
+}
+
+function tellVisible(): void {
+  if (open) send({ t: "vis", on: !document.hidden && !paused.peek() });
+}
 
 export function isLive(): boolean {
   const k = link.value.kind;
@@ -138,9 +150,7 @@ function settle(id: number | undefined, how: (w: Waiting) => void): void {
 
 /** Connects and stays connected; called once, when signed in. */
 export function startLive(): void {
-  document.addEventListener("visibilitychange", () => {
-    if (open) send({ t: "vis", on: !document.hidden });
-  });
+  document.addEventListener("visibilitychange", tellVisible);
   addEventListener("online", () => retryNow());
   connect();
 }
@@ -270,7 +280,7 @@ function welcomed(f: Frame): void {
   setServerTime(Number(f["time"]));
   welcome.value = { version: String(f["version"] ?? ""), mqtt_port: Number(f["mqtt_port"] ?? 0) };
   link.value = { kind: "live" };
-  if (document.hidden) send({ t: "vis", on: false });
+  if (document.hidden || paused.peek()) tellVisible();
   for (const s of subs.values()) sendSub(s);
   ping();
   pingTimer = window.setInterval(ping, PING_MS);
