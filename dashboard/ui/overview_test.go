@@ -250,6 +250,25 @@ func TestADotIsNamedOpenedAndSelected(t *testing.T) {
 	b.wait("the device's page", `location.pathname === "/devices/north-0000"`)
 }
 
+func TestTheEmptyOverviewIsTheWayIn(t *testing.T) {
+	f := newFake(t)
+	f.tally(0)
+	b := open(t, f)
+	b.visit("/")
+	b.waitText("h1", "No devices yet")
+	b.waitText("#connect-title", "Connect the first device")
+	b.wait("nothing of a fleet", `!document.querySelector(".dots, .needs, .tail, .traffic")`)
+	b.click(".create .btn.pri")
+	b.waitText(".copyline code", "devices/device-1/telemetry")
+	f.mu.Lock()
+	f.dots.section("", 1, 0)
+	f.mu.Unlock()
+	f.tally(0)
+	b.waitText(".legend", "1 never seen")
+	b.wait("its dot", `document.querySelector(".gridwrap canvas")`)
+	b.waitText(".copyline code", "devices/device-1/telemetry") // what one was doing stays
+}
+
 func TestTheLargestClusterIsNamed(t *testing.T) {
 	f := fleetOf2000(t)
 	b := open(t, f)

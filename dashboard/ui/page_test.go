@@ -124,7 +124,7 @@ func TestTheFirstDeviceIsConnectedFromTheEmptyPage(t *testing.T) {
 	f := newFake(t)
 	f.tally(0)
 	b := open(t, f)
-	b.visit("/")
+	b.visit("/devices")
 	b.waitText("#connect-title", "Connect the first device")
 	b.waitText("h1", "No devices yet")
 	b.shootAll("empty")
