@@ -4,7 +4,6 @@ import { useEffect } from "preact/hooks";
 import { isLive, link } from "./lib/live";
 import { route } from "./lib/route";
 import { session } from "./lib/session";
-import { DevicesPage } from "./pages/devices";
 import { SetupPanel } from "./pages/setup";
 import { SignInPage } from "./pages/signin";
 import { lazy } from "./parts/lazy";
@@ -13,6 +12,9 @@ import { Toast } from "./parts/toast";
 import { TopBar } from "./parts/topbar";
 
 // What one need not have at once comes when it is opened; pages that share much come together.
+const DevicesPage = lazy(() => import("./pages/set-devices").then((m) => m.DevicesPage));
+const GroupsPage = lazy(() => import("./pages/set-devices").then((m) => m.GroupsPage));
+const GroupPage = lazy(() => import("./pages/set-devices").then((m) => m.GroupPage));
 const DevicePage = lazy(() => import("./pages/device").then((m) => m.DevicePage));
 const InboxPage = lazy(() => import("./pages/set-notes").then((m) => m.InboxPage));
 const TopicPage = lazy(() => import("./pages/set-notes").then((m) => m.TopicPage));
@@ -45,11 +47,11 @@ export function App() {
 }
 
 /** What pages are called. */
-const TITLES: Partial<Record<string, string>> = { claim: "Claim a device", inbox: "Inbox", topics: "Topics", topic: "Topic", webhooks: "Webhooks", webhook: "Webhook", account: "My account", users: "Users", keys: "API keys" };
+const TITLES: Partial<Record<string, string>> = { claim: "Claim a device", groups: "Groups", inbox: "Inbox", topics: "Topics", topic: "Topic", webhooks: "Webhooks", webhook: "Webhook", account: "My account", users: "Users", keys: "API keys" };
 
 function Shell() {
   const r = route.value;
-  const title = r.page === "device" ? r.id : TITLES[r.page] ?? "Devices";
+  const title = r.page === "device" || r.page === "group" ? r.id : TITLES[r.page] ?? "Devices";
   useEffect(() => {
     document.title = `${title} · Muster`;
   }, [title]);
@@ -72,6 +74,8 @@ function Shell() {
           {r.page === "webhook" && <WebhookPage key={r.id} id={r.id} />}
           {r.page === "device" && <DevicePage key={r.id} id={r.id} />}
           {r.page === "claim" && <ClaimPage code={r.code} />}
+          {r.page === "groups" && <GroupsPage />}
+          {r.page === "group" && <GroupPage key={r.id} id={r.id} />}
           {r.page === "devices" && <DevicesPage />}
         </main>
       </div>

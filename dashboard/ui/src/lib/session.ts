@@ -22,7 +22,7 @@ export function may(scope: Scope): boolean {
   return m.role === "admin" || (m.role === "operator" && scope !== "admin") || (m.scopes ?? []).some((s) => s === "admin" || s === scope);
 }
 
-export type Scope = "topics:read" | "topics:write" | "notify:send" | "admin";
+export type Scope = "commands:send" | "devices:write" | "topics:read" | "topics:write" | "notify:send" | "admin";
 
 /** Whether the signed-in user may do everything. */
 export function isAdmin(): boolean {

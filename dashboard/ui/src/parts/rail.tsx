@@ -12,6 +12,7 @@ import { ThemeSwitch } from "./themeswitch";
 
 const T = {
   devices: "Devices",
+  groups: "Groups",
   inbox: "Inbox",
   open: (n: number) => `${counted(n)} open`,
   topics: "Topics",
@@ -40,6 +41,7 @@ export function Rail() {
         {T.devices}
         {total !== undefined && <b class="val">{count(total)}</b>}
       </a>
+      <a href="/groups" aria-current={here === "groups" || here === "group" ? "page" : undefined}>{T.groups}</a>
       <Group word={T.watch} />
       {counts.value && (
         <a href="/inbox" aria-current={here === "inbox" ? "page" : undefined}>

@@ -10,7 +10,7 @@ import { Bell } from "./bell";
 
 const T = {
   devices: "Devices",
-  pages: { inbox: "Inbox", topics: "Topics", webhooks: "Webhooks", account: "My account", users: "Users", keys: "API keys" } as Partial<Record<string, string>>,
+  pages: { groups: "Groups", inbox: "Inbox", topics: "Topics", webhooks: "Webhooks", account: "My account", users: "Users", keys: "API keys" } as Partial<Record<string, string>>,
   live: "Live",
   ms: (n: number) => `${n} ms`,
   slowed: (hz: number) => `Slowed to ${hz} Hz`,
@@ -28,7 +28,7 @@ export function TopBar() {
   return (
     <header class="top">
       <nav class="crumb" aria-label="Breadcrumb">
-        {r.page === "device" || r.page === "topic" || r.page === "webhook" ? (
+        {r.page === "device" || r.page === "group" || r.page === "topic" || r.page === "webhook" ? (
           <>
             <a href={`/${r.page}s`}>{T.pages[r.page + "s"] ?? T.devices}</a> / <b aria-current="page">{r.page === "topic" ? nameOf(r.id) : r.id}</b>
           </>
