@@ -80,6 +80,7 @@ func New(d Deps) (*API, error) {
 	a.deviceRoutes()
 	a.twinRoutes()
 	a.presenceRoutes()
+	a.fleetRoutes()
 	a.identityRoutes()
 	a.joinRoutes()
 	a.inboxRoutes()

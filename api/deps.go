@@ -150,6 +150,7 @@ type Deps struct {
 	Accounts  Accounts
 	Telemetry ingest.RangeStore
 	Live      Live
+	Fleet     Fleet
 	Clients   ClientKeeper
 	Trail     Trail
 	Twins     Twins

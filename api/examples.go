@@ -76,6 +76,7 @@ func vocabulary() map[string]any {
 		"SignInMethod.name": "Company", "start": "/api/v1/session/oidc",
 		"selector": "tag:site=berlin", "agent": "Mozilla/5.0", "api_key": "key_9d3e", "user": "usr_2b7a", "scope": "devices:write", "message": "line 2: there is no device pump-9", "RefusedMessage.code": "unknown_device", "door": "/api/v1/devices:import", "path view": "view_4k2w7q3n5x6z2ab3", "SavedView.id": "view_4k2w7q3n5x6z2ab3", "SavedView.name": "Cold and low", "SavedView.q": "group:cold-chain v.battery<15", "columns": []any{"id", "status", "v.battery"}, "sort": "-seen", "Facet.field": "tag:site", "FacetValue.value": "berlin", "FacetValue.term": "tag:site=berlin", "QueryPart.term": "v.battery<15", "Sparklines.key": "temperature", "min": []any{20.9, nil}, "max": []any{21.5, nil},
 		// topics and notifications
+		"FleetCause.kind": "gateway", "FleetCause.name": "gateway-1", "FleetCause.state": "offline", "FleetCause.devices": 411, "FleetCause.together": 411, "FleetChange.silent": 415,
 		"path topic": "cold-chain", "path principal": "usr_2b7a", "path subject": "me", "path notification": "ntf_0m8k2c1x5tq", "path delivery": "dlv_0m8k2c1x5tq",
 		"Topic.name": "cold-chain", "Topic.title": "Cold chain", "topic_name": "cold-chain", "Notification.topic": "top_3e9d", "Subscription.topic": "top_3e9d", "Topic.version": 3,
 		"Notification.version": 1, "Subscription.version": 1, "Subscription.name": "Ana", "Member.name": "Ana", "Receipt.name": "Ana", "Member.principal": "usr_2b7a",

@@ -32,7 +32,7 @@ func (anyFleet) Facts(*rollout.Rollout, muster.DeviceID) rollout.Facts {
 }
 func (anyFleet) Knows(string) bool { return true }
 
-func (anyFleet) Alive(muster.DeviceID) bool                       { return true }
+func (anyFleet) Life(muster.DeviceID) rollout.Life                { return rollout.Life{There: true} }
 func (anyFleet) Is(*rollout.Rollout, string) bool                 { return true }
 func (anyFleet) Version(*rollout.Rollout, muster.DeviceID) string { return "" }
 
@@ -195,6 +195,11 @@ func TestARolloutOverTheAPI(t *testing.T) {
 	if items := log["items"].([]any); len(items) != 1 || items[0].(object)["to"] != "offered" || items[0].(object)["device"] != canary || log["next"] != nil {
 		t.Errorf("the log is %v", log)
 	}
+	newest := w.ask("GET", at+"/log?order=desc&limit=1", nil)
+	if items := newest["items"].([]any); len(items) != 1 || items[0].(object)["number"] != log["items"].([]any)[0].(object)["number"] {
+		t.Errorf("the newest of one change is %v", newest)
+	}
+	w.as("GET", "/api/v1"+at+"/log?order=sideways", nil).wantStatus(t, 422)
 	first := w.ask("GET", at+"/devices?limit=3", nil)
 	rest := w.ask("GET", at+"/devices?limit=3&after="+first["next"].(string), nil)
 	if len(first["items"].([]any)) != 3 || len(rest["items"].([]any)) != 3 || rest["next"] != nil {

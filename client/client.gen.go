@@ -12,7 +12,7 @@ import (
 
 // AbortedRollout is a schema of the API.
 type AbortedRollout struct {
-	// Devices that install count as canceled too, and what they report is not heard any more
+	// Devices that install count as canceled too; what they report later is noted apart, as late
 	Force *bool `json:"force,omitempty"`
 }
 
@@ -707,6 +707,8 @@ type FirmwareAction struct {
 	Failures int64 `json:"failures"`
 	// Version that it had when it was offered the release
 	From *string `json:"from,omitempty"`
+	// What it did after the attempt was over or taken back, which changes no state
+	Late *string `json:"late,omitempty"`
 	// Of the rollout
 	Name string `json:"name"`
 	// From 1
@@ -875,6 +877,73 @@ type FirstAdmin struct {
 	Name  *string `json:"name,omitempty"`
 	// 10 to 128 characters, neither the e-mail nor the name
 	Password string `json:"password"`
+}
+
+// FleetBody is a schema of the API.
+type FleetBody struct {
+	Change FleetChange `json:"change"`
+	// Devices in each presence state
+	Counts FleetCounts `json:"counts"`
+	// Bytes of those
+	LogBytes int64 `json:"log_bytes"`
+	// Messages in the log that are not in the store yet
+	Queued int64 `json:"queued"`
+	// Messages of telemetry a second
+	Rates FleetRates `json:"rates"`
+	Store string     `json:"store"`
+	// Devices
+	Total int64 `json:"total"`
+}
+
+// FleetCause is a schema of the API.
+type FleetCause struct {
+	// When that minute began
+	At time.Time `json:"at"`
+	// How many of those that went silent it has
+	Devices int64 `json:"devices"`
+	// A group or a version is named only when it has more of them than of all devices
+	Kind string `json:"kind"`
+	// The gateway, the group or the version
+	Name string `json:"name"`
+	// When all of them are that; else empty
+	State string `json:"state"`
+	// How many of these did so within one minute
+	Together int64 `json:"together"`
+}
+
+// FleetChange is a schema of the API.
+type FleetChange struct {
+	// What at least half of these have in common, and no fewer than five; null when there is no such thing
+	Cause FleetCause `json:"cause"`
+	// Devices in each state now, less those then
+	Counts FleetCounts `json:"counts"`
+	// Devices that were online then, and are offline or quiet now
+	Silent int64 `json:"silent"`
+	// An hour ago, to the minute
+	Since time.Time `json:"since"`
+}
+
+// FleetCounts is a schema of the API.
+type FleetCounts struct {
+	Never   int64 `json:"never"`
+	Offline int64 `json:"offline"`
+	Online  int64 `json:"online"`
+	Quiet   int64 `json:"quiet"`
+	Unknown int64 `json:"unknown"`
+}
+
+// FleetRates is a schema of the API.
+type FleetRates struct {
+	Received float64 `json:"received"`
+	Stored   float64 `json:"stored"`
+}
+
+// FleetTraffic is a schema of the API.
+type FleetTraffic struct {
+	// The oldest first. A minute of which nothing is known is left out
+	Items []TrafficMinute `json:"items"`
+	// When counting began, which is when the server started
+	Since time.Time `json:"since"`
 }
 
 // Forgotten is a schema of the API.
@@ -1379,7 +1448,7 @@ type NewRelease struct {
 type NewRollout struct {
 	// snapshot: those that match when it is started. dynamic: later ones join
 	Membership *string `json:"membership,omitempty"`
-	// How many people besides who wrote it must agree before it starts; the server may ask for more
+	// How many people besides who wrote it must agree before it starts; at least as many as the server asks for
 	MinApprovals *int64       `json:"min_approvals,omitempty"`
 	Name         string       `json:"name"`
 	Note         *string      `json:"note,omitempty"`
@@ -2178,7 +2247,7 @@ type RolloutBody struct {
 	ID     string `json:"id"`
 	// snapshot: those that match when it is started. dynamic: later ones join
 	Membership *string `json:"membership,omitempty"`
-	// How many people besides who wrote it must agree before it starts; the server may ask for more
+	// How many people besides who wrote it must agree before it starts; at least as many as the server asks for
 	MinApprovals *int64  `json:"min_approvals,omitempty"`
 	Name         string  `json:"name"`
 	Note         *string `json:"note,omitempty"`
@@ -2256,6 +2325,8 @@ type RolloutDevice struct {
 	Failures int64 `json:"failures"`
 	// Version that it had when it was offered the release
 	From *string `json:"from,omitempty"`
+	// What it did after the attempt was over or taken back, which changes no state
+	Late *string `json:"late,omitempty"`
 	// From 1
 	Phase int64 `json:"phase"`
 	// Percent of the download
@@ -2302,8 +2373,10 @@ type RolloutPhase struct {
 type RolloutPhaseProgress struct {
 	Devices int64 `json:"devices"`
 	// Devices that failed and are not confirmed, tried again or not
-	Failing int64  `json:"failing"`
-	Name    string `json:"name"`
+	Failing int64 `json:"failing"`
+	// Devices that reported the version after the rollout was through with them; a rollback takes them along
+	Late int64  `json:"late"`
+	Name string `json:"name"`
 	// Devices that have the version and are not confirmed yet
 	Soaking int64 `json:"soaking"`
 	// Devices by state; states without any are absent
@@ -2805,6 +2878,18 @@ type Traced struct {
 	Topic    string     `json:"topic"`
 	// The worst of its readings'
 	Verdict string `json:"verdict"`
+}
+
+// TrafficMinute is a schema of the API.
+type TrafficMinute struct {
+	// When the minute began
+	At time.Time `json:"at"`
+	// Messages of telemetry that came in it
+	Received int64 `json:"received"`
+	// How much of it was counted: less than 60 of the first, and of the one under way
+	Seconds float64 `json:"seconds"`
+	// Those that the store was done with in it, duplicates and what replaced others among them
+	Stored int64 `json:"stored"`
 }
 
 // TwinBody is a schema of the API.
@@ -4603,11 +4688,42 @@ func (c *Client) GetFirmwareServerKey(ctx context.Context) (*OfferKey, error) {
 	return out, nil
 }
 
+// GetFleet: How all devices are, and what changed within an hour. The same as the channel fleet of the stream and the socket, which have it live. The comparison is at most two seconds old.
+// It is GET /api/v1/fleet.
+func (c *Client) GetFleet(ctx context.Context) (*FleetBody, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/fleet", query: url.Values{}, header: http.Header{}}
+	out := new(FleetBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // GetFleetDesired: Get the desired document of the fleet.
 // It is GET /api/v1/fleet/desired.
 func (c *Client) GetFleetDesired(ctx context.Context) (*DesiredBody, error) {
 	r := request{method: http.MethodGet, path: "/api/v1/fleet/desired", query: url.Values{}, header: http.Header{}}
 	out := new(DesiredBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// GetFleetTrafficParams are the optional parameters of GetFleetTraffic.
+type GetFleetTrafficParams struct {
+	// First time: RFC 3339 or now-3h
+	From string
+}
+
+// GetFleetTraffic: Messages of telemetry by the minute. Counted in memory since the server started, and kept for a day.
+// It is GET /api/v1/fleet/traffic.
+func (c *Client) GetFleetTraffic(ctx context.Context, params *GetFleetTrafficParams) (*FleetTraffic, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/fleet/traffic", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("from", params.From)
+	}
+	out := new(FleetTraffic)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -5742,17 +5858,20 @@ func (c *Client) ListRolloutDevices(ctx context.Context, rollout string, params 
 type ListRolloutLogParams struct {
 	// Only of this device
 	Device string
-	Limit  int64
+	// desc: the newest first
+	Order string
+	Limit int64
 	// The cursor of the page before
 	After string
 }
 
-// ListRolloutLog: List every change of a device's state in a rollout, oldest first.
+// ListRolloutLog: List every change of a device's state in a rollout, oldest first unless order is desc.
 // It is GET /api/v1/rollouts/{rollout}/log.
 func (c *Client) ListRolloutLog(ctx context.Context, rollout string, params *ListRolloutLogParams) (*PageRolloutChange, error) {
 	r := request{method: http.MethodGet, path: "/api/v1/rollouts/" + segment(rollout) + "/log", query: url.Values{}, header: http.Header{}}
 	if params != nil {
 		r.queryValue("device", params.Device)
+		r.queryValue("order", params.Order)
 		r.queryValue("limit", params.Limit)
 		r.queryValue("after", params.After)
 	}

@@ -280,7 +280,7 @@ func (u *updater) fetch(ctx context.Context) error {
 	defer cancel()
 	url := u.get.URL
 	if strings.HasPrefix(url, "/") {
-		url = "http://" + u.fleet.cfg.FirmwareHTTP + url
+		url = u.fleet.cfg.FirmwareHTTP + url
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {

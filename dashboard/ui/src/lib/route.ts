@@ -8,11 +8,16 @@ export type Route =
   | { page: "device"; id: string }
   | { page: "claim"; code: string }
   | { page: "inbox"; id: string; show: Show; topic: string }
-  | { page: "topic" | "webhook" | "group"; id: string }
+  | { page: One; id: string }
   | { page: Plain };
 
 /** The pages that have nothing but their name in the address. */
-export type Plain = "account" | "users" | "keys" | "groups" | "topics" | "webhooks" | "forgot" | LinkPage;
+export type Plain = "overview" | "account" | "users" | "keys" | "groups" | "topics" | "webhooks" | "firmware" | "rollouts" | "dashboard" | "audit" | "tasks" | "forgot" | LinkPage;
+
+/** The pages of one thing, below the list of its kind. */
+export type One = "group" | "topic" | "webhook" | "release" | "rollout";
+
+const LISTS: Record<string, One> = { groups: "group", topics: "topic", webhooks: "webhook", firmware: "release", rollouts: "rollout" };
 
 /** The pages that links in mails lead to. */
 export type LinkPage = "invite" | "reset" | "confirm";
@@ -61,13 +66,14 @@ function parse(at: { pathname: string; search: string }): Route {
   if (m?.[1]) return { page: "device", id: decode(m[1]) };
   const claim = /^\/claim\/([^/]+)$/.exec(at.pathname);
   if (claim?.[1]) return { page: "claim", code: decode(claim[1]) };
-  const plain = /^\/(account|users|keys|groups|topics|webhooks|forgot|invite|reset|confirm)$/.exec(at.pathname);
+  if (at.pathname === "/") return { page: "overview" };
+  const plain = /^\/(account|users|keys|groups|topics|webhooks|firmware|rollouts|dashboard|audit|tasks|forgot|invite|reset|confirm)$/.exec(at.pathname);
   if (plain?.[1]) return { page: plain[1] as Plain };
   const p = new URLSearchParams(at.search);
   const inbox = /^\/inbox(?:\/([^/]+))?$/.exec(at.pathname);
   if (inbox) return { page: "inbox", id: decode(inbox[1] ?? ""), show: showOf(p.get("show")), topic: p.get("topic") ?? "" };
-  const one = /^\/(topic|webhook|group)s\/([^/]+)$/.exec(at.pathname);
-  if (one?.[2]) return { page: one[1] as "topic" | "webhook" | "group", id: decode(one[2]) };
+  const one = /^\/(groups|topics|webhooks|firmware|rollouts)\/([^/]+)$/.exec(at.pathname);
+  if (one?.[2]) return { page: LISTS[one[1]!]!, id: decode(one[2]) };
   return { page: "devices", q: p.get("q") ?? "", sort: sortOf(p.get("sort")), after: p.get("after") ?? "", cols: p.get("cols") ?? "" };
 }
 
@@ -138,7 +144,7 @@ export function startRouter(): void {
     if (e.defaultPrevented || e.button !== 0 || e.metaKey || e.ctrlKey || e.shiftKey || e.altKey) return;
     const a = (e.target as Element | null)?.closest?.("a[href]");
     if (!(a instanceof HTMLAnchorElement) || a.target || a.hasAttribute("download")) return;
-    if (a.origin !== location.origin || !/^\/((devices|groups|inbox|topics|webhooks|account|users|keys|forgot)(\/|$)|$)/.test(a.pathname) || a.hash) return;
+    if (a.origin !== location.origin || !/^\/((devices|groups|inbox|topics|webhooks|firmware|rollouts|dashboard|audit|tasks|account|users|keys|forgot)(\/|$)|$)/.test(a.pathname) || a.hash) return;
     e.preventDefault();
     go(a.pathname + a.search);
   });

@@ -13,7 +13,7 @@ function search(q: Query | undefined): string {
 }
 
 export type AbortedRollout = {
-  /** Devices that install count as canceled too, and what they report is not heard any more */
+  /** Devices that install count as canceled too; what they report later is noted apart, as late */
   force?: boolean;
 };
 
@@ -658,6 +658,8 @@ export type FirmwareAction = {
   failures: number;
   /** Version that it had when it was offered the release */
   from?: string;
+  /** What it did after the attempt was over or taken back, which changes no state */
+  late?: "installing" | "installed" | "failed" | "rolled_back";
   /** Of the rollout */
   name: string;
   /** From 1 */
@@ -815,6 +817,67 @@ export type FirstAdmin = {
   name?: string;
   /** 10 to 128 characters, neither the e-mail nor the name */
   password: string;
+};
+
+export type FleetBody = {
+  change: FleetChange;
+  /** Devices in each presence state */
+  counts: FleetCounts;
+  /** Bytes of those */
+  log_bytes: number;
+  /** Messages in the log that are not in the store yet */
+  queued: number;
+  /** Messages of telemetry a second */
+  rates: FleetRates;
+  store: "ok" | "down";
+  /** Devices */
+  total: number;
+};
+
+export type FleetCause = {
+  /** When that minute began */
+  at: string;
+  /** How many of those that went silent it has */
+  devices: number;
+  /** A group or a version is named only when it has more of them than of all devices */
+  kind: "gateway" | "group" | "firmware";
+  /** The gateway, the group or the version */
+  name: string;
+  /** When all of them are that; else empty */
+  state: "offline" | "quiet" | "";
+  /** How many of these did so within one minute */
+  together: number;
+};
+
+export type FleetChange = {
+  /** What at least half of these have in common, and no fewer than five; null when there is no such thing */
+  cause: FleetCause;
+  /** Devices in each state now, less those then */
+  counts: FleetCounts;
+  /** Devices that were online then, and are offline or quiet now */
+  silent: number;
+  /** An hour ago, to the minute */
+  since: string;
+};
+
+export type FleetCounts = {
+  never: number;
+  offline: number;
+  online: number;
+  quiet: number;
+  unknown: number;
+};
+
+export type FleetRates = {
+  received: number;
+  stored: number;
+};
+
+export type FleetTraffic = {
+  /** The oldest first. A minute of which nothing is known is left out */
+  items: Array<TrafficMinute>;
+  /** When counting began, which is when the server started */
+  since: string;
 };
 
 export type Forgotten = {
@@ -1272,7 +1335,7 @@ export type NewRelease = {
 export type NewRollout = {
   /** snapshot: those that match when it is started. dynamic: later ones join */
   membership?: "snapshot" | "dynamic";
-  /** How many people besides who wrote it must agree before it starts; the server may ask for more */
+  /** How many people besides who wrote it must agree before it starts; at least as many as the server asks for */
   min_approvals?: number;
   name: string;
   note?: string;
@@ -1986,7 +2049,7 @@ export type RolloutBody = {
   id: string;
   /** snapshot: those that match when it is started. dynamic: later ones join */
   membership?: "snapshot" | "dynamic";
-  /** How many people besides who wrote it must agree before it starts; the server may ask for more */
+  /** How many people besides who wrote it must agree before it starts; at least as many as the server asks for */
   min_approvals?: number;
   name: string;
   note?: string;
@@ -2061,6 +2124,8 @@ export type RolloutDevice = {
   failures: number;
   /** Version that it had when it was offered the release */
   from?: string;
+  /** What it did after the attempt was over or taken back, which changes no state */
+  late?: "installing" | "installed" | "failed" | "rolled_back";
   /** From 1 */
   phase: number;
   /** Percent of the download */
@@ -2105,6 +2170,8 @@ export type RolloutPhaseProgress = {
   devices: number;
   /** Devices that failed and are not confirmed, tried again or not */
   failing: number;
+  /** Devices that reported the version after the rollout was through with them; a rollback takes them along */
+  late: number;
   name: string;
   /** Devices that have the version and are not confirmed yet */
   soaking: number;
@@ -2573,6 +2640,17 @@ export type Traced = {
   topic: string;
   /** The worst of its readings' */
   verdict: "stored" | "duplicate" | "replaced" | "rejected" | "dropped" | "pending";
+};
+
+export type TrafficMinute = {
+  /** When the minute began */
+  at: string;
+  /** Messages of telemetry that came in it */
+  received: number;
+  /** How much of it was counted: less than 60 of the first, and of the one under way */
+  seconds: number;
+  /** Those that the store was done with in it, duplicates and what replaced others among them */
+  stored: number;
 };
 
 export type TwinBody = {
@@ -3076,9 +3154,17 @@ export const getFirmwarePolicy = (stop?: AbortSignal): Promise<FirmwarePolicy> =
 export const getFirmwareServerKey = (stop?: AbortSignal): Promise<OfferKey> =>
   call<OfferKey>("GET", `/firmware/server-key`, undefined, stop);
 
+/** How all devices are, and what changed within an hour */
+export const getFleet = (stop?: AbortSignal): Promise<FleetBody> =>
+  call<FleetBody>("GET", `/fleet`, undefined, stop);
+
 /** Get the desired document of the fleet */
 export const getFleetDesired = (stop?: AbortSignal): Promise<DesiredBody> =>
   call<DesiredBody>("GET", `/fleet/desired`, undefined, stop);
+
+/** Messages of telemetry by the minute */
+export const getFleetTraffic = (query?: { from?: string }, stop?: AbortSignal): Promise<FleetTraffic> =>
+  call<FleetTraffic>("GET", `/fleet/traffic${search(query)}`, undefined, stop);
 
 /** Get a group */
 export const getGroup = (group: string, stop?: AbortSignal): Promise<Group> =>
@@ -3308,8 +3394,8 @@ export const listReleases = (query?: { limit?: number; cursor?: string; product?
 export const listRolloutDevices = (rollout: string, query?: { state?: "queued" | "offered" | "downloading" | "downloaded" | "installing" | "rebooting" | "confirmed" | "failed" | "rolled_back" | "timed_out" | "skipped" | "canceled"; phase?: number; reason?: string; limit?: number; after?: string }, stop?: AbortSignal): Promise<PageRolloutDevice> =>
   call<PageRolloutDevice>("GET", `/rollouts/${at(rollout)}/devices${search(query)}`, undefined, stop);
 
-/** List every change of a device's state in a rollout, oldest first */
-export const listRolloutLog = (rollout: string, query?: { device?: string; limit?: number; after?: string }, stop?: AbortSignal): Promise<PageRolloutChange> =>
+/** List every change of a device's state in a rollout, oldest first unless order is desc */
+export const listRolloutLog = (rollout: string, query?: { device?: string; order?: "asc" | "desc"; limit?: number; after?: string }, stop?: AbortSignal): Promise<PageRolloutChange> =>
   call<PageRolloutChange>("GET", `/rollouts/${at(rollout)}/log${search(query)}`, undefined, stop);
 
 /** List rollouts, newest first */

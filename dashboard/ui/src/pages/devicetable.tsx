@@ -5,13 +5,15 @@ import { now } from "../lib/clock";
 import type { Column } from "../lib/columns";
 import { cell, columns, rowOf, type Row, type View } from "../lib/devices";
 import { absolute, ago, duration, exact, value } from "../lib/format";
-import { keysOn, singleKey } from "../lib/keys";
+import type { Key } from "../lib/keymap";
+import { keysOn } from "../lib/keys";
 import { devicePath, go, listPath, type Sort } from "../lib/route";
 import { allMatching, selected, toggle, togglePage } from "../lib/selection";
 import { showSparks, sparks } from "../lib/sparks";
 import type { Value } from "../lib/types";
 import { Glyph, MEANING, WORD } from "../parts/glyph";
 import { useHeat } from "../parts/heat";
+import { useKeys } from "../parts/keys";
 import { Sparkline } from "../parts/sparkline";
 
 const T = {
@@ -24,6 +26,7 @@ const T = {
   heads: { seen: "Last seen", reason: "Reason", profile: "Profile", parent: "Gateway", firmware: "Firmware", groups: "Groups", tags: "Tags" } as Record<string, string>,
   old: (age: string) => `${age} old`,
   nothing: "no value",
+  keys: { title: "Devices", next: "the next row", before: "the row before", select: "select the row", open: "open it" },
 };
 
 /** What a column is called. */
@@ -38,11 +41,18 @@ export function Table({ v }: { v: View }) {
   const lines = shown.filter((c) => c.kind === "spark").map((c) => c.key);
   useEffect(() => showSparks(lines, v.order), [lines.join(), v.order]);
   const body = useRef<HTMLTableSectionElement>(null);
-  useEffect(() => {
-    const onKey = (e: KeyboardEvent) => moveBy(e, body.current);
-    addEventListener("keydown", onKey);
-    return () => removeEventListener("keydown", onKey);
-  }, []);
+  const keys: Key[] = [
+    { keys: "j", what: T.keys.next, run: () => move(body.current, 1) },
+    { keys: "k", what: T.keys.before, run: () => move(body.current, -1) },
+    { keys: "x", what: T.keys.select, run: () => toggleHere(v.order, body.current) },
+    { keys: "Enter", what: T.keys.open },
+  ];
+  useKeys(T.keys.title, keys);
+  // A checkbox takes no text: the keys work on it too.
+  const onKey = (e: KeyboardEvent) => {
+    if (!(e.target instanceof HTMLInputElement) || !keysOn.peek() || e.ctrlKey || e.metaKey || e.altKey) return;
+    if (keys.find((k) => k.keys === e.key)?.run?.()) e.preventDefault();
+  };
   return (
     <div class="scroll" tabIndex={0} role="region" aria-labelledby="devices-title">
       <table class="devices" role="table">
@@ -54,7 +64,7 @@ export function Table({ v }: { v: View }) {
               : <th key={c.name} scope="col" role="columnheader" class={numeric(c) ? "n" : c.kind} title={headOf(c)}>{headOf(c)}</th>))}
           </tr>
         </thead>
-        <tbody role="rowgroup" ref={body}>{v.order.map((id) => <DeviceLine key={id} id={id} shown={shown} />)}</tbody>
+        <tbody role="rowgroup" ref={body} onKeyDown={onKey}>{v.order.map((id) => <DeviceLine key={id} id={id} shown={shown} />)}</tbody>
       </table>
     </div>
   );
@@ -159,25 +169,20 @@ function ValueCell({ of, name, stale }: { of: [Value, number] | undefined; name:
   );
 }
 
-/** j and k go through the rows, x selects the one that has the focus; Enter opens it, as
- * it opens any link. */
-function moveBy(e: KeyboardEvent, body: HTMLTableSectionElement | null): void {
-  const key = keyOf(e);
-  const step = { j: 1, k: -1 }[key];
+/** Moves the focus to the row that is so many further, by its link: Enter opens it. */
+function move(body: HTMLTableSectionElement | null, by: number): boolean {
   const links = [...(body?.querySelectorAll<HTMLAnchorElement>("tr > th a") ?? [])];
   const here = links.findIndex((a) => a.closest("tr")?.contains(document.activeElement));
-  if (step) {
-    links[Math.min(links.length - 1, Math.max(0, here < 0 ? 0 : here + step))]?.focus();
-    e.preventDefault();
-  } else if (key === "x" && here >= 0) {
-    toggle(decodeURIComponent(links[here]!.pathname.slice("/devices/".length)));
-    e.preventDefault();
-  }
+  const next = links[here < 0 ? 0 : Math.min(links.length - 1, Math.max(0, here + by))];
+  next?.focus({ preventScroll: true });
+  next?.scrollIntoView({ block: "nearest" });
+  return next !== undefined;
 }
 
-/** The single key of a press; a checkbox of a row takes no text, so that keys work on it. */
-function keyOf(e: KeyboardEvent): string {
-  const at = e.target;
-  const box = at instanceof HTMLInputElement && at.type === "checkbox" && at.closest("tbody");
-  return box && keysOn.peek() && !e.ctrlKey && !e.metaKey && !e.altKey ? e.key : singleKey(e);
+/** Selects the row that has the focus, or does so no more. */
+function toggleHere(order: readonly string[], body: HTMLTableSectionElement | null): boolean {
+  const here = [...(body?.rows ?? [])].findIndex((r) => r.contains(document.activeElement));
+  const id = order[here];
+  if (id !== undefined) toggle(id);
+  return id !== undefined;
 }
