@@ -30,7 +30,7 @@ func TestTheDevicesPageCallsTheRollAndFollowsIt(t *testing.T) {
 	f := fleetOf25(t)
 	b := open(t, f)
 	b.expect("willReadFrequently") // this test itself reads the canvases
-	b.visit("/")
+	b.visit("/devices")
 	b.waitText(".roll h1", "24 of 25 answering")
 	b.waitText(".roll p", "1 offline.")
 	b.waitText(".legend", "24 online")
@@ -124,7 +124,7 @@ func TestTheFirstDeviceIsConnectedFromTheEmptyPage(t *testing.T) {
 	f := newFake(t)
 	f.tally(0)
 	b := open(t, f)
-	b.visit("/")
+	b.visit("/devices")
 	b.waitText("#connect-title", "Connect the first device")
 	b.waitText("h1", "No devices yet")
 	b.shootAll("empty")
