@@ -83,6 +83,11 @@ func (f *fakeServer) handler() http.Handler {
 		defer f.mu.Unlock()
 		writeJSON(w, 200, object{"items": f.rejected[r.PathValue("id")]})
 	}))
+	if f.extra["GET /api/v1/devices:explain"] == nil { // without a test's own, it says nothing of the parts
+		mux.HandleFunc("GET /api/v1/devices:explain", f.guarded(func(w http.ResponseWriter, _ *http.Request) {
+			writeJSON(w, 200, object{"total": 0, "parts": []object{}, "plan": object{"index": "scan", "scanned": 0}})
+		}))
+	}
 	mux.HandleFunc("GET /api/v1/live", f.guarded(f.live))
 	for pattern, h := range f.extra {
 		mux.HandleFunc(pattern, h)

@@ -111,7 +111,7 @@ func TestSearchSortAndPagesAreAskedOfTheServerAndKeptInTheAddress(t *testing.T) 
 		t.Errorf("the server was asked %d times for -seen, want once", f.seen("devices", "sort", "-seen"))
 	}
 	b.do(chromedp.SendKeys(chromedp.CSS(".search input"), "zz"))
-	b.waitText(".quiet-note", "No device id contains “11zz”.")
+	b.waitText(".quiet-note", "No device matches.")
 	b.shoot("devices-nomatch")
 	b.visit("/devices?q=dev-00&sort=-seen")
 	b.waitText(".sec header p", "10 devices")
