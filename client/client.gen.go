@@ -308,6 +308,39 @@ type ChannelAttempt struct {
 	Delivered bool `json:"delivered"`
 }
 
+// Chart is a schema of the API.
+type Chart struct {
+	Device string `json:"device"`
+	// As asked for, or of the oldest reading that was looked at
+	From time.Time `json:"from"`
+	// By key
+	Items []ChartKey `json:"items"`
+	// Numeric keys that there was no room for
+	KeysLeft int64 `json:"keys_left"`
+	// How many were looked at
+	Readings int64 `json:"readings"`
+	// Time of one pixel
+	StepMs float64   `json:"step_ms"`
+	To     time.Time `json:"to"`
+	// False when there were more than 2,000,000: the newest were looked at
+	Whole bool `json:"whole"`
+}
+
+// ChartKey is a schema of the API.
+type ChartKey struct {
+	// Readings that had it as a number
+	Count int64 `json:"count"`
+	// Silences of more than five times the usual interval, and of more than a pixel: from the reading before to the one after, in ms; the 200 longest
+	Gaps [][]int64 `json:"gaps"`
+	Key  string    `json:"key"`
+	// For each of t the greatest value
+	Max []float64 `json:"max"`
+	// For each of t the least value
+	Min []float64 `json:"min"`
+	// For each pixel with readings the time of the oldest, in ms since 1970, rising
+	T []int64 `json:"t"`
+}
+
 // Claim is a schema of the API.
 type Claim struct {
 	// Case, spaces and hyphens do not matter
@@ -4333,6 +4366,35 @@ func (c *Client) GetCandidate(ctx context.Context, candidate string) (*Candidate
 func (c *Client) GetCertificateAuthority(ctx context.Context, authority string) (*Authority, error) {
 	r := request{method: http.MethodGet, path: "/api/v1/certificate-authorities/" + segment(authority), query: url.Values{}, header: http.Header{}}
 	out := new(Authority)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// GetChartParams are the optional parameters of GetChart.
+type GetChartParams struct {
+	// Comma-separated keys; the first 64 numeric ones when absent
+	Keys string
+	// First time: RFC 3339 or now-3h
+	From string
+	// Time before which to end, the same way; now when absent
+	To string
+	// Into how many pixels the time is divided
+	Px int64
+}
+
+// GetChart: What a chart of some pixels needs of a device's telemetry. The least and the greatest value of each numeric key in each pixel, and the silences. However many readings there are, the answer is bounded by keys and pixels.
+// It is GET /api/v1/devices/{device}/telemetry/chart.
+func (c *Client) GetChart(ctx context.Context, device string, params *GetChartParams) (*Chart, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/devices/" + segment(device) + "/telemetry/chart", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("keys", params.Keys)
+		r.queryValue("from", params.From)
+		r.queryValue("to", params.To)
+		r.queryValue("px", params.Px)
+	}
+	out := new(Chart)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}

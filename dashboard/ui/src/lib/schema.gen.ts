@@ -287,6 +287,37 @@ export type ChannelAttempt = {
   delivered: boolean;
 };
 
+export type Chart = {
+  device: string;
+  /** As asked for, or of the oldest reading that was looked at */
+  from: string;
+  /** By key */
+  items: Array<ChartKey> | null;
+  /** Numeric keys that there was no room for */
+  keys_left: number;
+  /** How many were looked at */
+  readings: number;
+  /** Time of one pixel */
+  step_ms: number;
+  to: string;
+  /** False when there were more than 2,000,000: the newest were looked at */
+  whole: boolean;
+};
+
+export type ChartKey = {
+  /** Readings that had it as a number */
+  count: number;
+  /** Silences of more than five times the usual interval, and of more than a pixel: from the reading before to the one after, in ms; the 200 longest */
+  gaps: Array<Array<number> | null> | null;
+  key: string;
+  /** For each of t the greatest value */
+  max: Array<number> | null;
+  /** For each of t the least value */
+  min: Array<number> | null;
+  /** For each pixel with readings the time of the oldest, in ms since 1970, rising */
+  t: Array<number> | null;
+};
+
 export type Claim = {
   /** Case, spaces and hyphens do not matter */
   code: string;
@@ -2941,6 +2972,10 @@ export const getCandidate = (candidate: string, stop?: AbortSignal): Promise<Can
 /** Get a certificate authority */
 export const getCertificateAuthority = (authority: string, stop?: AbortSignal): Promise<Authority> =>
   call<Authority>("GET", `/certificate-authorities/${at(authority)}`, undefined, stop);
+
+/** What a chart of some pixels needs of a device's telemetry */
+export const getChart = (device: string, query?: { keys?: string; from?: string; to?: string; px?: number }, stop?: AbortSignal): Promise<Chart> =>
+  call<Chart>("GET", `/devices/${at(device)}/telemetry/chart${search(query)}`, undefined, stop);
 
 /** Get a command */
 export const getCommand = (device: string, command: string, stop?: AbortSignal): Promise<CommandBody> =>
