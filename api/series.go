@@ -29,10 +29,10 @@ type seriesInput struct {
 type chartKey struct {
 	Key   string    `json:"key"`
 	Count int       `json:"count" doc:"Readings that had it as a number"`
-	T     []int64   `json:"t" doc:"For each pixel with readings the time of the oldest, in ms since 1970, rising"`
-	Min   []float64 `json:"min" doc:"For each of t the least value"`
-	Max   []float64 `json:"max" doc:"For each of t the greatest value"`
-	Gaps  [][]int64 `json:"gaps" doc:"Silences of more than five times the usual interval, and of more than a pixel: from the reading before to the one after, in ms; the 200 longest"`
+	T     []int64   `json:"t" nullable:"false" doc:"For each pixel with readings the time of the oldest, in ms since 1970, rising"`
+	Min   []float64 `json:"min" nullable:"false" doc:"For each of t the least value"`
+	Max   []float64 `json:"max" nullable:"false" doc:"For each of t the greatest value"`
+	Gaps  [][]int64 `json:"gaps" nullable:"false" doc:"Silences of more than five times the usual interval, and of more than a pixel: from the reading before to the one after, in ms; the 200 longest"`
 }
 
 type chart struct {
@@ -43,7 +43,7 @@ type chart struct {
 	Readings int             `json:"readings" doc:"How many were looked at"`
 	Whole    bool            `json:"whole" doc:"False when there were more than 2,000,000: the newest were looked at"`
 	KeysLeft int             `json:"keys_left" doc:"Numeric keys that there was no room for"`
-	Items    []chartKey      `json:"items" doc:"By key"`
+	Items    []chartKey      `json:"items" nullable:"false" doc:"By key"`
 }
 
 func (a *API) seriesRoute() {

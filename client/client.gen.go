@@ -1405,6 +1405,11 @@ type NewServiceAccount struct {
 	Subscribe []string `json:"subscribe,omitempty"`
 }
 
+// NewSimulation is a schema of the API.
+type NewSimulation struct {
+	Devices *int64 `json:"devices,omitempty"`
+}
+
 // NewTask is a schema of the API.
 type NewTask struct {
 	// An object as the kind wants it, at most 16 KiB; {} when absent
@@ -1965,6 +1970,19 @@ type Provisioning struct {
 	Strategy string  `json:"strategy"`
 }
 
+// Publication is a schema of the API.
+type Publication struct {
+	// Or as bytes
+	Payload []byte `json:"payload,omitempty"`
+	// The payload as text
+	PayloadText *string `json:"payload_text,omitempty"`
+	QOS         *int64  `json:"qos,omitempty"`
+	// Keep it for who subscribes later; an empty payload takes it away
+	Retain *bool `json:"retain,omitempty"`
+	// Below devices/{id}/; not one of Muster's own, such as commands or desired
+	Topic string `json:"topic"`
+}
+
 // PutFirmwarePolicyRequest is a schema of the API.
 type PutFirmwarePolicyRequest struct {
 	Threshold int64 `json:"threshold"`
@@ -2509,6 +2527,14 @@ type SignInBody struct {
 	// An API key, in the place of e-mail and password
 	Key      *string `json:"key,omitempty"`
 	Password *string `json:"password,omitempty"`
+}
+
+// Simulation is a schema of the API.
+type Simulation struct {
+	// How many there are in the registry
+	Devices int64 `json:"devices"`
+	// They publish now. After a restart of the server they do not until they are asked to again
+	Running bool `json:"running"`
 }
 
 // Stretch is a schema of the API.
@@ -4265,6 +4291,26 @@ func (c *Client) EndSessions(ctx context.Context, params *EndSessionsParams) err
 	return c.call(ctx, &r, nil)
 }
 
+// EndSimulationParams are the optional parameters of EndSimulation.
+type EndSimulationParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// EndSimulation: Stop the simulated devices, and delete them with their telemetry.
+// It is DELETE /api/v1/simulation.
+func (c *Client) EndSimulation(ctx context.Context, params *EndSimulationParams) (*Simulation, error) {
+	r := request{method: http.MethodDelete, path: "/api/v1/simulation", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(Simulation)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ExplainRolloutDevice: Why a device does, or does not, get a rollout's release. A device that is not in the rollout is answered too.
 // It is GET /api/v1/rollouts/{rollout}/devices/{device}/why.
 func (c *Client) ExplainRolloutDevice(ctx context.Context, rollout string, device string) (*RolloutWhy, error) {
@@ -4690,6 +4736,17 @@ func (c *Client) GetSignInMethods(ctx context.Context) (*Methods, error) {
 func (c *Client) GetSigningKey(ctx context.Context, signingKey string) (*FirmwareKey, error) {
 	r := request{method: http.MethodGet, path: "/api/v1/firmware/keys/" + segment(signingKey), query: url.Values{}, header: http.Header{}}
 	out := new(FirmwareKey)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// GetSimulation: The simulated devices of this server.
+// It is GET /api/v1/simulation.
+func (c *Client) GetSimulation(ctx context.Context) (*Simulation, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/simulation", query: url.Values{}, header: http.Header{}}
+	out := new(Simulation)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -6115,6 +6172,23 @@ func (c *Client) PublishRelease(ctx context.Context, release string, params *Pub
 	return out, nil
 }
 
+// PublishToDeviceParams are the optional parameters of PublishToDevice.
+type PublishToDeviceParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// PublishToDevice: Publish an MQTT message at a topic of a device. Whoever subscribes to the topic gets it: the device itself when its profile lets it. Topics that mean something to Muster are refused: commands, wanted documents and firmware have operations of their own, and telemetry is written with `POST /telemetry`. With qos 1 and 2 the answer comes when what is queued or retained is durable.
+// It is POST /api/v1/devices/{device}/messages.
+func (c *Client) PublishToDevice(ctx context.Context, device string, body *Publication, params *PublishToDeviceParams) error {
+	r := request{method: http.MethodPost, path: "/api/v1/devices/" + segment(device) + "/messages", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	return c.call(ctx, &r, nil)
+}
+
 // PutDeviceDesiredParams are the optional parameters of PutDeviceDesired.
 type PutDeviceDesiredParams struct {
 	// The same key with the same request gives the same answer for 24 hours, and does nothing more
@@ -6808,6 +6882,27 @@ func (c *Client) StartRollout(ctx context.Context, rollout string, params *Start
 		r.headerValue("If-Match", params.IfMatch)
 	}
 	out := new(RolloutBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// StartSimulationParams are the optional parameters of StartSimulation.
+type StartSimulationParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// StartSimulation: Simulate up to 25 devices. The server itself makes the devices `simulated-0001` and so on with the tag `sim`, and publishes as them over its own MQTT listener, once a second each. They are ordinary devices. The simulation ends with the server or with DELETE; asked for again it takes up the devices that are there.
+// It is POST /api/v1/simulation.
+func (c *Client) StartSimulation(ctx context.Context, body *NewSimulation, params *StartSimulationParams) (*Simulation, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/simulation", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(Simulation)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ const (
 	kindTasks
 	kindTask
 	kindRollout
+	kindHere
 	kindEvents
 	kindInbox
 )
@@ -65,7 +66,7 @@ type view struct {
 	cols  []string  // the keys wanted, sorted; nil for the first of each device
 	id    muster.DeviceID
 	task  string // id of what a task or rollout channel shows
-	types string // of an events channel
+	types string // of an events channel; of a here channel what is edited
 
 	// Of the channels in polled.
 	leave  func()            // of a system channel, until it is closed
@@ -198,7 +199,7 @@ func (g *Gateway) closeSub(s *sub) {
 	case kindFleet:
 		g.fleet.remove(s)
 		return
-	case kindSystem, kindTasks, kindTask, kindRollout, kindEvents:
+	case kindSystem, kindTasks, kindTask, kindRollout, kindHere, kindEvents:
 		g.closePolled(s)
 		return
 	case kindInbox:

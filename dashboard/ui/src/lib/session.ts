@@ -18,11 +18,11 @@ export function mayWriteDevices(): boolean {
 export function may(scope: Scope): boolean {
   const m = me.value;
   if (!m) return false;
-  if (m.role === "viewer") return scope === "topics:read";
+  if (m.role === "viewer") return scope.endsWith(":read");
   return m.role === "admin" || (m.role === "operator" && scope !== "admin") || (m.scopes ?? []).some((s) => s === "admin" || s === scope);
 }
 
-export type Scope = "topics:read" | "topics:write" | "notify:send" | "admin";
+export type Scope = "topics:read" | "topics:write" | "notify:send" | "devices:write" | "telemetry:write" | "commands:send" | "firmware:read" | "firmware:write" | "admin";
 
 /** Whether the signed-in user may do everything. */
 export function isAdmin(): boolean {
