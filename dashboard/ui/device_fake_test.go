@@ -33,6 +33,12 @@ func (f *fakeServer) deviceRoutes(mux *http.ServeMux) {
 			writeJSON(w, 200, object{"device": r.PathValue("id"), "version": "", "files": []object{}, "actions": []object{}, "waiting": []object{}})
 		},
 	}
+	routes["GET /api/v1/simulation"] = f.simulation(func() {})
+	routes["POST /api/v1/simulation"] = f.simulation(func() { f.simulated = 25 })
+	routes["DELETE /api/v1/simulation"] = f.simulation(func() { f.simulated = 0 })
+	routes["GET /api/v1/logins"] = func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, 200, object{"items": []object{}, "next": nil})
+	}
 	for _, list := range []string{"commands", "events", "logs", "trace", "credentials", "logins"} {
 		routes["GET /api/v1/devices/{id}/"+list] = func(w http.ResponseWriter, _ *http.Request) {
 			writeJSON(w, 200, object{"items": []object{}, "next": nil})
@@ -42,6 +48,15 @@ func (f *fakeServer) deviceRoutes(mux *http.ServeMux) {
 		if _, ok := f.extra[pattern]; !ok {
 			mux.HandleFunc(pattern, f.guarded(h))
 		}
+	}
+}
+
+func (f *fakeServer) simulation(change func()) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		change()
+		writeJSON(w, 200, object{"running": f.simulated > 0, "devices": f.simulated})
 	}
 }
 

@@ -33,6 +33,7 @@ type fakeServer struct {
 	rejected  map[string][]object
 	sessions  map[string]object // by id; none when it is missing
 	about     map[string]object // by id: what GET /devices/{id} says besides
+	simulated int               // devices
 	viewers   []object          // who is at every device
 	conns     map[*fakeConn]bool
 	subs      []object        // every sub command

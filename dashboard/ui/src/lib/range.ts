@@ -51,6 +51,8 @@ export function endsOf(r: Range, now: number): [number, number] {
 
 /** Shows a range: it goes into the address. */
 export function show(r: Range): void {
+  const old = range.peek();
+  if (r.from === old.from && r.to === old.to) return; // charts with one crosshair say it together
   const plain = r.from === DEFAULT.from && r.to === DEFAULT.to;
   setSearch({ from: plain ? "" : r.from, to: plain || r.to === "now" ? "" : r.to });
 }

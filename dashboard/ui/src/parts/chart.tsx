@@ -111,7 +111,7 @@ function makePlot(el: HTMLElement, model: DeviceModel, s: Series, index: number,
       { show: false },
     ],
     series: [{}, { stroke: colour, width: 1.4, points: { size: 4, width: 0, fill: colour } }, { stroke: colour, width: 1.4, points: { show: false } }],
-    bands: [{ series: [1, 2], fill: colour }],
+    bands: [{ series: [1, 2], fill: colour + "66" }],
     hooks: {
       drawClear: [(u) => drawGround(u, model, s, index)],
       draw: [(u) => drawEnds(u)],

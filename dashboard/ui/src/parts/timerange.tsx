@@ -44,6 +44,7 @@ export function TimeRange() {
 }
 
 function Zone() {
+  if (zoneName() === "UTC") return null; // both are the same
   return (
     <div class="tabs" role="group" aria-label={T.zone}>
       <button type="button" aria-pressed={!utc.value} onClick={() => setUTC(false)}>{zoneName()}</button>
