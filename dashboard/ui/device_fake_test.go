@@ -13,6 +13,9 @@ func (f *fakeServer) deviceRoutes(mux *http.ServeMux) {
 	routes := map[string]http.HandlerFunc{
 		"GET /api/v1/devices/{id}/telemetry/chart": f.chart,
 		"GET /api/v1/devices/{id}/presence":        f.presence,
+		"POST /api/v1/devices/{id}/credentials": func(w http.ResponseWriter, _ *http.Request) {
+			writeJSON(w, 201, object{"credential": object{"id": "cred_2", "kind": "token", "token": "tok_new", "username": "tok_new"}})
+		},
 		"GET /api/v1/devices/{id}/telemetry/latest": func(w http.ResponseWriter, r *http.Request) {
 			f.mu.Lock()
 			defer f.mu.Unlock()

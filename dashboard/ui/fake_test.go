@@ -77,9 +77,6 @@ func (f *fakeServer) handler() http.Handler {
 	})
 	mux.HandleFunc("POST /api/v1/devices", f.guarded(f.create))
 	mux.HandleFunc("GET /api/v1/devices/{id}", f.guarded(f.device))
-	mux.HandleFunc("POST /api/v1/devices/{id}/credentials", f.guarded(func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, 201, object{"credential": object{"id": "cred_2", "kind": "token", "token": "tok_new", "username": "tok_new"}})
-	}))
 	mux.HandleFunc("GET /api/v1/devices/{id}/telemetry", f.guarded(f.telemetry))
 	mux.HandleFunc("GET /api/v1/devices/{id}/rejected", f.guarded(func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
