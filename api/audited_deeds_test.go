@@ -229,8 +229,10 @@ func commandDoings() doings {
 			at := "devices/" + w.newDevice() + "/messages"
 			return deed{path: "/" + at, body: object{"topic": "display/text", "payload_text": "x"}, want: records("publish-to-device " + at + " -")}
 		},
-		"start-simulation": func(*writer) deed { return deed{path: "/simulation", body: object{}, want: records("start-simulation simulation -")} },
-		"end-simulation":   func(*writer) deed { return deed{path: "/simulation", want: records("end-simulation simulation -")} },
+		"start-simulation": func(*writer) deed {
+			return deed{path: "/simulation", body: object{}, want: records("start-simulation simulation -")}
+		},
+		"end-simulation": func(*writer) deed { return deed{path: "/simulation", want: records("end-simulation simulation -")} },
 		"create-job": func(w *writer) deed {
 			return deed{path: "/jobs", body: object{"q": "id:" + w.newDevice(), "kind": "command", "method": "m"}, want: records("job.create jobs/* a")}
 		},

@@ -50,7 +50,7 @@ func (a *API) messageRoutes() {
 			}
 			payload = []byte(in.Body.PayloadText)
 		}
-		if err := a.Messages.PublishToDevice(ctx, id, in.Body.Topic, payload, in.Body.Retain, byte(in.Body.QoS)); err != nil { //nolint:gosec // 0 to 2
+		if err := a.Messages.PublishToDevice(ctx, id, in.Body.Topic, payload, in.Body.Retain, byte(in.Body.QoS)); err != nil {
 			return nil, err
 		}
 		return nil, nil //nolint:nilnil // there is nothing to say

@@ -10,20 +10,22 @@ import (
 )
 
 // PublishToDevice implements api.MessagePublisher.
-func (c *mqttClients) PublishToDevice(_ context.Context, device muster.DeviceID, rest string, payload []byte, retain bool, qos byte) error {
+func (m *mqttClients) PublishToDevice(_ context.Context, device muster.DeviceID, rest string, payload []byte, retain bool, qos byte) error {
 	if rest == "desired" {
 		return muster.InvalidAt("topic", "this is one of Muster's own topics")
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.published = append(c.published, fmt.Sprintf("%s %s %s %v %d", device, rest, payload, retain, qos))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.published = append(m.published, fmt.Sprintf("%s %s %s %v %d", device, rest, payload, retain, qos))
 	return nil
 }
 
 // simulated is a Simulator of numbers.
 type simulated struct{ n int }
 
-func (s *simulated) Simulation() api.Simulation { return api.Simulation{Running: s.n > 0, Devices: s.n} }
+func (s *simulated) Simulation() api.Simulation {
+	return api.Simulation{Running: s.n > 0, Devices: s.n}
+}
 
 func (s *simulated) Simulate(_ context.Context, n int) (api.Simulation, error) {
 	s.n = n

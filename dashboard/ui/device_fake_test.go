@@ -122,8 +122,10 @@ func (f *fakeServer) presence(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, 200, object{
 		"state": "online", "since": at(2 * time.Hour), "last_seen": at(0), "reason": "", "check_in_s": 60, "rhythm_s": 5, "flaps": 0,
 		"strip": []object{
-			{"state": "online", "from": at(24 * time.Hour), "to": at(7 * time.Hour)}, {"state": "offline", "from": at(7 * time.Hour), "to": at(6 * time.Hour)},
-			{"state": "quiet", "from": at(6 * time.Hour), "to": at(330 * time.Minute)}, {"state": "online", "from": at(330 * time.Minute), "to": at(0)},
+			{"state": "online", "from": at(24 * time.Hour), "to": at(7 * time.Hour)},
+			{"state": "offline", "from": at(7 * time.Hour), "to": at(6 * time.Hour)},
+			{"state": "quiet", "from": at(6 * time.Hour), "to": at(330 * time.Minute)},
+			{"state": "online", "from": at(330 * time.Minute), "to": at(0)},
 		},
 		"uptime_30d": object{"online_s": 2_000_000, "offline_s": 30_000, "unknown_s": 0, "percent": 98.5},
 	})

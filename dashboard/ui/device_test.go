@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"strings"
@@ -54,9 +55,7 @@ func commandOf(id, method, state string, more object) object {
 		"expires_at": stamped(-time.Hour), "attempts": 1, "progress": 0, "sent_at": nil, "delivered_at": nil, "accepted_at": nil, "progress_at": nil,
 		"finished_at": nil, "result": nil, "error": nil,
 	}
-	for k, v := range more {
-		c[k] = v
-	}
+	maps.Copy(c, more)
 	return c
 }
 
@@ -190,7 +189,9 @@ func TestTheNextDeviceIsThatOfTheListOneCameFrom(t *testing.T) {
 	b.waitText(".dev h1", order[2])
 	b.do(chromedp.KeyEvent("]"))
 	b.waitText(".dev h1", order[3])
-	b.do(chromedp.KeyEvent("["), chromedp.KeyEvent("["))
+	for range 2 {
+		b.do(chromedp.KeyEvent("["))
+	}
 	b.waitText(".dev h1", order[1])
 }
 
