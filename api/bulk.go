@@ -46,6 +46,8 @@ type exportInput struct {
 	Async
 	Q      string `query:"q" maxLength:"2048" doc:"Which devices, in the query language; all when absent"`
 	Format string `query:"format" default:"csv" enum:"csv,ndjson"`
+	// Columns make a table of it, which no import takes.
+	Columns string `query:"columns" maxLength:"8192" doc:"Comma-separated columns of a table for people, of format csv: id, name, profile, parent, firmware, status, reason, seen, created, groups, tags, notes, tag:KEY, v.KEY. Such a table is answered at once, and not taken by devices:import"`
 }
 
 // Chosen says which devices a bulk action is about. It is exported because huma looks
@@ -460,12 +462,19 @@ func (a *API) exportRoute() {
 	a.documentAccepted(&op)
 	a.routeFor(exportTime, accounts.DevicesRead, &op)
 	huma.Register(a.huma, op, func(ctx context.Context, in *exportInput) (*huma.StreamResponse, error) {
-		if a.async(ctx) {
+		if in.Columns == "" && a.async(ctx) {
 			return &huma.StreamResponse{Body: func(hc huma.Context) { a.exportTask(hc, &op, in) }}, nil //nolint:contextcheck // hc has it
 		}
 		ids, err := a.matching(ctx, in.Q)
 		if err != nil {
 			return nil, a.problem(requestOf(ctx), err)
+		}
+		if in.Columns != "" {
+			t, err := a.tableOf(ctx, in)
+			if err != nil {
+				return nil, a.problem(requestOf(ctx), err)
+			}
+			return t.stream(ids), nil //nolint:contextcheck // hc has it
 		}
 		return &huma.StreamResponse{Body: func(hc huma.Context) { a.exportDevices(hc, ids, bulk.Format(in.Format)) }}, nil //nolint:contextcheck // hc has it
 	})

@@ -24,7 +24,7 @@ func (a *API) channelRoutes() {
 	route(a, anyone, huma.Operation{
 		OperationID: "test-email", Method: http.MethodPost, Path: "/channels/email/test", Tags: tags,
 		Summary:     "Mail a test to oneself, and say what came of it",
-		Description: "To a signed-in user's own address, at most 10 tests a minute. 503 when the server has no --smtp. It takes up to 15 s.",
+		Description: "To a signed-in user's own address, at most 10 tests a minute, of everything that one tests. 503 when the server has no --smtp. It takes up to 15 s.",
 	}, func(ctx context.Context, _ *struct{}) (*body[channelAttempt], error) {
 		return a.testOwn(ctx, notify.ChannelEmail)
 	})

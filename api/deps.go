@@ -63,6 +63,7 @@ type PresenceReader interface {
 // Registry is what the API needs of *devices.Registry.
 type Registry interface {
 	DeviceReader
+	DeviceCounter
 	DeviceWriter
 	CredentialKeeper
 	ProfileReader
@@ -149,6 +150,7 @@ type Deps struct {
 	Accounts  Accounts
 	Telemetry ingest.RangeStore
 	Live      Live
+	Fleet     Fleet
 	Clients   ClientKeeper
 	Trail     Trail
 	Twins     Twins
@@ -165,6 +167,7 @@ type Deps struct {
 	Webhooks  Webhooks
 	Notify    Notify
 	Rollouts  Rollouts
+	Views     ViewKeeper
 	// Deliveries are those of the outbox.
 	Deliveries Deliveries
 	// ChannelTester sends tests over the channels that the server has.

@@ -148,6 +148,8 @@ func (a *API) deviceRoutes() {
 		Summary:     "Change what is written on a device",
 		Description: "What is absent or null stays. Rights that change so are those of open connections at once.", Errors: []int{404, 409},
 	}, a.changeDevice)
+	a.facetRoutes()
+	a.sparklineRoute()
 	a.deleteRoute()
 	a.credentialRoutes()
 }

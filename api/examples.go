@@ -39,7 +39,7 @@ func vocabulary() map[string]any {
 		"path device": "pump-7", "path profile": "pump", "path group": "cold-chain", "path account": "svc_5f0c", "path key": "key_9d3e",
 		"path credential": "cred_41aa", "path authority": "ca_77b1", "path candidate": "cand_c0de", "path block": "block_0001", "path command": "184467",
 		"path job": "1844", "path seq": 42, "query q": "group:cold-chain v.battery<15", "query keys": "temperature,battery", "query from": "now-3h",
-		"query to": "now", "query sort": "-seen", "header If-Match": `"7"`, "header Idempotency-Key": "restart-pump-7-1",
+		"query to": "now", "query sort": "-seen", "query fields": "status,tag:site", "query match": "ber", "query columns": "id,status,v.temperature", "query ids": "pump-7,pump-8", "query key": "temperature", "header If-Match": `"7"`, "header Idempotency-Key": "restart-pump-7-1",
 		// names and ids
 		"id": "pump-7", "device": "pump-7", "name": "Pump 7", "description": "Pumps of the cold chain", "notes": "behind the second door", "text": "valve opened",
 		"profile": "pump", "parent": "gateway-1", "group": "cold-chain", "groups": []any{"cold-chain"}, "add_groups": []any{"cold-chain"}, "drop_groups": []any{"spare"},
@@ -76,8 +76,9 @@ func vocabulary() map[string]any {
 		"Webhook.id": "wh_6d01", "owner": "usr_2b7a", "owner_name": "Ana", "problem": "the receiver answered 410", "types": []any{"device.*", "command.failed"}, "summary": "A device was made",
 		"WebhookAttempt.error": "the receiver answered 500", "response": "Internal Server Error", "TaskResult.result": map[string]any{"url": "/api/v1/tasks/task_8f20/result", "content_type": "image/png", "size": 2048, "expires_at": exampleTime}, "TaskBody.id": "task_8f20", "TaskBody.note": "pumps of the cold chain",
 		"SignInMethod.name": "Company", "start": "/api/v1/session/oidc",
-		"selector": "tag:site=berlin", "agent": "Mozilla/5.0", "api_key": "key_9d3e", "user": "usr_2b7a", "scope": "devices:write", "message": "line 2: there is no device pump-9", "RefusedMessage.code": "unknown_device", "door": "/api/v1/devices:import",
+		"selector": "tag:site=berlin", "agent": "Mozilla/5.0", "api_key": "key_9d3e", "user": "usr_2b7a", "scope": "devices:write", "message": "line 2: there is no device pump-9", "RefusedMessage.code": "unknown_device", "door": "/api/v1/devices:import", "path view": "view_4k2w7q3n5x6z2ab3", "SavedView.id": "view_4k2w7q3n5x6z2ab3", "SavedView.name": "Cold and low", "SavedView.q": "group:cold-chain v.battery<15", "columns": []any{"id", "status", "v.battery"}, "sort": "-seen", "Facet.field": "tag:site", "FacetValue.value": "berlin", "FacetValue.term": "tag:site=berlin", "QueryPart.term": "v.battery<15", "Sparklines.key": "temperature", "min": []any{20.9, nil}, "max": []any{21.5, nil},
 		// topics and notifications
+		"FleetCause.kind": "gateway", "FleetCause.name": "gateway-1", "FleetCause.state": "offline", "FleetCause.devices": 411, "FleetCause.together": 411, "FleetChange.silent": 415,
 		"path topic": "cold-chain", "path principal": "usr_2b7a", "path subject": "me", "path notification": "ntf_0m8k2c1x5tq", "path delivery": "dlv_0m8k2c1x5tq",
 		"Topic.name": "cold-chain", "Topic.title": "Cold chain", "topic_name": "cold-chain", "Notification.topic": "top_3e9d", "Subscription.topic": "top_3e9d", "Topic.version": 3,
 		"Notification.version": 1, "Subscription.version": 1, "Subscription.name": "Ana", "Member.name": "Ana", "Receipt.name": "Ana", "Member.principal": "usr_2b7a",
@@ -136,6 +137,8 @@ func requestExamples() map[string]string {
 		"update-devices":                 `{"q":"tag:site=berlin","profile":"default","dry_run":true}`,
 		"delete-devices":                 `{"q":"tag:site=berlin","dry_run":true}`,
 		"put-group":                      `{"description":"Pumps of the cold chain"}`,
+		"create-view":                    `{"name":"Cold and low","q":"group:cold-chain v.battery<15","columns":["id","status","v.battery"],"sort":"-seen"}`,
+		"put-view":                       `{"name":"Cold and low","q":"group:cold-chain v.battery<20"}`,
 		"put-profile":                    `{"level":"durable","message_rate":100}`,
 		"send-command":                   `{"method":"reboot","params":{"delay_s":5},"ttl_s":600}`,
 		"create-job":                     `{"q":"tag:site=berlin","kind":"command","method":"reboot","dry_run":true}`,

@@ -405,6 +405,22 @@ func TestTheTestOfAWebhookIsWithinTheLimitOfTests(t *testing.T) {
 	r.as("POST", "/api/v1/webhooks/"+id+"/test", nil).wantStatus(t, 200) // a key that is nobody's has its own
 }
 
+func TestEveryTestOfAChannelNamesTheLimitOfTests(t *testing.T) {
+	tests := 0
+	for _, o := range operations(newRig(t)) {
+		if o.method != "POST" || !strings.HasSuffix(o.path, "/test") {
+			continue
+		}
+		tests++
+		if !strings.Contains(strings.ToLower(o.Says), "at most 10 tests a minute") {
+			t.Errorf("%s says %q", o.path, o.Says)
+		}
+	}
+	if tests != 4 {
+		t.Errorf("there are %d tests", tests)
+	}
+}
+
 func TestDeliveriesSayWhomTheyAreFor(t *testing.T) {
 	onEachStore(t, func(t *testing.T, newRig rigMaker) {
 		w := &writer{rig: newRig(t)}

@@ -128,7 +128,7 @@ func TestAnOperationThatNobodyHasOpenedIsForbiddenToAKeyWithASelector(t *testing
 	r := newReachRig(t)
 	open := map[string]bool{
 		"get-me": true, "sign-out": true, "list-profiles": true, "get-profile": true, "list-event-types": true, "list-devices": true,
-		"export-devices": true, "list-groups": true, "get-group": true, "create-device": true, "import-devices": true,
+		"list-device-facets": true, "explain-device-query": true, "list-sparklines": true, "export-devices": true, "list-groups": true, "get-group": true, "create-device": true, "import-devices": true,
 		"update-devices": true, "delete-devices": true, "list-rejected": true, "list-candidates": true, "get-candidate": true,
 		"adopt-candidate": true, "refuse-candidate": true, "stream": true, "write-telemetry": true, "list-rollout-devices": true,
 	}

@@ -27,6 +27,7 @@ type RolloutDevice struct {
 	Progress   int             `json:"progress" minimum:"0" maximum:"100" doc:"Percent of the download"`
 	From       string          `json:"from,omitempty" doc:"Version that it had when it was offered the release"`
 	Soaking    bool            `json:"soaking,omitempty" doc:"It has the version, and is not confirmed yet"`
+	Late       string          `json:"late,omitempty" enum:"installing,installed,failed,rolled_back" doc:"What it did after the attempt was over or taken back, which changes no state"`
 	DueAt      *string         `json:"due_at,omitempty" format:"date-time" doc:"When it is looked at next, where that is known"`
 	DeadlineAt *string         `json:"deadline_at,omitempty" format:"date-time" doc:"When silence ends the attempt, or when the soak is over"`
 	UpdatedAt  string          `json:"updated_at" format:"date-time"`
@@ -35,7 +36,7 @@ type RolloutDevice struct {
 func rolloutDeviceOf(d *rollout.Device) RolloutDevice {
 	out := RolloutDevice{
 		Rollout: d.Rollout, Device: d.ID, Phase: d.Phase + 1, State: d.State.String(), Reason: string(d.Reason), Detail: d.Detail, Action: d.Action, Attempt: d.Attempt,
-		Failures: d.Failures, Progress: d.Progress, From: d.From, Soaking: d.Soaking, DeadlineAt: stampOrNull(d.Deadline), UpdatedAt: stamp(d.Updated),
+		Failures: d.Failures, Progress: d.Progress, From: d.From, Soaking: d.Soaking, Late: string(d.Late), DeadlineAt: stampOrNull(d.Deadline), UpdatedAt: stamp(d.Updated),
 	}
 	if d.State == rollout.Queued && d.Due > 0 && d.Due < operator.Never {
 		out.DueAt = stampOrNull(d.Due)
@@ -133,7 +134,7 @@ func (a *API) rolloutDeviceRoutes() {
 	}, a.explainRolloutDevice)
 	route(a, accounts.FirmwareRead, huma.Operation{
 		OperationID: "list-rollout-log", Method: http.MethodGet, Path: "/rollouts/{rollout}/log", Tags: tags,
-		Summary: "List every change of a device's state in a rollout, oldest first", Errors: []int{404},
+		Summary: "List every change of a device's state in a rollout, oldest first unless order is desc", Errors: []int{404},
 	}, a.listRolloutLog)
 	route(a, accounts.FirmwareRead, huma.Operation{
 		OperationID: "get-device-firmware", Method: http.MethodGet, Path: "/devices/{device}/firmware", Tags: []string{"devices"},
@@ -259,6 +260,7 @@ func (a *API) explainRolloutDevice(ctx context.Context, in *struct {
 func (a *API) listRolloutLog(ctx context.Context, in *struct {
 	RolloutPath
 	Device string `query:"device" maxLength:"128" doc:"Only of this device"`
+	Order  string `query:"order" enum:"asc,desc" default:"asc" doc:"desc: the newest first"`
 	After
 },
 ) (*body[page[rolloutChange]], error) {
@@ -274,7 +276,7 @@ func (a *API) listRolloutLog(ctx context.Context, in *struct {
 	if _, err := read.Rollout(ctx, in.Rollout); err != nil {
 		return nil, err
 	}
-	found, err := read.RolloutLog(ctx, operator.LogQuery{Rollout: in.Rollout, Device: device, After: after, Limit: in.Limit + 1})
+	found, err := read.RolloutLog(ctx, operator.LogQuery{Rollout: in.Rollout, Device: device, Newest: in.Order == "desc", After: after, Limit: in.Limit + 1})
 	if err != nil {
 		return nil, err
 	}

@@ -35,7 +35,7 @@ type quiet struct {
 // subscription is a subscription as it is shown. Publishers see of others' only that they are there.
 type subscription struct {
 	Topic      string  `json:"topic" doc:"The topic's id"`
-	TopicName  string  `json:"topic_name"`
+	TopicName  string  `json:"topic_name" doc:"Empty when the topic is gone, or one does not see it any more"`
 	Subject    string  `json:"subject" doc:"Id of a user, or device: and the id of a device" example:"usr_2b7a"`
 	Name       string  `json:"name,omitempty" doc:"The user's; shown to users and admins"`
 	Channels   []via   `json:"channels,omitempty" nullable:"false" doc:"Beside the inbox, which gets everything. This, muted_until and version are shown to the subject and to owners of the topic"`
@@ -289,6 +289,9 @@ func (a *API) listMySubscriptions(ctx context.Context, in *After) (*body[page[su
 	items := make([]subscription, len(found))
 	for i := range found {
 		items[i] = a.subscription(ctx, &found[i])
+		if _, err := a.Notify.Topic(who, found[i].Topic); err != nil { // what it is called by now is not his to know
+			items[i].TopicName = ""
+		}
 	}
 	return list(items, next), nil
 }

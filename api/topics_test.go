@@ -233,6 +233,32 @@ func TestAKeyWithASelectorMayNotUseTopics(t *testing.T) {
 	}
 }
 
+// Who lost a private topic has his subscription to it, which he may end, and is not told what it is called by now.
+func TestWhoLostATopicIsNotToldItsNewName(t *testing.T) {
+	onEachStore(t, func(t *testing.T, newRig rigMaker) {
+		r := newRig(t)
+		ann, eve := r.enters("ann", accounts.Operator), r.enters("eve", accounts.Operator)
+		id := ann.topic(object{"name": "secret", "visibility": "private"})
+		member := "/topics/" + id + "/members/" + eve.id
+		ann.do("PUT", member, object{"role": "subscriber"}).wantStatus(t, 200)
+		eve.subscribes(id)
+		named := func(want string) {
+			t.Helper()
+			if mine := eve.do("GET", "/subscriptions", nil).listed(t); len(mine) != 1 || mine[0]["topic"] != id || mine[0]["topic_name"] != want {
+				t.Errorf("her subscriptions are %v, want one to %q", mine, want)
+			}
+		}
+		named("secret")
+		ann.do("DELETE", member, nil).wantStatus(t, 204)
+		ann.do("PATCH", "/topics/"+id, object{"name": "new-words"}).wantStatus(t, 200)
+		named("")
+		ann.do("PUT", member, object{"role": "subscriber"}).wantStatus(t, 200)
+		named("new-words")
+		ann.do("DELETE", member, nil).wantStatus(t, 204)
+		eve.do("DELETE", "/topics/"+id+"/subscriptions/me", nil).wantStatus(t, 204)
+	})
+}
+
 func TestSubscriptionsKeepWhatIsWishedAndAreBoundToVersions(t *testing.T) {
 	onEachStore(t, func(t *testing.T, newRig rigMaker) {
 		r := newRig(t)

@@ -208,8 +208,10 @@ func (a *API) webhookRoutes() {
 	}, a.rotateWebhook)
 	route(a, accounts.Admin, huma.Operation{
 		OperationID: "test-webhook", Method: http.MethodPost, Path: path + "/{webhook}/test", Tags: tags,
-		Summary:     "Send the event webhook.test now, and say what came of it",
-		Description: "Also to a disabled webhook. One that answers 410 is disabled. It takes up to 10 s.", Errors: []int{404},
+		Summary: "Send the event webhook.test now, and say what came of it",
+		Description: "Also to a disabled webhook. One that answers 410 is disabled. At most 10 tests a minute of one user and all his keys, of everything that he tests; " +
+			"beyond, and while ten tests of webhooks run, it is 429. It takes up to 10 s.",
+		Errors: []int{404},
 	}, a.testWebhook)
 	route(a, accounts.DevicesRead, huma.Operation{
 		OperationID: "list-event-types", Method: http.MethodGet, Path: "/event-types", Tags: tags,

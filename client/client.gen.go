@@ -12,7 +12,7 @@ import (
 
 // AbortedRollout is a schema of the API.
 type AbortedRollout struct {
-	// Devices that install count as canceled too, and what they report is not heard any more
+	// Devices that install count as canceled too; what they report later is noted apart, as late
 	Force *bool `json:"force,omitempty"`
 }
 
@@ -655,6 +655,46 @@ type EventType struct {
 	Type    string `json:"type"`
 }
 
+// Explained is a schema of the API.
+type Explained struct {
+	// What the query joins by and, in its order
+	Parts []QueryPart `json:"parts"`
+	Plan  Plan        `json:"plan"`
+	// How many devices match
+	Total int64 `json:"total"`
+}
+
+// Facet is a schema of the API.
+type Facet struct {
+	// As in fields
+	Field string `json:"field"`
+	// How many values there are beside these
+	More int64 `json:"more"`
+	// Values of devices beyond the 10,000 that are told apart
+	Other int64 `json:"other"`
+	// Those that most devices have first
+	Values []FacetValue `json:"values"`
+}
+
+// FacetValue is a schema of the API.
+type FacetValue struct {
+	// How many of those that match have it
+	Devices int64 `json:"devices"`
+	// A term of the query language that finds it
+	Term string `json:"term"`
+	// Empty for devices that have none, of firmware and parent
+	Value string `json:"value"`
+}
+
+// Facets is a schema of the API.
+type Facets struct {
+	// As asked for
+	Items []Facet `json:"items"`
+	Plan  Plan    `json:"plan"`
+	// How many devices match
+	Total int64 `json:"total"`
+}
+
 // FailedLogin is a schema of the API.
 type FailedLogin struct {
 	ClientID *string `json:"client_id,omitempty"`
@@ -700,6 +740,8 @@ type FirmwareAction struct {
 	Failures int64 `json:"failures"`
 	// Version that it had when it was offered the release
 	From *string `json:"from,omitempty"`
+	// What it did after the attempt was over or taken back, which changes no state
+	Late *string `json:"late,omitempty"`
 	// Of the rollout
 	Name string `json:"name"`
 	// From 1
@@ -868,6 +910,73 @@ type FirstAdmin struct {
 	Name  *string `json:"name,omitempty"`
 	// 10 to 128 characters, neither the e-mail nor the name
 	Password string `json:"password"`
+}
+
+// FleetBody is a schema of the API.
+type FleetBody struct {
+	Change FleetChange `json:"change"`
+	// Devices in each presence state
+	Counts FleetCounts `json:"counts"`
+	// Bytes of those
+	LogBytes int64 `json:"log_bytes"`
+	// Messages in the log that are not in the store yet
+	Queued int64 `json:"queued"`
+	// Messages of telemetry a second
+	Rates FleetRates `json:"rates"`
+	Store string     `json:"store"`
+	// Devices
+	Total int64 `json:"total"`
+}
+
+// FleetCause is a schema of the API.
+type FleetCause struct {
+	// When that minute began
+	At time.Time `json:"at"`
+	// How many of those that went silent it has
+	Devices int64 `json:"devices"`
+	// A group or a version is named only when it has more of them than of all devices
+	Kind string `json:"kind"`
+	// The gateway, the group or the version
+	Name string `json:"name"`
+	// When all of them are that; else empty
+	State string `json:"state"`
+	// How many of these did so within one minute
+	Together int64 `json:"together"`
+}
+
+// FleetChange is a schema of the API.
+type FleetChange struct {
+	// What at least half of these have in common, and no fewer than five; null when there is no such thing
+	Cause FleetCause `json:"cause"`
+	// Devices in each state now, less those then
+	Counts FleetCounts `json:"counts"`
+	// Devices that were online then, and are offline or quiet now
+	Silent int64 `json:"silent"`
+	// An hour ago, to the minute
+	Since time.Time `json:"since"`
+}
+
+// FleetCounts is a schema of the API.
+type FleetCounts struct {
+	Never   int64 `json:"never"`
+	Offline int64 `json:"offline"`
+	Online  int64 `json:"online"`
+	Quiet   int64 `json:"quiet"`
+	Unknown int64 `json:"unknown"`
+}
+
+// FleetRates is a schema of the API.
+type FleetRates struct {
+	Received float64 `json:"received"`
+	Stored   float64 `json:"stored"`
+}
+
+// FleetTraffic is a schema of the API.
+type FleetTraffic struct {
+	// The oldest first. A minute of which nothing is known is left out
+	Items []TrafficMinute `json:"items"`
+	// When counting began, which is when the server started
+	Since time.Time `json:"since"`
 }
 
 // Forgotten is a schema of the API.
@@ -1372,7 +1481,7 @@ type NewRelease struct {
 type NewRollout struct {
 	// snapshot: those that match when it is started. dynamic: later ones join
 	Membership *string `json:"membership,omitempty"`
-	// How many people besides who wrote it must agree before it starts; the server may ask for more
+	// How many people besides who wrote it must agree before it starts; at least as many as the server asks for
 	MinApprovals *int64       `json:"min_approvals,omitempty"`
 	Name         string       `json:"name"`
 	Note         *string      `json:"note,omitempty"`
@@ -1763,6 +1872,13 @@ type PageRolloutDevice struct {
 	Next *string `json:"next"`
 }
 
+// PageSavedView is a schema of the API.
+type PageSavedView struct {
+	Items []SavedView `json:"items"`
+	// Cursor of the next page, null at the end
+	Next *string `json:"next"`
+}
+
 // PageServiceAccount is a schema of the API.
 type PageServiceAccount struct {
 	Items []ServiceAccount `json:"items"`
@@ -1993,6 +2109,16 @@ type PutMemberRequest struct {
 	Role string `json:"role"`
 }
 
+// QueryPart is a schema of the API.
+type QueryPart struct {
+	// Where it begins, in characters from 1
+	Column int64 `json:"column"`
+	// The part in its canonical form
+	Term string `json:"term"`
+	// How many devices match when it is left out
+	Without int64 `json:"without"`
+}
+
 // Quiet is a schema of the API.
 type Quiet struct {
 	// Days on which from lies; all when absent
@@ -2172,7 +2298,7 @@ type RolloutBody struct {
 	ID     string `json:"id"`
 	// snapshot: those that match when it is started. dynamic: later ones join
 	Membership *string `json:"membership,omitempty"`
-	// How many people besides who wrote it must agree before it starts; the server may ask for more
+	// How many people besides who wrote it must agree before it starts; at least as many as the server asks for
 	MinApprovals *int64  `json:"min_approvals,omitempty"`
 	Name         string  `json:"name"`
 	Note         *string `json:"note,omitempty"`
@@ -2250,6 +2376,8 @@ type RolloutDevice struct {
 	Failures int64 `json:"failures"`
 	// Version that it had when it was offered the release
 	From *string `json:"from,omitempty"`
+	// What it did after the attempt was over or taken back, which changes no state
+	Late *string `json:"late,omitempty"`
 	// From 1
 	Phase int64 `json:"phase"`
 	// Percent of the download
@@ -2296,8 +2424,10 @@ type RolloutPhase struct {
 type RolloutPhaseProgress struct {
 	Devices int64 `json:"devices"`
 	// Devices that failed and are not confirmed, tried again or not
-	Failing int64  `json:"failing"`
-	Name    string `json:"name"`
+	Failing int64 `json:"failing"`
+	// Devices that reported the version after the rollout was through with them; a rollback takes them along
+	Late int64  `json:"late"`
+	Name string `json:"name"`
 	// Devices that have the version and are not confirmed yet
 	Soaking int64 `json:"soaking"`
 	// Devices by state; states without any are absent
@@ -2463,6 +2593,20 @@ type Sample struct {
 	Topic string  `json:"topic"`
 }
 
+// SavedView is a schema of the API.
+type SavedView struct {
+	// id, name, profile, parent, firmware, status, reason, seen, created, groups, tags, notes, tag:KEY, v.KEY and spark.KEY; what the reader's page has when absent
+	Columns   []string  `json:"columns,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
+	ID        string    `json:"id"`
+	// For people; no two views of a user have one
+	Name string `json:"name"`
+	// Which devices, in the query language; all when empty
+	Q *string `json:"q,omitempty"`
+	// As GET /devices has it; id when empty
+	Sort *string `json:"sort,omitempty"`
+}
+
 // SentNotification is a schema of the API.
 type SentNotification struct {
 	// One with its dedup_key is open: that one was counted up
@@ -2537,6 +2681,26 @@ type Simulation struct {
 	Running bool `json:"running"`
 }
 
+// Sparkline is a schema of the API.
+type Sparkline struct {
+	Device string `json:"device"`
+	// The greatest value of each point
+	Max []*float64 `json:"max"`
+	// The least value of each point, null where there is no reading
+	Min []*float64 `json:"min"`
+	// The oldest reading that was looked at, when there are more before it; else null
+	Since *time.Time `json:"since"`
+}
+
+// Sparklines is a schema of the API.
+type Sparklines struct {
+	From time.Time `json:"from"`
+	// Devices that are not there are left out
+	Items []Sparkline `json:"items"`
+	Key   string      `json:"key"`
+	To    time.Time   `json:"to"`
+}
+
 // Stretch is a schema of the API.
 type Stretch struct {
 	From  time.Time `json:"from"`
@@ -2556,7 +2720,8 @@ type Subscription struct {
 	// Id of a user, or device: and the id of a device
 	Subject string `json:"subject"`
 	// The topic's id
-	Topic     string    `json:"topic"`
+	Topic string `json:"topic"`
+	// Empty when the topic is gone, or one does not see it any more
 	TopicName string    `json:"topic_name"`
 	UpdatedAt time.Time `json:"updated_at"`
 	Version   *int64    `json:"version,omitempty"`
@@ -2774,6 +2939,18 @@ type Traced struct {
 	Verdict string `json:"verdict"`
 }
 
+// TrafficMinute is a schema of the API.
+type TrafficMinute struct {
+	// When the minute began
+	At time.Time `json:"at"`
+	// Messages of telemetry that came in it
+	Received int64 `json:"received"`
+	// How much of it was counted: less than 60 of the first, and of the one under way
+	Seconds float64 `json:"seconds"`
+	// Those that the store was done with in it, duplicates and what replaced others among them
+	Stored int64 `json:"stored"`
+}
+
 // TwinBody is a schema of the API.
 type TwinBody struct {
 	// Whether every leaf of desired is reported
@@ -2865,6 +3042,18 @@ type Via struct {
 	Quiet *Quiet `json:"quiet,omitempty"`
 	// The least that goes out; info when absent
 	Severity *string `json:"severity,omitempty"`
+}
+
+// ViewParts is a schema of the API.
+type ViewParts struct {
+	// id, name, profile, parent, firmware, status, reason, seen, created, groups, tags, notes, tag:KEY, v.KEY and spark.KEY; what the reader's page has when absent
+	Columns []string `json:"columns,omitempty"`
+	// For people; no two views of a user have one
+	Name string `json:"name"`
+	// Which devices, in the query language; all when empty
+	Q *string `json:"q,omitempty"`
+	// As GET /devices has it; id when empty
+	Sort *string `json:"sort,omitempty"`
 }
 
 // WantedSubscription is a schema of the API.
@@ -3770,6 +3959,27 @@ func (c *Client) CreateUser(ctx context.Context, body *NewUser, params *CreateUs
 	return out, nil
 }
 
+// CreateViewParams are the optional parameters of CreateView.
+type CreateViewParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// CreateView: Save a list of devices.
+// It is POST /api/v1/views.
+func (c *Client) CreateView(ctx context.Context, body *ViewParts, params *CreateViewParams) (*SavedView, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/views", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(SavedView)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CreateWebhookParams are the optional parameters of CreateWebhook.
 type CreateWebhookParams struct {
 	// The same key with the same request gives the same answer for 24 hours, and does nothing more
@@ -4214,6 +4424,22 @@ func (c *Client) DeleteUser(ctx context.Context, user string, params *DeleteUser
 	return c.call(ctx, &r, nil)
 }
 
+// DeleteViewParams are the optional parameters of DeleteView.
+type DeleteViewParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// DeleteView: Delete a saved list of devices; the devices stay.
+// It is DELETE /api/v1/views/{view}.
+func (c *Client) DeleteView(ctx context.Context, view string, params *DeleteViewParams) error {
+	r := request{method: http.MethodDelete, path: "/api/v1/views/" + segment(view), query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	return c.call(ctx, &r, nil)
+}
+
 // DeleteWebhookParams are the optional parameters of DeleteWebhook.
 type DeleteWebhookParams struct {
 	// The same key with the same request gives the same answer for 24 hours, and does nothing more
@@ -4311,6 +4537,26 @@ func (c *Client) EndSimulation(ctx context.Context, params *EndSimulationParams)
 	return out, nil
 }
 
+// ExplainDeviceQueryParams are the optional parameters of ExplainDeviceQuery.
+type ExplainDeviceQueryParams struct {
+	// In the query language
+	Q string
+}
+
+// ExplainDeviceQuery: Count what matches a query, and what would without each of its parts. For an empty answer it says which term leaves nobody.
+// It is GET /api/v1/devices:explain.
+func (c *Client) ExplainDeviceQuery(ctx context.Context, params *ExplainDeviceQueryParams) (*Explained, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/devices:explain", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("q", params.Q)
+	}
+	out := new(Explained)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ExplainRolloutDevice: Why a device does, or does not, get a rollout's release. A device that is not in the rollout is answered too.
 // It is GET /api/v1/rollouts/{rollout}/devices/{device}/why.
 func (c *Client) ExplainRolloutDevice(ctx context.Context, rollout string, device string) (*RolloutWhy, error) {
@@ -4329,6 +4575,8 @@ type ExportDevicesParams struct {
 	// Which devices, in the query language; all when absent
 	Q      string
 	Format string
+	// Comma-separated columns of a table for people, of format csv: id, name, profile, parent, firmware, status, reason, seen, created, groups, tags, notes, tag:KEY, v.KEY. Such a table is answered at once, and not taken by devices:import
+	Columns string
 }
 
 // ExportDevices: Write devices as a list that devices:import takes.
@@ -4339,6 +4587,7 @@ func (c *Client) ExportDevices(ctx context.Context, params *ExportDevicesParams)
 		r.headerValue("Prefer", params.Prefer)
 		r.queryValue("q", params.Q)
 		r.queryValue("format", params.Format)
+		r.queryValue("columns", params.Columns)
 	}
 	out := new(TaskBody)
 	if err := c.call(ctx, &r, out); err != nil {
@@ -4355,6 +4604,7 @@ func (c *Client) ExportDevicesStream(ctx context.Context, params *ExportDevicesP
 		r.headerValue("Prefer", params.Prefer)
 		r.queryValue("q", params.Q)
 		r.queryValue("format", params.Format)
+		r.queryValue("columns", params.Columns)
 	}
 	return c.do(ctx, &r)
 }
@@ -4546,11 +4796,42 @@ func (c *Client) GetFirmwareServerKey(ctx context.Context) (*OfferKey, error) {
 	return out, nil
 }
 
+// GetFleet: How all devices are, and what changed within an hour. The same as the channel fleet of the stream and the socket, which have it live. The comparison is at most two seconds old.
+// It is GET /api/v1/fleet.
+func (c *Client) GetFleet(ctx context.Context) (*FleetBody, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/fleet", query: url.Values{}, header: http.Header{}}
+	out := new(FleetBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // GetFleetDesired: Get the desired document of the fleet.
 // It is GET /api/v1/fleet/desired.
 func (c *Client) GetFleetDesired(ctx context.Context) (*DesiredBody, error) {
 	r := request{method: http.MethodGet, path: "/api/v1/fleet/desired", query: url.Values{}, header: http.Header{}}
 	out := new(DesiredBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// GetFleetTrafficParams are the optional parameters of GetFleetTraffic.
+type GetFleetTrafficParams struct {
+	// First time: RFC 3339 or now-3h
+	From string
+}
+
+// GetFleetTraffic: Messages of telemetry by the minute. Counted in memory since the server started, and kept for a day.
+// It is GET /api/v1/fleet/traffic.
+func (c *Client) GetFleetTraffic(ctx context.Context, params *GetFleetTrafficParams) (*FleetTraffic, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/fleet/traffic", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("from", params.From)
+	}
+	out := new(FleetTraffic)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -5225,6 +5506,35 @@ func (c *Client) ListDeliveries(ctx context.Context, params *ListDeliveriesParam
 	return out, nil
 }
 
+// ListDeviceFacetsParams are the optional parameters of ListDeviceFacets.
+type ListDeviceFacetsParams struct {
+	// Which devices, in the query language; all when absent
+	Q string
+	// Comma-separated, at most 8: status, group, profile, firmware, parent, tag (the keys of tags), tag:KEY (the values of one) and key (those of telemetry)
+	Fields string
+	// Only values that contain this, without regard to ASCII case
+	Match string
+	// The most values of a field
+	Limit int64
+}
+
+// ListDeviceFacets: Count which values the devices that match have. From memory, in one pass. A device may have several values of a field: of status it is silent beside its state. Of groups that are saved queries the first 16 by name are counted. Values that no device has are left out.
+// It is GET /api/v1/devices:facets.
+func (c *Client) ListDeviceFacets(ctx context.Context, params *ListDeviceFacetsParams) (*Facets, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/devices:facets", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("q", params.Q)
+		r.queryValue("fields", params.Fields)
+		r.queryValue("match", params.Match)
+		r.queryValue("limit", params.Limit)
+	}
+	out := new(Facets)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ListDeviceRejectedParams are the optional parameters of ListDeviceRejected.
 type ListDeviceRejectedParams struct {
 	Limit int64
@@ -5667,17 +5977,20 @@ func (c *Client) ListRolloutDevices(ctx context.Context, rollout string, params 
 type ListRolloutLogParams struct {
 	// Only of this device
 	Device string
-	Limit  int64
+	// desc: the newest first
+	Order string
+	Limit int64
 	// The cursor of the page before
 	After string
 }
 
-// ListRolloutLog: List every change of a device's state in a rollout, oldest first.
+// ListRolloutLog: List every change of a device's state in a rollout, oldest first unless order is desc.
 // It is GET /api/v1/rollouts/{rollout}/log.
 func (c *Client) ListRolloutLog(ctx context.Context, rollout string, params *ListRolloutLogParams) (*PageRolloutChange, error) {
 	r := request{method: http.MethodGet, path: "/api/v1/rollouts/" + segment(rollout) + "/log", query: url.Values{}, header: http.Header{}}
 	if params != nil {
 		r.queryValue("device", params.Device)
+		r.queryValue("order", params.Order)
 		r.queryValue("limit", params.Limit)
 		r.queryValue("after", params.After)
 	}
@@ -5757,6 +6070,38 @@ func (c *Client) ListSessions(ctx context.Context, params *ListSessionsParams) (
 func (c *Client) ListSigningKeys(ctx context.Context) (*PageFirmwareKey, error) {
 	r := request{method: http.MethodGet, path: "/api/v1/firmware/keys", query: url.Values{}, header: http.Header{}}
 	out := new(PageFirmwareKey)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ListSparklinesParams are the optional parameters of ListSparklines.
+type ListSparklinesParams struct {
+	// Comma-separated ids of devices, at most 100
+	IDs string
+	// A key of telemetry
+	Key string
+	// First time: RFC 3339 or now-3h
+	From string
+	// Time before which to end, the same way
+	To string
+	// How many points a line has
+	Points int64
+}
+
+// ListSparklines: Read one key of many devices as small lines. Each line has the least and the greatest number within each of its points; true and false are 1 and 0, texts are left out. The newest 600 readings of a device are looked at.
+// It is GET /api/v1/devices:sparklines.
+func (c *Client) ListSparklines(ctx context.Context, params *ListSparklinesParams) (*Sparklines, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/devices:sparklines", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("ids", params.IDs)
+		r.queryValue("key", params.Key)
+		r.queryValue("from", params.From)
+		r.queryValue("to", params.To)
+		r.queryValue("points", params.Points)
+	}
+	out := new(Sparklines)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -5884,6 +6229,17 @@ func (c *Client) ListUsers(ctx context.Context, params *ListUsersParams) (*PageU
 		r.queryValue("cursor", params.Cursor)
 	}
 	out := new(PageUser)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ListViews: List my saved lists of devices, by name. A user has at most 100, and sees his own only. An API key has none.
+// It is GET /api/v1/views.
+func (c *Client) ListViews(ctx context.Context) (*PageSavedView, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/views", query: url.Values{}, header: http.Header{}}
+	out := new(PageSavedView)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -6426,6 +6782,27 @@ func (c *Client) PutSubscription(ctx context.Context, topic string, subject stri
 		r.headerValue("If-None-Match", params.IfNoneMatch)
 	}
 	out := new(Subscription)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// PutViewParams are the optional parameters of PutView.
+type PutViewParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// PutView: Replace a saved list of devices.
+// It is PUT /api/v1/views/{view}.
+func (c *Client) PutView(ctx context.Context, view string, body *ViewParts, params *PutViewParams) (*SavedView, error) {
+	r := request{method: http.MethodPut, path: "/api/v1/views/" + segment(view), query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(SavedView)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -7016,7 +7393,7 @@ type TestEmailParams struct {
 	IdempotencyKey string
 }
 
-// TestEmail: Mail a test to oneself, and say what came of it. To a signed-in user's own address, at most 10 tests a minute. 503 when the server has no --smtp. It takes up to 15 s.
+// TestEmail: Mail a test to oneself, and say what came of it. To a signed-in user's own address, at most 10 tests a minute, of everything that one tests. 503 when the server has no --smtp. It takes up to 15 s.
 // It is POST /api/v1/channels/email/test.
 func (c *Client) TestEmail(ctx context.Context, params *TestEmailParams) (*ChannelAttempt, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/channels/email/test", query: url.Values{}, header: http.Header{}}
@@ -7056,7 +7433,7 @@ type TestWebhookParams struct {
 	IdempotencyKey string
 }
 
-// TestWebhook: Send the event webhook.test now, and say what came of it. Also to a disabled webhook. One that answers 410 is disabled. It takes up to 10 s.
+// TestWebhook: Send the event webhook.test now, and say what came of it. Also to a disabled webhook. One that answers 410 is disabled. At most 10 tests a minute of one user and all his keys, of everything that he tests; beyond, and while ten tests of webhooks run, it is 429. It takes up to 10 s.
 // It is POST /api/v1/webhooks/{webhook}/test.
 func (c *Client) TestWebhook(ctx context.Context, webhook string, params *TestWebhookParams) (*WebhookAttempt, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/webhooks/" + segment(webhook) + "/test", query: url.Values{}, header: http.Header{}}

@@ -46,6 +46,9 @@ type Options struct {
 	// Values and Twins are asked by queries.
 	Values Values
 	Twins  Twins
+	// EachKey calls visit with the name of each telemetry key of which a device has a value,
+	// from memory; visit is quick and asks nothing. Facets asks it.
+	EachKey func(id muster.DeviceID, visit func(key string))
 	// Grace is how long a device that lost its connection may take to come back before
 	// it is offline, 10 s when zero, none when negative. It is judged every second.
 	Grace time.Duration
@@ -69,6 +72,7 @@ type Registry struct {
 	noProfile func(name string) // after a profile was
 	values    Values
 	twins     Twins
+	eachKey   func(id muster.DeviceID, visit func(key string))
 
 	onPresence func([]Transition) // may be nil
 
@@ -79,6 +83,7 @@ type Registry struct {
 	order    []*entry            // sorted by id
 	profiles map[string]*profile // at most MaxProfiles
 	groups   map[string]*group   // at most MaxGroups
+	shape    atomic.Uint64       // grows when devices come, go, or are said something else of
 	names    atomic.Uint64       // grows when what a compiled query depends on changes: groups, and which profiles there are
 
 	selectors *cache.Cache[selectorKey, *query.Expr]
@@ -110,7 +115,7 @@ func NewRegistry(store Store, now func() time.Time, log *slog.Logger, o Options)
 		byID:     map[muster.DeviceID]*entry{},
 		profiles: map[string]*profile{DefaultProfile: {Profile: Profile{Name: DefaultProfile}}},
 		groups:   map[string]*group{},
-		erasing:  newErasures(), auth: newAuthIndex(), values: o.Values, twins: o.Twins, onPresence: o.OnPresence,
+		erasing:  newErasures(), auth: newAuthIndex(), values: o.Values, twins: o.Twins, eachKey: o.EachKey, onPresence: o.OnPresence,
 		expiry: expiries{wake: make(chan struct{}, 1)},
 		uses:   uses{dirty: map[*held]struct{}{}},
 	}
@@ -119,6 +124,9 @@ func NewRegistry(store Store, now func() time.Time, log *slog.Logger, o Options)
 	}
 	if r.twins == nil {
 		r.twins = nothing{}
+	}
+	if r.eachKey == nil {
+		r.eachKey = func(muster.DeviceID, func(string)) {}
 	}
 	if r.onRights == nil {
 		r.onRights = func(func(muster.DeviceID, string) bool) {}
@@ -242,6 +250,17 @@ func (r *Registry) Has(id muster.DeviceID) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.byID[id] != nil
+}
+
+// Made returns when the device of an id was made, which may be another than had it before; ok is false for none.
+func (r *Registry) Made(id muster.DeviceID) (at muster.Micros, ok bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	e := r.byID[id]
+	if e == nil {
+		return 0, false
+	}
+	return e.Created, true
 }
 
 // Level says when messages of a device are acknowledged, as its profile has it; empty for

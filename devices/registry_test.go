@@ -196,8 +196,15 @@ func TestDeletingOrRevokingEndsTheRightAndReportsTheDevice(t *testing.T) {
 	if _, _, err := r.Authenticate("a", []byte(second.Password)); err != nil {
 		t.Errorf("the other secret stopped working: %v", err)
 	}
+	made, _ := r.Made("a")
+	if d, err := r.Get("a"); err != nil || made == 0 || made != d.Created {
+		t.Errorf("it was made at %d, not %d, %v", made, d.Created, err)
+	}
 	if err := r.Delete(t.Context(), "a", devices.KeepData); err != nil {
 		t.Fatal(err)
+	}
+	if at, ok := r.Made("a"); ok || at != 0 {
+		t.Errorf("what was deleted was made at %d", at)
 	}
 	l.want(t, l.connections[:3]...)
 	wantKind(t, r.Delete(t.Context(), "a", devices.KeepData), muster.NotFound)

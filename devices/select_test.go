@@ -207,24 +207,7 @@ func second[T any](_ T, err error) error { return err }
 func BenchmarkSelect(b *testing.B) {
 	values := numbers{}
 	r := open(b, newMemory(), devices.Options{Values: values})
-	for from := 0; from < 100_000; from += 10_000 {
-		specs := make([]devices.Spec, 10_000)
-		for i := range specs {
-			id := muster.DeviceID(fmt.Sprintf("dev-%06d", from+i))
-			tags, err := devices.TagsOf(map[string]string{"site": fmt.Sprint("s", i%50), "row": fmt.Sprint(i % 7)})
-			if err != nil {
-				b.Fatal(err)
-			}
-			specs[i] = devices.Spec{ID: id, Name: fmt.Sprintf("Device %d", (from+i)*7919%100_000), Tags: tags}
-			values[id] = float64(i % 100)
-		}
-		if _, _, err := r.CreateMany(b.Context(), specs); err != nil {
-			b.Fatal(err)
-		}
-	}
-	for i := range 50_000 {
-		r.Connected(devices.Connection{Device: muster.DeviceID(fmt.Sprintf("dev-%06d", i*2)), Session: uint64(i + 1), At: time.Unix(int64(i), 0)})
-	}
+	fill(b, r, values)
 	for _, bc := range []struct{ name, q, sort string }{
 		{"all by id", "", ""},
 		{"all by name", "", "name"},
@@ -244,6 +227,29 @@ func BenchmarkSelect(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// fill makes 100,000 devices, half of them online.
+func fill(b *testing.B, r *devices.Registry, values numbers) {
+	b.Helper()
+	for from := 0; from < 100_000; from += 10_000 {
+		specs := make([]devices.Spec, 10_000)
+		for i := range specs {
+			id := muster.DeviceID(fmt.Sprintf("dev-%06d", from+i))
+			tags, err := devices.TagsOf(map[string]string{"site": fmt.Sprint("s", i%50), "row": fmt.Sprint(i % 7)})
+			if err != nil {
+				b.Fatal(err)
+			}
+			specs[i] = devices.Spec{ID: id, Name: fmt.Sprintf("Device %d", (from+i)*7919%100_000), Tags: tags}
+			values[id] = float64(i % 100)
+		}
+		if _, _, err := r.CreateMany(b.Context(), specs); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for i := range 50_000 {
+		r.Connected(devices.Connection{Device: muster.DeviceID(fmt.Sprintf("dev-%06d", i*2)), Session: uint64(i + 1), At: time.Unix(int64(i), 0)})
 	}
 }
 

@@ -40,17 +40,29 @@ type tab struct {
 
 func openTab(t *testing.T, m *muster) *tab {
 	t.Helper()
-	path := os.Getenv("MUSTER_CHROMIUM")
-	if path == "" {
-		path = needs(t, "chromium")
+	return openTabBy(t, chromium(t), m.http)
+}
+
+// chromium returns the path of the browser.
+func chromium(t *testing.T) string {
+	t.Helper()
+	if path := os.Getenv("MUSTER_CHROMIUM"); path != "" {
+		return path
 	}
+	return needs(t, "chromium")
+}
+
+// openTabBy opens a tab of the browser at path for the server at host. They talk over a pipe: the
+// browser may be where no port of it is reached.
+func openTabBy(t *testing.T, path, host string) *tab {
+	t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.Flag("headless", "new"), chromedp.Flag("disable-gpu", true),
+		chromedp.ExecPath(path), chromedp.Flag("remote-debugging-pipe", true), chromedp.Flag("headless", "new"), chromedp.Flag("disable-gpu", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("no-sandbox", os.Geteuid() == 0),
 		chromedp.WindowSize(1440, 900), chromedp.WSURLReadTimeout(pageLimit))
 	allocator, end := chromedp.NewExecAllocator(t.Context(), options...)
 	ctx, _ := chromedp.NewContext(allocator)
-	b := &tab{t: t, ctx: ctx, base: "http://" + m.http}
+	b := &tab{t: t, ctx: ctx, base: "http://" + host}
 	t.Cleanup(func() {
 		if err := chromedp.Cancel(ctx); err != nil && t.Context().Err() == nil {
 			t.Errorf("close the browser: %v", err)
@@ -146,6 +158,8 @@ func evaluate[T any](b *tab, expression string) T {
 	return v
 }
 
+var setupAddress = regexp.MustCompile(`http://\S+/setup/\S+`)
+
 // setupLink returns the one-time link that the server printed.
 func (m *muster) setupLink() string {
 	m.t.Helper()
@@ -153,11 +167,11 @@ func (m *muster) setupLink() string {
 	if err != nil {
 		m.t.Fatalf("read what the server printed: %v", err)
 	}
-	link := regexp.MustCompile(`http://\S+/setup/\S+`).FindString(string(out))
-	if link == "" {
+	found := setupAddress.FindString(string(out))
+	if found == "" {
 		m.t.Fatalf("the server printed no set-up link:\n%s", out)
 	}
-	return link
+	return found
 }
 
 // watch has the page note when the text at selector becomes value: evaluating

@@ -1,17 +1,12 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/cdp"
-	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
 )
@@ -312,63 +307,4 @@ func (b *tab) hovers(element string) {
 	b.t.Helper()
 	at := evaluate[[]float64](b, `(r => [r.x + r.width / 2, r.y + r.height / 2])(`+element+`.getBoundingClientRect())`)
 	b.do(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, at[0], at[1]))
-}
-
-// inspected has the accessibility engine look at the page in both themes, wide and narrow, and
-// keeps pictures in the folder that MUSTER_UI_SHOTS names.
-func (b *tab) inspected(name string) {
-	b.t.Helper()
-	axe, err := os.ReadFile(filepath.Join("..", "dashboard", "ui", "testdata", "axe", "axe.min.js"))
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	evaluate[bool](b, string(axe)+"; true")
-	for _, theme := range []string{"light", "dark"} {
-		b.do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
-			_, err := cdp.Call(ctx, target, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-				Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: theme}},
-			})
-			return err
-		}))
-		for _, width := range []int64{1440, 390} {
-			b.do(chromedp.EmulateViewport(width, 900))
-			b.wait("the theme, and two frames", fmt.Sprintf(`document.documentElement.dataset.theme === %q && new Promise(r => requestAnimationFrame(() => setTimeout(() => r(true), 250)))`, theme))
-			for _, v := range b.violations() {
-				b.t.Errorf("%s, %s, %d px: %s", name, theme, width, v)
-			}
-			b.keepAs(fmt.Sprintf("e2e-%s-%s-%d.png", name, theme, width))
-		}
-	}
-	b.do(chromedp.EmulateViewport(1440, 900))
-}
-
-// violations says what the engine, which the tab has, finds on the page.
-func (b *tab) violations() []string {
-	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, pageLimit)
-	defer cancel()
-	found, err := chromedp.Run(ctx, chromedp.Evaluate[[]string](`axe.run({runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]})
-		.then(r => r.passes.length < 10 ? ["the engine looked at nothing"] : r.violations.map(v => v.id + ": " + v.nodes.map(n => n.html).slice(0, 3).join(" ")))`, chromedp.EvalAwaitPromise))
-	if err != nil {
-		b.t.Fatalf("run the engine: %v", err)
-	}
-	return found
-}
-
-// keepAs keeps a picture of the whole page, when somebody wants pictures.
-func (b *tab) keepAs(name string) {
-	b.t.Helper()
-	dir := os.Getenv("MUSTER_UI_SHOTS")
-	if dir == "" {
-		return
-	}
-	ctx, cancel := context.WithTimeout(b.ctx, pageLimit)
-	defer cancel()
-	png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
-	if err != nil {
-		b.t.Fatalf("take a picture: %v", err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, name), png, 0o644); err != nil {
-		b.t.Fatalf("keep a picture: %v", err)
-	}
 }

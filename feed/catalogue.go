@@ -106,7 +106,7 @@ func jobSample(state string) string {
 }
 
 func notificationSample(state, more string) string {
-	return `{"notification":"ntf_x","topic":"cold-chain","device":"d1","severity":"major","title":"Pump 1 is offline","state":"` + state +
+	return `{"notification":"ntf_x","topic":"cold-chain","topic_id":"top_x","device":"d1","severity":"major","title":"Pump 1 is offline","state":"` + state +
 		`","sender":"Muster","recipients":3` + more + `}`
 }
 

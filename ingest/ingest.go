@@ -298,6 +298,18 @@ func (in *Ingest) Latest(id muster.DeviceID) (LatestRow, bool) {
 	return row, len(row.Values) > 0
 }
 
+// EachKey calls visit with the name of each key of which a device has a value, in order.
+// visit runs under the device's lock: it must be quick and must not ask ingest.
+func (in *Ingest) EachKey(id muster.DeviceID, visit func(key string)) {
+	d := in.fleet.find(id)
+	if d == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.latest.eachName(visit)
+}
+
 // Value returns the newest value of a device's key, of any kind, false when there is
 // none or it is a hole.
 func (in *Ingest) Value(id muster.DeviceID, key string) (muster.Value, bool) {

@@ -254,6 +254,15 @@ func (l *latest) all() []LatestValue {
 	return out
 }
 
+// eachName visits the names of what has a value.
+func (l *latest) eachName(visit func(string)) {
+	for i, k := range l.names() {
+		if l.values[i].arrival != 0 {
+			visit(k.Name)
+		}
+	}
+}
+
 // find returns the newest value under a name, of whatever kind.
 func (l *latest) find(name string) (muster.Value, bool) {
 	slot, ok := search(l.names(), name)

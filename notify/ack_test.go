@@ -1,6 +1,7 @@
 package notify_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -268,8 +269,15 @@ func TestSystemEventsBecomeNotificationsOnceAndAreResolved(t *testing.T) {
 	})
 }
 
+// noon has it be noon, so that no day ends while something is tested.
+func (r *rig) noon() {
+	now := r.now()
+	r.pass(now.Truncate(24 * time.Hour).Add(36 * time.Hour).Sub(now))
+}
+
 func TestTheOwnerIsToldOnceADayOfWhatWasGivenUp(t *testing.T) {
 	r := onSQLite(t, t.TempDir())
+	r.noon()
 	r.runs(r.RunSources)
 	r.until("the cursor is kept", func() bool {
 		c, err := r.store.Cursor(t.Context(), "notify.sources")
@@ -300,4 +308,54 @@ func TestTheOwnerIsToldOnceADayOfWhatWasGivenUp(t *testing.T) {
 	if got, _ := r.deliveries(r.items("ann")[0].Notification.ID); len(got) != 1 || got[0] != "email usr_ann queued" {
 		t.Errorf("of a webhook that died its owner is told by %v", got)
 	}
+}
+
+// Of a device that takes nothing each owner is told of what was of his own topics, and hears nothing of the others'.
+func TestEachOwnerIsToldOfWhatWasGivenUpOfHisTopics(t *testing.T) {
+	onEachStore(t, func(t *testing.T, r *rig) {
+		r.noon()
+		r.runs(r.RunSources)
+		r.until("the cursor is kept", func() bool {
+			c, err := r.store.Cursor(t.Context(), "notify.sources")
+			return err == nil && c.Epoch != ""
+		})
+		var sent []string
+		for i, owner := range []string{"ann", "bob", "bob"} {
+			topic, _, err := r.CreateTopic(t.Context(), user(owner), notify.TopicSpec{Name: fmt.Sprint("of-", owner, i), Visibility: notify.Private})
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := r.Send(t.Context(), user(owner), notify.Message{Topic: topic.ID, Title: "x"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			sent = append(sent, res.Notification.ID)
+			ctx := feed.With(t.Context())
+			feed.Note(ctx, feed.NewEvent(feed.DeliveryDead, "", muster.MicrosOf(r.now()), map[string]string{
+				"delivery": fmt.Sprint("dlv_", i), "channel": "mqtt", "target": "d1", "notification": res.Notification.ID, "error": "no answer",
+			}))
+			if err := r.store.WriteNotes(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.until("somebody is told of each", func() bool {
+			told := int64(0)
+			for _, it := range append(r.items("ann"), r.items("bob")...) {
+				told += it.Notification.Count
+			}
+			return told == int64(len(sent))
+		})
+		for name, own := range map[string]string{"ann": sent[0], "bob": sent[2]} {
+			items := r.items(name)
+			if len(items) != 1 {
+				t.Fatalf("%s has %d: %+v", name, len(items), items)
+			}
+			data := string(items[0].Notification.Data)
+			for _, id := range sent {
+				if strings.Contains(data, id) != (id == own) {
+					t.Errorf("%s is told %s; sent was %v", name, data, sent)
+				}
+			}
+		}
+	})
 }

@@ -167,7 +167,7 @@ func (n *Notify) checkSource(s *Source) error {
 // checkSubject takes who is there: a user, or a device.
 func (n *Notify) checkSubject(s Subject) error {
 	if id, ok := s.Device(); ok {
-		if !n.options.Devices.Has(id) {
+		if !n.hasDevice(id) {
 			return muster.Errorf(muster.Invalid, "there is no such device")
 		}
 		return nil

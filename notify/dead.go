@@ -36,7 +36,8 @@ func (n *Notify) composeDead(ctx context.Context, e *feed.Event, all *composed) 
 	m := Message{
 		Severity: Warning, Title: cut("A "+nameOf(d.Channel)+" was given up: "+flat(d.Error), MaxTitle),
 		Body: "Delivery " + d.Delivery + " is dead. It can be queued again once its cause is mended.", Data: e.Data,
-		DedupKey: cut("dead "+e.At.Time().Format(time.DateOnly)+" "+d.Channel+" "+d.Target, MaxKey), // once a day
+		// Once a day, and each who is told his own: of one device deliveries of several owners' topics may die.
+		DedupKey: cut("dead "+e.At.Time().Format(time.DateOnly)+" "+string(to)+" "+d.Channel+" "+d.Target, MaxKey),
 	}
 	part, err := n.compose(ctx, &t, Sender{"system", e.ID(), "Muster"}, &m)
 	if err != nil {

@@ -26,7 +26,7 @@ func aboutOf(note *Notification, m *Message) []About {
 
 // tooLate says whether e is about a device that is gone: what is told of it then would never end.
 func (n *Notify) tooLate(e *feed.Event) bool {
-	return e.Device != "" && e.Type != feed.DeviceDeleted && !n.options.Devices.Has(e.Device)
+	return e.Device != "" && e.Type != feed.DeviceDeleted && !n.hasDevice(e.Device)
 }
 
 // composeEnds ends what sources told of the device of e and e clears, also when the topic is inactive

@@ -97,7 +97,7 @@ func (n *Notify) escalate(ctx context.Context, old Notification) error {
 	called := map[Subject]bool{}
 	for _, to := range step.To {
 		s := Subject(to)
-		if called[s] || !n.present(s) || !n.entitled(&t, s) {
+		if called[s] || !n.present(s) || !n.entitled(&t, s) || n.younger(s, &note) {
 			continue
 		}
 		called[s] = true
@@ -114,4 +114,15 @@ func (n *Notify) escalate(ctx context.Context, old Notification) error {
 	}
 	_, err := n.store.Write(ctx, Write{Updates: []Update{{note, old.Version}}, Receipts: p.receipts, Touch: []string{note.ID}, Out: p.batch()})
 	return err //nolint:wrapcheck // likewise
+}
+
+// younger says whether s is a device that was made after a notification: what was sent before is not for it, whoever had
+// its id then.
+func (n *Notify) younger(s Subject, note *Notification) bool {
+	id, device := s.Device()
+	if !device {
+		return false
+	}
+	at, _ := n.options.Devices.Made(id)
+	return at > note.Created
 }

@@ -176,6 +176,80 @@ func TestAPrivateTopicsEventsAreShownToWhoSeesItAlone(t *testing.T) {
 	})
 }
 
+// What was said of a topic while all saw it is told to nobody who does not see it now, whatever it is called by now.
+func TestWhatWasSaidOfATopicThatIsPrivateOrGoneNowIsShownToWhoSeesItAlone(t *testing.T) {
+	onEachStore(t, func(t *testing.T, r *rig) {
+		admin := user("dan")
+		admin.Admin = true
+		topic, gone, other := r.topic(notify.TopicSpec{}), r.topic(notify.TopicSpec{}), r.topic(notify.TopicSpec{})
+		for _, of := range []notify.Topic{topic, gone, other} {
+			r.send(notify.Message{Topic: of.ID, Title: "the words of " + of.Name})
+		}
+		old := feed.NewEvent(feed.NotificationCreated, "", muster.MicrosOf(r.now()), map[string]string{ // as it was before events had the topic's id
+			"notification": r.send(notify.Message{Topic: topic.ID}).Notification.ID, "topic": topic.Name, "title": "older words",
+		})
+		ctx := feed.With(t.Context())
+		feed.Note(ctx, old)
+		if err := r.store.WriteNotes(ctx); err != nil {
+			t.Fatal(err)
+		}
+		private, name := notify.Private, "another-name"
+		steps := []struct {
+			what             string
+			change           func() error
+			stranger, member int // events that they are told of, of five
+		}{
+			{"at first", func() error { return nil }, 5, 5},
+			{"private", func() error {
+				_, err := r.ChangeTopic(t.Context(), user("ann"), topic.ID, notify.TopicChange{Visibility: &private})
+				return err
+			}, 2, 5},
+			{"and renamed", func() error {
+				_, err := r.ChangeTopic(t.Context(), user("ann"), topic.ID, notify.TopicChange{Name: &name})
+				return err
+			}, 2, 5},
+			{"and its name another's", func() error {
+				_, _, err := r.CreateTopic(t.Context(), user("ann"), notify.TopicSpec{Name: topic.Name})
+				return err
+			}, 2, 5},
+			{"another one deleted", func() error { return r.DeleteTopic(t.Context(), user("ann"), gone.ID) }, 1, 4},
+		}
+		for _, s := range steps {
+			if err := s.change(); err != nil {
+				t.Fatal(s.what, err)
+			}
+			for who, want := range map[string]int{"cyd": s.stranger, "ann": s.member, "dan": 5} {
+				asks := user(who)
+				if who == "dan" {
+					asks = admin
+				}
+				if got := r.shown(asks); len(got) != want {
+					t.Errorf("%s: %s is told %q, want %d", s.what, who, got, want)
+				}
+			}
+		}
+	})
+}
+
+// shown returns the events of notifications in the feed, from its beginning, that are shown to who.
+func (r *rig) shown(who notify.Who) (out []string) {
+	r.t.Helper()
+	w, err := r.feed.Open(feed.Ask{Place: r.feed.Epoch() + "-0", Types: "notification.*", Show: func(ctx context.Context, e *feed.Event) bool { return r.Shows(ctx, who, e) }})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for w.Ready() {
+		events, err := w.Next(r.t.Context(), 100)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		for _, e := range events {
+			out = append(out, string(e.Data))
+		}
+	}
+	return out
+}
+
 // oncall 3870 and the like: what one takes care of, by the policy any, is his: nobody is told anew, and nothing opens it.
 func TestWhatSomebodyTookCareOfStaysClosed(t *testing.T) {
 	onEachStore(t, func(t *testing.T, r *rig) {
@@ -225,4 +299,29 @@ func TestAllKeysOfAUserAndHeHimselfHaveOneLimit(t *testing.T) {
 			t.Errorf("%d, by %s: %v", i, c.who.ID, err)
 		}
 	}
+}
+
+// Who has the id of a device that was deleted is not called by the escalation of what was sent before it was there.
+func TestADeviceThatIsMadeAgainIsNotCalledByAnOlderEscalation(t *testing.T) {
+	onEachStore(t, func(t *testing.T, r *rig) {
+		topic := r.topic(notify.TopicSpec{AckPolicy: notify.AckAny, Escalation: notify.Escalation{
+			Steps: []notify.Step{{After: time.Minute, To: []string{"device/d1", "device/d2"}}},
+		}}, "bob")
+		old := r.send(notify.Message{Topic: topic.ID}).Notification.ID
+		r.mu.Lock()
+		r.made["d1"] = muster.MicrosOf(r.at.Add(time.Second))
+		r.mu.Unlock()
+		r.pass(10 * time.Second)
+		young := r.send(notify.Message{Topic: topic.ID}).Notification.ID
+		r.runs(r.RunEscalation)
+		r.pass(2 * time.Minute)
+		r.WakeEscalation()
+		r.until("the steps", func() bool { return r.notification(old).Step == 1 && r.notification(young).Step == 1 })
+		for id, want := range map[string][]string{old: {"mqtt d2 queued"}, young: {"mqtt d1 queued", "mqtt d2 queued"}} {
+			got, _ := r.deliveries(id)
+			got = slices.DeleteFunc(got, func(s string) bool { return s == "email usr_bob queued" })
+			slices.Sort(got)
+			r.wants("called", got, want...)
+		}
+	})
 }

@@ -3,6 +3,7 @@ package notify
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"sort"
 	"strconv"
@@ -116,6 +117,28 @@ func (in *Inbox) take(c Changes, wakes []*Follower) []*Follower {
 	return wakes
 }
 
+// Recount has those who follow the inboxes of subjects, of all when none is named, count them anew: what they
+// are shown of them is another by now, though nothing was committed to them.
+func (in *Inbox) Recount(subjects ...Subject) {
+	in.mu.Lock()
+	var wakes []*Follower
+	if len(subjects) == 0 {
+		for _, b := range in.boxes {
+			wakes = slices.AppendSeq(wakes, maps.Keys(b.followers))
+		}
+	}
+	for _, s := range subjects {
+		if b := in.boxes[s]; b != nil {
+			wakes = slices.AppendSeq(wakes, maps.Keys(b.followers))
+		}
+	}
+	in.mu.Unlock()
+	for _, f := range wakes {
+		f.recount.Store(true)
+		f.wake()
+	}
+}
+
 // Run asks the store for changes that nobody told, until ctx ends.
 func (in *Inbox) Run(ctx context.Context) error {
 	tick := time.NewTicker(patience / 2)
@@ -171,6 +194,7 @@ type Follower struct {
 	subject Subject
 	wake    func()
 	at      atomic.Int64
+	recount atomic.Bool
 	reset   string
 }
 
@@ -239,6 +263,9 @@ func (f *Follower) Reset() string {
 	f.reset = ""
 	return why
 }
+
+// Recount says whether the inbox is to be counted anew since it was asked last, see Inbox.Recount.
+func (f *Follower) Recount() bool { return f.recount.Swap(false) }
 
 // At returns the number of the last change that was read.
 func (f *Follower) At() int64 { return f.at.Load() }

@@ -32,7 +32,8 @@ type People interface {
 
 // Devices knows the query language, and the devices as they are now.
 type Devices interface {
-	Has(id muster.DeviceID) bool
+	// Made returns when the device of an id was made, which may be another than had it before; ok is false for none.
+	Made(id muster.DeviceID) (at muster.Micros, ok bool)
 	Compile(q string) (*query.Expr, error)
 	Matches(id muster.DeviceID, e *query.Expr) bool
 }

@@ -2,6 +2,7 @@ package notify
 
 import (
 	"context"
+	"slices"
 
 	"muster"
 	"muster/notify/outbox"
@@ -38,17 +39,32 @@ func (n *Notify) pass(ctx context.Context, d *outbox.Delivery) (outbox.Pass, err
 		return outbox.Pass{}, nil
 	}
 	s, err := n.store.Subscription(ctx, l.Topic, to)
+	over := l.State == Resolved // the end of what one was told, which he gets however his subscription is by now
 	if muster.KindOf(err) == muster.NotFound {
-		return outbox.Pass{}, nil
+		return dropUnless(over, "who it is for has unsubscribed"), nil
 	}
 	if err != nil {
 		return outbox.Pass{}, err //nolint:wrapcheck // the store says what it was doing
 	}
 	now := n.now()
-	if now < s.Muted && l.State != Resolved {
-		return outbox.Pass{Drop: "the subscription is muted"}, nil
+	if now < s.Muted {
+		return dropUnless(over, "the subscription is muted"), nil
+	}
+	if !s.names(d.Channel) {
+		return dropUnless(over, "the subscription does not name the channel any more"), nil
 	}
 	return outbox.Pass{Hold: s.quietUntil(d.Channel, l.Severity, now)}, nil
+}
+
+func dropUnless(over bool, why string) outbox.Pass {
+	if over {
+		return outbox.Pass{}
+	}
+	return outbox.Pass{Drop: why}
+}
+
+func (s *Subscription) names(channel string) bool {
+	return slices.ContainsFunc(s.Channels, func(v Via) bool { return v.Channel == channel })
 }
 
 // quietUntil is the end of the quiet hours of a channel that hold back what is so severe at now, 0 for none.

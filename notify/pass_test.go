@@ -139,3 +139,28 @@ func TestARiseToCriticalDoesNotWaitForTheEndOfQuietHours(t *testing.T) {
 		r.wants("at the end", got, "email usr_bob dropped", "email usr_bob dropped", "email usr_cyd dropped")
 	})
 }
+
+// News that waits goes to nobody who unsubscribed, or who names the channel no more; the end of what he was told does.
+func TestWhoUnsubscribedGetsNothingThatWaitsButTheEndOfWhatHeWasTold(t *testing.T) {
+	onEachStore(t, func(t *testing.T, r *rig) {
+		digest := notify.SubscriptionSpec{Channels: []notify.Via{{Channel: "email", Digest: 15 * time.Minute}}}
+		gone, bare, kept := r.topic(notify.TopicSpec{}), r.topic(notify.TopicSpec{}), r.topic(notify.TopicSpec{})
+		told := r.topic(notify.TopicSpec{}, "bob")
+		end := r.send(notify.Message{Topic: told.ID, DedupKey: "k"}).Notification.ID
+		r.attempt(func(outbox.Delivery) outbox.State { return outbox.StateSent })
+		var ids []string
+		for _, topic := range []string{gone.ID, bare.ID, kept.ID} {
+			r.subscribe(topic, "bob", digest)
+			ids = append(ids, r.send(notify.Message{Topic: topic}).Notification.ID)
+		}
+		r.wants("as it is", r.passes(ids...), "bob go", "bob go", "bob go")
+		for _, topic := range []string{gone.ID, told.ID} {
+			if err := r.Unsubscribe(t.Context(), user("bob"), topic, "usr_bob"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.subscribe(bare.ID, "bob", notify.SubscriptionSpec{})
+		r.send(notify.Message{Topic: told.ID, DedupKey: "k", Resolve: true})
+		r.wants("at the door", r.passes(append(ids, end)...), "bob drop", "bob drop", "bob go", "bob go")
+	})
+}

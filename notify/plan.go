@@ -24,7 +24,7 @@ type plan struct {
 	out      []outbox.Delivery
 
 	subscribed bool                          // who is told is so by his subscription, and as it says
-	waiting    map[[2]string]outbox.Delivery // of a rise: what was told before and not tried yet, by channel and target
+	waiting    map[[2]string]outbox.Delivery // of a rise: what was told before and waits for its hours, by channel and target
 	superseded []string                      // of these, the ids of those that out has something sooner for
 }
 

@@ -56,6 +56,7 @@ type world struct {
 	mu      sync.Mutex
 	people  map[string]notify.Person
 	devices map[muster.DeviceID]bool
+	made    map[muster.DeviceID]muster.Micros // when each was, 0 for long ago
 	at      time.Time
 }
 
@@ -66,10 +67,10 @@ func (w *world) Person(id string) (notify.Person, bool) {
 	return p, ok
 }
 
-func (w *world) Has(id muster.DeviceID) bool {
+func (w *world) Made(id muster.DeviceID) (muster.Micros, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.devices[id]
+	return w.made[id], w.devices[id]
 }
 
 func (w *world) Compile(q string) (*query.Expr, error) { return query.Parse(q) }
@@ -114,7 +115,7 @@ func newRig(t *testing.T, h control.Handles, d control.Dialect) *rig {
 		}
 	})
 	r := &rig{t: t, store: c, world: &world{
-		people: map[string]notify.Person{}, devices: map[muster.DeviceID]bool{"d1": true, "d2": true}, at: time.Now(),
+		people: map[string]notify.Person{}, devices: map[muster.DeviceID]bool{"d1": true, "d2": true}, made: map[muster.DeviceID]muster.Micros{}, at: time.Now(),
 	}}
 	for _, name := range []string{"ann", "bob", "cyd", "dan"} {
 		r.people["usr_"+name] = notify.Person{ID: "usr_" + name, Name: name, Email: name + "@example.com", Reachable: true}

@@ -254,10 +254,15 @@ func (n *Notify) recipients(ctx context.Context, t *Topic, to []Subject, tell fu
 	return missing, nil
 }
 
+func (n *Notify) hasDevice(id muster.DeviceID) bool {
+	_, ok := n.options.Devices.Made(id)
+	return ok
+}
+
 // present says whether a subject is there and may get something.
 func (n *Notify) present(s Subject) bool {
 	if id, ok := s.Device(); ok {
-		return n.options.Devices.Has(id)
+		return n.hasDevice(id)
 	}
 	p, ok := n.options.People.Person(string(s))
 	return ok && !p.Disabled
@@ -328,8 +333,8 @@ func (n *Notify) have(ctx context.Context, note string) (map[Subject]bool, error
 	}
 }
 
-// waiting returns what nobody has tried to send of a notification, by channel and target: of
-// several that which is due last.
+// waiting returns what waits for hours or a digest of a notification, by channel and target: of
+// several that which is due last. What waits for another try after a fault is not among it.
 func (n *Notify) waiting(ctx context.Context, note string) (map[[2]string]outbox.Delivery, error) {
 	told, err := n.store.Told(ctx, note, MaxSubscribers)
 	if err != nil {
@@ -339,7 +344,7 @@ func (n *Notify) waiting(ctx context.Context, note string) (map[[2]string]outbox
 	for i := range told {
 		d := told[i]
 		at := [2]string{d.Channel, d.Target}
-		if untried(&d) && d.Due > out[at].Due {
+		if (untried(&d) || held(&d)) && d.Due > out[at].Due {
 			out[at] = d
 		}
 	}
@@ -424,6 +429,9 @@ func (n *Notify) viasOf(ctx context.Context, t *Topic) (map[[2]string]Via, error
 
 func untried(d *outbox.Delivery) bool { return d.State == outbox.StateQueued && d.Attempts == 0 }
 
+// held says whether d waits for hours or a digest, tried before or not: what is tried again has an error.
+func held(d *outbox.Delivery) bool { return d.State == outbox.StateQueued && d.Error == "" }
+
 // overOf says what becomes of deliveries whose notification is over.
 func overOf(told []outbox.Delivery, now muster.Micros) (out Over) {
 	out.At = now
@@ -457,7 +465,7 @@ func (n *Notify) checkMessage(m *Message) error {
 		return muster.InvalidAt("expires_at", "the notification is expired already")
 	case len(m.To) > MaxTo:
 		return muster.InvalidAt("to", "a notification names at most %d recipients", MaxTo)
-	case m.Device != "" && !n.options.Devices.Has(m.Device):
+	case m.Device != "" && !n.hasDevice(m.Device):
 		return muster.InvalidAt("device", "there is no such device")
 	}
 	if err := checkData(m.Data); err != nil {
@@ -508,6 +516,7 @@ func checkActions(m *Message) error {
 type eventData struct {
 	Notification string          `json:"notification"`
 	Topic        string          `json:"topic,omitempty"`
+	TopicID      string          `json:"topic_id,omitempty"` // it stays when the name is another, or another's
 	Device       muster.DeviceID `json:"device,omitempty"`
 	Severity     string          `json:"severity"`
 	Title        string          `json:"title,omitempty"`
@@ -534,7 +543,7 @@ func (n *Notify) event(kind string, t *Topic, note *Notification, at muster.Micr
 // wordsOf is all that an event says of note.
 func wordsOf(t *Topic, note *Notification) eventData {
 	return eventData{
-		note.ID, t.Name, note.Device, note.Severity.String(), note.Title, note.Body, string(note.State), note.Sender.Name, note.Recipients,
+		note.ID, t.Name, t.ID, note.Device, note.Severity.String(), note.Title, note.Body, string(note.State), note.Sender.Name, note.Recipients,
 		note.AckedBy, note.Link, note.Data,
 	}
 }

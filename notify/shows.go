@@ -37,8 +37,8 @@ func (a *abouts) put(notification, topic string) {
 }
 
 // Shows says whether who may learn of an event of the feed: of a delivery that was given up
-// admins alone, as of all deliveries; of a notification who sees its topic now; of anything else
-// everybody who hears the feed.
+// admins alone, as of all deliveries; of a notification who sees its topic now, whatever it was called then, and
+// of one whose topic is gone or not known admins alone; of anything else everybody who hears the feed.
 func (n *Notify) Shows(ctx context.Context, who Who, e *feed.Event) bool {
 	switch {
 	case who.Admin:
@@ -48,16 +48,19 @@ func (n *Notify) Shows(ctx context.Context, who Who, e *feed.Event) bool {
 	case !strings.HasPrefix(e.Type, "notification."):
 		return true
 	}
-	var data struct{ Notification, Topic string }
+	var data struct {
+		Notification string
+		TopicID      string `json:"topic_id"`
+	}
 	if err := json.Unmarshal(e.Data, &data); err != nil {
 		return false
 	}
-	t, ok := n.topic(data.Topic)
-	if data.Topic == "" {
-		t, ok = n.topicOfNote(ctx, data.Notification)
+	if data.TopicID == "" { // of a private topic, or from before events had it
+		t, ok := n.topicOfNote(ctx, data.Notification)
 		return ok && n.sees(who, &t)
 	}
-	return !ok || n.sees(who, &t) // what all might see, of a topic that is gone, or has another name
+	t, ok := n.topic(data.TopicID)
+	return ok && n.sees(who, &t)
 }
 
 // topicOfNote returns the topic of a notification; ok is false when either is gone.

@@ -27,8 +27,9 @@ type TopicStore interface {
 // SubscriptionStore keeps subscriptions.
 type SubscriptionStore interface {
 	// PutSubscription makes or replaces one. NotFound when there is no such topic, Busy
-	// when the topic or the subject has as many as it may.
-	PutSubscription(ctx context.Context, s Subscription) error
+	// when the topic or the subject has as many as it may. What waits for its hours goes out as
+	// release says, in the same transaction.
+	PutSubscription(ctx context.Context, s Subscription, release ...Release) error
 	DeleteSubscription(ctx context.Context, topic string, subject Subject) error
 	// DeleteSubject forgets a subject's subscriptions and memberships: it is gone.
 	DeleteSubject(ctx context.Context, subject Subject) error
@@ -38,6 +39,15 @@ type SubscriptionStore interface {
 	SubscriptionsOf(ctx context.Context, subject Subject) ([]Subscription, error)
 	// CountSubscriptions counts those of each topic of ids.
 	CountSubscriptions(ctx context.Context, ids []string) (map[string]int, error)
+}
+
+// Release has what waits for hours or a digest of a subscription go out at Due at the latest: notifications
+// of its topic that are as severe as Severity, by one channel to its subject. What waits for another try after
+// a fault keeps its time.
+type Release struct {
+	Channel, Target string
+	Severity        Severity
+	Due             muster.Micros
 }
 
 // Update is a notification as it is to be, when its version is still Was.
@@ -93,8 +103,8 @@ type About struct {
 }
 
 // Over are ids of deliveries whose news is over. Those that are Untried are dropped, and those
-// that are Superseded by what is more severe: one that is not queued without an attempt any more
-// makes the whole Write a Conflict. Those that were Tried, and are open, expire at At: what is on
+// that are Superseded by what is more severe: one that is not queued without an attempt any more,
+// and of the latter with an error, makes the whole Write a Conflict. Those that were Tried, and are open, expire at At: what is on
 // its way arrives, and is not sent again.
 type Over struct {
 	Untried, Superseded, Tried []string

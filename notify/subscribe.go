@@ -9,6 +9,7 @@ import (
 	"muster"
 	"muster/audit"
 	"muster/internal/precondition"
+	"muster/notify/outbox"
 )
 
 const (
@@ -54,12 +55,29 @@ func (n *Notify) Subscribe(ctx context.Context, who Who, ref string, subject Sub
 			return err //nolint:wrapcheck // the caller's own
 		}
 		audit.Note(ctx, "subscription.put", subscriptionObject(t.ID, subject), was, subscriptionView(s))
-		return n.store.PutSubscription(ctx, out) //nolint:wrapcheck // likewise
+		return n.store.PutSubscription(ctx, out, releases(&out, now)...) //nolint:wrapcheck // likewise
 	})
 	if err != nil {
 		return Subscription{}, err
 	}
 	return out, nil
+}
+
+// releases says when what waits for the hours of a subscription goes out at the latest, as they are from now on.
+func releases(s *Subscription, now muster.Micros) (out []Release) {
+	target := string(s.Subject)
+	if id, ok := s.Subject.Device(); ok {
+		target = string(id)
+	}
+	for i := range s.Channels {
+		v := &s.Channels[i]
+		for severity := Info; severity <= Critical; severity++ {
+			d := outbox.Delivery{Due: now}
+			v.hold(&d, severity)
+			out = append(out, Release{Channel: v.Channel, Target: target, Severity: severity, Due: d.Due})
+		}
+	}
+	return out
 }
 
 // subscribing runs fn in turn with the other changes of a subscription.

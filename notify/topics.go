@@ -153,12 +153,26 @@ func (n *Notify) ChangeTopic(ctx context.Context, who Who, ref string, c TopicCh
 			return muster.Errorf(muster.Conflict, "there is a topic %s already", t.Name)
 		}
 		t.Version, t.Updated = before.Version+1, n.now()
-		return n.putTopic(ctx, "topic.update", &before, t)
+		if err := n.putTopic(ctx, "topic.update", &before, t); err != nil {
+			return err
+		}
+		n.seenOtherwise(&before, &t)
+		return nil
 	})
 	if err != nil {
 		return Topic{}, err
 	}
 	return t, nil
+}
+
+// seenOtherwise has the inboxes be counted anew of those who see a topic no more, or again.
+func (n *Notify) seenOtherwise(before, after *Topic) {
+	switch {
+	case before.Visibility != after.Visibility:
+		n.inbox.Recount()
+	case before.Owner != after.Owner:
+		n.inbox.Recount(Subject(before.Owner), Subject(after.Owner))
+	}
 }
 
 func set[T any](to *T, from *T) {
@@ -287,12 +301,15 @@ func (n *Notify) PutMember(ctx context.Context, who Who, ref, principal string, 
 		n.keepMember(m)
 		return nil
 	})
+	if err == nil {
+		n.inbox.Recount(Subject(principal))
+	}
 	return m, err
 }
 
 // DeleteMember takes a role away: an owner of the topic may, and everybody his own.
 func (n *Notify) DeleteMember(ctx context.Context, who Who, ref, principal string) error {
-	return n.change(ctx, func(ctx context.Context) error {
+	err := n.change(ctx, func(ctx context.Context) error {
 		least := RoleOwner
 		if principal == who.ID || principal == who.User {
 			least = RoleSubscriber
@@ -316,6 +333,10 @@ func (n *Notify) DeleteMember(ctx context.Context, who Who, ref, principal strin
 		delete(n.members[t.ID], principal)
 		return nil
 	})
+	if err == nil {
+		n.inbox.Recount(Subject(principal))
+	}
+	return err
 }
 
 // memberView is a member in the audit log.

@@ -48,6 +48,9 @@ func (n *Notify) trim(ctx context.Context) error {
 			return err
 		}
 	}
+	if len(orphans) > 0 { // what was in inboxes is not
+		n.inbox.Recount()
+	}
 	return nil
 }
 

@@ -32,6 +32,8 @@ need sqlite3 sqlite3
 need zstd zstd
 need swupdate swupdate
 need openssl openssl
+need ip iproute2
+need git git
 have initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || want="$want postgresql"
 if [ -n "$want" ] && $may_install; then
 	say "installing$want"

@@ -18,6 +18,7 @@ func (s *Server) buildDevices() {
 		OnChildren: func(ids []muster.DeviceID) { s.broker.ChildrenCame(ids) },
 		OnDeleted:  s.deviceDeleted,
 		Values:     latestValues{s},
+		EachKey:    func(id muster.DeviceID, visit func(string)) { s.ingest.EachKey(id, visit) },
 		Twins:      twinAnswers{s},
 		Grace:      cfg.PresenceGrace,
 		OnPresence: func(ts []devices.Transition) { s.tellPresence(ts); s.rollouts.presence(ts) },

@@ -48,12 +48,12 @@ func (s *Server) buildNotifications() error {
 		notify.ChannelEmail: outbox.MailSettings(), hooks.Channel: outbox.WebhookSettings(), notify.ChannelMQTT: outbox.MQTTSettings(),
 	}
 	maps.Copy(settings, s.cfg.Notify.Channels)
-	name, err := instance(s.cfg.DataDir)
-	if err != nil {
+	var err error
+	if s.instance, err = instance(s.cfg.DataDir); err != nil {
 		return err
 	}
 	n.outbox = outbox.New(outbox.Config{
-		Instance: name,
+		Instance: s.instance,
 		Store:    control, Channels: channels, Settings: settings, Now: s.cfg.Now, Logger: s.cfg.Logger, Poll: s.cfg.Notify.Poll,
 		OnGone: s.webhookGone, Pass: n.Pass, OnEnded: n.Ended,
 	})

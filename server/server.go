@@ -83,6 +83,8 @@ type Server struct {
 	chats      *chat.Sender // over hooks
 	caches     *cache.Book
 	openID     *oidc.OpenID // nil without a provider
+	instance   string       // the name of this data directory's server
+	size       *sizes
 	join       *join.Join
 	rollouts   *rollouts
 	logins     *devices.Logins
@@ -144,6 +146,7 @@ func (s *Server) build(ctx context.Context) (err error) {
 	if s.stores, err = openStores(ctx, cfg); err != nil {
 		return err
 	}
+	s.size = &sizes{ask: s.stores.engine.size, now: cfg.Now}
 	s.feed = feed.New(s.stores.control, cfg.Logger)
 	s.stores.control.OnEvents(s.feed.Publish)
 	s.rejected = newRejections(s.stores.control, cfg.Now, cfg.Logger)
@@ -234,6 +237,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 	s.said.start(s)
 	s.updates.start(s)
 	s.loops.Go("memory", s.freeMemory)
+	s.loops.Go("traffic", s.fleet.countMinutes)
 	s.startDevices()
 	s.loops.Go("feed", s.feed.Run)
 	s.loops.Go("feed-rejected", s.rejected.Run)

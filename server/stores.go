@@ -24,6 +24,7 @@ type telemetry interface {
 type stores struct {
 	telemetry telemetry
 	control   *control.Control
+	engine    engine
 	shrink    []func(context.Context) error // each gives back memory that is not Go's
 }
 
@@ -55,6 +56,8 @@ func (st *stores) openPostgres(ctx context.Context, cfg *Config) error {
 		return err
 	}
 	st.telemetry = tel
+	i := tel.Info()
+	st.engine = engine{Name: "postgres", Version: i.Server, Timescale: i.Timescale, Licence: i.Licence, Hypertable: i.Hypertable, size: tel.Size}
 	return nil
 }
 
@@ -63,7 +66,7 @@ func (st *stores) openSQLite(ctx context.Context, cfg *Config) error {
 	if err != nil {
 		return err
 	}
-	st.telemetry = tel
+	st.telemetry, st.engine = tel, sqliteEngine(cfg.DataDir)
 	st.shrink = append(st.shrink, tel.Shrink)
 	c, err := sqlite.OpenControl(ctx, cfg.DataDir)
 	if err != nil {

@@ -83,6 +83,7 @@ type Gateway struct {
 	woken    woken
 	crew     crew
 	counting counting
+	grids    grids
 	version  atomic.Uint64 // the last pass that is wholly in the rows
 	tick     atomic.Uint64 // ticks since the start
 	ready    []*client     // have something to be sent; the loop's own
@@ -112,6 +113,7 @@ func New(cfg Config, deps Deps) *Gateway {
 	g.fleet.subs = map[*sub]struct{}{}
 	g.polled.subs = map[*sub]struct{}{}
 	g.here.rooms = map[muster.DeviceID]map[*sub]struct{}{}
+	g.grids.all, g.grids.signal = map[gridKey]*grid{}, make(chan struct{}, 1)
 	g.woken.signal, g.counting.signal, g.crew.freed = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 	g.counting.owed = map[notify.Subject]map[*sub]struct{}{}
 	for i := range g.wheel {
@@ -141,6 +143,9 @@ func (g *Gateway) Start(ctx context.Context) error {
 	g.open = true
 	g.loops = lifecycle.NewGroup(g.deps.Log)
 	g.loops.Go("live", g.loop)
+	if g.deps.Dots != nil {
+		g.loops.Go("live-dots", g.dotsLoop)
+	}
 	if g.deps.Inbox != nil {
 		g.loops.Go("live-inbox", g.wakeLoop)
 		g.loops.Go("live-counts", g.countLoop)
@@ -223,16 +228,16 @@ func (g *Gateway) Revoke(principal string) {
 
 // Stats are figures for /metrics and the System page.
 type Stats struct {
-	Connections int    // open sockets
-	Streams     int    // of server-sent events that show its channels
-	Rows        int    // devices that somebody watches
-	Messages    uint64 // WebSocket messages written
-	Bytes       uint64 // in them
-	Failed      uint64 // connections ended because a write failed or did not drain
-	Overflows   uint64 // connections ended because they did not read their answers
-	Slowed      uint64 // steps down in rate
-	Panics      uint64 // caught in a connection or a tick
-	InboxFaults uint64 // times that an inbox could not be read or counted; it is tried again
+	Connections int    `json:"connections"`  // open sockets
+	Streams     int    `json:"streams"`      // of server-sent events that show its channels
+	Rows        int    `json:"rows"`         // devices that somebody watches
+	Messages    uint64 `json:"messages"`     // WebSocket messages written
+	Bytes       uint64 `json:"bytes"`        // in them
+	Failed      uint64 `json:"failed"`       // connections ended because a write failed or did not drain
+	Overflows   uint64 `json:"overflows"`    // connections ended because they did not read their answers
+	Slowed      uint64 `json:"slowed"`       // steps down in rate
+	Panics      uint64 `json:"panics"`       // caught in a connection or a tick
+	InboxFaults uint64 `json:"inbox_faults"` // times that an inbox could not be read or counted; it is tried again
 }
 
 type counters struct {

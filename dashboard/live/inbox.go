@@ -143,6 +143,9 @@ func (g *Gateway) inboxFrames(m *message, s *sub) {
 	if in.follow.Ready() {
 		g.inboxEvents(m, s)
 	}
+	if in.follow.Recount() { // a topic was lost or regained
+		g.counting.owe(s)
+	}
 	if n := in.counted.Swap(nil); n != nil && *n != in.told {
 		in.told = *n
 		m.next()

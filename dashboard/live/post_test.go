@@ -73,9 +73,9 @@ func (everybody) Person(id string) (notify.Person, bool) {
 
 type noDevices struct{}
 
-func (noDevices) Has(muster.DeviceID) bool                  { return false }
-func (noDevices) Compile(q string) (*query.Expr, error)     { return query.Parse(q) }
-func (noDevices) Matches(muster.DeviceID, *query.Expr) bool { return false }
+func (noDevices) Made(muster.DeviceID) (muster.Micros, bool) { return 0, false }
+func (noDevices) Compile(q string) (*query.Expr, error)      { return query.Parse(q) }
+func (noDevices) Matches(muster.DeviceID, *query.Expr) bool  { return false }
 
 var root = notify.Who{Kind: "user", ID: "usr_root", User: "usr_root", Name: "root", Admin: true}
 

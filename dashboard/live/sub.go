@@ -25,6 +25,7 @@ const (
 	kindHere
 	kindEvents
 	kindInbox
+	kindDots
 )
 
 const (
@@ -37,6 +38,7 @@ const (
 	chRollout      = "rollout:"
 	chEvents       = "events"
 	chInbox        = "inbox"
+	chDots         = "dots"
 )
 
 // sub is one subscription of one client. A second one to the same channel, and
@@ -67,6 +69,10 @@ type view struct {
 	id    muster.DeviceID
 	task  string // id of what a task or rollout channel shows
 	types string // of an events channel; of a here channel what is edited
+
+	// Of a dots channel. What it was told last is in since, a version, and in seen, a pass.
+	dots gridKey
+	grid *grid // set by openSub
 
 	// Of the channels in polled.
 	leave  func()            // of a system channel, until it is closed
@@ -102,7 +108,7 @@ func (s *sub) markRow(at int) {
 func (s *sub) renewed() *sub {
 	return &sub{
 		c: s.c, ch: s.ch, kind: s.kind, only: s.only, seq: s.seq, who: s.who, re: s.re, hasRe: s.hasRe && s.want,
-		view: &view{query: s.query, cols: s.cols, id: s.id, task: s.task, types: s.types, follow: s.follow},
+		view: &view{query: s.query, cols: s.cols, id: s.id, task: s.task, types: s.types, follow: s.follow, dots: s.dots},
 	}
 }
 
@@ -134,6 +140,10 @@ func (g *Gateway) openSub(s *sub) (err error) {
 		}
 	case kindInbox:
 		if err := g.openInbox(s); err != nil {
+			return err
+		}
+	case kindDots:
+		if err := g.openDots(s); err != nil {
 			return err
 		}
 	default:
@@ -205,6 +215,9 @@ func (g *Gateway) closeSub(s *sub) {
 	case kindInbox:
 		g.closeInbox(s)
 		return
+	case kindDots:
+		g.grids.leave(s)
+		return
 	case kindDevice, kindDevices:
 	}
 	g.counts.leave(s)
@@ -234,6 +247,9 @@ func subFor(c *client, cmd *command) (*sub, error) {
 	case cmd.Ch == chDevices:
 		s.kind = kindDevices
 		err := s.setQuery(cmd)
+		return s, err
+	case cmd.Ch == chDots:
+		err := c.g.dotsFor(s, cmd)
 		return s, err
 	case strings.HasPrefix(cmd.Ch, chDevicePrefix):
 		s.kind = kindDevice

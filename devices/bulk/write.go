@@ -94,8 +94,8 @@ func (w *Writer) writeCSV(d devices.Device, p muster.Presence) error {
 		tags = append(tags, k+"="+v)
 	}
 	err := w.csv.Write([]string{
-		string(d.ID), cell(d.Name), d.Profile, string(d.Parent), cell(strings.Join(tags, ";")), strings.Join(d.Groups.Names(), ";"),
-		lat, lon, cell(d.Location.Label), check, cell(d.Notes), cell(d.Firmware), string(p.State), seen, stamp(d.Created),
+		string(d.ID), Cell(d.Name), d.Profile, string(d.Parent), Cell(strings.Join(tags, ";")), strings.Join(d.Groups.Names(), ";"),
+		lat, lon, Cell(d.Location.Label), check, Cell(d.Notes), Cell(d.Firmware), string(p.State), seen, stamp(d.Created),
 	})
 	if err != nil {
 		return fmt.Errorf("write a line: %w", err)
@@ -103,8 +103,8 @@ func (w *Writer) writeCSV(d devices.Device, p muster.Presence) error {
 	return w.full()
 }
 
-// cell keeps a spreadsheet from taking a text for a formula: see OWASP, CSV injection.
-func cell(s string) string {
+// Cell keeps a spreadsheet from taking a text for a formula: see OWASP, CSV injection.
+func Cell(s string) string {
 	if s != "" && strings.ContainsRune("=+-@\t\r", rune(s[0])) {
 		return "'" + s
 	}

@@ -82,7 +82,8 @@ type DeviceQuery struct {
 type LogQuery struct {
 	Rollout string
 	Device  muster.DeviceID // empty for all
-	After   int64           // those with greater numbers
+	Newest  bool            // the newest first
+	After   int64           // those with greater numbers; with Newest, unless 0, those with smaller ones
 	Limit   int
 }
 

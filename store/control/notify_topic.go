@@ -12,6 +12,7 @@ import (
 
 	"muster"
 	"muster/notify"
+	"muster/notify/outbox"
 )
 
 const topicColumns = `id, name, title, description, owner, visibility, status, retention, ack_policy, escalation, sources, devices, template, version,
@@ -175,42 +176,59 @@ func (c *Control) DeleteMember(ctx context.Context, topic, principal string) err
 
 // PutSubscription implements notify.SubscriptionStore; NotFound too when the subject was
 // deleted. Those of one topic take turns.
-func (c *Control) PutSubscription(ctx context.Context, s notify.Subscription) error {
+func (c *Control) PutSubscription(ctx context.Context, s notify.Subscription, release ...notify.Release) error {
 	channels, err := json.Marshal(append([]notify.Via{}, s.Channels...))
 	if err != nil {
 		return fmt.Errorf("encode the channels: %w", err)
 	}
-	return c.changeBeside(ctx, "put a subscription", func(ctx context.Context, tx *sql.Tx) error {
-		if err := thereStill(ctx, tx, string(s.Subject)); err != nil {
-			return err
+	_, err = c.changedDeliveries(ctx, "put a subscription", func(ctx context.Context, tx *sql.Tx, out *[]outbox.Delivery) error {
+		for i := range release { // deliveries come before inboxes, as where notifications are written
+			if err := releaseWaiting(ctx, tx, s.Topic, &release[i], out); err != nil {
+				return err
+			}
 		}
-		if err := lockTopic(ctx, tx, s.Topic); err != nil {
-			return err
-		}
-		n, err := exec(ctx, tx, `UPDATE subscription SET channels = $1, muted = $2, version = $3, updated = $4 WHERE topic = $5 AND subject = $6`,
-			string(channels), int64(s.Muted), s.Version, int64(s.Updated), s.Topic, string(s.Subject))
-		if err != nil || n > 0 {
-			return err
-		}
-		n, err = exec(ctx, tx, `UPDATE topic SET subscribers = subscribers + 1 WHERE id = $1 AND subscribers < $2`, s.Topic, notify.MaxSubscribers)
-		if err == nil && n == 0 {
-			err = muster.Errorf(muster.Busy, "the topic has %d subscriptions, which is the most it may have", notify.MaxSubscribers)
-		}
-		if err != nil {
-			return err
-		}
-		var has int
-		err = tx.QueryRowContext(ctx, `SELECT count(*) FROM subscription WHERE subject = $1`, string(s.Subject)).Scan(&has)
-		if err != nil {
-			return fmt.Errorf("count the subscriptions: %w", err)
-		}
-		if has >= notify.MaxSubscriptions {
-			return muster.Errorf(muster.Busy, "%d topics are the most that one may be subscribed to", notify.MaxSubscriptions)
-		}
-		_, err = exec(ctx, tx, `INSERT INTO subscription (topic, subject, channels, muted, version, created, updated) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-			s.Topic, string(s.Subject), string(channels), int64(s.Muted), s.Version, int64(s.Created), int64(s.Updated))
-		return err
+		return putSubscription(ctx, tx, &s, channels)
 	})
+	return err
+}
+
+// releaseWaiting makes due sooner what waits for the hours of a subscription to a topic, and appends it to out.
+func releaseWaiting(ctx context.Context, tx *sql.Tx, topic string, r *notify.Release, out *[]outbox.Delivery) error {
+	return read(ctx, tx, `UPDATE delivery SET due = $3 WHERE `+deliveryHeld+` AND EXISTS (SELECT 1 FROM notification
+		WHERE notification.id = delivery.notification AND notification.topic = $4 AND notification.severity = $5) RETURNING `+deliveryColumns,
+		[]any{r.Target, r.Channel, int64(r.Due), topic, int(r.Severity)}, appendTo(out))
+}
+
+func putSubscription(ctx context.Context, tx *sql.Tx, s *notify.Subscription, channels []byte) error {
+	if err := thereStill(ctx, tx, string(s.Subject)); err != nil {
+		return err
+	}
+	if err := lockTopic(ctx, tx, s.Topic); err != nil {
+		return err
+	}
+	n, err := exec(ctx, tx, `UPDATE subscription SET channels = $1, muted = $2, version = $3, updated = $4 WHERE topic = $5 AND subject = $6`,
+		string(channels), int64(s.Muted), s.Version, int64(s.Updated), s.Topic, string(s.Subject))
+	if err != nil || n > 0 {
+		return err
+	}
+	n, err = exec(ctx, tx, `UPDATE topic SET subscribers = subscribers + 1 WHERE id = $1 AND subscribers < $2`, s.Topic, notify.MaxSubscribers)
+	if err == nil && n == 0 {
+		err = muster.Errorf(muster.Busy, "the topic has %d subscriptions, which is the most it may have", notify.MaxSubscribers)
+	}
+	if err != nil {
+		return err
+	}
+	var has int
+	err = tx.QueryRowContext(ctx, `SELECT count(*) FROM subscription WHERE subject = $1`, string(s.Subject)).Scan(&has)
+	if err != nil {
+		return fmt.Errorf("count the subscriptions: %w", err)
+	}
+	if has >= notify.MaxSubscriptions {
+		return muster.Errorf(muster.Busy, "%d topics are the most that one may be subscribed to", notify.MaxSubscriptions)
+	}
+	_, err = exec(ctx, tx, `INSERT INTO subscription (topic, subject, channels, muted, version, created, updated) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+		s.Topic, string(s.Subject), string(channels), int64(s.Muted), s.Version, int64(s.Created), int64(s.Updated))
+	return err
 }
 
 // DeleteSubscription implements notify.SubscriptionStore; NotFound when there is none.

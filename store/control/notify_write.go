@@ -71,10 +71,10 @@ func (w *writing) do(ctx context.Context) error {
 // over ends deliveries whose news is over.
 func (w *writing) over(ctx context.Context) error {
 	o := &w.w.Over
-	if err := w.untried(ctx, o.Untried, "it was over before it was sent"); err != nil {
+	if err := w.drop(ctx, o.Untried, `delivery.attempts = 0`, "it was over before it was sent"); err != nil {
 		return err
 	}
-	if err := w.untried(ctx, o.Superseded, "what is more severe took its place"); err != nil {
+	if err := w.drop(ctx, o.Superseded, `(delivery.attempts = 0 OR delivery.error = '')`, "what is more severe took its place"); err != nil {
 		return err
 	}
 	_, err := w.c.bulk(ctx, w.tx, `UPDATE delivery SET expires = CAST(v.value ->> 1 AS BIGINT) FROM`,
@@ -82,14 +82,14 @@ func (w *writing) over(ctx context.Context) error {
 	return err
 }
 
-// untried drops deliveries that nobody has tried; Conflict when one was.
-func (w *writing) untried(ctx context.Context, ids []string, why string) error {
+// drop drops deliveries that are queued and still as they are said to be; Conflict when one is not.
+func (w *writing) drop(ctx context.Context, ids []string, still, why string) error {
 	rows := overRows(ids, w.w.Over.At)
 	for i := range rows {
 		rows[i] = append(rows[i], why)
 	}
 	n, err := w.c.bulk(ctx, w.tx, `UPDATE delivery SET state = 'dropped', ended = CAST(v.value ->> 1 AS BIGINT), error = v.value ->> 2 FROM`,
-		`WHERE delivery.id = v.value ->> 0 AND delivery.state = 'queued' AND delivery.attempts = 0`, rows)
+		`WHERE delivery.id = v.value ->> 0 AND delivery.state = 'queued' AND `+still, rows)
 	if err == nil && n != int64(len(ids)) {
 		err = muster.Errorf(muster.Conflict, "a delivery of what is over was tried meanwhile")
 	}

@@ -89,6 +89,9 @@ func (c *Control) changedDeliveries(ctx context.Context, doing string, do func(c
 // has none waits for quiet hours or a digest, however often its target comes.
 const deliveryWaits = `state = 'queued' AND target = $1 AND channel = $2 AND due > $3 AND error <> ''`
 
+// deliveryHeld are the conditions of what waits for quiet hours or a digest beyond a time.
+const deliveryHeld = `state = 'queued' AND target = $1 AND channel = $2 AND due > $3 AND error = ''`
+
 // HastenDeliveries implements outbox.Keeper. It writes only when something waits: devices
 // ask each time they connect.
 func (c *Control) HastenDeliveries(ctx context.Context, channel, target string, now muster.Micros) (int, error) {

@@ -114,6 +114,13 @@ func TestRolloutsTheirDevicesAndLogsAreReadByThePage(t *testing.T) {
 		if len(log) != 4 || len(more) != 2 || log[0].Number != 1 || more[1].Number != 6 || len(own) != 2 || own[1].Event != "target_version" || own[1].From != "offered" || own[1].To != "rebooting" || own[1].At != 13 {
 			t.Errorf("%+v, %+v, %+v", log, more, own)
 		}
+		last, err := store.RolloutLog(t.Context(), operator.LogQuery{Rollout: "a", Newest: true, Limit: 4})
+		wantNil(t, err)
+		oldest, err := store.RolloutLog(t.Context(), operator.LogQuery{Rollout: "a", Newest: true, After: last[3].Number, Limit: 9})
+		wantNil(t, err)
+		if len(last) != 4 || last[0].Number != 6 || last[3].Number != 3 || len(oldest) != 2 || oldest[0].Number != 2 || oldest[1].Number != 1 {
+			t.Errorf("the newest first: %+v, %+v", last, oldest)
+		}
 		reasons, err := store.RolloutReasons(t.Context(), "a", 9)
 		wantNil(t, err)
 		if !slices.Equal(reasons, []operator.ReasonCount{{State: "skipped", Reason: rollout.Ineligible, Devices: 1}}) {

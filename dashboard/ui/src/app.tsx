@@ -1,12 +1,13 @@
 // The shell: rail, top bar, live pill; and which page is in it.
 
 import { useEffect } from "preact/hooks";
-import { isLive, link } from "./lib/live";
+import { isLive, link, paused } from "./lib/live";
 import { route } from "./lib/route";
 import { session } from "./lib/session";
-import { DevicesPage } from "./pages/devices";
+import { OverviewPage } from "./pages/overview";
 import { SetupPanel } from "./pages/setup";
 import { SignInPage } from "./pages/signin";
+import { Everywhere } from "./parts/everywhere";
 import { lazy } from "./parts/lazy";
 import { Rail } from "./parts/rail";
 import { Toast } from "./parts/toast";
@@ -14,6 +15,7 @@ import { TopBar } from "./parts/topbar";
 
 // What one need not have at once comes when it is opened; pages that share much come together.
 const DevicePage = lazy(() => import("./pages/device").then((m) => m.DevicePage));
+const DevicesPage = lazy(() => import("./pages/devices").then((m) => m.DevicesPage));
 const InboxPage = lazy(() => import("./pages/set-notes").then((m) => m.InboxPage));
 const TopicPage = lazy(() => import("./pages/set-notes").then((m) => m.TopicPage));
 const TopicsPage = lazy(() => import("./pages/set-notes").then((m) => m.TopicsPage));
@@ -26,6 +28,13 @@ const ForgotPage = lazy(() => import("./pages/set-people").then((m) => m.ForgotP
 const InvitePage = lazy(() => import("./pages/set-people").then((m) => m.InvitePage));
 const KeysPage = lazy(() => import("./pages/set-people").then((m) => m.KeysPage));
 const ResetPage = lazy(() => import("./pages/set-people").then((m) => m.ResetPage));
+const FirmwarePage = lazy(() => import("./pages/set-ship").then((m) => m.FirmwarePage));
+const ReleasePage = lazy(() => import("./pages/set-ship").then((m) => m.ReleasePage));
+const RolloutPage = lazy(() => import("./pages/set-ship").then((m) => m.RolloutPage));
+const RolloutsPage = lazy(() => import("./pages/set-ship").then((m) => m.RolloutsPage));
+const AuditPage = lazy(() => import("./pages/set-run").then((m) => m.AuditPage));
+const SystemPage = lazy(() => import("./pages/set-run").then((m) => m.SystemPage));
+const TasksPage = lazy(() => import("./pages/set-run").then((m) => m.TasksPage));
 const UsersPage = lazy(() => import("./pages/set-people").then((m) => m.UsersPage));
 
 export function App() {
@@ -45,7 +54,7 @@ export function App() {
 }
 
 /** What pages are called. */
-const TITLES: Partial<Record<string, string>> = { claim: "Claim a device", inbox: "Inbox", topics: "Topics", topic: "Topic", webhooks: "Webhooks", webhook: "Webhook", account: "My account", users: "Users", keys: "API keys" };
+const TITLES: Partial<Record<string, string>> = { overview: "Overview", claim: "Claim a device", inbox: "Inbox", topics: "Topics", topic: "Topic", webhooks: "Webhooks", webhook: "Webhook", account: "My account", users: "Users", keys: "API keys", firmware: "Firmware", release: "Release", rollouts: "Rollouts", rollout: "Rollout", dashboard: "System", audit: "Audit", tasks: "Tasks" };
 
 function Shell() {
   const r = route.value;
@@ -55,13 +64,14 @@ function Shell() {
   }, [title]);
   const connecting = link.value.kind === "connecting";
   return (
-    <div class="shell" data-live={isLive() ? "yes" : connecting ? "soon" : "no"}>
+    <div class="shell" data-live={isLive() && !paused.value ? "yes" : connecting ? "soon" : "no"}>
       <a class="skip" href="#main">Skip to content</a>
       <Rail />
       <div class="body">
         <TopBar />
         <main id="main" tabIndex={-1}>
           <SetupPanel />
+          {r.page === "overview" && <OverviewPage />}
           {r.page === "account" && <AccountPage />}
           {r.page === "users" && <UsersPage />}
           {r.page === "keys" && <KeysPage />}
@@ -70,12 +80,20 @@ function Shell() {
           {r.page === "topic" && <TopicPage key={r.id} id={r.id} />}
           {r.page === "webhooks" && <WebhooksPage />}
           {r.page === "webhook" && <WebhookPage key={r.id} id={r.id} />}
+          {r.page === "firmware" && <FirmwarePage />}
+          {r.page === "release" && <ReleasePage key={r.id} id={r.id} />}
+          {r.page === "rollouts" && <RolloutsPage />}
+          {r.page === "rollout" && <RolloutPage key={r.id} id={r.id} />}
+          {r.page === "dashboard" && <SystemPage />}
+          {r.page === "audit" && <AuditPage />}
+          {r.page === "tasks" && <TasksPage />}
           {r.page === "device" && <DevicePage key={r.id} id={r.id} />}
           {r.page === "claim" && <ClaimPage code={r.code} />}
           {r.page === "devices" && <DevicesPage />}
         </main>
       </div>
       <Toast />
+      <Everywhere />
     </div>
   );
 }

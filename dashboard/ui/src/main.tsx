@@ -6,6 +6,7 @@ import { App } from "./app";
 import { startClock } from "./lib/clock";
 import { startFleet } from "./lib/fleet";
 import { startInbox } from "./lib/inbox";
+import { startKeys } from "./lib/keymap";
 import { startLive } from "./lib/live";
 import { startRouter } from "./lib/route";
 import { getMe } from "./lib/schema.gen";
@@ -16,6 +17,7 @@ import { startToast } from "./parts/toast";
 startTheme();
 startClock();
 startRouter();
+startKeys();
 startToast();
 startInbox();
 

@@ -35,6 +35,18 @@ export const link = signal<Link>({ kind: "connecting", since: serverNow() });
 /** The last measured round trip in ms, -1 before the first. */
 export const roundTrip = signal(-1);
 export const welcome = signal<Welcome | null>(null);
+/** Whether the reader wants what is live to stand still. */
+export const paused = signal(false);
+
+/** Has what is live stand still, or go on. The inbox goes on. */
+export function pause(on: boolean): void {
+  paused.value = on;
+  tellVisible();
+}
+
+function tellVisible(): void {
+  if (open) send({ t: "vis", on: !document.hidden && !paused.peek() });
+}
 
 export function isLive(): boolean {
   const k = link.value.kind;
@@ -56,6 +68,7 @@ export interface Handler {
   snapshot(f: Frame): void;
   delta?(f: Frame): void;
   event?(f: Frame): void;
+  binary?(data: ArrayBuffer): void;
   refused?(code: string, detail: string): void;
 }
 
@@ -137,9 +150,7 @@ function settle(id: number | undefined, how: (w: Waiting) => void): void {
 
 /** Connects and stays connected; called once, when signed in. */
 export function startLive(): void {
-  document.addEventListener("visibilitychange", () => {
-    if (open) send({ t: "vis", on: !document.hidden });
-  });
+  document.addEventListener("visibilitychange", tellVisible);
   addEventListener("online", () => retryNow());
   connect();
 }
@@ -162,6 +173,7 @@ function connect(): void {
   link.value = { kind: "connecting", since: lastLive };
   const scheme = location.protocol === "https:" ? "wss:" : "ws:";
   const ws = new WebSocket(`${scheme}//${location.host}/api/v1/live`, "muster.v1");
+  ws.binaryType = "arraybuffer";
   socket = ws;
   const patience = setTimeout(() => ws.close(), WELCOME_MS);
   ws.onopen = () => send({ t: "hello", id: nextID++ });
@@ -215,7 +227,11 @@ function sendSub(s: Sub): void {
 
 /** Takes one message, a frame or an array of them; false when it is neither. */
 function receive(data: unknown): boolean {
-  if (typeof data !== "string") return true; // binary frames are for channels we do not take
+  if (data instanceof ArrayBuffer) {
+    subs.get("dots")?.on.binary?.(data); // no other channel has any
+    return true;
+  }
+  if (typeof data !== "string") return false;
   let parsed: unknown;
   try {
     parsed = JSON.parse(data);
@@ -264,7 +280,7 @@ function welcomed(f: Frame): void {
   setServerTime(Number(f["time"]));
   welcome.value = { version: String(f["version"] ?? ""), mqtt_port: Number(f["mqtt_port"] ?? 0) };
   link.value = { kind: "live" };
-  if (document.hidden) send({ t: "vis", on: false });
+  if (document.hidden || paused.peek()) tellVisible();
   for (const s of subs.values()) sendSub(s);
   ping();
   pingTimer = window.setInterval(ping, PING_MS);

@@ -8,7 +8,7 @@ export type Route =
   | { page: "device"; id: string; tab: Tab }
   | { page: "claim"; code: string }
   | { page: "inbox"; id: string; show: Show; topic: string }
-  | { page: "topic" | "webhook"; id: string }
+  | { page: One; id: string }
   | { page: Plain };
 
 /** The tabs of a device's page, in their order. */
@@ -16,7 +16,12 @@ export const TABS = ["live", "history", "twin", "commands", "events", "firmware"
 export type Tab = (typeof TABS)[number];
 
 /** The pages that have nothing but their name in the address. */
-export type Plain = "account" | "users" | "keys" | "topics" | "webhooks" | "forgot" | LinkPage;
+export type Plain = "overview" | "account" | "users" | "keys" | "topics" | "webhooks" | "firmware" | "rollouts" | "dashboard" | "audit" | "tasks" | "forgot" | LinkPage;
+
+/** The pages of one thing, below the list of its kind. */
+export type One = "topic" | "webhook" | "release" | "rollout";
+
+const LISTS: Record<string, One> = { topics: "topic", webhooks: "webhook", firmware: "release", rollouts: "rollout" };
 
 /** The pages that links in mails lead to. */
 export type LinkPage = "invite" | "reset" | "confirm";
@@ -65,13 +70,14 @@ function parse(at: { pathname: string; search: string }): Route {
   if (m?.[1]) return { page: "device", id: decode(m[1]), tab: TABS.find((t) => t === m[2]) ?? "live" };
   const claim = /^\/claim\/([^/]+)$/.exec(at.pathname);
   if (claim?.[1]) return { page: "claim", code: decode(claim[1]) };
-  const plain = /^\/(account|users|keys|topics|webhooks|forgot|invite|reset|confirm)$/.exec(at.pathname);
+  if (at.pathname === "/") return { page: "overview" };
+  const plain = /^\/(account|users|keys|topics|webhooks|firmware|rollouts|dashboard|audit|tasks|forgot|invite|reset|confirm)$/.exec(at.pathname);
   if (plain?.[1]) return { page: plain[1] as Plain };
   const p = new URLSearchParams(at.search);
   const inbox = /^\/inbox(?:\/([^/]+))?$/.exec(at.pathname);
   if (inbox) return { page: "inbox", id: decode(inbox[1] ?? ""), show: showOf(p.get("show")), topic: p.get("topic") ?? "" };
-  const one = /^\/(topic|webhook)s\/([^/]+)$/.exec(at.pathname);
-  if (one?.[2]) return { page: one[1] as "topic" | "webhook", id: decode(one[2]) };
+  const one = /^\/(topics|webhooks|firmware|rollouts)\/([^/]+)$/.exec(at.pathname);
+  if (one?.[2]) return { page: LISTS[one[1]!]!, id: decode(one[2]) };
   const sort = p.get("sort") === "-seen" ? "-seen" : "id";
   return { page: "devices", q: p.get("q") ?? "", sort, after: p.get("after") ?? "" };
 }
@@ -142,7 +148,7 @@ export function startRouter(): void {
     if (e.defaultPrevented || e.button !== 0 || e.metaKey || e.ctrlKey || e.shiftKey || e.altKey) return;
     const a = (e.target as Element | null)?.closest?.("a[href]");
     if (!(a instanceof HTMLAnchorElement) || a.target || a.hasAttribute("download")) return;
-    if (a.origin !== location.origin || !/^\/((devices|inbox|topics|webhooks|account|users|keys|forgot)(\/|$)|$)/.test(a.pathname) || a.hash) return;
+    if (a.origin !== location.origin || !/^\/((devices|inbox|topics|webhooks|firmware|rollouts|dashboard|audit|tasks|account|users|keys|forgot)(\/|$)|$)/.test(a.pathname) || a.hash) return;
     e.preventDefault();
     go(a.pathname + a.search);
   });

@@ -13,7 +13,7 @@ function search(q: Query | undefined): string {
 }
 
 export type AbortedRollout = {
-  /** Devices that install count as canceled too, and what they report is not heard any more */
+  /** Devices that install count as canceled too; what they report later is noted apart, as late */
   force?: boolean;
 };
 
@@ -611,6 +611,42 @@ export type EventType = {
   type: string;
 };
 
+export type Explained = {
+  /** What the query joins by and, in its order */
+  parts: Array<QueryPart>;
+  plan: Plan;
+  /** How many devices match */
+  total: number;
+};
+
+export type Facet = {
+  /** As in fields */
+  field: string;
+  /** How many values there are beside these */
+  more: number;
+  /** Values of devices beyond the 10,000 that are told apart */
+  other: number;
+  /** Those that most devices have first */
+  values: Array<FacetValue>;
+};
+
+export type FacetValue = {
+  /** How many of those that match have it */
+  devices: number;
+  /** A term of the query language that finds it */
+  term: string;
+  /** Empty for devices that have none, of firmware and parent */
+  value: string;
+};
+
+export type Facets = {
+  /** As asked for */
+  items: Array<Facet>;
+  plan: Plan;
+  /** How many devices match */
+  total: number;
+};
+
 export type FailedLogin = {
   client_id?: string;
   /** How often it failed just so */
@@ -653,6 +689,8 @@ export type FirmwareAction = {
   failures: number;
   /** Version that it had when it was offered the release */
   from?: string;
+  /** What it did after the attempt was over or taken back, which changes no state */
+  late?: "installing" | "installed" | "failed" | "rolled_back";
   /** Of the rollout */
   name: string;
   /** From 1 */
@@ -810,6 +848,67 @@ export type FirstAdmin = {
   name?: string;
   /** 10 to 128 characters, neither the e-mail nor the name */
   password: string;
+};
+
+export type FleetBody = {
+  change: FleetChange;
+  /** Devices in each presence state */
+  counts: FleetCounts;
+  /** Bytes of those */
+  log_bytes: number;
+  /** Messages in the log that are not in the store yet */
+  queued: number;
+  /** Messages of telemetry a second */
+  rates: FleetRates;
+  store: "ok" | "down";
+  /** Devices */
+  total: number;
+};
+
+export type FleetCause = {
+  /** When that minute began */
+  at: string;
+  /** How many of those that went silent it has */
+  devices: number;
+  /** A group or a version is named only when it has more of them than of all devices */
+  kind: "gateway" | "group" | "firmware";
+  /** The gateway, the group or the version */
+  name: string;
+  /** When all of them are that; else empty */
+  state: "offline" | "quiet" | "";
+  /** How many of these did so within one minute */
+  together: number;
+};
+
+export type FleetChange = {
+  /** What at least half of these have in common, and no fewer than five; null when there is no such thing */
+  cause: FleetCause;
+  /** Devices in each state now, less those then */
+  counts: FleetCounts;
+  /** Devices that were online then, and are offline or quiet now */
+  silent: number;
+  /** An hour ago, to the minute */
+  since: string;
+};
+
+export type FleetCounts = {
+  never: number;
+  offline: number;
+  online: number;
+  quiet: number;
+  unknown: number;
+};
+
+export type FleetRates = {
+  received: number;
+  stored: number;
+};
+
+export type FleetTraffic = {
+  /** The oldest first. A minute of which nothing is known is left out */
+  items: Array<TrafficMinute>;
+  /** When counting began, which is when the server started */
+  since: string;
 };
 
 export type Forgotten = {
@@ -1267,7 +1366,7 @@ export type NewRelease = {
 export type NewRollout = {
   /** snapshot: those that match when it is started. dynamic: later ones join */
   membership?: "snapshot" | "dynamic";
-  /** How many people besides who wrote it must agree before it starts; the server may ask for more */
+  /** How many people besides who wrote it must agree before it starts; at least as many as the server asks for */
   min_approvals?: number;
   name: string;
   note?: string;
@@ -1616,6 +1715,12 @@ export type PageRolloutDevice = {
   next: string | null;
 };
 
+export type PageSavedView = {
+  items: Array<SavedView>;
+  /** Cursor of the next page, null at the end */
+  next: string | null;
+};
+
 export type PageServiceAccount = {
   items: Array<ServiceAccount>;
   /** Cursor of the next page, null at the end */
@@ -1822,6 +1927,15 @@ export type PutMemberRequest = {
   role: "owner" | "publisher" | "subscriber";
 };
 
+export type QueryPart = {
+  /** Where it begins, in characters from 1 */
+  column: number;
+  /** The part in its canonical form */
+  term: string;
+  /** How many devices match when it is left out */
+  without: number;
+};
+
 export type Quiet = {
   /** Days on which from lies; all when absent */
   days?: Array<"sun" | "mon" | "tue" | "wed" | "thu" | "fri" | "sat">;
@@ -1982,7 +2096,7 @@ export type RolloutBody = {
   id: string;
   /** snapshot: those that match when it is started. dynamic: later ones join */
   membership?: "snapshot" | "dynamic";
-  /** How many people besides who wrote it must agree before it starts; the server may ask for more */
+  /** How many people besides who wrote it must agree before it starts; at least as many as the server asks for */
   min_approvals?: number;
   name: string;
   note?: string;
@@ -2057,6 +2171,8 @@ export type RolloutDevice = {
   failures: number;
   /** Version that it had when it was offered the release */
   from?: string;
+  /** What it did after the attempt was over or taken back, which changes no state */
+  late?: "installing" | "installed" | "failed" | "rolled_back";
   /** From 1 */
   phase: number;
   /** Percent of the download */
@@ -2101,6 +2217,8 @@ export type RolloutPhaseProgress = {
   devices: number;
   /** Devices that failed and are not confirmed, tried again or not */
   failing: number;
+  /** Devices that reported the version after the rollout was through with them; a rollback takes them along */
+  late: number;
   name: string;
   /** Devices that have the version and are not confirmed yet */
   soaking: number;
@@ -2256,6 +2374,19 @@ export type Sample = {
   topic: string;
 };
 
+export type SavedView = {
+  /** id, name, profile, parent, firmware, status, reason, seen, created, groups, tags, notes, tag:KEY, v.KEY and spark.KEY; what the reader's page has when absent */
+  columns?: Array<string>;
+  created_at: string;
+  id: string;
+  /** For people; no two views of a user have one */
+  name: string;
+  /** Which devices, in the query language; all when empty */
+  q?: string;
+  /** As GET /devices has it; id when empty */
+  sort?: string;
+};
+
 export type SentNotification = {
   /** One with its dedup_key is open: that one was counted up */
   duplicate: boolean;
@@ -2324,6 +2455,24 @@ export type Simulation = {
   running: boolean;
 };
 
+export type Sparkline = {
+  device: string;
+  /** The greatest value of each point */
+  max: Array<number | null>;
+  /** The least value of each point, null where there is no reading */
+  min: Array<number | null>;
+  /** The oldest reading that was looked at, when there are more before it; else null */
+  since: string | null;
+};
+
+export type Sparklines = {
+  from: string;
+  /** Devices that are not there are left out */
+  items: Array<Sparkline>;
+  key: string;
+  to: string;
+};
+
 export type Stretch = {
   from: string;
   state: "never" | "online" | "quiet" | "offline" | "unknown";
@@ -2342,6 +2491,7 @@ export type Subscription = {
   subject: string;
   /** The topic's id */
   topic: string;
+  /** Empty when the topic is gone, or one does not see it any more */
   topic_name: string;
   updated_at: string;
   version?: number;
@@ -2546,6 +2696,17 @@ export type Traced = {
   verdict: "stored" | "duplicate" | "replaced" | "rejected" | "dropped" | "pending";
 };
 
+export type TrafficMinute = {
+  /** When the minute began */
+  at: string;
+  /** Messages of telemetry that came in it */
+  received: number;
+  /** How much of it was counted: less than 60 of the first, and of the one under way */
+  seconds: number;
+  /** Those that the store was done with in it, duplicates and what replaced others among them */
+  stored: number;
+};
+
 export type TwinBody = {
   /** Whether every leaf of desired is reported */
   converged: boolean;
@@ -2629,6 +2790,17 @@ export type Via = {
   quiet?: Quiet;
   /** The least that goes out; info when absent */
   severity?: "info" | "warning" | "major" | "critical";
+};
+
+export type ViewParts = {
+  /** id, name, profile, parent, firmware, status, reason, seen, created, groups, tags, notes, tag:KEY, v.KEY and spark.KEY; what the reader's page has when absent */
+  columns?: Array<string>;
+  /** For people; no two views of a user have one */
+  name: string;
+  /** Which devices, in the query language; all when empty */
+  q?: string;
+  /** As GET /devices has it; id when empty */
+  sort?: string;
 };
 
 export type WantedSubscription = {
@@ -2864,6 +3036,10 @@ export const createTopic = (body: NewTopic, stop?: AbortSignal): Promise<Topic> 
 export const createUser = (body: NewUser, stop?: AbortSignal): Promise<MadeUser> =>
   call<MadeUser>("POST", `/users`, body, stop);
 
+/** Save a list of devices */
+export const createView = (body: ViewParts, stop?: AbortSignal): Promise<SavedView> =>
+  call<SavedView>("POST", `/views`, body, stop);
+
 /** Have events sent to a URL, as Standard Webhooks has it */
 export const createWebhook = (body: NewWebhook, stop?: AbortSignal): Promise<IssuedWebhook> =>
   call<IssuedWebhook>("POST", `/webhooks`, body, stop);
@@ -2956,6 +3132,10 @@ export const deleteUpload = (upload: string, stop?: AbortSignal): Promise<undefi
 export const deleteUser = (user: string, stop?: AbortSignal): Promise<undefined> =>
   call<undefined>("DELETE", `/users/${at(user)}`, undefined, stop);
 
+/** Delete a saved list of devices; the devices stay */
+export const deleteView = (view: string, stop?: AbortSignal): Promise<undefined> =>
+  call<undefined>("DELETE", `/views/${at(view)}`, undefined, stop);
+
 /** Delete a webhook */
 export const deleteWebhook = (webhook: string, stop?: AbortSignal): Promise<undefined> =>
   call<undefined>("DELETE", `/webhooks/${at(webhook)}`, undefined, stop);
@@ -2975,6 +3155,10 @@ export const endSessions = (query?: { user?: string }, stop?: AbortSignal): Prom
 /** Stop the simulated devices, and delete them with their telemetry */
 export const endSimulation = (stop?: AbortSignal): Promise<Simulation> =>
   call<Simulation>("DELETE", `/simulation`, undefined, stop);
+
+/** Count what matches a query, and what would without each of its parts */
+export const explainDeviceQuery = (query?: { q?: string }, stop?: AbortSignal): Promise<Explained> =>
+  call<Explained>("GET", `/devices:explain${search(query)}`, undefined, stop);
 
 /** Why a device does, or does not, get a rollout's release */
 export const explainRolloutDevice = (rollout: string, device: string, stop?: AbortSignal): Promise<RolloutWhy> =>
@@ -3032,9 +3216,17 @@ export const getFirmwarePolicy = (stop?: AbortSignal): Promise<FirmwarePolicy> =
 export const getFirmwareServerKey = (stop?: AbortSignal): Promise<OfferKey> =>
   call<OfferKey>("GET", `/firmware/server-key`, undefined, stop);
 
+/** How all devices are, and what changed within an hour */
+export const getFleet = (stop?: AbortSignal): Promise<FleetBody> =>
+  call<FleetBody>("GET", `/fleet`, undefined, stop);
+
 /** Get the desired document of the fleet */
 export const getFleetDesired = (stop?: AbortSignal): Promise<DesiredBody> =>
   call<DesiredBody>("GET", `/fleet/desired`, undefined, stop);
+
+/** Messages of telemetry by the minute */
+export const getFleetTraffic = (query?: { from?: string }, stop?: AbortSignal): Promise<FleetTraffic> =>
+  call<FleetTraffic>("GET", `/fleet/traffic${search(query)}`, undefined, stop);
 
 /** Get a group */
 export const getGroup = (group: string, stop?: AbortSignal): Promise<Group> =>
@@ -3188,6 +3380,10 @@ export const listCredentials = (device: string, stop?: AbortSignal): Promise<Pag
 export const listDeliveries = (query?: { limit?: number; after?: string; state?: "queued" | "sending" | "sent" | "dead" | "dropped"; channel?: string; target?: string; notification?: string }, stop?: AbortSignal): Promise<PageDelivery> =>
   call<PageDelivery>("GET", `/deliveries${search(query)}`, undefined, stop);
 
+/** Count which values the devices that match have */
+export const listDeviceFacets = (query?: { q?: string; fields?: string; match?: string; limit?: number }, stop?: AbortSignal): Promise<Facets> =>
+  call<Facets>("GET", `/devices:facets${search(query)}`, undefined, stop);
+
 /** The newest rejected messages of a device */
 export const listDeviceRejected = (device: string, query?: { limit?: number }, stop?: AbortSignal): Promise<PageRejected> =>
   call<PageRejected>("GET", `/devices/${at(device)}/rejected${search(query)}`, undefined, stop);
@@ -3264,8 +3460,8 @@ export const listReleases = (query?: { limit?: number; cursor?: string; product?
 export const listRolloutDevices = (rollout: string, query?: { state?: "queued" | "offered" | "downloading" | "downloaded" | "installing" | "rebooting" | "confirmed" | "failed" | "rolled_back" | "timed_out" | "skipped" | "canceled"; phase?: number; reason?: string; limit?: number; after?: string }, stop?: AbortSignal): Promise<PageRolloutDevice> =>
   call<PageRolloutDevice>("GET", `/rollouts/${at(rollout)}/devices${search(query)}`, undefined, stop);
 
-/** List every change of a device's state in a rollout, oldest first */
-export const listRolloutLog = (rollout: string, query?: { device?: string; limit?: number; after?: string }, stop?: AbortSignal): Promise<PageRolloutChange> =>
+/** List every change of a device's state in a rollout, oldest first unless order is desc */
+export const listRolloutLog = (rollout: string, query?: { device?: string; order?: "asc" | "desc"; limit?: number; after?: string }, stop?: AbortSignal): Promise<PageRolloutChange> =>
   call<PageRolloutChange>("GET", `/rollouts/${at(rollout)}/log${search(query)}`, undefined, stop);
 
 /** List rollouts, newest first */
@@ -3283,6 +3479,10 @@ export const listSessions = (query?: { limit?: number; cursor?: string; user?: s
 /** List the public keys that releases are signed with, by id */
 export const listSigningKeys = (stop?: AbortSignal): Promise<PageFirmwareKey> =>
   call<PageFirmwareKey>("GET", `/firmware/keys`, undefined, stop);
+
+/** Read one key of many devices as small lines */
+export const listSparklines = (query?: { ids?: string; key?: string; from?: string; to?: string; points?: number }, stop?: AbortSignal): Promise<Sparklines> =>
+  call<Sparklines>("GET", `/devices:sparklines${search(query)}`, undefined, stop);
 
 /** List the kinds of tasks */
 export const listTaskKinds = (stop?: AbortSignal): Promise<PageTaskKind> =>
@@ -3311,6 +3511,10 @@ export const listUploads = (stop?: AbortSignal): Promise<PageFirmwareUpload> =>
 /** List users, oldest first */
 export const listUsers = (query?: { limit?: number; cursor?: string }, stop?: AbortSignal): Promise<PageUser> =>
   call<PageUser>("GET", `/users${search(query)}`, undefined, stop);
+
+/** List my saved lists of devices, by name */
+export const listViews = (stop?: AbortSignal): Promise<PageSavedView> =>
+  call<PageSavedView>("GET", `/views`, undefined, stop);
 
 /** List what goes to a webhook, newest first */
 export const listWebhookDeliveries = (webhook: string, query?: { limit?: number; after?: string; state?: "queued" | "sending" | "sent" | "dead" | "dropped" }, stop?: AbortSignal): Promise<PageDelivery> =>
@@ -3407,6 +3611,10 @@ export const putProvisioning = (profile: string, body: NewProvisioning, stop?: A
 /** Subscribe, or change a subscription */
 export const putSubscription = (topic: string, subject: string, body: WantedSubscription, stop?: AbortSignal): Promise<Subscription> =>
   call<Subscription>("PUT", `/topics/${at(topic)}/subscriptions/${at(subject)}`, body, stop);
+
+/** Replace a saved list of devices */
+export const putView = (view: string, body: ViewParts, stop?: AbortSignal): Promise<SavedView> =>
+  call<SavedView>("PUT", `/views/${at(view)}`, body, stop);
 
 /** Mark everything in one's own inbox as read */
 export const readInbox = (body: ReadInboxRequest, stop?: AbortSignal): Promise<Marked> =>

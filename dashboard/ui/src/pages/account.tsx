@@ -42,7 +42,7 @@ export function AccountPage() {
     <>
       <section class="sec" aria-labelledby="account-title">
         <header>
-          <h2 id="account-title">{T.title}</h2>
+          <h1 id="account-title">{T.title}</h1>
           <p>{u ? `${u.email}, ${u.role}` : ""}</p>
           <div class="r"><button type="button" class="btn" onClick={signOut}>{T.signOut}</button></div>
         </header>

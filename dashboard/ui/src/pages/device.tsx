@@ -4,12 +4,12 @@ import { useEffect, useState } from "preact/hooks";
 import { now } from "../lib/clock";
 import { DeviceModel } from "../lib/device";
 import { absolute, ago, clock, count, duration } from "../lib/format";
-import { singleKey } from "../lib/keys";
 import { neighbour } from "../lib/neighbours";
 import { devicePath, go, route, TABS, type Tab } from "../lib/route";
 import { may } from "../lib/session";
 import type { Connection, DeviceItem } from "../lib/types";
 import { Glyph, tone } from "../parts/glyph";
+import { useKeys } from "../parts/keys";
 import { AccessTab } from "./deviceaccess";
 import { CommandsTab } from "./devicecommands";
 import { EventsTab } from "./deviceevents";
@@ -21,6 +21,7 @@ import { TwinTab } from "./devicetwin";
 
 const T = {
   loading: "Asking the server for the device.",
+  keys: "Device", before: "the device before it in the list", after: "the device after it",
   missing: (id: string) => `There is no device with the id ${id}.`,
   back: "All devices",
   created: (t: string) => `made ${t}`,
@@ -72,11 +73,19 @@ export function DevicePage({ id }: { id: string }) {
     go(devicePath(id, "commands"));
     setFocus((n) => n + 1);
   };
-  useEffect(() => {
-    const onKey = (e: KeyboardEvent) => press(id, singleKey(e), command, e);
-    addEventListener("keydown", onKey);
-    return () => removeEventListener("keydown", onKey);
-  }, [id]);
+  const beside = (by: number) => {
+    const next = neighbour(id, by);
+    const r = route.peek();
+    if (!next) return false;
+    go(devicePath(next, r.page === "device" ? r.tab : "live"));
+    return true;
+  };
+  useKeys(T.keys, [
+    ...TABS.map((tab, i) => ({ keys: String(i + 1), what: T.tab[tab], run: () => go(devicePath(id, tab)) })),
+    { keys: "[", what: T.before, run: () => beside(-1) },
+    { keys: "]", what: T.after, run: () => beside(1) },
+    { keys: "c", what: T.send, run: () => (may("commands:send") ? command() : false) },
+  ]);
   const refused = model.refused.value;
   if (refused) {
     return (
@@ -109,18 +118,6 @@ export function DevicePage({ id }: { id: string }) {
       {tab === "access" && <AccessTab model={model} />}
     </>
   );
-}
-
-/** What a single key does here: 1 to 8 tabs, [ and ] the devices beside it, c a command. */
-function press(id: string, key: string, command: () => void, e: KeyboardEvent): void {
-  const tab = /^[1-8]$/.test(key) ? TABS[Number(key) - 1] : undefined;
-  const beside = key === "[" ? neighbour(id, -1) : key === "]" ? neighbour(id, 1) : "";
-  const r = route.peek();
-  if (tab) go(devicePath(id, tab));
-  else if (beside) go(devicePath(beside, r.page === "device" ? r.tab : "live"));
-  else if (key === "c" && may("commands:send")) command();
-  else return;
-  e.preventDefault();
 }
 
 function Header({ model, d, onCommand }: { model: DeviceModel; d: DeviceItem; onCommand: () => void }) {

@@ -5,18 +5,21 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { now } from "../lib/clock";
 import { absolute, ago, clock, count, counted, plural } from "../lib/format";
 import { counts, entryOf, held, hold, isUnread, isUnseen, leaveView, older, openView, settled, showHeld, shown, trouble, view, wantsAck, type Show, type View } from "../lib/inbox";
+import { pendingKey } from "../lib/keymap";
 import { singleKey } from "../lib/keys";
 import { mark } from "../lib/mark";
 import { go, inboxPath, route } from "../lib/route";
 import { readInbox, type InboxItem } from "../lib/schema.gen";
 import { readTopics, topicName, topics } from "../lib/topics";
-import { KeySheet } from "../parts/keysheet";
+import { sheet } from "../parts/everywhere";
+import { useKeys } from "../parts/keys";
 import { SeverityGlyph, SeverityWord } from "../parts/severity";
 import { FirstNotification } from "./firstnote";
 import { NotePanel } from "./note";
 
 const T = {
   title: "Inbox",
+  keysOf: "Inbox",
   open: "Needs an ack",
   unread: "Unread",
   all: "All",
@@ -45,7 +48,6 @@ const T = {
 export function InboxPage() {
   const r = route.value;
   const [show, topic, id] = r.page === "inbox" ? [r.show, r.topic, r.id] : ["all" as Show, "", ""];
-  const [sheet, setSheet] = useState(false);
   const at = useSignal(""); // the item that keys are about
   const [fault, setFault] = useState("");
   useEffect(() => void openView(show, topic), [show, topic]);
@@ -55,7 +57,7 @@ export function InboxPage() {
     readTopics(stop.signal).catch(() => undefined); // without them the picker is not there
     return () => stop.abort();
   }, []);
-  useKeys(at, () => setSheet(true));
+  useTriage(at);
   const readAll = () => {
     setFault("");
     const newest = view.value?.order[0];
@@ -66,14 +68,13 @@ export function InboxPage() {
     <div class={id ? "inbox opened" : "inbox"}>
       <section class="sec" aria-labelledby="inbox-title">
         <h1 id="inbox-title" class="vh">{T.title}</h1>
-        <Filters show={show} topic={topic} onReadAll={readAll} onKeys={() => setSheet(true)} />
+        <Filters show={show} topic={topic} onReadAll={readAll} onKeys={() => { sheet.value = true; }} />
         <p class="error" role="alert">{fault || trouble.value}</p>
         {v?.fault && <p class="error" role="alert">{v.fault}</p>}
         {v && v.order.length > 0 && <List v={v} at={at} opened={id} />}
         {v && v.order.length === 0 && (v.loading ? <p class="quiet-note">{T.loading}</p> : !v.fault && <Nothing v={v} />)}
       </section>
       <NotePanel key={id} id={id} back={inboxPath(show, topic)} />
-      {sheet && <KeySheet onClose={() => setSheet(false)} />}
     </div>
   );
 }
@@ -184,19 +185,25 @@ function how({ notification: n, receipt: r }: InboxItem, t: number, sending: boo
 }
 
 /** Triage by keys. */
-function useKeys(at: Signal<string>, onSheet: () => void): void {
+function useTriage(at: Signal<string>): void {
+  useKeys(T.keysOf, KEYS.map(([keys, what]) => ({ keys, what })));
   useEffect(() => {
     const onKey = (e: KeyboardEvent) => {
-      const key = singleKey(e);
-      if (!key) return;
-      if (key === "?") onSheet();
-      else if (!press(key, e.repeat, at)) return;
-      e.preventDefault();
+      const key = pendingKey() ? "" : singleKey(e);
+      if (key && press(key, e.repeat, at)) e.preventDefault();
     };
-    document.addEventListener("keydown", onKey);
-    return () => document.removeEventListener("keydown", onKey);
+    document.addEventListener("keydown", onKey, true); // before the keys that every page has
+    return () => document.removeEventListener("keydown", onKey, true);
   }, []);
 }
+
+const KEYS: readonly (readonly [string, string])[] = [
+  ["j, k", "the next, the one before"],
+  ["o", "open"],
+  ["e, a", "acknowledge"],
+  ["u", "mark as read"],
+  ["Esc", "close what is open"],
+];
 
 /** Does what a key says; false when it says nothing. */
 function press(key: string, repeated: boolean, at: Signal<string>): boolean {

@@ -48,17 +48,17 @@ function Keys() {
   const list = useList<ApiKey>((_, stop) => listAPIKeys(stop));
   return (
     <>
-      <MakeForm list={list} />
       <section class="sec keys" aria-labelledby="keys-title">
-        <header><h2 id="keys-title">{T.title}</h2><p class="r"><a class="link" href="/api/docs">{T.use}</a></p></header>
+        <header><h1 id="keys-title">{T.title}</h1><p class="r"><a class="link" href="/api/docs">{T.use}</a></p></header>
         <p class="error" role="alert">{list.fault}</p>
         <div class="scroll">
-          <table class="plain">
+          <table class="plain stacked">
             <thead><tr><th>{T.name}</th><th>{T.scopes}</th><th>{T.selector}</th><th>{T.used}</th><th>{T.expires}</th><th /></tr></thead>
             <tbody>{list.items?.map((k) => <Row key={k.id} apiKey={k} list={list} />)}</tbody>
           </table>
         </div>
       </section>
+      <MakeForm list={list} />
     </>
   );
 }
@@ -115,10 +115,10 @@ function Row({ apiKey: k, list }: { apiKey: ApiKey; list: List<ApiKey> }) {
   return (
     <tr>
       <th scope="row">{k.name}</th>
-      <td class="mono">{k.scopes.join(" ")}</td>
-      <td>{k.selector ? <span class="mono">{k.selector}</span> : T.all}</td>
-      <td>{k.last_used ? day(k.last_used) : T.never}</td>
-      <td>{k.expires_at ? day(k.expires_at) : T.never}</td>
+      <td class="mono" data-label={T.scopes}>{k.scopes.join(" ")}</td>
+      <td data-label={T.selector}>{k.selector ? <span class="mono">{k.selector}</span> : T.all}</td>
+      <td data-label={T.used}>{k.last_used ? day(k.last_used) : T.never}</td>
+      <td data-label={T.expires}>{k.expires_at ? day(k.expires_at) : T.never}</td>
       <td class="n">
         {sure
           ? <button type="button" class="btn" aria-label={`${T.sure} ${k.name}`} onBlur={() => setSure(false)} onClick={() => list.run(() => deleteAPIKey(k.id))}>{T.sure}</button>

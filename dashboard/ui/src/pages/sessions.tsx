@@ -29,13 +29,13 @@ export function Sessions() {
       </header>
       <p class="error" role="alert">{list.fault}</p>
       <div class="scroll">
-        <table class="plain">
+        <table class="plain stacked">
           <thead><tr><th>{T.browser}</th><th>{T.address}</th><th>{T.seen}</th><th>{T.began}</th><th /></tr></thead>
           <tbody>
             {list.items?.map((s) => (
               <tr key={s.id}>
                 <th scope="row">{s.agent || T.unknown} {s.current && <span class="tag">{T.current}</span>}</th>
-                <td class="mono">{s.address}</td><td>{day(s.last_seen_at)}</td><td>{day(s.created_at)}</td>
+                <td data-label={T.address}><span class="mono">{s.address}</span></td><td data-label={T.seen}>{day(s.last_seen_at)}</td><td data-label={T.began}>{day(s.created_at)}</td>
                 <td class="n">
                   {!s.current && (
                     <button type="button" class="btn txt" aria-label={T.endOf(s.agent)} onClick={() => list.run(() => endSession(s.id))}>{T.end}</button>

@@ -49,18 +49,18 @@ function Users() {
   const list = useList<User>(listUsers);
   return (
     <>
-      <InviteForm list={list} />
       <section class="sec users" aria-labelledby="users-title">
-        <header><h2 id="users-title">{T.title}</h2></header>
+        <header><h1 id="users-title">{T.title}</h1></header>
         <p class="error" role="alert">{list.fault}</p>
         <div class="scroll">
-          <table class="plain">
+          <table class="plain stacked">
             <thead><tr><th>{T.user}</th><th>{T.role}</th><th>{T.state}</th><th>{T.last}</th><th /></tr></thead>
             <tbody>{list.items?.map((u) => <Row key={u.id} user={u} list={list} />)}</tbody>
           </table>
         </div>
         {list.more && <button type="button" class="btn" onClick={list.more}>{T.more}</button>}
       </section>
+      <InviteForm list={list} />
     </>
   );
 }
@@ -108,9 +108,9 @@ function Row({ user: u, list }: { user: User; list: List<User> }) {
   return (
     <tr>
       <th scope="row">{u.name || u.email} {mine && <span class="tag">{T.you}</span>} {u.name && <small>{u.email}</small>}</th>
-      <td><RoleChoice label={T.roleOf(who)} value={u.role} onChange={(role) => change({ role })} /></td>
-      <td>{stateOf(u)}</td>
-      <td>{u.last_login_at ? day(u.last_login_at) : T.never}</td>
+      <td data-label={T.role}><RoleChoice label={T.roleOf(who)} value={u.role} onChange={(role) => change({ role })} /></td>
+      <td data-label={T.state}>{stateOf(u)}</td>
+      <td data-label={T.last}>{u.last_login_at ? day(u.last_login_at) : T.never}</td>
       <td class="n acts">
         {u.second_factor && <button type="button" class="btn txt" aria-label={`${T.clear}, ${who}`} onClick={() => list.run(() => clearUserTotp(u.id))}>{T.clear}</button>}
         <button type="button" class="btn txt" aria-label={`${u.disabled ? T.enable : T.disable} ${who}`} onClick={() => change({ disabled: !u.disabled })}>{u.disabled ? T.enable : T.disable}</button>

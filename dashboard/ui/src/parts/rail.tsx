@@ -4,23 +4,16 @@ import { fleet } from "../lib/fleet";
 import { counts } from "../lib/inbox";
 import { count, counted } from "../lib/format";
 import { welcome } from "../lib/live";
+import { PLACES } from "../lib/pages";
 import { route } from "../lib/route";
-import { isAdmin, may, me } from "../lib/session";
 import { pageVersion } from "../lib/version";
+import { sheet } from "./everywhere";
 import { Logo } from "./logo";
 import { ThemeSwitch } from "./themeswitch";
 
 const T = {
-  devices: "Devices",
-  inbox: "Inbox",
+  keys: "Shortcuts",
   open: (n: number) => `${counted(n)} open`,
-  topics: "Topics",
-  webhooks: "Webhooks",
-  watch: "Watch",
-  run: "Run",
-  users: "Users",
-  keys: "API keys",
-  account: "My account",
   api: "API",
   apiHint: "What the HTTP API can do, with examples",
   updated: (v: string) => `The server now runs ${v}.`,
@@ -28,7 +21,6 @@ const T = {
 };
 
 export function Rail() {
-  const total = fleet.value?.total;
   const here = route.value.page;
   return (
     <nav class="rail" aria-label="Main">
@@ -36,34 +28,40 @@ export function Rail() {
         <Logo />
         <span>Muster<small title={location.host}>{location.host}</small></span>
       </div>
-      <a href="/devices" aria-current={here === "devices" || here === "device" ? "page" : undefined}>
-        {T.devices}
-        {total !== undefined && <b class="val">{count(total)}</b>}
-      </a>
-      <Group word={T.watch} />
-      {counts.value && (
-        <a href="/inbox" aria-current={here === "inbox" ? "page" : undefined}>
-          {T.inbox}
-          {counts.value.open > 0 ? <b class="val crit">{T.open(counts.value.open)}</b> : counts.value.unread > 0 && <b class="val">{counted(counts.value.unread)}</b>}
-        </a>
-      )}
-      {may("topics:read") && <a href="/topics" aria-current={here === "topics" || here === "topic" ? "page" : undefined}>{T.topics}</a>}
-      {isAdmin() && <a href="/webhooks" aria-current={here === "webhooks" || here === "webhook" ? "page" : undefined}>{T.webhooks}</a>}
-      {me.value?.role && <Group word={T.run} />}
-      {isAdmin() && <a href="/users" aria-current={here === "users" ? "page" : undefined}>{T.users}</a>}
-      {isAdmin() && <a href="/keys" aria-current={here === "keys" ? "page" : undefined}>{T.keys}</a>}
-      {me.value?.role && <a href="/account" aria-current={here === "account" ? "page" : undefined}>{T.account}</a>}
+      {GROUPS.map((g) => <Group key={g} word={g} here={here} />)}
       <div class="foot">
         <a class="api" href="/api/docs" title={T.apiHint}>{T.api}</a>
         <ThemeSwitch />
+        <button type="button" class="btn txt shortcuts" onClick={() => { sheet.value = true; }}>{T.keys} <kbd>?</kbd></button>
         <Version />
       </div>
     </nav>
   );
 }
 
-function Group({ word }: { word: string }) {
-  return <span class="group" aria-hidden="true">{word}</span>;
+const GROUPS = ["", "Ship", "Watch", "Run"] as const;
+
+function Group({ word, here }: { word: (typeof GROUPS)[number]; here: string }) {
+  const places = PLACES.filter((p) => p.group === word && p.shown());
+  if (places.length === 0) return null;
+  return (
+    <>
+      {word && <span class="group" aria-hidden="true">{word}</span>}
+      {places.map((p) => (
+        <a key={p.path} href={p.path} aria-current={p.pages.includes(here) ? "page" : undefined}>{p.word}<Figure of={p.path} /></a>
+      ))}
+    </>
+  );
+}
+
+/** How many there are of what a page is about, where that is known anyway. */
+function Figure({ of }: { of: string }) {
+  const total = fleet.value?.total;
+  const c = counts.value;
+  if (of === "/devices" && total !== undefined) return <b class="val">{count(total)}</b>;
+  if (of !== "/inbox" || !c) return null;
+  if (c.open > 0) return <b class="val crit">{T.open(c.open)}</b>;
+  return c.unread > 0 ? <b class="val">{counted(c.unread)}</b> : null;
 }
 
 function Version() {

@@ -2,15 +2,20 @@
 
 import { now } from "../lib/clock";
 import { clock } from "../lib/format";
-import { link, retryNow, roundTrip } from "../lib/live";
+import { link, pause, paused, retryNow, roundTrip } from "../lib/live";
 import { route } from "../lib/route";
+import { called } from "../lib/called";
 import { me } from "../lib/session";
 import { topicName, topics } from "../lib/topics";
 import { Bell } from "./bell";
+import { palette } from "./everywhere";
 
 const T = {
   devices: "Devices",
-  pages: { inbox: "Inbox", topics: "Topics", webhooks: "Webhooks", account: "My account", users: "Users", keys: "API keys" } as Partial<Record<string, string>>,
+  pages: { overview: "Overview", inbox: "Inbox", topics: "Topics", webhooks: "Webhooks", account: "My account", users: "Users", keys: "API keys", firmware: "Firmware", rollouts: "Rollouts", dashboard: "System", audit: "Audit", tasks: "Tasks" } as Partial<Record<string, string>>,
+  jump: "Jump to device, topic, rollout",
+  paused: "Paused",
+  goOn: "Go on",
   live: "Live",
   ms: (n: number) => `${n} ms`,
   slowed: (hz: number) => `Slowed to ${hz} Hz`,
@@ -21,21 +26,26 @@ const T = {
   said: { connecting: "Connecting", live: "Live", slow: "Live, slowed", waiting: "Disconnected" },
 };
 
+/** The lists that pages of one thing lead back to. */
+const LISTS: Partial<Record<string, string>> = { device: "devices", topic: "topics", webhook: "webhooks", release: "firmware", rollout: "rollouts" };
+
 const PATIENCE_MS = 30_000; // after so long without the server the pill says since when
 
 export function TopBar() {
   const r = route.value;
+  const list = LISTS[r.page];
   return (
     <header class="top">
       <nav class="crumb" aria-label="Breadcrumb">
-        {r.page === "device" || r.page === "topic" || r.page === "webhook" ? (
+        {list && "id" in r ? (
           <>
-            <a href={`/${r.page}s`}>{T.pages[r.page + "s"] ?? T.devices}</a> / <b aria-current="page">{r.page === "topic" ? nameOf(r.id) : r.id}</b>
+            <a href={"/" + list}>{T.pages[list] ?? T.devices}</a> / <b aria-current="page">{r.page === "topic" ? nameOf(r.id) : called.value.get(r.id) ?? r.id}</b>
           </>
         ) : (
           <b aria-current="page">{T.pages[r.page] ?? T.devices}</b>
         )}
       </nav>
+      <Jump />
       <LivePill />
       <Bell />
       <Avatar />
@@ -48,8 +58,21 @@ function nameOf(topic: string): string {
   return t ? topicName(t) : topic;
 }
 
+/** Opens the palette. */
+function Jump() {
+  return (
+    <button type="button" class="jump" aria-keyshortcuts="Control+K" onClick={() => { palette.value = true; }}>
+      <svg width="13" height="13" viewBox="0 0 14 14" fill="none" stroke="currentColor" stroke-width="1.6" aria-hidden="true"><circle cx="6" cy="6" r="4.5" /><path d="m9.5 9.5 3.5 3.5" /></svg>
+      <span>{T.jump}</span><kbd aria-hidden="true">Ctrl K</kbd>
+    </button>
+  );
+}
+
 function LivePill() {
   const l = link.value;
+  if (paused.value && (l.kind === "live" || l.kind === "slow")) {
+    return <div class="live paused"><span class="vh" role="status">{T.paused}</span><i aria-hidden="true" /><span>{T.paused}</span><button type="button" class="btn" onClick={() => pause(false)}>{T.goOn}</button></div>;
+  }
   return (
     <div class={`live ${l.kind}`}>
       <span class="vh" role="status">{T.said[l.kind]}</span>

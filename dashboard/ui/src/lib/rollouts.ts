@@ -1,0 +1,103 @@
+// Rollouts: how far they are, live, and what is said about them.
+
+import { useEffect, useState } from "preact/hooks";
+import { count, plural } from "./format";
+import { subscribe } from "./live";
+import type { RolloutBody, RolloutPhase, RolloutPhaseProgress, RolloutPlan, RolloutProgress } from "./schema.gen";
+
+const T = {
+  draft: "A draft: nothing is offered.",
+  agree: (have: number, need: number) => `A draft: ${have} of ${plural(need, "person", "people")} agreed to it.`,
+  scheduled: "It waits for its time.",
+  waits: (name: string) => `Phase ${name} is over, and a person must approve before the next begins.`,
+  running: (flying: number, most: number) => `${count(flying)} of at most ${count(most)} are being updated.`,
+  none: "No device has joined yet.",
+  completed: (n: number) => `Done: ${plural(n, "device has", "devices have")} it.`,
+  paused: "Paused",
+  aborted: "Aborted",
+  reasons: {
+    operator: "by a person",
+    failure_threshold: "by itself: too many failed",
+    success_threshold: "by itself: too few succeeded",
+    regression: "by itself: telemetry got worse",
+    release_revoked: "by itself: the release was revoked",
+    superseded: "another rollout took its place",
+  } as Record<string, string>,
+};
+
+export type RolloutState = keyof typeof KINDS;
+
+/** How a state counts in bars. */
+export type Kind = "done" | "busy" | "bad" | "waits" | "out";
+
+const KINDS = {
+  confirmed: "done", offered: "busy", downloading: "busy", downloaded: "busy", installing: "busy", rebooting: "busy",
+  failed: "bad", rolled_back: "bad", timed_out: "bad", queued: "waits", skipped: "out", canceled: "out",
+} as const satisfies Record<string, Kind>;
+
+/** Every state, in the order of bars and legends. */
+export const STATES = Object.keys(KINDS) as RolloutState[];
+
+export function kindOf(state: string): Kind {
+  return KINDS[state as RolloutState] ?? "waits";
+}
+
+/** A state in words. */
+export function stateWord(state: string): string {
+  return state.replaceAll("_", " ");
+}
+
+/** The states of phases together. */
+export function totals(phases: readonly RolloutPhaseProgress[]): Record<string, number> {
+  const out: Record<string, number> = {};
+  for (const p of phases) for (const [s, n] of Object.entries(p.states)) out[s] = (out[s] ?? 0) + n;
+  return out;
+}
+
+export function hasEnded(p: RolloutProgress): boolean {
+  return p.status === "completed" || p.status === "aborted";
+}
+
+/** How a rollout stands, in a sentence. */
+export function sentence(r: RolloutBody, p: RolloutProgress): string {
+  const why = p.reason ? T.reasons[p.reason] ?? p.reason : "";
+  switch (p.status) {
+    case "draft":
+      return r.min_approvals ? T.agree(r.approvals.length, r.min_approvals) : T.draft;
+    case "scheduled":
+      return T.scheduled;
+    case "paused":
+      return `${T.paused} ${why}.`;
+    case "aborted":
+      return `${T.aborted} ${why}.`;
+    case "completed":
+      return T.completed(totals(p.phases)["confirmed"] ?? 0);
+    case "running":
+      if (p.waiting) return T.waits(p.phases[p.phase - 1]?.name ?? String(p.phase));
+      return p.devices === 0 ? T.none : T.running(p.in_flight, p.concurrent);
+  }
+}
+
+/** The plan of a rollout with what the server puts in for what is absent. */
+export function phasesOf(plan: RolloutPlan): RolloutPhase[] {
+  return plan.phases ?? [];
+}
+
+/** The progress of a rollout as it happens, beginning with what the API said. */
+export function useProgress(first: RolloutProgress): RolloutProgress {
+  const [p, setP] = useState(first);
+  useEffect(() => {
+    setP(first);
+    if (hasEnded(first) && first.in_flight === 0) return;
+    return subscribe("rollout:" + first.id, {}, {
+      snapshot: (f) => setP(f["item"] as RolloutProgress),
+      delta: (f) => setP((old) => ({ ...old, ...(f["set"] as Partial<RolloutProgress>) })),
+    });
+  }, [first]);
+  return p;
+}
+
+export function rolloutPath(id: string, state = "", reason = ""): string {
+  const q = new URLSearchParams({ ...(state && { state }), ...(reason && { reason }) }).toString();
+  return "/rollouts/" + encodeURIComponent(id) + (q && "?" + q);
+}

@@ -1,0 +1,199 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+)
+
+// onePage is a page of the dashboard, by its name in docs/screenshots, and the selector of what is
+// there once it is drawn.
+type onePage struct{ name, path, drawn string }
+
+// everyPage has the pages that need nothing to have happened, but with a server where things have.
+func everyPage() []onePage {
+	return []onePage{
+		{"overview", "/", "main h1"},
+		{"devices", "/devices", "main h1"},
+		{"firmware", "/firmware", "main h1"},
+		{"rollouts", "/rollouts", "main h1"},
+		{"system", "/dashboard", "main h1"},
+		{"tasks", "/tasks", "main h1"},
+		{"audit", "/audit", "main h1"},
+		{"inbox", "/inbox", ".inbox"},
+		{"topics", "/topics", ".topics"},
+		{"webhooks", "/webhooks", ".webhooks"},
+		{"keys", "/keys", "main h1"},
+		{"users", "/users", "main h1"},
+		{"account", "/account", "#account-title"},
+		{"claim", "/claim/ABCD-EFGH", ".claim"},
+	}
+}
+
+// TestEveryPageIsForEverybodyFull looks at each page of a server where much has happened, and
+// TestEveryPageIsForEverybodyEmpty at those of one where nothing has: both themes, wide and narrow,
+// with the accessibility engine, and nothing is cut off at a phone's width.
+func TestEveryPageIsForEverybodyFull(t *testing.T) {
+	t.Parallel()
+	m := serve(t, "--demo")
+	b := openTab(t, m)
+	b.comesIn(m)
+	m.happens()
+	for _, p := range append(everyPage(), onePage{"device", "/devices/demo-0001", ".chart canvas"}, onePage{"topic", "/topics/cold-chain", "h1"}) {
+		b.look("", p)
+	}
+}
+
+func TestEveryPageIsForEverybodyEmpty(t *testing.T) {
+	t.Parallel()
+	m := serve(t)
+	b := openTab(t, m)
+	b.do(chromedp.Navigate(b.base + "/devices"))
+	b.wait("the form", `document.querySelector(".signin")`)
+	b.inspected("signin")
+	b.do(chromedp.Navigate(m.setupLink()))
+	b.wait("the form", `document.querySelector(".setup")`)
+	b.inspected("setup")
+	b.fill(".setup", "name", "Ada Kern", "email", "ada@example.com", "password", firstPassword+"\r")
+	b.wait("the form to go", `!document.querySelector(".setup")`)
+	for _, p := range everyPage() {
+		b.look("empty-", p)
+	}
+	b.look("empty-", onePage{"device", "/devices/nobody", "main h1"})
+	b.known("-")
+}
+
+// happens makes what the pages show, over the API.
+func (m *muster) happens() {
+	m.t.Helper()
+	m.ask(http.MethodPost, "/api/v1/topics", map[string]any{"name": "cold-chain", "title": "Cold chain"}, http.StatusCreated, nil)
+	m.ask(http.MethodPost, "/api/v1/webhooks", map[string]any{"url": "https://plant.example/hook", "types": []string{"device.*"}}, http.StatusCreated, nil)
+	m.ask(http.MethodPost, "/api/v1/api-keys", map[string]any{"name": "billing export", "scopes": []string{"devices:read"}}, http.StatusCreated, nil)
+	var users struct{ Items []struct{ ID string } }
+	m.ask(http.MethodGet, "/api/v1/users", nil, http.StatusOK, &users)
+	m.ask(http.MethodPut, "/api/v1/topics/cold-chain/subscriptions/"+users.Items[0].ID, map[string]any{}, http.StatusOK, nil)
+	for i, title := range []string{"The cold store is warm", "Pump 3 stands", "Battery of probe 7 is low"} {
+		m.notify("cold-chain", title, "severity", []string{"critical", "major", "warning"}[i])
+	}
+}
+
+// look opens a page and has it inspected.
+func (b *tab) look(prefix string, p onePage) {
+	b.t.Helper()
+	b.do(chromedp.Navigate(b.base + p.path))
+	b.wait(p.path, fmt.Sprintf("document.querySelector(%q)", p.drawn))
+	b.wait("the live connection", `document.querySelector(".live")?.textContent.includes("Live")`)
+	if n := evaluate[int](b, `document.querySelectorAll("h1").length`); n != 1 {
+		b.t.Errorf("%s has %d headings of the first order, want one", p.path, n)
+	}
+	b.inspected(prefix + p.name)
+	b.lengthened(prefix + p.name)
+}
+
+// lengthened makes every word of the page as long as in a language that needs two fifths more room,
+// at a phone's width, and sees that nothing is cut off but what says so by an ellipsis. What the
+// page shows afterwards is of no use.
+func (b *tab) lengthened(name string) {
+	b.t.Helper()
+	b.do(chromedp.EmulateViewport(390, 900))
+	cut := evaluate[[]string](b, `(() => {
+		const accents = {a: "á", e: "é", i: "ï", o: "ö", u: "ü", A: "Å", E: "É", I: "Î", O: "Ö", U: "Û"};
+		const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+		const texts = [];
+		while (walk.nextNode()) texts.push(walk.currentNode);
+		let longer = 0;
+		for (const t of texts) {
+			if (t.parentElement.closest(".mono, code, script, style, svg, option") || !/[a-z]{2}/i.test(t.data)) continue;
+			longer++;
+			t.data = t.data.replace(/[A-Za-z]{2,}/g, w => w.replace(/[aeiouAEIOU]/g, v => accents[v]) + "n".repeat(Math.round(w.length * 0.4)));
+		}
+		if (longer < 3) return ["hardly a text was there to lengthen"];
+		const cut = [...document.querySelectorAll("body *")].filter(e => {
+			const s = getComputedStyle(e);
+			const hides = s.overflowX === "hidden" || s.overflowX === "clip";
+			return hides && s.textOverflow !== "ellipsis" && e.clientWidth > 1 && e.scrollWidth > e.clientWidth + 1 && e.textContent.trim();
+		}).map(e => e.outerHTML.slice(0, 120));
+		const page = document.documentElement;
+		if (page.scrollWidth > page.clientWidth) {
+			const wide = [...document.querySelectorAll("main *")].filter(e => e.getBoundingClientRect().right > page.clientWidth + 1).slice(0, 3).map(e => e.outerHTML.slice(0, 120));
+			cut.push("the page is " + (page.scrollWidth - page.clientWidth) + " px too wide: " + wide.join(" | "));
+		}
+		return cut;
+	})()`)
+	for _, c := range cut {
+		b.t.Errorf("%s, in a longer language: %s", name, c)
+	}
+	b.do(chromedp.EmulateViewport(1440, 900))
+}
+
+// widths are those of a screen and of a phone, in CSS pixels.
+func widths() []int64 { return []int64{1440, 390} }
+
+// inspected has the accessibility engine look at the page in both themes, wide and narrow, and
+// sees that nothing is wider than the page; it keeps pictures in the folder that MUSTER_UI_SHOTS names.
+func (b *tab) inspected(name string) {
+	b.t.Helper()
+	axe, err := os.ReadFile(filepath.Join("..", "dashboard", "ui", "testdata", "axe", "axe.min.js"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	evaluate[bool](b, string(axe)+"; true")
+	for _, theme := range []string{"light", "dark"} {
+		b.do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+			_, err := cdp.Call(ctx, target, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+				Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: theme}},
+			})
+			return err
+		}))
+		for _, width := range widths() {
+			b.do(chromedp.EmulateViewport(width, 900))
+			b.wait("the theme, and two frames", fmt.Sprintf(`document.documentElement.dataset.theme === %q && new Promise(r => requestAnimationFrame(() => setTimeout(() => r(true), 250)))`, theme))
+			if over := evaluate[int](b, `document.documentElement.scrollWidth - document.documentElement.clientWidth`); over > 0 {
+				b.t.Errorf("%s, %s: %d px are cut off at a width of %d", name, theme, over, width)
+			}
+			for _, v := range b.violations() {
+				b.t.Errorf("%s, %s, %d px: %s", name, theme, width, v)
+			}
+			b.keepAs(fmt.Sprintf("%s-%s-%d.png", name, theme, width))
+		}
+	}
+	b.do(chromedp.EmulateViewport(1440, 900))
+}
+
+// violations says what the engine, which the tab has, finds on the page.
+func (b *tab) violations() []string {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, pageLimit)
+	defer cancel()
+	found, err := chromedp.Run(ctx, chromedp.Evaluate[[]string](`axe.run({runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]})
+		.then(r => r.passes.length < 10 ? ["the engine looked at nothing"] : r.violations.map(v => v.id + ": " + v.nodes.map(n => n.html).slice(0, 3).join(" ")))`, chromedp.EvalAwaitPromise))
+	if err != nil {
+		b.t.Fatalf("run the engine: %v", err)
+	}
+	return found
+}
+
+// keepAs keeps a picture of the whole page, when somebody wants pictures.
+func (b *tab) keepAs(name string) {
+	b.t.Helper()
+	dir := os.Getenv("MUSTER_UI_SHOTS")
+	if dir == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(b.ctx, pageLimit)
+	defer cancel()
+	png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+	if err != nil {
+		b.t.Fatalf("take a picture: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name), png, 0o644); err != nil {
+		b.t.Fatalf("keep a picture: %v", err)
+	}
+}
