@@ -40,6 +40,7 @@ type fakeServer struct {
 	onAck     func(c *fakeConn, m object) // answers an ack; the caller holds mu
 	done      sync.WaitGroup
 	extra     map[string]http.HandlerFunc // more routes, by pattern
+	items     map[string]any              // of further channels: an object, or a list
 }
 
 // fakeConn is one browser's socket.
@@ -52,7 +53,7 @@ type fakeConn struct {
 func newFake(t *testing.T) *fakeServer {
 	return &fakeServer{
 		t: t, role: "admin", version: "test-1", devices: map[string]object{}, history: map[string][]object{},
-		rejected: map[string][]object{}, sessions: map[string]object{}, conns: map[*fakeConn]bool{},
+		rejected: map[string][]object{}, sessions: map[string]object{}, conns: map[*fakeConn]bool{}, items: map[string]any{},
 	}
 }
 
@@ -269,6 +270,14 @@ func (f *fakeServer) snapshot(c *fakeConn, m object) {
 	case "devices":
 		out["items"], out["total"], out["next"] = f.list(m)
 	default:
+		if item, ok := f.items[ch]; ok {
+			name := "item"
+			if _, list := item.([]object); list {
+				name = "items"
+			}
+			out[name] = item
+			break
+		}
 		d, ok := f.devices[strings.TrimPrefix(ch, "device:")]
 		if !ok {
 			c.send(object{"t": "error", "re": m["id"], "code": "not_found", "detail": "there is no such device", "retry": false})

@@ -16,7 +16,7 @@ const T = {
   title: "Rollouts",
   how: "A release is brought to devices in phases, and stops by itself when too many fail.",
   make: "New rollout",
-  needs: "Rollouts are made by operators. You see them all.",
+  needs: "You may look at rollouts. Making them needs the role operator.",
   none: "There is no rollout yet. Publish a release, then make one here.",
   firmware: "To the releases",
   open: "Under way",
