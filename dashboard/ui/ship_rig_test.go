@@ -31,6 +31,7 @@ func shipFixture(t *testing.T) *shipServer {
 	t.Helper()
 	f := &shipServer{fakeServer: fleetOf25(t), changes: make(chan asked, 16)}
 	f.items["rollout:rol_1"], f.items["rollout:rol_2"] = progress("rol_1", "running"), progress("rol_2", "draft")
+	f.items["rollout:rol_3"] = progress("rol_3", "completed")
 	give := func(v any) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, 200, v) }
 	}
