@@ -24,7 +24,7 @@ type doings = map[string]func(w *writer) deed
 func allDoings() doings {
 	all := doings{}
 	for _, part := range []doings{
-		deviceDoings(), credentialDoings(), desiredDoings(), joinDoings(), commandDoings(), bulkDoings(), rightsDoings(), keyDoings(), userDoings(),
+		deviceDoings(), credentialDoings(), desiredDoings(), joinDoings(), commandDoings(), bulkDoings(), viewDoings(), rightsDoings(), keyDoings(), userDoings(),
 		linkDoings(), ownDoings(), sessionDoings(), webhookDoings(), topicDoings(), notificationDoings(), deliveryDoings(), firmwareDoings(), rolloutDoings(),
 	} {
 		maps.Copy(all, part)
@@ -434,6 +434,28 @@ func ownDoings() doings {
 			c := withCookie(w.enter(email))
 			w.secondFactor(c)
 			return deed{path: "/me/totp", body: object{"password": goodPassword}, who: []option{c}, want: records("user.totp_off " + at + " ba")}
+		},
+	}
+}
+
+func viewDoings() doings {
+	have := func(w *writer) (who option, at string) {
+		email, _ := w.someone()
+		who = withCookie(w.enter(email))
+		return who, "views/" + w.ask("POST", "/views", object{"name": "cold"}, who)["id"].(string)
+	}
+	return doings{
+		"create-view": func(w *writer) deed {
+			email, _ := w.someone()
+			return deed{path: "/views", body: object{"name": "cold"}, who: []option{withCookie(w.enter(email))}, want: records("view.create views/* a")}
+		},
+		"put-view": func(w *writer) deed {
+			who, at := have(w)
+			return deed{path: "/" + at, body: object{"name": "colder"}, who: []option{who}, want: records("view.put " + at + " ba")}
+		},
+		"delete-view": func(w *writer) deed {
+			who, at := have(w)
+			return deed{path: "/" + at, who: []option{who}, want: records("view.delete " + at + " b")}
 		},
 	}
 }

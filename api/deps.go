@@ -150,6 +150,7 @@ type Deps struct {
 	Accounts  Accounts
 	Telemetry ingest.RangeStore
 	Live      Live
+	Fleet     Fleet
 	Clients   ClientKeeper
 	Trail     Trail
 	Twins     Twins
@@ -164,6 +165,7 @@ type Deps struct {
 	Webhooks  Webhooks
 	Notify    Notify
 	Rollouts  Rollouts
+	Views     ViewKeeper
 	// Deliveries are those of the outbox.
 	Deliveries Deliveries
 	// ChannelTester sends tests over the channels that the server has.

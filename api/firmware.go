@@ -195,7 +195,11 @@ const insufficientStorage = "insufficient_storage"
 // (RFC 4918, section 11.5).
 func imageProblem(err error, body *imageBody) *Problem {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return newProblem(http.StatusInsufficientStorage, "the disk that images are kept on is full")
+		words := "the disk that images are kept on is full"
+		if e, ours := errors.AsType[*muster.Error](err); ours {
+			words = e.Msg
+		}
+		return newProblem(http.StatusInsufficientStorage, words)
 	}
 	if _, ours := errors.AsType[*muster.Error](err); !ours && body.err != nil {
 		return bodyProblem(body.err, 0)

@@ -26,6 +26,7 @@ import (
 	"muster/devices/join"
 	"muster/devices/trail"
 	"muster/devices/twin"
+	"muster/devices/views"
 	"muster/ingest"
 	"muster/once"
 	"muster/store/control"
@@ -57,6 +58,7 @@ type rig struct {
 	logins    *devices.Logins
 	mqtt      *mqttClients
 	reasons   []api.Reason
+	figures   figures
 	gather    *prometheus.Registry
 	admin     string // an admin API key
 	setup     string // the token of the set-up link
@@ -149,8 +151,8 @@ func newRigOn(t *testing.T, open opener, change ...func(*api.Deps)) *rig {
 		OfferKey: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)).Public().(ed25519.PublicKey),
 		Limits:   api.Limits{Rate: 1e5, Burst: 1e5, SignIn: 1e5, Tests: 1e5, Nobody: 1e5},
 		Once:     once.New(store, time.Now, log, once.Limits{}),
-		Registry: r.registry, Accounts: r.accounts, Telemetry: r.telemetry, Live: r.live, Clients: r.mqtt,
-		Trail: r.trail, Twins: r.twins, Presence: r.registry, Logins: r.logins, Joining: r.joining,
+		Registry: r.registry, Accounts: r.accounts, Telemetry: r.telemetry, Live: r.live, Clients: r.mqtt, Fleet: &r.figures,
+		Trail: r.trail, Twins: r.twins, Presence: r.registry, Logins: r.logins, Joining: r.joining, Views: views.New(store, time.Now),
 		Ready:   func(context.Context) []api.Reason { return r.reasons },
 		System:  []api.Section{func() (string, any) { return "part", map[string]int{"size": 3} }},
 		Version: "1.2.3", Gatherer: r.gather, Registerer: r.gather, Now: time.Now, Log: log,

@@ -73,7 +73,7 @@ type RolloutText struct {
 	Membership   string `json:"membership,omitempty" enum:"snapshot,dynamic" doc:"snapshot: those that match when it is started. dynamic: later ones join"`
 	Seed         string `json:"seed,omitempty" maxLength:"64" doc:"Of the order of devices; random when absent"`
 	StartAt      string `json:"start_at,omitempty" format:"date-time" doc:"Not before; at once when absent"`
-	MinApprovals int    `json:"min_approvals,omitempty" minimum:"0" maximum:"16" doc:"How many people besides who wrote it must agree before it starts; the server may ask for more"`
+	MinApprovals int    `json:"min_approvals,omitempty" minimum:"0" maximum:"16" doc:"How many people besides who wrote it must agree before it starts; at least as many as the server asks for"`
 	Supersede    string `json:"supersede,omitempty" enum:"wait,replace" doc:"Devices that are in older rollouts of the product too: wait for those, or have those skip what does not install yet. wait when absent"`
 	Note         string `json:"note,omitempty" maxLength:"2000"`
 }
@@ -117,6 +117,7 @@ type RolloutPhaseProgress struct {
 	States  map[string]int `json:"states" doc:"Devices by state; states without any are absent"`
 	Failing int            `json:"failing" minimum:"0" doc:"Devices that failed and are not confirmed, tried again or not"`
 	Soaking int            `json:"soaking" minimum:"0" doc:"Devices that have the version and are not confirmed yet"`
+	Late    int            `json:"late" minimum:"0" doc:"Devices that reported the version after the rollout was through with them; a rollback takes them along"`
 }
 
 // RolloutProgress is how far a rollout is. It is exported because the live gateway shows it too.
@@ -153,7 +154,7 @@ func RolloutProgressOf(p *operator.Progress) RolloutProgress {
 		ph := RolloutPhaseProgress{Name: r.Plan.Phases[i].Name, States: map[string]int{}}
 		if i < len(r.Counts) { // a draft has none
 			c := &r.Counts[i]
-			ph.Devices, ph.Failing, ph.Soaking = c.Total(), c.Failing, c.Soaking
+			ph.Devices, ph.Failing, ph.Soaking, ph.Late = c.Total(), c.Failing, c.Soaking, c.Late
 			for _, s := range rollout.States() {
 				if c.By[s] > 0 {
 					ph.States[s.String()] = c.By[s]

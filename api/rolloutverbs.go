@@ -17,7 +17,7 @@ type resumedRollout struct {
 }
 
 type abortedRollout struct {
-	Force bool `json:"force,omitempty" doc:"Devices that install count as canceled too, and what they report is not heard any more"`
+	Force bool `json:"force,omitempty" doc:"Devices that install count as canceled too; what they report later is noted apart, as late"`
 }
 
 type agreedRollout struct {

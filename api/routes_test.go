@@ -131,7 +131,7 @@ func ownOperations() []string {
 		"get-me", "sign-out", "list-users", "get-user", "get-user-identicon", "list-sessions", "end-session", "end-sessions", "change-me", "change-my-password",
 		"change-my-email", "request-confirmation", "begin-totp", "confirm-totp", "delete-totp", "set-up",
 		"delete-member", "get-subscription", "put-subscription", "delete-subscription", "list-my-subscriptions", "ack-notification", "mark-notifications",
-		"list-inbox", "count-inbox", "read-inbox", "test-email", "test-inbox",
+		"list-inbox", "count-inbox", "read-inbox", "test-email", "test-inbox", "list-views", "create-view", "put-view", "delete-view",
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 
 // AbortedRollout is a schema of the API.
 type AbortedRollout struct {
-	// Devices that install count as canceled too, and what they report is not heard any more
+	// Devices that install count as canceled too; what they report later is noted apart, as late
 	Force *bool `json:"force,omitempty"`
 }
 
@@ -707,6 +707,8 @@ type FirmwareAction struct {
 	Failures int64 `json:"failures"`
 	// Version that it had when it was offered the release
 	From *string `json:"from,omitempty"`
+	// What it did after the attempt was over or taken back, which changes no state
+	Late *string `json:"late,omitempty"`
 	// Of the rollout
 	Name string `json:"name"`
 	// From 1
@@ -875,6 +877,73 @@ type FirstAdmin struct {
 	Name  *string `json:"name,omitempty"`
 	// 10 to 128 characters, neither the e-mail nor the name
 	Password string `json:"password"`
+}
+
+// FleetBody is a schema of the API.
+type FleetBody struct {
+	Change FleetChange `json:"change"`
+	// Devices in each presence state
+	Counts FleetCounts `json:"counts"`
+	// Bytes of those
+	LogBytes int64 `json:"log_bytes"`
+	// Messages in the log that are not in the store yet
+	Queued int64 `json:"queued"`
+	// Messages of telemetry a second
+	Rates FleetRates `json:"rates"`
+	Store string     `json:"store"`
+	// Devices
+	Total int64 `json:"total"`
+}
+
+// FleetCause is a schema of the API.
+type FleetCause struct {
+	// When that minute began
+	At time.Time `json:"at"`
+	// How many of those that went silent it has
+	Devices int64 `json:"devices"`
+	// A group or a version is named only when it has more of them than of all devices
+	Kind string `json:"kind"`
+	// The gateway, the group or the version
+	Name string `json:"name"`
+	// When all of them are that; else empty
+	State string `json:"state"`
+	// How many of these did so within one minute
+	Together int64 `json:"together"`
+}
+
+// FleetChange is a schema of the API.
+type FleetChange struct {
+	// What at least half of these have in common, and no fewer than five; null when there is no such thing
+	Cause FleetCause `json:"cause"`
+	// Devices in each state now, less those then
+	Counts FleetCounts `json:"counts"`
+	// Devices that were online then, and are offline or quiet now
+	Silent int64 `json:"silent"`
+	// An hour ago, to the minute
+	Since time.Time `json:"since"`
+}
+
+// FleetCounts is a schema of the API.
+type FleetCounts struct {
+	Never   int64 `json:"never"`
+	Offline int64 `json:"offline"`
+	Online  int64 `json:"online"`
+	Quiet   int64 `json:"quiet"`
+	Unknown int64 `json:"unknown"`
+}
+
+// FleetRates is a schema of the API.
+type FleetRates struct {
+	Received float64 `json:"received"`
+	Stored   float64 `json:"stored"`
+}
+
+// FleetTraffic is a schema of the API.
+type FleetTraffic struct {
+	// The oldest first. A minute of which nothing is known is left out
+	Items []TrafficMinute `json:"items"`
+	// When counting began, which is when the server started
+	Since time.Time `json:"since"`
 }
 
 // Forgotten is a schema of the API.
@@ -1379,7 +1448,7 @@ type NewRelease struct {
 type NewRollout struct {
 	// snapshot: those that match when it is started. dynamic: later ones join
 	Membership *string `json:"membership,omitempty"`
-	// How many people besides who wrote it must agree before it starts; the server may ask for more
+	// How many people besides who wrote it must agree before it starts; at least as many as the server asks for
 	MinApprovals *int64       `json:"min_approvals,omitempty"`
 	Name         string       `json:"name"`
 	Note         *string      `json:"note,omitempty"`
@@ -1761,6 +1830,13 @@ type PageRolloutChange struct {
 // PageRolloutDevice is a schema of the API.
 type PageRolloutDevice struct {
 	Items []RolloutDevice `json:"items"`
+	// Cursor of the next page, null at the end
+	Next *string `json:"next"`
+}
+
+// PageSavedView is a schema of the API.
+type PageSavedView struct {
+	Items []SavedView `json:"items"`
 	// Cursor of the next page, null at the end
 	Next *string `json:"next"`
 }
@@ -2171,7 +2247,7 @@ type RolloutBody struct {
 	ID     string `json:"id"`
 	// snapshot: those that match when it is started. dynamic: later ones join
 	Membership *string `json:"membership,omitempty"`
-	// How many people besides who wrote it must agree before it starts; the server may ask for more
+	// How many people besides who wrote it must agree before it starts; at least as many as the server asks for
 	MinApprovals *int64  `json:"min_approvals,omitempty"`
 	Name         string  `json:"name"`
 	Note         *string `json:"note,omitempty"`
@@ -2249,6 +2325,8 @@ type RolloutDevice struct {
 	Failures int64 `json:"failures"`
 	// Version that it had when it was offered the release
 	From *string `json:"from,omitempty"`
+	// What it did after the attempt was over or taken back, which changes no state
+	Late *string `json:"late,omitempty"`
 	// From 1
 	Phase int64 `json:"phase"`
 	// Percent of the download
@@ -2295,8 +2373,10 @@ type RolloutPhase struct {
 type RolloutPhaseProgress struct {
 	Devices int64 `json:"devices"`
 	// Devices that failed and are not confirmed, tried again or not
-	Failing int64  `json:"failing"`
-	Name    string `json:"name"`
+	Failing int64 `json:"failing"`
+	// Devices that reported the version after the rollout was through with them; a rollback takes them along
+	Late int64  `json:"late"`
+	Name string `json:"name"`
 	// Devices that have the version and are not confirmed yet
 	Soaking int64 `json:"soaking"`
 	// Devices by state; states without any are absent
@@ -2460,6 +2540,20 @@ type Sample struct {
 	// The payload's first 4 KiB, when they are text
 	Text  *string `json:"text,omitempty"`
 	Topic string  `json:"topic"`
+}
+
+// SavedView is a schema of the API.
+type SavedView struct {
+	// id, name, profile, parent, firmware, status, reason, seen, created, groups, tags, notes, tag:KEY, v.KEY and spark.KEY; what the reader's page has when absent
+	Columns   []string  `json:"columns,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
+	ID        string    `json:"id"`
+	// For people; no two views of a user have one
+	Name string `json:"name"`
+	// Which devices, in the query language; all when empty
+	Q *string `json:"q,omitempty"`
+	// As GET /devices has it; id when empty
+	Sort *string `json:"sort,omitempty"`
 }
 
 // SentNotification is a schema of the API.
@@ -2786,6 +2880,18 @@ type Traced struct {
 	Verdict string `json:"verdict"`
 }
 
+// TrafficMinute is a schema of the API.
+type TrafficMinute struct {
+	// When the minute began
+	At time.Time `json:"at"`
+	// Messages of telemetry that came in it
+	Received int64 `json:"received"`
+	// How much of it was counted: less than 60 of the first, and of the one under way
+	Seconds float64 `json:"seconds"`
+	// Those that the store was done with in it, duplicates and what replaced others among them
+	Stored int64 `json:"stored"`
+}
+
 // TwinBody is a schema of the API.
 type TwinBody struct {
 	// Whether every leaf of desired is reported
@@ -2877,6 +2983,18 @@ type Via struct {
 	Quiet *Quiet `json:"quiet,omitempty"`
 	// The least that goes out; info when absent
 	Severity *string `json:"severity,omitempty"`
+}
+
+// ViewParts is a schema of the API.
+type ViewParts struct {
+	// id, name, profile, parent, firmware, status, reason, seen, created, groups, tags, notes, tag:KEY, v.KEY and spark.KEY; what the reader's page has when absent
+	Columns []string `json:"columns,omitempty"`
+	// For people; no two views of a user have one
+	Name string `json:"name"`
+	// Which devices, in the query language; all when empty
+	Q *string `json:"q,omitempty"`
+	// As GET /devices has it; id when empty
+	Sort *string `json:"sort,omitempty"`
 }
 
 // WantedSubscription is a schema of the API.
@@ -3782,6 +3900,27 @@ func (c *Client) CreateUser(ctx context.Context, body *NewUser, params *CreateUs
 	return out, nil
 }
 
+// CreateViewParams are the optional parameters of CreateView.
+type CreateViewParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// CreateView: Save a list of devices.
+// It is POST /api/v1/views.
+func (c *Client) CreateView(ctx context.Context, body *ViewParts, params *CreateViewParams) (*SavedView, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/views", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(SavedView)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CreateWebhookParams are the optional parameters of CreateWebhook.
 type CreateWebhookParams struct {
 	// The same key with the same request gives the same answer for 24 hours, and does nothing more
@@ -4226,6 +4365,22 @@ func (c *Client) DeleteUser(ctx context.Context, user string, params *DeleteUser
 	return c.call(ctx, &r, nil)
 }
 
+// DeleteViewParams are the optional parameters of DeleteView.
+type DeleteViewParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// DeleteView: Delete a saved list of devices; the devices stay.
+// It is DELETE /api/v1/views/{view}.
+func (c *Client) DeleteView(ctx context.Context, view string, params *DeleteViewParams) error {
+	r := request{method: http.MethodDelete, path: "/api/v1/views/" + segment(view), query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	return c.call(ctx, &r, nil)
+}
+
 // DeleteWebhookParams are the optional parameters of DeleteWebhook.
 type DeleteWebhookParams struct {
 	// The same key with the same request gives the same answer for 24 hours, and does nothing more
@@ -4533,11 +4688,42 @@ func (c *Client) GetFirmwareServerKey(ctx context.Context) (*OfferKey, error) {
 	return out, nil
 }
 
+// GetFleet: How all devices are, and what changed within an hour. The same as the channel fleet of the stream and the socket, which have it live. The comparison is at most two seconds old.
+// It is GET /api/v1/fleet.
+func (c *Client) GetFleet(ctx context.Context) (*FleetBody, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/fleet", query: url.Values{}, header: http.Header{}}
+	out := new(FleetBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // GetFleetDesired: Get the desired document of the fleet.
 // It is GET /api/v1/fleet/desired.
 func (c *Client) GetFleetDesired(ctx context.Context) (*DesiredBody, error) {
 	r := request{method: http.MethodGet, path: "/api/v1/fleet/desired", query: url.Values{}, header: http.Header{}}
 	out := new(DesiredBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// GetFleetTrafficParams are the optional parameters of GetFleetTraffic.
+type GetFleetTrafficParams struct {
+	// First time: RFC 3339 or now-3h
+	From string
+}
+
+// GetFleetTraffic: Messages of telemetry by the minute. Counted in memory since the server started, and kept for a day.
+// It is GET /api/v1/fleet/traffic.
+func (c *Client) GetFleetTraffic(ctx context.Context, params *GetFleetTrafficParams) (*FleetTraffic, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/fleet/traffic", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("from", params.From)
+	}
+	out := new(FleetTraffic)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -5930,6 +6116,17 @@ func (c *Client) ListUsers(ctx context.Context, params *ListUsersParams) (*PageU
 	return out, nil
 }
 
+// ListViews: List my saved lists of devices, by name. A user has at most 100, and sees his own only. An API key has none.
+// It is GET /api/v1/views.
+func (c *Client) ListViews(ctx context.Context) (*PageSavedView, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/views", query: url.Values{}, header: http.Header{}}
+	out := new(PageSavedView)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ListWebhookDeliveriesParams are the optional parameters of ListWebhookDeliveries.
 type ListWebhookDeliveriesParams struct {
 	Limit int64
@@ -6449,6 +6646,27 @@ func (c *Client) PutSubscription(ctx context.Context, topic string, subject stri
 		r.headerValue("If-None-Match", params.IfNoneMatch)
 	}
 	out := new(Subscription)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// PutViewParams are the optional parameters of PutView.
+type PutViewParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// PutView: Replace a saved list of devices.
+// It is PUT /api/v1/views/{view}.
+func (c *Client) PutView(ctx context.Context, view string, body *ViewParts, params *PutViewParams) (*SavedView, error) {
+	r := request{method: http.MethodPut, path: "/api/v1/views/" + segment(view), query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(SavedView)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}

@@ -106,7 +106,7 @@ func (r *Registry) CreateMany(ctx context.Context, specs []Spec) ([]Device, []Is
 	if kids := b.children(); len(kids) > 0 {
 		r.children(kids)
 	}
-	r.watch.changed(b.ids())
+	r.reshaped(b.ids())
 	return b.devices, b.issued, nil
 }
 

@@ -45,7 +45,7 @@ func (r *Registry) DeleteMany(ctx context.Context, ids []muster.DeviceID, data D
 		_, ok := rights[d]
 		return ok
 	})
-	r.watch.changed(append(ids, children...))
+	r.reshaped(append(ids, children...))
 	return nil
 }
 

@@ -41,7 +41,7 @@ func (r *Registry) SetFirmware(ctx context.Context, reports []FirmwareReport) er
 		return err
 	})
 	if err == nil && len(u.changed) > 0 {
-		r.watch.changed(u.changed)
+		r.reshaped(u.changed)
 	}
 	return err
 }

@@ -119,7 +119,7 @@ func (r *Registry) DeleteGroup(ctx context.Context, name string) error {
 		return err
 	})
 	if err == nil && len(left) > 0 {
-		r.watch.changed(left)
+		r.reshaped(left)
 	}
 	return err
 }

@@ -83,6 +83,7 @@ type Registry struct {
 	order    []*entry            // sorted by id
 	profiles map[string]*profile // at most MaxProfiles
 	groups   map[string]*group   // at most MaxGroups
+	shape    atomic.Uint64       // grows when devices come, go, or are said something else of
 	names    atomic.Uint64       // grows when what a compiled query depends on changes: groups, and which profiles there are
 
 	selectors *cache.Cache[selectorKey, *query.Expr]

@@ -47,6 +47,15 @@ func parseSort(s string) (order, error) {
 	return o, nil
 }
 
+// CheckSort returns Invalid unless s is an order as Selection has it.
+func CheckSort(s string) error {
+	o, err := parseSort(s)
+	if err == nil && checkText("", o.key, maxKey) != nil {
+		err = muster.InvalidAt("sort", "the key of sort is none")
+	}
+	return err
+}
+
 // of returns what s is sorted by.
 func (o *order) of(s *subject) sortKey {
 	k := sortKey{id: s.d.ID}

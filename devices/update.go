@@ -77,7 +77,7 @@ func (r *Registry) UpdateMany(ctx context.Context, cs []DeviceChange) ([]Device,
 	if len(u.moved) > 0 {
 		r.children(u.moved)
 	}
-	r.watch.changed(u.changed)
+	r.reshaped(u.changed)
 	return u.devices, nil
 }
 

@@ -96,7 +96,7 @@ func (a ddiAttributes) Attributes(ctx context.Context, device muster.DeviceID, m
 			own[k] = nil
 		}
 	}
-	patch := map[string]any{"ddi": own}
+	patch, version := map[string]any{"ddi": own}, ""
 	if mode != ddi.Remove {
 		hw := map[string]any{}
 		for member, names := range map[string][]string{"board": boardNames(), "revision": revisionNames()} {
@@ -107,25 +107,23 @@ func (a ddiAttributes) Attributes(ctx context.Context, device muster.DeviceID, m
 		if len(hw) > 0 {
 			patch["hw"] = hw
 		}
-		if version := first(values, versionNames()); version != "" {
-			patch["firmware"] = version
-		}
+		version = first(values, versionNames())
 	}
 	patches := []map[string]any{patch}
 	if mode == ddi.Replace {
 		patches = []map[string]any{{"ddi": nil}, patch}
 	}
-	if err := a.report(ctx, device, patches); err != nil {
+	if err := a.report(ctx, device, patches, version); err != nil {
 		return err
 	}
-	if patch["firmware"] != nil {
+	if version != "" {
 		a.server.seenVersions(ctx, []muster.DeviceID{device})
 	}
 	return nil
 }
 
-// report keeps patches of what a device reports.
-func (a ddiAttributes) report(ctx context.Context, device muster.DeviceID, patches []map[string]any) error {
+// report keeps patches of what a device reports, and the version that it runs.
+func (a ddiAttributes) report(ctx context.Context, device muster.DeviceID, patches []map[string]any, version string) error {
 	batch := make([]twin.Report, len(patches))
 	for i, p := range patches {
 		text, err := json.Marshal(p)
@@ -133,6 +131,9 @@ func (a ddiAttributes) report(ctx context.Context, device muster.DeviceID, patch
 			return fmt.Errorf("encode attributes: %w", err)
 		}
 		batch[i] = twin.Report{Device: device, Patch: text}
+	}
+	if version != "" {
+		batch = append(batch, twin.Report{Device: device, Version: version})
 	}
 	for _, err := range a.server.twins.ApplyReported(ctx, batch) {
 		if err != nil {

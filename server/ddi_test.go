@@ -50,10 +50,10 @@ func TestAttributesOfHawkBitsClientsAreInTheTwinAndTheirVersionIsTheDevices(t *t
 	token := "TargetToken " + made.Credential.Username
 	door := url + "/default/controller/v1/pump-7"
 	for _, c := range []struct{ sent, want string }{
-		{`{"data":{"fw":"1.0.0","board":"a","x":"1"}}`, `{"ddi":{"board":"a","fw":"1.0.0","x":"1"},"firmware":"1.0.0","hw":{"board":"a"}}`},
-		{`{"data":{"x":"2"}}`, `{"ddi":{"board":"a","fw":"1.0.0","x":"2"},"firmware":"1.0.0","hw":{"board":"a"}}`},
-		{`{"mode":"remove","data":{"x":"","board":null}}`, `{"ddi":{"fw":"1.0.0"},"firmware":"1.0.0","hw":{"board":"a"}}`},
-		{`{"mode":"replace","data":{"firmware":"2.0.0","hwRevision":"3"}}`, `{"ddi":{"firmware":"2.0.0","hwRevision":"3"},"firmware":"2.0.0","hw":{"board":"a","revision":"3"}}`},
+		{`{"data":{"fw":"1.0.0","board":"a","x":"1"}}`, `{"ddi":{"board":"a","fw":"1.0.0","x":"1"},"firmware":{"version":"1.0.0"},"hw":{"board":"a"}}`},
+		{`{"data":{"x":"2"}}`, `{"ddi":{"board":"a","fw":"1.0.0","x":"2"},"firmware":{"version":"1.0.0"},"hw":{"board":"a"}}`},
+		{`{"mode":"remove","data":{"x":"","board":null}}`, `{"ddi":{"fw":"1.0.0"},"firmware":{"version":"1.0.0"},"hw":{"board":"a"}}`},
+		{`{"mode":"replace","data":{"firmware":"2.0.0","hwRevision":"3"}}`, `{"ddi":{"firmware":"2.0.0","hwRevision":"3"},"firmware":{"version":"2.0.0"},"hw":{"board":"a","revision":"3"}}`},
 	} {
 		if status, _, body := ddiCall(t, http.MethodPut, door+"/configData", token, c.sent); status != http.StatusOK {
 			t.Fatalf("%s is answered %d %s", c.sent, status, body)

@@ -8,12 +8,14 @@ import (
 	"muster/firmware"
 	"muster/firmware/blob"
 	"muster/firmware/catalog"
+	"muster/firmware/operator"
 )
 
 // FirmwareConfig is what firmware must be; zero values stand for the rooms' defaults.
 type FirmwareConfig struct {
 	MaxSize   int64 // bytes of an image; 16 GiB when 0
 	Threshold int   // how many keys must have signed a release at least; 1 when 0
+	Approvals int   // how many people besides who wrote a rollout must agree before it starts, at least
 	NoPatches bool  // none are made and offered
 	// S3 has images kept in an object store that several servers share: https://HOST/BUCKET[/PREFIX], with
 	// ?region=NAME and ?style=host for buckets in the host's name; empty for the data directory alone.
@@ -33,6 +35,8 @@ func (c *FirmwareConfig) check() error {
 		return muster.Errorf(muster.Invalid, "firmware-cache %d is below 0", c.Cache)
 	case c.MaxSize < 0:
 		return muster.Errorf(muster.Invalid, "firmware-max-size %d is below 0", c.MaxSize)
+	case c.Approvals < 0 || c.Approvals > operator.MaxApprovals:
+		return muster.Errorf(muster.Invalid, "rollout-approvals %d is not between 0 and %d", c.Approvals, operator.MaxApprovals)
 	case c.Threshold < 0 || c.Threshold > firmware.MaxSignatures:
 		return muster.Errorf(muster.Invalid, "firmware-threshold %d is not between 1 and %d", c.Threshold, firmware.MaxSignatures)
 	}

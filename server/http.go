@@ -13,6 +13,7 @@ import (
 	"muster/api"
 	"muster/dashboard/live"
 	"muster/dashboard/ui"
+	"muster/devices/views"
 	"muster/firmware/deliver"
 	"muster/tasks"
 )
@@ -25,7 +26,7 @@ func (s *Server) buildLive(cfg live.Config, who viewers) error {
 	}
 	s.live = live.New(cfg, live.Deps{
 		Auth: who, System: s.counters, Tasks: liveTasks{s.tasks}, Rollouts: liveRollouts{s.rollouts.operator}, Events: liveEvents{s.feed, s.registry, s.notify.Notify}, Traffic: s.traffic,
-		Fleet: s.fleet, Devices: s.fleet, Log: s.cfg.Logger, Now: s.cfg.Now,
+		Fleet: s.fleet, Devices: s.fleet, Dots: dots{s.registry}, Log: s.cfg.Logger, Now: s.cfg.Now,
 		Inbox: liveInbox{s.notify.Notify}, Notes: liveNotes{s.notify.Notify, s.once, string(pubKey), s.cfg.Logger},
 		Stranger: func(r *http.Request) func() bool { return s.web.Stranger(r) },
 		Item:     (&itemWriter{topic: s.notify.TopicName}).add,
@@ -56,11 +57,13 @@ func (s *Server) buildHTTP() error {
 		Accounts:      s.accounts,
 		Telemetry:     s.stores.telemetry,
 		Live:          s.ingest,
+		Fleet:         s.fleet,
 		Clients:       clients{s.broker},
 		Trail:         s.said.api(),
 		Logins:        s.logins,
 		Joining:       s.join,
 		Twins:         s.twins,
+		Views:         views.New(s.stores.control, s.cfg.Now),
 		Presence:      s.registry,
 		Commands:      s.commands,
 		Tasks:         s.tasks,

@@ -27,7 +27,7 @@ const (
 	keeperEvery   = time.Minute
 	mostComing    = 100_000 // devices that have come since the last round; of more all are looked at
 	comingBatch   = 500     // of them in one transaction
-	mostRollouts  = 10_000  // that are looked after
+	mostLate      = 1000    // rollouts that devices were late to install of, since the last round
 	sealedAtOnce  = 100     // logs under one transaction's audit records
 )
 
@@ -46,6 +46,7 @@ type rollouts struct {
 	mu     sync.Mutex
 	coming map[muster.DeviceID]struct{} // who may have what they waited for
 	all    bool                         // more than that
+	late   map[string]struct{}          // rollouts that a device was late to install of, since the last round
 	gone   []muster.DeviceID            // deleted since the last round; of more than mostComing the upkeep knows
 }
 
@@ -54,15 +55,15 @@ func (s *Server) buildRollouts() {
 	notes := operator.NewNoting(s.stores.control)
 	store := director.Store(notes)
 	c := shelf{s.firmware}
-	r := &rollouts{server: s, store: store, kick: make(chan struct{}, 1), coming: map[muster.DeviceID]struct{}{}}
+	r := &rollouts{server: s, store: store, kick: make(chan struct{}, 1), coming: map[muster.DeviceID]struct{}{}, late: map[string]struct{}{}}
 	r.fleet = target.New(s.registry, s.twins, c, s.patches.waiting(), s.cfg.Now)
 	owner := rand.Text()
 	r.judges = newJudges(owner, s.stores.control, s.stores.telemetry, s.cfg.Now, s.cfg.Logger, r.wake)
 	r.director = director.New(store, r.fleet, s.cfg.Now, director.Options{Owner: owner, Told: r.told, Verdict: r.judges.verdict, Prepare: r.prepare, Grace: graceOf(&s.cfg)})
-	r.desk = desk.New(s.stores.control, r.director, c, s.patches.offered())
+	r.desk = desk.New(s.stores.control, r.director, c, s.patches.offered(), runningVersions{r})
 	r.operator = operator.New(operator.Parts{
 		Store: s.stores.control, Reader: s.stores.control, Fleet: operator.Devices{Registry: s.registry}, Facts: r.fleet, Releases: stock{s.firmware}, Now: s.cfg.Now,
-	}, notes, operator.Options{Told: r.told})
+	}, notes, operator.Options{Told: r.told, Approvals: s.cfg.Firmware.Approvals})
 	s.rollouts = r
 }
 
@@ -82,11 +83,42 @@ func (r *rollouts) told(id string, changes []rollout.Change) {
 	r.fleet.Changed(changes)
 	r.server.updates.talk.Told(id, changes)
 	for i := range changes {
+		if changes[i].Late == rollout.LateInstalled {
+			r.wasLate(id)
+			return
+		}
 		if changes[i].Moved() && changes[i].To.Ended() { // its slot is free
 			r.wake()
 			return
 		}
 	}
+}
+
+// wasLate notes that a device has a rollout's release after all: a rollback that is under way takes it along.
+func (r *rollouts) wasLate(id string) {
+	r.mu.Lock()
+	if len(r.late) < mostLate {
+		r.late[id] = struct{}{} // of more the upkeep knows
+	}
+	r.mu.Unlock()
+	r.wake()
+}
+
+// takeBack has the rollbacks that are under way take along who was late.
+func (r *rollouts) takeBack(ctx context.Context, open []rollout.Rollout) error {
+	r.mu.Lock()
+	late := r.late
+	r.late = map[string]struct{}{}
+	r.mu.Unlock()
+	for i := range open {
+		if _, is := late[open[i].Of]; !is {
+			continue
+		}
+		if err := r.operator.TakeBack(ctx, &open[i]); err != nil {
+			return err //nolint:wrapcheck // it says what it was doing; the upkeep tries again
+		}
+	}
+	return nil
 }
 
 // graceOf is how long devices have to come back after a start: who polls comes within the time of
@@ -193,7 +225,7 @@ func (r *rollouts) round(ctx context.Context) error {
 	if err := r.leave(ctx); err != nil {
 		return err
 	}
-	open, err := r.store.Open(ctx, mostRollouts)
+	open, err := r.director.Open(ctx)
 	if err != nil {
 		return err //nolint:wrapcheck // it says what it was doing
 	}
@@ -206,9 +238,12 @@ func (r *rollouts) round(ctx context.Context) error {
 	if err := r.admit(ctx, open); err != nil {
 		return err
 	}
+	if err := r.takeBack(ctx, open); err != nil {
+		return err
+	}
 	r.judges.watch(open)
 	ctx = r.asItself(ctx)
-	errs := []error{r.director.Tick(ctx), r.operator.Tick(ctx)}
+	errs := []error{r.director.Look(ctx, open), r.operator.Tick(ctx, open)}
 	for {
 		n, err := r.server.stores.control.SealRollouts(ctx, sealedAtOnce)
 		if errs = append(errs, err); err != nil || n < sealedAtOnce {
@@ -278,7 +313,7 @@ func (r *rollouts) upkeep(ctx context.Context) error {
 		return err //nolint:wrapcheck // it says what it was doing
 	}
 	r.fleet.SetFailures(failed)
-	open, err := r.store.Open(ctx, mostRollouts)
+	open, err := r.director.Open(ctx)
 	if err != nil {
 		return err //nolint:wrapcheck // likewise
 	}
@@ -288,7 +323,7 @@ func (r *rollouts) upkeep(ctx context.Context) error {
 		if wrong {
 			r.server.cfg.Logger.Error("a rollout's counts were not those of its devices, and were put right", "rollout", open[i].ID)
 		}
-		errs = append(errs, err, r.missing(ctx, open[i].ID), r.join(ctx, &open[i]))
+		errs = append(errs, err, r.missing(ctx, open[i].ID), r.join(ctx, &open[i]), r.operator.TakeBack(ctx, &open[i]))
 	}
 	r.server.patches.foresee(r, open)
 	return errors.Join(errs...)

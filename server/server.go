@@ -236,6 +236,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 	s.said.start(s)
 	s.updates.start(s)
 	s.loops.Go("memory", s.freeMemory)
+	s.loops.Go("traffic", s.fleet.countMinutes)
 	s.startDevices()
 	s.loops.Go("feed", s.feed.Run)
 	s.loops.Go("feed-rejected", s.rejected.Run)

@@ -9,10 +9,12 @@ import (
 
 	"muster"
 	"muster/accounts"
+	"muster/api"
 	"muster/dashboard/live"
 	"muster/devices"
 	"muster/devices/query"
 	"muster/ingest"
+	"muster/traffic"
 )
 
 // fleet answers the live gateway's questions about all devices.
@@ -25,6 +27,12 @@ type fleet struct {
 	at    time.Time
 	last  ingest.Ledger
 	rates live.FleetRates
+
+	minutes traffic.Minutes
+
+	changeMu sync.Mutex
+	changeAt time.Time
+	change   live.FleetChange
 }
 
 // List implements live.Fleet.
@@ -56,19 +64,69 @@ func (f *fleet) List(_ context.Context, q live.ListQuery) (live.ListPage, error)
 
 // Stats implements live.Fleet.
 func (f *fleet) Stats() live.FleetItem {
-	counts := f.registry.Counts()
 	st := f.in.Status()
 	item := live.FleetItem{
 		Total: f.registry.Count(), Rates: f.rate(st.Ledger), Queued: st.Ledger.Queued, LogBytes: st.UnstoredBytes, Store: live.StoreOK,
-		Counts: live.FleetCounts{
-			Online: counts[muster.PresenceOnline], Offline: counts[muster.PresenceOffline], Never: counts[muster.PresenceNever],
-			Unknown: counts[muster.PresenceUnknown], Quiet: counts[muster.PresenceQuiet],
-		},
+		Counts: fleetCounts(f.registry.Counts()),
 	}
 	if st.StoreDown {
 		item.Store = live.StoreDown
 	}
+	item.Change = f.changeOfHour()
 	return item
+}
+
+// changeTime is how old a comparison with an hour ago may be: it looks at each device.
+const changeTime = 2 * time.Second
+
+// changeOfHour compares the fleet with an hour ago, to the minute.
+func (f *fleet) changeOfHour() live.FleetChange {
+	f.changeMu.Lock()
+	defer f.changeMu.Unlock()
+	now := f.now()
+	if age := now.Sub(f.changeAt); !f.changeAt.IsZero() && age >= 0 && age < changeTime {
+		return f.change
+	}
+	c := f.registry.ChangeSince(muster.MicrosOf(now.Truncate(time.Minute).Add(-time.Hour)))
+	f.changeAt, f.change = now, live.FleetChange{Since: c.Since, Counts: fleetCounts(c.Counts), Silent: c.Silent, Cause: c.Cause}
+	return f.change
+}
+
+func fleetCounts(of map[muster.PresenceState]int) live.FleetCounts {
+	return live.FleetCounts{
+		Online: of[muster.PresenceOnline], Offline: of[muster.PresenceOffline], Never: of[muster.PresenceNever],
+		Unknown: of[muster.PresenceUnknown], Quiet: of[muster.PresenceQuiet],
+	}
+}
+
+// countMinutes counts messages by the minute until ctx ends.
+func (f *fleet) countMinutes(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		l := f.in.Status().Ledger
+		f.minutes.Note(f.now(), traffic.Totals{Received: l.Received, Stored: l.Stored + l.Duplicate + l.Replaced})
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// Figures implements api.Fleet.
+func (f *fleet) Figures() api.FleetFigures {
+	item := f.Stats()
+	return api.FleetFigures{
+		Total: item.Total, Counts: api.FleetCounts(item.Counts), Rates: api.FleetRates(item.Rates), Queued: item.Queued, LogBytes: item.LogBytes,
+		StoreDown: item.Store == live.StoreDown,
+		Since:     item.Change.Since, Change: api.FleetCounts(item.Change.Counts), Silent: item.Change.Silent, Cause: item.Change.Cause,
+	}
+}
+
+// Minutes implements api.Fleet.
+func (f *fleet) Minutes(from time.Time) (since time.Time, minutes []traffic.Minute) {
+	return f.minutes.From(from)
 }
 
 // rate returns messages per second since the last look, looking at most twice a

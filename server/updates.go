@@ -43,7 +43,7 @@ func (s *Server) buildUpdates() (err error) {
 	}
 	u.talk, err = talk.New(talk.Config{
 		Desk: s.rollouts.desk, Line: firmwareLine{s}, Pieces: u.pump, Key: ed25519.NewKeyFromSeed(s.offerKey),
-		URL: s.imageURL, Behind: children{registry: s.registry}.Behind,
+		URL: s.imageURL, Runs: s.rollouts.fleet.Runs, Behind: children{registry: s.registry}.Behind,
 		Now: s.cfg.Now, Logger: s.cfg.Logger, Metrics: s.metrics,
 	})
 	if err != nil {

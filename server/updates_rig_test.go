@@ -138,6 +138,20 @@ func (u *updating) begin(change ...func(p *rollout.Plan)) {
 	}
 }
 
+// beginOf makes a rollback of a rollout, which runs and waits for a device.
+func (u *updating) beginOf(of string) {
+	u.t.Helper()
+	r := &rollout.Rollout{ID: u.rollout, Seed: "s", Status: rollout.Running, Membership: rollout.Snapshot, Plan: rollout.DefaultPlan(), Version: 1, Release: u.release}
+	r.Plan.Phases = []rollout.Phase{{Name: "all", Percent: 100, Success: 50, Gate: rollout.Manual}}
+	r.Of, r.Upto, r.Counts = of, []uint64{0}, make([]rollout.Counts, 1)
+	r.Counts[0].By[rollout.Queued] = 1
+	create(u.t, u.Server, "other") // which never comes
+	devices := []rollout.Device{{Rollout: r.ID, ID: "other", Rank: rollout.Rank("s", "other")}}
+	if err := u.ControlForTest().InsertRollout(u.t.Context(), r, devices); err != nil {
+		u.t.Fatal(err)
+	}
+}
+
 // stop stops the rollout as a person does.
 func (u *updating) stop(status rollout.Status) {
 	u.t.Helper()

@@ -17,6 +17,8 @@ import (
 	"muster"
 	"muster/firmware/rollout"
 	"muster/firmware/talk"
+	"muster/server"
+	"muster/server/servertest"
 )
 
 // heardIt is a message that a device got.
@@ -226,6 +228,45 @@ func TestAnOfferThatIsTakenBackIsToldUntilTheDeviceHasAnswered(t *testing.T) {
 		}
 		u.is("d1", rollout.Queued)
 	})
+}
+
+func TestADeviceThatGoesOnAfterItWasToldToStopIsFollowedAndTakenBack(t *testing.T) {
+	u := &updating{t: t, image: imageOf(9_000), ids: []string{"d1"}, rollout: "r1", soak: time.Millisecond, retry: time.Hour}
+	u.Server = servertest.Start(t, func(c *server.Config) { c.PresenceGrace = -1 })
+	u.publish("app", "1.0.0")
+	old := u.release
+	u.publish("app", "2.0.0")
+	c := u.client5("d1", u.create()["d1"])
+	u.begin()
+	o := c.offer(u.OfferKeyForTest())
+	c.reports(&o, 1, "downloading", "")
+	u.stop(rollout.Aborted)
+	c.hears("firmware/cancel")
+	u.becomes("d1", rollout.Canceled)
+	if code := c.say("devices/me/firmware/cancel/ack", fmt.Sprintf(`{"action":%d,"stopped":false}`, o.Action)); code != 0 {
+		t.Errorf("answered: %#x", code)
+	}
+	if d := u.row("d1"); d.Late != rollout.LateInstalling || d.State != rollout.Canceled {
+		t.Errorf("it goes on, and is %s, late %q", d.State, d.Late)
+	}
+
+	// A rollback begins before the device is through.
+	u.rollout, u.release = "back", old
+	u.beginOf("r1")
+	if code := c.reports(&o, 2, "rebooting", ""); code != 0 {
+		t.Errorf("it restarts: %#x", code)
+	}
+	if code := c.reports(&o, 3, "running", `,"version":"2.0.0"`); code != 0 {
+		t.Errorf("it runs: %#x", code)
+	}
+	back := c.offer(u.OfferKeyForTest())
+	if back.Rollout != "back" {
+		t.Errorf("it is offered %s of %s", back.Rollout, u.release)
+	}
+	u.rollout = "r1"
+	if d := u.row("d1"); d.Late != rollout.LateInstalled {
+		t.Errorf("it is late %q", d.Late)
+	}
 }
 
 func TestWhatADeviceMayNotSayIsRefusedInWords(t *testing.T) {

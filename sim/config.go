@@ -52,7 +52,7 @@ type Config struct {
 	// FirmwareDDI is how many of the devices, the first, update by hawkBit's DDI instead of MQTT. It
 	// needs FirmwareHTTP.
 	FirmwareDDI int
-	// FirmwareHTTP is host:port of the server's HTTP listener, from which every second device
+	// FirmwareHTTP is the server's HTTP listener, as BaseURL takes it, from which every second device
 	// fetches its images; empty for none: all do over MQTT.
 	FirmwareHTTP string
 	// FirmwareImages is an empty directory for the images that devices install, one copy of each: who has
@@ -90,6 +90,13 @@ func (c Config) withDefaults() (Config, error) {
 		return c, muster.Errorf(muster.Invalid, "address %q: %w", c.Addr, err)
 	}
 	c.fill()
+	if c.FirmwareHTTP != "" {
+		base, err := BaseURL(c.FirmwareHTTP)
+		if err != nil {
+			return c, err
+		}
+		c.FirmwareHTTP = base
+	}
 	switch {
 	case c.Devices < 1 || c.Devices > MaxDevices:
 		return c, muster.Errorf(muster.Invalid, "%d devices: from 1 to %d are possible", c.Devices, MaxDevices)

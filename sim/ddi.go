@@ -87,10 +87,13 @@ func newDDIDevice(f *fleet, i int) *ddiDevice {
 func (d *ddiDevice) run(ctx context.Context) {
 	for failures := 0; ctx.Err() == nil; failures++ {
 		wait, err := d.poll(ctx)
-		if err != nil && ctx.Err() == nil {
+		switch {
+		case ctx.Err() != nil: // a poll that was cut off has no wait
+			return
+		case err != nil:
 			d.fleet.counters.failed(d.index, err)
 			wait = min(backoffFirst<<min(failures, 10), pollMost)
-		} else {
+		default:
 			failures = 0
 		}
 		if !sleepUntil(ctx, time.Now().Add(wait/2+rand.N(wait))) {
@@ -222,7 +225,7 @@ func (d *ddiDevice) settle(ctx context.Context) error {
 }
 
 func (d *ddiDevice) root() string {
-	return "http://" + d.fleet.cfg.FirmwareHTTP + "/" + ddiTenant + "/controller/v1/" + string(d.fleet.cfg.ID(d.index))
+	return d.fleet.cfg.FirmwareHTTP + "/" + ddiTenant + "/controller/v1/" + string(d.fleet.cfg.ID(d.index))
 }
 
 // errAway is a server that cannot be asked, or cannot answer, now.

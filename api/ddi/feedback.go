@@ -221,7 +221,11 @@ func (h *Handler) take(q *request, f *Feedback) error {
 		h.metrics.coalesced.Inc()
 		return nil
 	}
-	if err := gone(h.Desk.Report(q.Context(), director.Report{Device: q.device, Fact: fact})); err != nil {
+	report := director.Report{Device: q.device, Fact: fact}
+	if fact.Event == rollout.SeesTarget { // by its word it runs what it was offered
+		report.Version = o.Release.Manifest.Version
+	}
+	if err := gone(h.Desk.Report(q.Context(), report)); err != nil {
 		return err
 	}
 	if f.Execution == closed {

@@ -72,7 +72,7 @@ func (there) Is(_ *rollout.Rollout, version string) bool       { return version 
 func (there) Version(*rollout.Rollout, muster.DeviceID) string { return "1.0.0" }
 func (there) Knows(string) bool                                { return true }
 
-func (there) Alive(muster.DeviceID) bool { return true }
+func (there) Life(muster.DeviceID) rollout.Life { return rollout.Life{There: true} }
 
 // shelf has one release, whose images are files of a directory. It sends them as net/http does.
 type shelf struct {
@@ -188,7 +188,7 @@ func (r *rig) open(log *slog.Logger) {
 		r.must(err)
 	}
 	r.director = director.New(r.store, there{r.now}, r.now, director.Options{Owner: "n"})
-	r.desk = desk.New(r.store, r.director, &r.shelf, nil)
+	r.desk = desk.New(r.store, r.director, &r.shelf, nil, unheard{})
 	ctx, cancel := context.WithCancel(r.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- r.desk.Run(ctx) }()
@@ -322,3 +322,8 @@ func (r *rig) says(want int, path, execution, finished, more string) {
 }
 
 func reportOf(f rollout.Fact) director.Report { return director.Report{Device: dev, Fact: f} }
+
+// unheard keeps no versions.
+type unheard struct{}
+
+func (unheard) Say(_ context.Context, list []desk.Runs) []error { return make([]error, len(list)) }

@@ -17,11 +17,15 @@ const creators = 8
 // createDevices makes the fleet's devices by the API and returns their tokens. A
 // device that exists gets one more token.
 func createDevices(ctx context.Context, addr, key string, cfg sim.Config, progress func(done int)) ([]string, error) {
+	base, err := sim.BaseURL(addr)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it says what is wrong with the address
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	web := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: creators}}
 	defer web.CloseIdleConnections()
-	api, err := client.New("http://"+addr, key, client.WithHTTPClient(web))
+	api, err := client.New(base, key, client.WithHTTPClient(web))
 	if err != nil {
 		return nil, muster.Errorf(muster.Invalid, "address %q: %w", addr, err)
 	}

@@ -63,7 +63,7 @@ func run(ctx context.Context, args []string, c *console) int {
 	helped := false
 	parser, err := kong.New(&flags, kong.Name("muster"), kong.Writers(c.out, c.err),
 		kong.Description("IoT telemetry and device fleets in one binary."),
-		kong.DefaultEnvars("MUSTER"), kong.Configuration(loadConfig), kong.Exit(func(int) { helped = true }),
+		environment("MUSTER"), kong.Configuration(loadConfig), kong.Exit(func(int) { helped = true }),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(c))
 	if err == nil {
 		var kctx *kong.Context

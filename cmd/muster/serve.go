@@ -58,6 +58,7 @@ type serveCmd struct {
 	ImageRate   int64           `name:"firmware-bandwidth" default:"67108864" help:"Bytes a second of all downloads of firmware together; -1 for no limit."`
 	FWMaxSize   int64           `name:"firmware-max-size" default:"17179869184" help:"Largest image of firmware, in bytes."`
 	FWThreshold int             `name:"firmware-threshold" default:"1" help:"How many keys must have signed a release of firmware at least; the API sets no fewer."`
+	Approvals   int             `name:"rollout-approvals" default:"0" help:"How many people besides who wrote a rollout must agree before it starts, at least; a rollout may ask for more." placeholder:"N"`
 	FWNoPatches bool            `name:"firmware-no-patches" help:"Make and offer no patches of firmware: devices get whole images."`
 	FWS3        string          `name:"firmware-s3" help:"Object store for images that speaks S3 and that several servers share: https://HOST/BUCKET[/PREFIX]; ?region=NAME, and ?style=host for a bucket in the host's name. Images lie in the data directory alone when empty." placeholder:"URL"`
 	FWS3Access  string          `name:"firmware-s3-access-key" env:"MUSTER_FIRMWARE_S3_ACCESS_KEY" help:"Its access key. Better given by environment." placeholder:"KEY"`
@@ -135,7 +136,7 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 		},
 		DataDir: s.Data, HTTPAddr: s.HTTP, MQTTAddr: s.MQTT, DatabaseURL: s.Database, PublicURL: s.PublicURL,
 		Firmware: server.FirmwareConfig{
-			MaxSize: s.FWMaxSize, Threshold: s.FWThreshold, NoPatches: s.FWNoPatches, InsecureUnsigned: s.FWUnsigned,
+			MaxSize: s.FWMaxSize, Threshold: s.FWThreshold, Approvals: s.Approvals, NoPatches: s.FWNoPatches, InsecureUnsigned: s.FWUnsigned,
 			S3: s.FWS3, S3Keys: server.S3Keys{Access: s.FWS3Access, Secret: s.FWS3Secret, File: s.FWS3Keys}, Cache: s.FWCache,
 		},
 		AckLevel: level, LogMaxBytes: s.LogMaxBytes, MaxPacket: s.MaxPacket, AdminKey: s.AdminKey, Demo: s.Demo,

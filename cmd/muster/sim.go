@@ -13,7 +13,7 @@ import (
 
 type simCmd struct {
 	MQTT     string  `name:"mqtt" default:"127.0.0.1:1883" help:"Address of the broker." placeholder:"ADDR"`
-	HTTP     string  `name:"http" default:"127.0.0.1:8080" help:"Address of the API, where the devices are created." placeholder:"ADDR"`
+	HTTP     string  `name:"http" default:"127.0.0.1:8080" help:"The API, where the devices are created: host:port, or an http or https URL." placeholder:"ADDR"`
 	AdminKey string  `name:"admin-key" env:"MUSTER_ADMIN_KEY" help:"API key with devices:write, to create the devices." placeholder:"KEY"`
 	Devices  int     `default:"10" help:"How many devices."`
 	Rate     float64 `default:"1" help:"Messages per second and device; 0 means as fast as acknowledgements allow."`

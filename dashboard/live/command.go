@@ -86,6 +86,8 @@ func (c *client) obey(cmd *command) {
 		c.pong(cmd)
 	case "ack":
 		c.ack(cmd)
+	case "dots":
+		c.nameDots(cmd)
 	case "pub":
 		c.publish(cmd)
 	case "hello":

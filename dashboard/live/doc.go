@@ -23,6 +23,11 @@
 // loop, behind the ticks. Attach shows any channel but events to a stream of
 // server-sent events, frame by frame as to a socket; docs/stream.md has the protocol.
 //
+// The channel dots shows all devices, a byte each. What is shown is a grid: the order of all
+// devices, their states, and in which pass each changed last, made once for all viewers, who
+// keep no more than the pass that they were told. dotsLoop looks at the order again when the
+// registry changed. Frames between two passes are encoded once.
+//
 // It changes nothing but by the commands ack and pub. It never queries telemetry, never
 // takes a token from a URL, and never blocks those who call Observe or change an inbox.
 package live

@@ -145,6 +145,16 @@ func (r *row) appendField(b []byte, f field) []byte {
 		return appendMillis(append(b, `"last_seen":`...), r.state.LastSeen)
 	case fieldReason:
 		return appendString(append(b, `"reason":`...), r.state.Reason)
+	case fieldParent:
+		return appendString(append(b, `"parent":`...), string(r.state.Parent))
+	case fieldProfile:
+		return appendString(append(b, `"profile":`...), r.state.Profile)
+	case fieldFirmware:
+		return appendString(append(b, `"firmware":`...), r.state.Firmware)
+	case fieldGroups:
+		return appendGroups(append(b, `"groups":[`...), r.state.Groups)
+	case fieldTags:
+		return appendTags(append(b, `"tags":{`...), r.state.Tags)
 	case fieldMore:
 		return strconv.AppendInt(append(b, `"more":`...), int64(len(r.cells)-maxListKeys), 10)
 	case fieldConnection:
@@ -156,16 +166,55 @@ func (r *row) appendField(b []byte, f field) []byte {
 
 func (it FleetItem) append(b []byte) []byte {
 	b = strconv.AppendInt(append(b, `{"total":`...), int64(it.Total), 10)
-	b = strconv.AppendInt(append(b, `,"counts":{"online":`...), int64(it.Counts.Online), 10)
-	b = strconv.AppendInt(append(b, `,"offline":`...), int64(it.Counts.Offline), 10)
-	b = strconv.AppendInt(append(b, `,"never":`...), int64(it.Counts.Never), 10)
-	b = strconv.AppendInt(append(b, `,"unknown":`...), int64(it.Counts.Unknown), 10)
-	b = strconv.AppendInt(append(b, `,"quiet":`...), int64(it.Counts.Quiet), 10)
-	b = appendNumber(append(b, `},"rates":{"received":`...), it.Rates.Received)
+	b = it.Counts.append(append(b, `,"counts":`...))
+	b = appendNumber(append(b, `,"rates":{"received":`...), it.Rates.Received)
 	b = appendNumber(append(b, `,"stored":`...), it.Rates.Stored)
 	b = strconv.AppendUint(append(b, `},"queued":`...), it.Queued, 10)
 	b = strconv.AppendInt(append(b, `,"log_bytes":`...), it.LogBytes, 10)
 	b = appendString(append(b, `,"store":`...), it.Store)
+	b = it.Change.append(append(b, `,"change":`...))
+	return append(b, '}')
+}
+
+func (c FleetCounts) append(b []byte) []byte {
+	b = strconv.AppendInt(append(b, `{"online":`...), int64(c.Online), 10)
+	b = strconv.AppendInt(append(b, `,"offline":`...), int64(c.Offline), 10)
+	b = strconv.AppendInt(append(b, `,"never":`...), int64(c.Never), 10)
+	b = strconv.AppendInt(append(b, `,"unknown":`...), int64(c.Unknown), 10)
+	b = strconv.AppendInt(append(b, `,"quiet":`...), int64(c.Quiet), 10)
+	return append(b, '}')
+}
+
+func (c *FleetChange) append(b []byte) []byte {
+	b = appendMillis(append(b, `{"since":`...), c.Since)
+	b = c.Counts.append(append(b, `,"counts":`...))
+	b = strconv.AppendInt(append(b, `,"silent":`...), int64(c.Silent), 10)
+	if c.Cause.Kind == "" {
+		return append(b, `,"cause":null}`...)
+	}
+	b = appendString(append(b, `,"cause":{"kind":`...), c.Cause.Kind)
+	b = appendString(append(b, `,"name":`...), c.Cause.Name)
+	b = appendString(append(b, `,"state":`...), string(c.Cause.State))
+	b = strconv.AppendInt(append(b, `,"devices":`...), int64(c.Cause.Devices), 10)
+	b = strconv.AppendInt(append(b, `,"together":`...), int64(c.Cause.Together), 10)
+	b = appendMillis(append(b, `,"at":`...), c.Cause.At)
+	return append(b, "}}"...)
+}
+
+func appendGroups(b []byte, groups devices.Groups) []byte {
+	first := true
+	for name := range groups.All() {
+		b = appendString(appendComma(b, &first), name)
+	}
+	return append(b, ']')
+}
+
+func appendTags(b []byte, tags devices.Tags) []byte {
+	first := true
+	for key, value := range tags.All() {
+		b = append(appendString(appendComma(b, &first), key), ':')
+		b = appendString(b, value)
+	}
 	return append(b, '}')
 }
 

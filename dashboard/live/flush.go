@@ -135,7 +135,7 @@ func (c *client) write(j *job) error {
 	if j.byeCode != 0 {
 		m.add(byeFrame(j.byeCode, j.byeWhy))
 	}
-	err := c.send(j, m.bytes(), m.frames)
+	err := c.send(j, &m)
 	if err == nil {
 		j.confirm(c.g.deps.Notes)
 	}
@@ -146,12 +146,13 @@ func (c *client) write(j *job) error {
 	return err
 }
 
-func (c *client) send(j *job, data []byte, frames int) error {
+func (c *client) send(j *job, m *message) error {
+	data := m.bytes()
 	if c.out != nil {
 		if data == nil && !j.ping {
 			return nil
 		}
-		return c.out.send(data, frames)
+		return c.out.send(data, m.frames)
 	}
 	if j.pong {
 		if err := c.conn.WriteControl(websocket.PongMessage, j.pongMsg, c.writeDeadline()); err != nil {
@@ -165,12 +166,14 @@ func (c *client) send(j *job, data []byte, frames int) error {
 		}
 	}
 	if data != nil {
-		if err := c.sendData(data); err != nil {
+		if err := c.sendMessage(j, websocket.TextMessage, data); err != nil {
 			return err
 		}
-		j.traffic.Sent(1)
-		c.g.stats.messages.Add(1)
-		c.g.stats.bytes.Add(uint64(len(data)))
+	}
+	for _, b := range m.binary {
+		if err := c.sendMessage(j, websocket.BinaryMessage, b); err != nil {
+			return err
+		}
 	}
 	if j.byeCode != 0 {
 		frame := websocket.FormatCloseMessage(j.byeCode, j.byeWhy)
@@ -179,14 +182,24 @@ func (c *client) send(j *job, data []byte, frames int) error {
 	return nil
 }
 
+func (c *client) sendMessage(j *job, kind int, data []byte) error {
+	if err := c.sendData(kind, data); err != nil {
+		return err
+	}
+	j.traffic.Sent(1)
+	c.g.stats.messages.Add(1)
+	c.g.stats.bytes.Add(uint64(len(data)))
+	return nil
+}
+
 // sendData writes one message. A long one goes in pieces, each with a deadline of
 // its own, so that a thin line is not taken for a stalled one.
-func (c *client) sendData(data []byte) error {
+func (c *client) sendData(kind int, data []byte) error {
 	_ = c.conn.SetWriteDeadline(c.writeDeadline()) // always nil: it only notes the time
 	if len(data) <= 2*writeChunkBytes {
-		return c.conn.WriteMessage(websocket.TextMessage, data)
+		return c.conn.WriteMessage(kind, data)
 	}
-	w, err := c.conn.NextWriter(websocket.TextMessage)
+	w, err := c.conn.NextWriter(kind)
 	if err != nil {
 		return err
 	}

@@ -13,9 +13,10 @@ import (
 type message struct {
 	b      []byte // starts with the bracket that a single object does not need
 	frames int
-	sse    bool   // an event of a stream each, and no bracket
-	from   int    // where the frame under way begins; of sse only
-	id     string // of the next event; of sse only, empty for none
+	sse    bool     // an event of a stream each, and no bracket
+	from   int      // where the frame under way begins; of sse only
+	id     string   // of the next event; of sse only, empty for none
+	binary [][]byte // messages that follow; not changed
 }
 
 // next makes room for one more object.
@@ -128,6 +129,11 @@ func (g *Gateway) snapshot(m *message, s *sub, re int64, answers bool) {
 	case kindInbox:
 		m.inboxSnapshot(s)
 		return
+	case kindDots:
+		m.dotsSnapshot(s)
+		m.put("}")
+		*s.seq++
+		return
 	case kindFleet:
 		body, v := g.fleet.get()
 		s.fleetSent.Store(v)
@@ -204,6 +210,9 @@ func (g *Gateway) delta(m *message, s *sub) {
 		return
 	case kindInbox:
 		g.inboxFrames(m, s)
+		return
+	case kindDots:
+		g.dotsDelta(m, s)
 		return
 	case kindSystem:
 		kept = g.systemDelta(m, s)

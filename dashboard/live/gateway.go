@@ -82,6 +82,7 @@ type Gateway struct {
 	woken    woken
 	crew     crew
 	counting counting
+	grids    grids
 	version  atomic.Uint64 // the last pass that is wholly in the rows
 	tick     atomic.Uint64 // ticks since the start
 	ready    []*client     // have something to be sent; the loop's own
@@ -110,6 +111,7 @@ func New(cfg Config, deps Deps) *Gateway {
 	g.counts.groups = map[matched]*matchGroup{}
 	g.fleet.subs = map[*sub]struct{}{}
 	g.polled.subs = map[*sub]struct{}{}
+	g.grids.all, g.grids.signal = map[gridKey]*grid{}, make(chan struct{}, 1)
 	g.woken.signal, g.counting.signal, g.crew.freed = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 	g.counting.owed = map[notify.Subject]map[*sub]struct{}{}
 	for i := range g.wheel {
@@ -139,6 +141,9 @@ func (g *Gateway) Start(ctx context.Context) error {
 	g.open = true
 	g.loops = lifecycle.NewGroup(g.deps.Log)
 	g.loops.Go("live", g.loop)
+	if g.deps.Dots != nil {
+		g.loops.Go("live-dots", g.dotsLoop)
+	}
 	if g.deps.Inbox != nil {
 		g.loops.Go("live-inbox", g.wakeLoop)
 		g.loops.Go("live-counts", g.countLoop)

@@ -49,7 +49,7 @@ func newSite(t tester, w *world, cfg live.Config) *site {
 	cfg.Version, cfg.MQTTPort, cfg.Ticks = "1.2.3", 1883, s.ticks
 	deps := live.Deps{
 		Auth: w, Fleet: w, Devices: w, System: w.said, Tasks: w.said, Events: w.said, Traffic: w.said.meter, Now: w.now,
-		Log: slog.New(slog.DiscardHandler),
+		Log: slog.New(slog.DiscardHandler), Dots: w,
 	}
 	if w.post != nil {
 		deps.Inbox, deps.Notes, deps.Item = postInbox{w.post}, w.post, w.post.item
@@ -152,9 +152,12 @@ func (p *peer) read() ([]map[string]any, error) {
 	if err := p.conn.SetReadDeadline(time.Now().Add(waitLong)); err != nil {
 		return nil, err
 	}
-	_, data, err := p.conn.ReadMessage()
+	kind, data, err := p.conn.ReadMessage()
 	if err != nil {
 		return nil, err
+	}
+	if kind == websocket.BinaryMessage {
+		return []map[string]any{{"t": "binary", "ch": "dots", "data": data}}, nil
 	}
 	var many []map[string]any
 	if data[0] == '[' {

@@ -46,6 +46,7 @@ func (g *Gateway) Observe(rs []muster.Reading) {
 // changed, devices made and removed included. Like Observe it comes after the
 // change and does not wait.
 func (g *Gateway) DevicesChanged(ids []muster.DeviceID) {
+	g.grids.touch(ids)
 	x := &g.index
 	if x.viewers.Load() == 0 {
 		return

@@ -34,6 +34,7 @@ func (g *Gateway) doTick(ctx context.Context) {
 		g.recount(ctx)
 	}
 	g.pass()
+	g.tellDots()
 	g.polled.behind(g)
 	g.counting.tick()
 	g.offer(n)

@@ -31,6 +31,7 @@ type page struct {
 	task   map[string]map[string]any // nil while removed
 	events []string
 	place  string // in the feed
+	dots   *picture
 }
 
 func newPage(p *peer) *page {
@@ -55,6 +56,10 @@ func (m *page) take(f map[string]any) {
 	ch, _ := f["ch"].(string)
 	if ch == "events" {
 		m.takeEvent(f)
+		return
+	}
+	if f["t"] == "binary" { // it may follow what it was sent with into the time after
+		m.takeDots(f["data"].([]byte))
 		return
 	}
 	switch f["t"] {
@@ -89,6 +94,8 @@ func (m *page) take(f map[string]any) {
 		if f["t"] == "snapshot" {
 			m.fleet = f["item"].(map[string]any)
 		}
+	case ch == "dots":
+		m.dots = pictureOf(f)
 	case m.takePolled(ch, f, set, del):
 	case ch == "devices" && f["t"] == "snapshot":
 		m.order, m.rows = nil, map[string]map[string]any{}
@@ -147,6 +154,11 @@ func (m *page) differs(w *world) string {
 			}
 		}
 	}
+	if m.subs["dots"] != "" {
+		if d := m.dots.differs(w); d != "" {
+			return "dots: " + d
+		}
+	}
 	for ch := range m.subs {
 		if id, ok := strings.CutPrefix(ch, "device:"); ok {
 			if d := cmp.Diff(w.wantPage(muster.DeviceID(id)), m.device[id]); d != "" {
@@ -186,7 +198,7 @@ func (l *life) say(t *rapid.T) {
 
 func (l *life) presence(t *rapid.T) {
 	id := l.id(t)
-	l.s.w.setState(id, rapid.SampledFrom([]muster.PresenceState{"online", "offline"}).Draw(t, "state"))
+	l.s.w.setState(id, rapid.SampledFrom([]muster.PresenceState{"online", "offline", "quiet"}).Draw(t, "state"))
 	l.s.g.DevicesChanged([]muster.DeviceID{id})
 }
 
@@ -206,7 +218,7 @@ func (l *life) registry(t *rapid.T) {
 
 func (l *life) subscribe(t *rapid.T) {
 	m := l.page(t)
-	ch := rapid.SampledFrom([]string{"fleet", "devices", "devices", "device:" + string(l.id(t))}).Draw(t, "channel")
+	ch := rapid.SampledFrom([]string{"fleet", "devices", "devices", "dots", "device:" + string(l.id(t))}).Draw(t, "channel")
 	l.next++
 	cmd := fmt.Sprintf(`{"t":"sub","id":%d,"ch":%q`, l.next, ch)
 	if ch == "devices" {
@@ -214,6 +226,9 @@ func (l *life) subscribe(t *rapid.T) {
 			rapid.SampledFrom([]string{"", "state:online", "state:offline"}).Draw(t, "q"),
 			rapid.SampledFrom([]string{"id", "-seen"}).Draw(t, "sort"), rapid.IntRange(1, 4).Draw(t, "limit"))
 		m.gone = map[string]bool{}
+	}
+	if ch == "dots" {
+		cmd += fmt.Sprintf(`,"by":%q`, rapid.SampledFrom([]string{"group", "firmware", "last_seen"}).Draw(t, "by"))
 	}
 	m.subs[ch] = cmd + "}"
 	m.p.send(m.subs[ch])

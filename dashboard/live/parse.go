@@ -30,6 +30,11 @@ type command struct {
 	Topic string          `json:"topic"`
 	Msg   json.RawMessage `json:"msg"`
 	Key   string          `json:"key"`
+	By    string          `json:"by"`
+
+	Version *uint64 `json:"version"`
+	From    *int    `json:"from"`
+	To      *int    `json:"to"`
 
 	fault string // why it cannot be obeyed
 }

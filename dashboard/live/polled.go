@@ -49,7 +49,7 @@ func (p *polled) behind(g *Gateway) {
 			if s.inbox.follow.Ready() {
 				g.woken.add(s)
 			}
-		case kindFleet, kindDevice, kindDevices:
+		case kindFleet, kindDevice, kindDevices, kindDots:
 		}
 		if news {
 			g.markReady(s)

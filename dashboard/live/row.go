@@ -20,6 +20,11 @@ const (
 	fieldSince
 	fieldSeen
 	fieldReason
+	fieldParent
+	fieldProfile
+	fieldFirmware
+	fieldGroups
+	fieldTags
 	fieldMore // how many keys a list leaves out
 	fieldConnection
 	fieldLedger
@@ -197,6 +202,11 @@ func (r *row) mergeState(f fetched, pass uint64) {
 		fieldSince:      f.state.Since != old.Since,
 		fieldSeen:       f.state.LastSeen != old.LastSeen,
 		fieldReason:     f.state.Reason != old.Reason,
+		fieldParent:     f.state.Parent != old.Parent,
+		fieldProfile:    f.state.Profile != old.Profile,
+		fieldFirmware:   f.state.Firmware != old.Firmware,
+		fieldGroups:     !f.state.Groups.Equal(old.Groups),
+		fieldTags:       !f.state.Tags.Equal(old.Tags),
 		fieldConnection: !sameConnection(f.state, *old),
 		fieldLedger:     f.ledger != r.ledger,
 	}

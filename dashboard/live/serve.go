@@ -1,6 +1,7 @@
 package live
 
 import (
+	"bufio"
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/hex"
@@ -37,7 +38,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusServiceUnavailable, "busy", "too many connections, or the server is not ready")
 		return
 	}
-	conn, err := g.upgrader.Upgrade(w, r, http.Header{requestIDHeader: w.Header()[requestIDHeader]})
+	conn, err := g.upgrader.Upgrade(bare{w}, r, http.Header{requestIDHeader: w.Header()[requestIDHeader]})
 	if err != nil { // it has answered
 		g.dismiss(waiting)
 		g.deps.Log.Debug("live: upgrade", "err", err)
@@ -53,6 +54,19 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// A goroutine of its own: the request, its handler's stack and net/http's
 	// buffers are freed when this one returns.
 	go c.run() //nolint:contextcheck // the socket outlives the request
+}
+
+// bare is a response whose connection is handed over as the listener took it: each wrapper around it is a frame on the
+// stack of a reader that waits, and goroutines begin with twice the stack when those that wait use half of it on average.
+type bare struct{ http.ResponseWriter }
+
+// Hijack implements http.Hijacker.
+func (b bare) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(b.ResponseWriter).Hijack()
+	if wrapped, ok := conn.(interface{ Bare() net.Conn }); ok {
+		conn = wrapped.Bare()
+	}
+	return conn, rw, err //nolint:wrapcheck // the upgrader answers with it
 }
 
 // requestIDHeader is set by who serves the path, and taken into the answer to an upgrade.

@@ -15,7 +15,7 @@ import (
 )
 
 // Deps are the rooms that the gateway reads from. All fields are needed but Traffic,
-// Stranger and those of inboxes.
+// Stranger, Dots, Rollouts and those of inboxes.
 type Deps struct {
 	Auth    Auth
 	Fleet   Fleet
@@ -23,6 +23,8 @@ type Deps struct {
 	System  System
 	Tasks   Tasks
 	Events  Events
+	// Dots are shown at dots; nil for none.
+	Dots Dots
 	// Rollouts are shown at rollout:{id}; nil for none.
 	Rollouts Rollouts
 	Inbox    Inbox // nil for no inboxes; else Notes and Item are needed too
@@ -111,6 +113,15 @@ type FleetItem struct {
 	Queued   uint64 // messages in the log, not yet in the store
 	LogBytes int64  // of those messages
 	Store    string // StoreOK or StoreDown
+	Change   FleetChange
+}
+
+// FleetChange is how the fleet is now beside how it was at a time.
+type FleetChange struct {
+	Since  muster.Micros
+	Counts FleetCounts // now, less then
+	Silent int         // devices that were online then, and are offline or quiet
+	Cause  devices.Cause
 }
 
 // The states of the store in a FleetItem.

@@ -24,6 +24,7 @@ const (
 	kindRollout
 	kindEvents
 	kindInbox
+	kindDots
 )
 
 const (
@@ -36,6 +37,7 @@ const (
 	chRollout      = "rollout:"
 	chEvents       = "events"
 	chInbox        = "inbox"
+	chDots         = "dots"
 )
 
 // sub is one subscription of one client. A second one to the same channel, and
@@ -66,6 +68,10 @@ type view struct {
 	id    muster.DeviceID
 	task  string // id of what a task or rollout channel shows
 	types string // of an events channel
+
+	// Of a dots channel. What it was told last is in since, a version, and in seen, a pass.
+	dots gridKey
+	grid *grid // set by openSub
 
 	// Of the channels in polled.
 	leave  func()            // of a system channel, until it is closed
@@ -101,7 +107,7 @@ func (s *sub) markRow(at int) {
 func (s *sub) renewed() *sub {
 	return &sub{
 		c: s.c, ch: s.ch, kind: s.kind, only: s.only, seq: s.seq, who: s.who, re: s.re, hasRe: s.hasRe && s.want,
-		view: &view{query: s.query, cols: s.cols, id: s.id, task: s.task, types: s.types, follow: s.follow},
+		view: &view{query: s.query, cols: s.cols, id: s.id, task: s.task, types: s.types, follow: s.follow, dots: s.dots},
 	}
 }
 
@@ -133,6 +139,10 @@ func (g *Gateway) openSub(s *sub) (err error) {
 		}
 	case kindInbox:
 		if err := g.openInbox(s); err != nil {
+			return err
+		}
+	case kindDots:
+		if err := g.openDots(s); err != nil {
 			return err
 		}
 	default:
@@ -204,6 +214,9 @@ func (g *Gateway) closeSub(s *sub) {
 	case kindInbox:
 		g.closeInbox(s)
 		return
+	case kindDots:
+		g.grids.leave(s)
+		return
 	case kindDevice, kindDevices:
 	}
 	g.counts.leave(s)
@@ -233,6 +246,9 @@ func subFor(c *client, cmd *command) (*sub, error) {
 	case cmd.Ch == chDevices:
 		s.kind = kindDevices
 		err := s.setQuery(cmd)
+		return s, err
+	case cmd.Ch == chDots:
+		err := c.g.dotsFor(s, cmd)
 		return s, err
 	case strings.HasPrefix(cmd.Ch, chDevicePrefix):
 		s.kind = kindDevice

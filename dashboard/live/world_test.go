@@ -35,6 +35,7 @@ type world struct {
 	looked  func() // called at the end of each look at a device
 	said    *said
 	post    *post // nil for no inboxes
+	shape   uint64
 }
 
 func newWorld(n int) *world {
@@ -71,17 +72,19 @@ func (w *world) add(id muster.DeviceID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.devices[id] = live.DeviceState{
-		Device:   devices.Device{ID: id, Name: "Unit " + string(id), Created: at},
+		Device:   devices.Device{ID: id, Name: "Unit " + string(id), Created: at, Profile: "default"},
 		Presence: muster.Presence{State: muster.PresenceNever, Since: at},
 	}
 	delete(w.latest, id)
 	delete(w.ledger, id)
+	w.shape++
 }
 
 func (w *world) remove(id muster.DeviceID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.devices, id)
+	w.shape++
 	delete(w.latest, id)
 	delete(w.ledger, id)
 }
@@ -95,6 +98,11 @@ func (w *world) setState(id muster.DeviceID, s muster.PresenceState) {
 		return
 	}
 	d.State, d.Since, d.LastSeen, d.Reason, d.Connection = s, at, at, "", nil
+	if s == muster.PresenceQuiet { // somebody looks after it
+		d.Parent, d.Firmware = "gw-1", fmt.Sprint("1.", int64(at)%3)
+		d.Groups, _ = devices.GroupsOf([]string{"cold", "old"})
+		d.Tags, _ = devices.TagsOf(map[string]string{"site": "Ulm " + fmt.Sprint(int64(at)%2), "row": ""})
+	}
 	if s == muster.PresenceOnline {
 		d.Connection = &devices.Connection{
 			Device: id, Peer: "192.0.2.7:4711", ClientID: "c-" + string(id),
@@ -203,6 +211,7 @@ func (w *world) note(id muster.DeviceID, notes string) {
 	d := w.devices[id]
 	d.Notes = notes
 	w.devices[id] = d
+	w.shape++
 }
 
 // live.Fleet
@@ -257,6 +266,11 @@ func (w *world) Stats() live.FleetItem {
 	it := live.FleetItem{
 		Total: len(w.devices), Store: live.StoreOK, Rates: live.FleetRates{Received: 120.5},
 		Queued: w.extra, LogBytes: 123,
+		Change: live.FleetChange{Since: 1_789_996_400_000_000, Silent: len(w.devices) / 2},
+	}
+	if it.Change.Silent > 1 {
+		it.Change.Counts = live.FleetCounts{Online: -2, Quiet: 1, Offline: 1}
+		it.Change.Cause = devices.Cause{Kind: devices.CauseGateway, Name: `gw "7"`, State: "offline", Devices: 2, Together: 1, At: 1_789_999_000_000_000}
 	}
 	for _, d := range w.devices {
 		switch d.State {
@@ -355,6 +369,7 @@ func (w *world) wantRow(id muster.DeviceID) map[string]any {
 	return plain(map[string]any{
 		"id": id, "name": d.Name, "state": d.State, "since": millis(d.Since),
 		"last_seen": millis(d.LastSeen), "reason": d.Reason, "values": values,
+		"parent": d.Parent, "profile": d.Profile, "firmware": d.Firmware, "groups": d.Groups.Names(), "tags": d.Tags.Map(),
 	})
 }
 
@@ -380,12 +395,24 @@ func (w *world) wantPage(id muster.DeviceID) map[string]any {
 		"id": id, "name": d.Name, "created_at": millis(d.Created), "state": d.State,
 		"since": millis(d.Since), "last_seen": millis(d.LastSeen), "reason": d.Reason, "connection": conn,
 		"ledger": w.ledger[id], "values": values,
+		"parent": d.Parent, "profile": d.Profile, "firmware": d.Firmware, "groups": d.Groups.Names(), "tags": d.Tags.Map(),
 	})
 }
 
 func (w *world) wantFleet() map[string]any {
 	it := w.Stats()
+	var cause any
+	if c := it.Change.Cause; c.Kind != "" {
+		cause = map[string]any{"kind": c.Kind, "name": c.Name, "state": c.State, "devices": c.Devices, "together": c.Together, "at": millis(c.At)}
+	}
+	change := it.Change.Counts
 	return plain(map[string]any{
+		"change": map[string]any{
+			"since": millis(it.Change.Since), "silent": it.Change.Silent, "cause": cause,
+			"counts": map[string]any{
+				"online": change.Online, "offline": change.Offline, "never": change.Never, "unknown": change.Unknown, "quiet": change.Quiet,
+			},
+		},
 		"total": it.Total, "queued": it.Queued, "log_bytes": it.LogBytes, "store": it.Store,
 		"counts": map[string]any{
 			"online": it.Counts.Online, "offline": it.Counts.Offline, "never": it.Counts.Never,

@@ -1,6 +1,7 @@
 package twin
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -9,10 +10,15 @@ import (
 	"muster/devices"
 )
 
-// Report is a merge patch (RFC 7396) of what a device reports.
+// Report is a merge patch (RFC 7396) of what a device reports, or the version that it said it runs by
+// another door than its document: that goes to where the document has the version.
 type Report struct {
 	Device muster.DeviceID
 	Patch  []byte
+
+	Version string // in the place of Patch
+	Product string // that Version is of, as far as the device says; empty for its firmware
+	Beside  bool   // Product is beside the firmware, which has a version of its own
 }
 
 // ApplyReported applies reports in their order, at most devices.MaxBatch, and commits
@@ -22,7 +28,8 @@ type Report struct {
 // changes nothing costs no write and gives no new version.
 //
 // The firmware version among what is reported (the string firmware or fw_version, or
-// firmware.version) goes to the registry.
+// firmware.version) goes to the registry. Where the document has it twice both are the one that was
+// said last.
 func (t *Twins) ApplyReported(ctx context.Context, batch []Report) []error {
 	errs := make([]error, len(batch))
 	fail := func(err error) {
@@ -69,7 +76,7 @@ func (t *Twins) applyReported(ctx context.Context, batch []Report, errs []error)
 			found[d.ID] = r
 			order = append(order, r)
 		}
-		text, err := patched(r.text, batch[i].Patch)
+		text, err := batch[i].apply(r.text)
 		if err != nil {
 			errs[i] = err
 			continue
@@ -142,12 +149,63 @@ func (t *Twins) reportFirmware(ctx context.Context, edits []edit) {
 // NamesVersions says whether a report names versions that the device has: those of
 // ApplyReported, or versions, which holds one for each product.
 func NamesVersions(patch []byte) bool {
-	for _, path := range []string{"firmware", "fw_version", "versions"} {
-		if _, ok := lookup(string(patch), path); ok {
+	text := canonical(patch)
+	for _, name := range []string{"firmware", "fw_version", "versions"} {
+		if _, ok := find(text, name); ok {
 			return true
 		}
 	}
 	return false
+}
+
+// canonical returns the text of a patch that names versions in the form that lookup reads; empty for one
+// that names none, which most are, and for none at all.
+func canonical(patch []byte) string {
+	if !bytes.Contains(patch, []byte("firmware")) && !bytes.Contains(patch, []byte("version")) {
+		return ""
+	}
+	n, err := parse(string(patch), 0)
+	if err != nil {
+		return ""
+	}
+	return n.text()
+}
+
+// apply returns the document text with the report in it.
+func (r *Report) apply(text string) (string, error) {
+	patch := r.Patch
+	if r.Version != "" {
+		patch = versionPatch(text, r)
+	}
+	text, err := patched(text, patch)
+	if err != nil || r.Version != "" {
+		return text, err
+	}
+	// A version that was said by another name, or by another door, is not the newest any more.
+	said, ok := firmwareOf(canonical(patch))
+	if kept, _ := firmwareOf(text); !ok || said == kept {
+		return text, nil
+	}
+	return patched(text, versionPatch(text, &Report{Version: said}))
+}
+
+// versionPatch puts a version to where a document has it: to versions.PRODUCT when the product is there, or is
+// beside the firmware; else to where firmwareOf finds it, or to firmware.version.
+func versionPatch(text string, r *Report) []byte {
+	version := appendQuoted(nil, r.Version)
+	if r.Product != "" {
+		if v, ok := lookupKeys(text, []string{"versions", r.Product}); r.Beside || ok && v[0] == '"' {
+			return fmt.Appendf(nil, `{"versions":{%s:%s}}`, appendQuoted(nil, r.Product), version)
+		}
+	}
+	for _, path := range []string{"firmware", "firmware.version", "fw_version"} {
+		if v, ok := lookup(text, path); ok && v[0] == '"' && path != "firmware.version" {
+			return fmt.Appendf(nil, `{%q:%s}`, path, version)
+		} else if ok && v[0] == '"' {
+			break
+		}
+	}
+	return fmt.Appendf(nil, `{"firmware":{"version":%s}}`, version)
 }
 
 // firmwareOf returns the firmware version that a document names.

@@ -113,7 +113,7 @@ func TestADeletedDevicesTwinIsGoneAtOnce(t *testing.T) {
 		wantKind(t, err, muster.NotFound)
 		_, err = r.twins.PatchDesired(t.Context(), twin.Device("d"), []byte(`{"a":1}`), nil)
 		wantKind(t, err, muster.NotFound)
-		wantKind(t, r.twins.ApplyReported(t.Context(), []twin.Report{{"d", []byte(`{}`)}})[0], muster.NotFound)
+		wantKind(t, r.twins.ApplyReported(t.Context(), []twin.Report{{Device: "d", Patch: []byte(`{}`)}})[0], muster.NotFound)
 	})
 }
 
@@ -190,12 +190,12 @@ func TestABatchOfReportsIsKeptButForThoseThatAreRefused(t *testing.T) {
 		r := newRig(t, c)
 		r.device("a", "b")
 		batch := []twin.Report{
-			{"a", []byte(`{"x":1,"firmware":"1.0"}`)},
-			{"none", []byte(`{"x":1}`)},
-			{"a", []byte(`{"x":`)},
-			{"a", []byte(`{"y":2,"x":null}`)},
-			{"b", []byte(`{"big":"` + strings.Repeat("x", twin.MaxDocument) + `"}`)},
-			{"b", []byte(`{"firmware":{"version":"2.0"}}`)},
+			{Device: "a", Patch: []byte(`{"x":1,"firmware":"1.0"}`)},
+			{Device: "none", Patch: []byte(`{"x":1}`)},
+			{Device: "a", Patch: []byte(`{"x":`)},
+			{Device: "a", Patch: []byte(`{"y":2,"x":null}`)},
+			{Device: "b", Patch: []byte(`{"big":"` + strings.Repeat("x", twin.MaxDocument) + `"}`)},
+			{Device: "b", Patch: []byte(`{"firmware":{"version":"2.0"}}`)},
 		}
 		kinds := []muster.Kind{0, muster.NotFound, muster.Invalid, 0, muster.TooLarge, 0}
 		for i, err := range r.twins.ApplyReported(t.Context(), batch) {
@@ -218,7 +218,7 @@ func TestABatchOfReportsIsKeptButForThoseThatAreRefused(t *testing.T) {
 		r.restart()
 		check()
 		r.store.set(1, false)
-		errs := r.twins.ApplyReported(t.Context(), []twin.Report{{"a", []byte(`{"y":3}`)}, {"b", []byte(`{"z":`)}, {"b", []byte(`{"firmware":"3"}`)}})
+		errs := r.twins.ApplyReported(t.Context(), []twin.Report{{Device: "a", Patch: []byte(`{"y":3}`)}, {Device: "b", Patch: []byte(`{"z":`)}, {Device: "b", Patch: []byte(`{"firmware":"3"}`)}})
 		if errs[0] == nil || errs[2] == nil || muster.KindOf(errs[1]) != muster.Invalid {
 			t.Errorf("a broken store gives %v", errs)
 		}
@@ -501,7 +501,7 @@ func TestChangesByManyAtOnceAreAllKept(t *testing.T) {
 			id := muster.DeviceID(fmt.Sprint("d", i))
 			wg.Go(func() {
 				for k := range 10 {
-					errs := r.twins.ApplyReported(t.Context(), []twin.Report{{id, fmt.Appendf(nil, `{"n":%d}`, k)}})
+					errs := r.twins.ApplyReported(t.Context(), []twin.Report{{Device: id, Patch: fmt.Appendf(nil, `{"n":%d}`, k)}})
 					_, err := r.twins.PatchDesired(t.Context(), twin.Fleet(), fmt.Appendf(nil, `{"f%d":%d}`, i, k), nil)
 					groups := groupsOf(t)
 					if k%2 == 0 {

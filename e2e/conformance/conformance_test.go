@@ -235,6 +235,10 @@ func (p *probe) parameter(one parameter) string {
 		return "10ms"
 	case "from", "to":
 		return "now-1h"
+	case "ids":
+		return "conforming"
+	case "fields":
+		return "status,tag:site"
 	case "sha256":
 		return digest("test") // of what the document uploads
 	case "filename":

@@ -51,6 +51,9 @@ func (p *probe) fixtures() {
 			p.create(f)
 		}
 	}
+	if p.paths("view") {
+		p.view()
+	}
 	if status, _ := p.ask(http.MethodGet, "/rollouts/"+p.given["rollout"], ""); p.given["rollout"] == "" || status != http.StatusOK {
 		p.rollout()
 	}
@@ -58,6 +61,19 @@ func (p *probe) fixtures() {
 	if status, _ := p.ask(http.MethodGet, "/notifications/"+p.given["notification"], ""); p.given["notification"] == "" || status != http.StatusOK {
 		p.notify()
 	}
+}
+
+// view has a saved list of the probe's user, one that is his now.
+func (p *probe) view() {
+	status, text := p.askAs(p.cookie, http.MethodPost, "/views", `{"name":"conforming"}`)
+	if status == http.StatusConflict {
+		_, text = p.askAs(p.cookie, http.MethodGet, "/views", "")
+	}
+	id := regexp.MustCompile(`"id":"(view_[a-z2-7]+)"`).FindSubmatch(text)
+	if id == nil {
+		p.Fatalf("have a view: %d %s", status, text)
+	}
+	p.given["view"] = string(id[1])
 }
 
 // rollout writes a draft of the release, of one that is made when that is gone.
@@ -312,7 +328,7 @@ func (p *probe) identify(op string, req *http.Request) {
 		req.AddCookie(p.cookie)
 	case "change-me", "change-my-email", "change-my-password", "begin-totp", "confirm-totp", "delete-totp", "end-sessions", "end-session",
 		"get-subscription", "put-subscription", "delete-subscription", "list-my-subscriptions", "send-notification", "ack-notification", "mark-notifications",
-		"list-inbox", "count-inbox", "read-inbox", "test-email", "test-inbox":
+		"list-views", "create-view", "put-view", "delete-view", "list-inbox", "count-inbox", "read-inbox", "test-email", "test-inbox":
 		req.AddCookie(p.cookie)
 	default:
 		req.Header.Set("Authorization", "Bearer "+servertest.AdminKey)

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"muster"
@@ -176,7 +175,7 @@ func syncDir(dir string) error {
 
 // full says that the disk is full in words, of an error that is that.
 func full(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if isFull(err) {
 		return &muster.Error{Kind: muster.Unavailable, Msg: "the disk that images are kept on is full", Err: err}
 	}
 	return err

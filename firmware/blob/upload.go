@@ -65,12 +65,13 @@ type upload struct {
 	state
 	digests
 	file    *os.File
-	settled bool // its image is where images lie already: Finish was cut off
+	sure    state // what was kept last
+	settled bool  // its image is where images lie already: Finish was cut off
 }
 
 // Begin opens an upload under an id of the caller's choice, which is made of letters, digits,
 // '-' and '_'. An id that is taken is a Conflict; a size over the limit TooLarge; too many
-// open uploads Busy.
+// open uploads Busy; a size for which the disk has no room, beside the other uploads, ENOSPC.
 func (s *Store) Begin(id string, w Want) error {
 	switch {
 	case !isID(id):
@@ -93,6 +94,9 @@ func (s *Store) Begin(id string, w Want) error {
 	}
 	if len(parts) >= s.limits.Uploads {
 		return muster.Errorf(muster.Busy, "%d uploads are open, which is the most", len(parts))
+	}
+	if err := s.fits(w.Size); err != nil {
+		return err
 	}
 	f, err := os.OpenFile(s.part(id), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	switch {
@@ -141,7 +145,7 @@ func (s *Store) resume(id string) (*upload, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &upload{id: id, state: st, digests: newDigests()}
+	u := &upload{id: id, state: st, sure: st, digests: newDigests()}
 	for i, kept := range [][]byte{st.SHA256, st.SHA1, st.MD5} {
 		h, ok := u.all()[i].(encoding.BinaryUnmarshaler)
 		if !ok {
@@ -208,7 +212,11 @@ func (s *Store) keep(u *upload) error {
 	if err != nil {
 		return fmt.Errorf("keep how far an upload is: %w", err)
 	}
-	return full(replace(s.kept(u.id), text))
+	if err := full(replace(s.kept(u.id), text)); err != nil {
+		return err
+	}
+	u.sure = u.state
+	return nil
 }
 
 // replace writes a file whole or not at all.
@@ -229,6 +237,7 @@ func replace(path string, text []byte) error {
 		err = os.Rename(tmp, path)
 	}
 	if err != nil {
+		_ = os.Remove(tmp) // what a full disk left; the next time it is written anew
 		return fmt.Errorf("keep how far an upload is: %w", err)
 	}
 	return syncDir(filepath.Dir(path))
@@ -268,7 +277,8 @@ func (s *Store) Open() (map[string]Progress, error) {
 // Append adds what r has to an upload, from an offset on, which must be where the upload is:
 // else it is a Conflict, and Offset tells. It returns how many bytes are kept then, which
 // after an error may be more than before: the upload goes on there. More bytes than were said
-// or are allowed are TooLarge, and end the upload. ctx ends it between two reads.
+// or are allowed are TooLarge, and none of them is kept. When the disk is full, but for what it keeps free,
+// it is ENOSPC, and what was not kept yet is cut off at once. ctx ends it between two reads.
 func (s *Store) Append(ctx context.Context, id string, offset int64, r io.Reader) (int64, error) {
 	let, err := s.hold(id)
 	if err != nil {
@@ -283,15 +293,38 @@ func (s *Store) Append(ctx context.Context, id string, offset int64, r io.Reader
 	if offset != u.Offset {
 		return u.Offset, muster.Errorf(muster.Conflict, "the upload goes on at byte %d", u.Offset)
 	}
+	began := u.state
 	err = s.copy(ctx, u, r)
-	if muster.KindOf(err) == muster.TooLarge && err != nil {
-		s.remove(id)
-		return 0, err
+	switch {
+	case muster.KindOf(err) == muster.TooLarge && err != nil:
+		return s.back(u, began, err)
+	case isFull(err):
+		return s.back(u, u.sure, err)
 	}
 	if kept := s.keep(u); kept != nil {
-		return offset, errors.Join(err, kept)
+		return s.back(u, u.sure, errors.Join(err, kept))
 	}
 	return u.Offset, err
+}
+
+// back has an upload be as it was kept once, gives back the room of what came since, and returns where it
+// is, with the reason.
+func (s *Store) back(u *upload, to state, why error) (int64, error) {
+	if to.Offset != u.sure.Offset { // first, for the file may be longer than is kept, and never shorter
+		text, err := json.Marshal(to)
+		if err == nil {
+			err = replace(s.kept(u.id), text)
+		}
+		if err != nil {
+			to, why = u.sure, errors.Join(why, fmt.Errorf("keep how far an upload is: %w", err))
+		}
+	}
+	if !u.settled {
+		if err := u.file.Truncate(to.Offset); err != nil {
+			why = errors.Join(why, fmt.Errorf("cut an upload off: %w", err))
+		}
+	}
+	return to.Offset, why
 }
 
 func (s *Store) copy(ctx context.Context, u *upload, r io.Reader) error {
@@ -307,6 +340,9 @@ func (s *Store) copy(ctx context.Context, u *upload, r io.Reader) error {
 		n, err := r.Read(buf)
 		if u.Offset+int64(n) > most {
 			return muster.Errorf(muster.TooLarge, "the image has more than %d bytes", most)
+		}
+		if room, failed := s.room(); failed != nil || room < int64(n) {
+			return errors.Join(failed, errFull(room))
 		}
 		if _, failed := u.file.Write(buf[:n]); failed != nil {
 			return full(fmt.Errorf("write an image: %w", failed))

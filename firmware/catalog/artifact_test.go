@@ -271,10 +271,10 @@ func TestAFullDiskLeavesNothingHalf(t *testing.T) {
 		t.Errorf("%v is left", got)
 	}
 	img := noiseBytes(t, 3<<20)
-	ballast := filepath.Join(r.dir, "ballast")
-	r.must(os.WriteFile(ballast, make([]byte, 2<<20), 0o600))
 	u, _, _, err := r.Begin(r.asked(), upload(img))
 	r.must(err)
+	ballast := filepath.Join(r.dir, "ballast")
+	r.must(os.WriteFile(ballast, make([]byte, 2<<20), 0o600))
 	u, _, err = r.Append(r.asked(), u.ID, 0, bytes.NewReader(img))
 	r.wantKind(err, muster.Unavailable, "full")
 	r.must(os.Remove(ballast)) // somebody makes room, and the upload goes on

@@ -38,6 +38,9 @@ func (l listener) Accept() (net.Conn, error) {
 // connection is one that can be told of bytes that were sent over it already.
 type connection struct{ tcp }
 
+// Bare returns the connection as the listener took it, for who takes it over from net/http.
+func (c *connection) Bare() net.Conn { return c.tcp }
+
 // gone stands for bytes that were sent over the connection itself, so that net/http counts them: it
 // would close a connection that had another number of them than the header says.
 type gone struct{ n int64 }

@@ -115,3 +115,28 @@ func inUse() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
+
+func TestWhoTakesAConnectionOverGetsItAsItIs(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	there, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
+	c, err := deliver.Listen(l).Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	wrapped, ok := c.(interface{ Bare() net.Conn })
+	if !ok {
+		t.Fatalf("%T does not say what it wraps", c)
+	}
+	if bare, ok := wrapped.Bare().(*net.TCPConn); !ok || bare.RemoteAddr().String() != there.LocalAddr().String() {
+		t.Errorf("it wraps a %T from %v", wrapped.Bare(), wrapped.Bare().RemoteAddr())
+	}
+}

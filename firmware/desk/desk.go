@@ -26,18 +26,29 @@ type Desk struct {
 	reporter Reporter
 	releases Releases
 	patches  Patches
+	versions Versions
 	queue    chan waiting
 }
 
-// waiting is a report whose sender waits for its end.
+// waiting is what a device said, which its sender waits for to be kept.
 type waiting struct {
-	report director.Report
+	report director.Report // without a device for none
+	runs   Runs            // without a version for none
 	done   chan<- error
 }
 
+// bare says whether w is a version that is about no action.
+func (w *waiting) bare() bool { return w.report.Device == "" }
+
+// nothingOfIt says of an error whether a version is about nothing that the device was offered.
+func nothingOfIt(err error) bool {
+	kind := muster.KindOf(err)
+	return err != nil && (kind == muster.NotFound || kind == muster.Conflict || kind == muster.Stale)
+}
+
 // New returns a Desk, which needs Run to take reports. No patches are offered when patches is nil.
-func New(store Store, reporter Reporter, releases Releases, patches Patches) *Desk {
-	return &Desk{store: store, reporter: reporter, releases: releases, patches: patches, queue: make(chan waiting, queueSize)}
+func New(store Store, reporter Reporter, releases Releases, patches Patches, versions Versions) *Desk {
+	return &Desk{store: store, reporter: reporter, releases: releases, patches: patches, versions: versions, queue: make(chan waiting, queueSize)}
 }
 
 // Offer returns what a device is to do now; NotFound when there is nothing.
@@ -84,18 +95,34 @@ func errNothing() error { return muster.Errorf(muster.NotFound, "the device has 
 // about an action or an attempt that is over, or came before, Conflict for what does not
 // happen in the device's state.
 func (d *Desk) Report(ctx context.Context, r director.Report) error {
+	w := waiting{report: r}
+	if r.Version != "" {
+		var err error
+		if w.runs, err = d.runsOf(ctx, &r); err != nil {
+			return err
+		}
+	}
+	if err := d.wait(ctx, w); err != nil || !ends(r.Fact.Event) {
+		return err
+	}
+	return d.store.CloseAction(ctx, r.Device, r.Fact.Action) //nolint:wrapcheck // the store says what it was doing
+}
+
+// Runs takes what a device says it runs, which is about no action, and returns when it is kept.
+func (d *Desk) Runs(ctx context.Context, r Runs) error { return d.wait(ctx, waiting{runs: r}) }
+
+// wait has Run take w, and returns what came of it.
+func (d *Desk) wait(ctx context.Context, w waiting) error {
 	done := make(chan error, 1)
+	w.done = done
 	select {
-	case d.queue <- waiting{r, done}:
+	case d.queue <- w:
 	case <-ctx.Done():
 		return muster.Errorf(muster.Busy, "waiting to take a firmware report: %w", ctx.Err())
 	}
 	select {
 	case err := <-done:
-		if err != nil || !ends(r.Fact.Event) {
-			return err
-		}
-		return d.store.CloseAction(ctx, r.Device, r.Fact.Action) //nolint:wrapcheck // the store says what it was doing
+		return err
 	case <-ctx.Done():
 		return muster.Errorf(muster.Busy, "waiting for a firmware report to be kept: %w", ctx.Err())
 	}
@@ -153,13 +180,57 @@ const writeTimeout = 10 * time.Second
 func (d *Desk) commit(ctx context.Context, group []waiting) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	list := make([]director.Report, len(group))
+	errs := d.say(ctx, group)
+	var list []director.Report
+	at := make([]int, 0, len(group)) // of list in group
 	for i := range group {
-		list[i] = group[i].report
+		switch {
+		case errs[i] != nil:
+			continue
+		case group[i].bare():
+			list = append(list, director.SeenReport(group[i].runs.Device))
+		default:
+			list = append(list, group[i].report)
+		}
+		at = append(at, i)
 	}
-	for i, err := range d.reporter.Reports(ctx, list) {
-		group[i].done <- err
+	if len(list) > 0 {
+		for i, err := range d.reporter.Reports(ctx, list) {
+			if !group[at[i]].bare() || !nothingOfIt(err) {
+				errs[at[i]] = err
+			}
+		}
 	}
+	for i := range group {
+		group[i].done <- errs[i]
+	}
+}
+
+// say has the versions of a group kept, in its order and before its reports, and returns an error for each
+// that is to be said again. What no document takes is the report's alone.
+func (d *Desk) say(ctx context.Context, group []waiting) []error {
+	errs := make([]error, len(group))
+	var list []Runs
+	var at []int
+	for i := range group {
+		if group[i].runs.Version != "" {
+			list, at = append(list, group[i].runs), append(at, i)
+		}
+	}
+	if len(list) == 0 {
+		return errs
+	}
+	for i, err := range d.versions.Say(ctx, list) {
+		switch muster.KindOf(err) {
+		case muster.Invalid, muster.TooLarge, muster.NotFound:
+			if group[at[i]].bare() {
+				errs[at[i]] = err
+			}
+		default:
+			errs[at[i]] = err
+		}
+	}
+	return errs
 }
 
 // refuse ends the wait of those that came last.

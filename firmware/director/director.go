@@ -45,6 +45,16 @@ type Store interface {
 	Decide(ctx context.Context, id string, f Fence, now muster.Micros, s Select, decide Decide) error
 	// InFlight returns the rollouts that devices are in flight in; others are left out.
 	InFlight(ctx context.Context, devices []muster.DeviceID) (map[muster.DeviceID]string, error)
+	// LastActions returns the newest that devices were offered; who never was is left out.
+	LastActions(ctx context.Context, devices []muster.DeviceID) (map[muster.DeviceID]Last, error)
+}
+
+// Last is the newest that a device was offered.
+type Last struct {
+	Rollout string
+	Release string
+	State   rollout.State
+	Late    rollout.Late
 }
 
 // Fleet knows the devices.
@@ -59,8 +69,8 @@ type Fleet interface {
 	// Facts returns what a device is to a rollout's release, as of now. It is asked within
 	// transactions, and answers from memory.
 	Facts(r *rollout.Rollout, device muster.DeviceID) rollout.Facts
-	// Alive says whether a device that has the release is there and well.
-	Alive(device muster.DeviceID) bool
+	// Life says what is known of whether a device that has the release is well.
+	Life(device muster.DeviceID) rollout.Life
 }
 
 // Options are a Director's.
@@ -117,14 +127,28 @@ const mostOpen = 10_000
 // rollout does not hold up the others.
 const mostRounds = 20
 
-// Tick does what is due: in each rollout whose lease it has, or can take, who is silent has
-// timed out, phases end, stopped rollouts take back what they offered, and free slots are
-// filled. What fails in one rollout does not hold up the others; the error has all.
-func (d *Director) Tick(ctx context.Context) error {
+// Open returns the rollouts that have something to do, for Look.
+func (d *Director) Open(ctx context.Context) ([]rollout.Rollout, error) {
 	list, err := d.store.Open(ctx, mostOpen)
 	if err != nil {
-		return fmt.Errorf("look for rollouts: %w", err)
+		return nil, fmt.Errorf("look for rollouts: %w", err)
 	}
+	return list, nil
+}
+
+// Tick is Look at what is open.
+func (d *Director) Tick(ctx context.Context) error {
+	list, err := d.Open(ctx)
+	if err != nil {
+		return err
+	}
+	return d.Look(ctx, list)
+}
+
+// Look does what is due in the rollouts that are open: in each whose lease it has, or can take, who is silent has
+// timed out, phases end, stopped rollouts take back what they offered, and free slots are
+// filled. What fails in one rollout does not hold up the others; the error has all.
+func (d *Director) Look(ctx context.Context, list []rollout.Rollout) error {
 	var errs []error
 	for i := range list {
 		if list[i].Status == rollout.Draft {
@@ -224,11 +248,12 @@ func (d *Director) sweep(ctx context.Context, id string, f Fence) error {
 		n, _, err := d.decide(ctx, id, f, Select{Overdue: true, Limit: d.o.Batch}, func(r *rollout.Rollout, list []*rollout.Device) (out []rollout.Change, _ error) {
 			now := d.micros()
 			for _, dev := range list {
-				alive := d.fleet.Alive(dev.ID)
-				switch e, due := dev.Overdue(alive, now); {
+				life := d.fleet.Life(dev.ID)
+				switch e, due := dev.Overdue(life, now); {
 				case !due:
-				case kept(r, dev, alive, now):
+				case kept(r, dev, life.There, now):
 					dev.Deadline = now + muster.Micros(r.Plan.Deadlines.Offered/time.Microsecond)
+				case e == rollout.Silence && dev.Sleeps(&r.Plan, life, now):
 				case e == rollout.Silence && d.away(dev, now):
 					dev.Deadline = now + lookAgain
 				default:
@@ -341,131 +366,6 @@ func (d *Director) drain(ctx context.Context, id string, f Fence, e rollout.Even
 		}
 	}
 	return nil
-}
-
-// Report is what a device said, or was seen to be.
-type Report struct {
-	Device muster.DeviceID
-	Fact   rollout.Fact
-	// Version is one that the device reports, in the place of Fact's event: whether it is the
-	// release's is decided where the release is known.
-	Version string
-
-	seen bool // the fleet knows the version
-}
-
-// Reports applies reports in their order, many in one transaction for each rollout, and returns
-// an error for each that was not taken: NotFound for a device that is in flight nowhere, and
-// those of rollout.Step. A failure of the store is every report's.
-func (d *Director) Reports(ctx context.Context, list []Report) []error {
-	errs := make([]error, len(list))
-	ids := make([]muster.DeviceID, len(list))
-	for i := range list {
-		ids[i] = list[i].Device
-	}
-	where, err := d.store.InFlight(ctx, ids)
-	if err != nil {
-		for i := range errs {
-			errs[i] = fmt.Errorf("look for a device's rollout: %w", err)
-		}
-		return errs
-	}
-	by, order := map[string][]int{}, []string(nil)
-	for i := range list {
-		id, ok := where[list[i].Device]
-		if !ok {
-			errs[i] = muster.Errorf(muster.NotFound, "the device has no firmware offered")
-			continue
-		}
-		if by[id] == nil {
-			order = append(order, id)
-		}
-		by[id] = append(by[id], i)
-	}
-	for _, id := range order {
-		d.reportsOf(ctx, id, list, by[id], errs)
-	}
-	return errs
-}
-
-// Seen is Reports for devices that have just said which versions they have, which the fleet
-// knows by now.
-func (d *Director) Seen(ctx context.Context, devices []muster.DeviceID) []error {
-	list := make([]Report, len(devices))
-	for i, id := range devices {
-		list[i] = Report{Device: id, seen: true}
-	}
-	return d.Reports(ctx, list)
-}
-
-// reportsOf applies the reports at some places to one rollout.
-func (d *Director) reportsOf(ctx context.Context, id string, list []Report, at []int, errs []error) {
-	ids, seen := make([]muster.DeviceID, 0, len(at)), map[muster.DeviceID]bool{}
-	for _, i := range at {
-		if dev := list[i].Device; !seen[dev] {
-			seen[dev], ids = true, append(ids, dev)
-		}
-	}
-	err := d.o.Prepare(ctx, id)
-	if err != nil {
-		err = fmt.Errorf("look up the release of rollout %s: %w", id, err)
-	} else {
-		err = d.apply(ctx, id, list, at, ids, errs)
-	}
-	if err != nil {
-		for _, i := range at {
-			errs[i] = err
-		}
-	}
-}
-
-// apply is reportsOf in a transaction, with the devices that the reports are about.
-func (d *Director) apply(ctx context.Context, id string, list []Report, at []int, ids []muster.DeviceID, errs []error) error {
-	_, _, err := d.decide(ctx, id, Fence{}, Select{IDs: ids}, func(r *rollout.Rollout, devices []*rollout.Device) (out []rollout.Change, _ error) {
-		by := make(map[muster.DeviceID]*rollout.Device, len(devices))
-		for _, dev := range devices {
-			by[dev.ID] = dev
-		}
-		now := d.micros()
-		for _, i := range at {
-			dev := by[list[i].Device]
-			if dev == nil {
-				errs[i] = muster.Errorf(muster.NotFound, "the device has no firmware offered")
-				continue
-			}
-			fact, err := d.fact(r, &list[i])
-			if errs[i] = err; err != nil {
-				continue
-			}
-			var c rollout.Change
-			if c, errs[i] = rollout.Step(r, dev, fact, now); errs[i] == nil {
-				out = append(out, c)
-			}
-		}
-		return out, nil
-	})
-	return err
-}
-
-// fact returns what a report is to a rollout.
-func (d *Director) fact(r *rollout.Rollout, p *Report) (rollout.Fact, error) {
-	f, version := p.Fact, p.Version
-	if (p.seen || version != "") && !d.fleet.Knows(r.ID) { // an unknown release's version is no other one
-		return f, muster.Errorf(muster.Unavailable, "the rollout's release is not known yet")
-	}
-	if p.seen {
-		version = d.fleet.Version(r, p.Device)
-	}
-	switch {
-	case version == "" && p.seen:
-		return f, muster.Errorf(muster.Conflict, "the device reports no version")
-	case version == "":
-	case d.fleet.Is(r, version):
-		f.Event = rollout.SeesTarget
-	default:
-		f.Event = rollout.SeesOther
-	}
-	return f, nil
 }
 
 // Wake makes devices that were asleep due, in a rollout: they have come.

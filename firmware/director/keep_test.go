@@ -14,6 +14,8 @@ import (
 type still struct {
 	at        time.Time
 	alive     bool
+	heard     muster.Micros
+	until     muster.Micros
 	reachable bool
 }
 
@@ -22,8 +24,10 @@ func (f *still) Facts(*rollout.Rollout, muster.DeviceID) rollout.Facts {
 }
 func (*still) Is(*rollout.Rollout, string) bool                 { return false }
 func (*still) Version(*rollout.Rollout, muster.DeviceID) string { return "" }
-func (f *still) Alive(muster.DeviceID) bool                     { return f.alive }
 func (*still) Knows(string) bool                                { return true }
+func (f *still) Life(muster.DeviceID) rollout.Life {
+	return rollout.Life{There: f.alive, Heard: f.heard, Until: f.until}
+}
 
 // failedOnce is a rollout to one device, which has failed once and is to try again.
 func failedOnce(t *testing.T, f *still) (m *memory, d *director.Director, dev *rollout.Device) {
@@ -111,6 +115,72 @@ func TestWhoDoesNotComeBackToTryAgainHasTimedOut(t *testing.T) {
 	}
 	if dev.State != rollout.TimedOut || dev.Reason != rollout.Silent {
 		t.Errorf("it is %s: %s", dev.State, dev.Reason)
+	}
+}
+
+// TestASleepingDeviceThatHasTheReleaseIsConfirmedWhenItChecksIn has a device soak that is connected for
+// a moment every ten minutes.
+func TestASleepingDeviceThatHasTheReleaseIsConfirmedWhenItChecksIn(t *testing.T) {
+	for name, comes := range map[string]bool{"it checks in": true, "it does not": false} {
+		f := &still{at: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), alive: true, reachable: true}
+		m, d, dev := failedOnce(t, f)
+		f.at = f.at.Add(time.Hour)
+		tick(t, d)
+		if errs := d.Reports(t.Context(), []director.Report{{Device: "pump", Fact: rollout.Fact{Event: rollout.SeesTarget, Action: dev.Action}}}); errs[0] != nil {
+			t.Fatal(errs[0])
+		}
+		f.alive, f.heard = false, muster.MicrosOf(f.at)
+		f.until = muster.MicrosOf(f.at.Add(20 * time.Minute))
+		f.at = f.at.Add(2 * time.Minute) // the soak was over a minute ago
+		tick(t, d)
+		if dev.State != rollout.Rebooting || !dev.Soaking {
+			t.Fatalf("%s: a device that sleeps is %s: %s", name, dev.State, dev.Reason)
+		}
+		if comes {
+			f.at = f.at.Add(8 * time.Minute)
+			f.heard, f.until = muster.MicrosOf(f.at), muster.MicrosOf(f.at.Add(20*time.Minute))
+			f.at = f.at.Add(time.Minute) // and is away again
+			tick(t, d)
+			if dev.State != rollout.Confirmed || m.rollouts["r"].r.InFlight() != 0 {
+				t.Errorf("it checked in, and is %s: %s", dev.State, dev.Reason)
+			}
+			continue
+		}
+		f.at = f.at.Add(19 * time.Minute)
+		tick(t, d)
+		if dev.State != rollout.Queued || dev.Reason != rollout.Silent {
+			t.Errorf("it did not check in, and is %s: %s", dev.State, dev.Reason)
+		}
+	}
+}
+
+// shut is a store of which nobody asks what is open.
+type shut struct {
+	*memory
+	asked int
+}
+
+func (s *shut) Open(ctx context.Context, limit int) ([]rollout.Rollout, error) {
+	s.asked++
+	return s.memory.Open(ctx, limit)
+}
+
+func TestARoundReadsOnceWhatIsOpen(t *testing.T) {
+	f := &still{at: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), alive: true, reachable: true}
+	m := &shut{memory: newMemory()}
+	plan := rollout.DefaultPlan()
+	plan.Phases = []rollout.Phase{{Percent: 100, Success: 90}}
+	m.add(rollout.Rollout{ID: "r", Number: 1, Seed: "s", Status: rollout.Running, Membership: rollout.Snapshot, Plan: plan}, []muster.DeviceID{"pump"})
+	d := director.New(m, f, func() time.Time { return f.at }, director.Options{Owner: "one"})
+	open, err := d.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Look(t.Context(), open); err != nil {
+		t.Fatal(err)
+	}
+	if dev := m.rollouts["r"].devices["pump"]; m.asked != 1 || dev.State != rollout.Offered {
+		t.Errorf("the store was asked %d times, and the device is %s", m.asked, dev.State)
 	}
 }
 

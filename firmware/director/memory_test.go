@@ -119,6 +119,20 @@ func (m *memory) InFlight(_ context.Context, ids []muster.DeviceID) (map[muster.
 	return out, nil
 }
 
+// LastActions implements director.Store: what was offered by the rollout with the highest number.
+func (m *memory) LastActions(_ context.Context, ids []muster.DeviceID) (map[muster.DeviceID]director.Last, error) {
+	out, newest := map[muster.DeviceID]director.Last{}, map[muster.DeviceID]int32{}
+	for _, k := range m.rollouts {
+		for _, id := range ids {
+			if d := k.devices[id]; d != nil && d.Action > newest[id] {
+				newest[id] = d.Action
+				out[id] = director.Last{Rollout: k.r.ID, Release: k.r.Release, State: d.State, Late: d.Late}
+			}
+		}
+	}
+	return out, nil
+}
+
 func (m *memory) Decide(_ context.Context, id string, f director.Fence, now muster.Micros, s director.Select, decide director.Decide) error {
 	k := m.rollouts[id]
 	if k == nil {

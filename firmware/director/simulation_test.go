@@ -65,10 +65,10 @@ func (*simulation) Version(*rollout.Rollout, muster.DeviceID) string { return ""
 // Knows implements director.Fleet.
 func (*simulation) Knows(string) bool { return true }
 
-// Alive implements director.Fleet.
-func (s *simulation) Alive(id muster.DeviceID) bool {
+// Life implements director.Fleet.
+func (s *simulation) Life(id muster.DeviceID) rollout.Life {
 	d := s.devices[id]
-	return d.online && !d.bricked
+	return rollout.Life{There: d.online && !d.bricked}
 }
 
 func newSimulation(t testing.TB, devices, nodes int, plan rollout.Plan) *simulation {
@@ -286,6 +286,9 @@ func (s *simulation) verify(r *rollout.Rollout) {
 			counts[d.Phase].Failing++
 		} else if d.State == rollout.Rebooting && d.Soaking {
 			counts[d.Phase].Soaking++
+		}
+		if d.Late == rollout.LateInstalled {
+			counts[d.Phase].Late++
 		}
 		if got, ok := s.rows[id]; ok && got != d.State {
 			s.t.Fatalf("the log ends with %s %s, its row has %s", id, got, d.State)

@@ -154,6 +154,9 @@ func (o *Operator) Edit(ctx context.Context, by rollout.Person, id string, c Cha
 	if err != nil {
 		return seen, err
 	}
+	if n := c.MinApprovals; n != nil && *n < o.o.Approvals {
+		return seen, muster.InvalidAt("min_approvals", "the server asks for %d approvals of every rollout: a rollout may ask for more", o.o.Approvals)
+	}
 	edited := seen // checked beside the transaction: the catalogue is asked
 	o.edit(&edited, &c)
 	if seen.Status == rollout.Draft {
@@ -212,7 +215,7 @@ func (o *Operator) edit(r *rollout.Rollout, c *Change) {
 	set(&r.Supersede, c.Supersede)
 	set(&r.Note, c.Note)
 	if c.MinApprovals != nil {
-		r.MinApprovals = max(*c.MinApprovals, o.o.Approvals)
+		r.MinApprovals = *c.MinApprovals
 	}
 	if r.Seed == "" {
 		r.Seed = rand.Text()
@@ -249,7 +252,7 @@ func (o *Operator) Delete(ctx context.Context, id string) error {
 func (o *Operator) begin(ctx context.Context, r *rollout.Rollout, by rollout.Person) ([]rollout.Device, error) {
 	now := o.now()
 	trial := *r
-	if err := trial.Start(by, now); err != nil { // before the work
+	if err := trial.Start(by, o.o.Approvals, now); err != nil { // before the work
 		return nil, err //nolint:wrapcheck // its own words
 	}
 	if err := o.p.Releases.Startable(ctx, r.Release); err != nil {
@@ -270,7 +273,7 @@ func (o *Operator) begin(ctx context.Context, r *rollout.Rollout, by rollout.Per
 		return nil, err
 	}
 	r.Replacing = r.Supersede == rollout.Replace
-	return devices, r.Start(by, now) //nolint:wrapcheck // its own words
+	return devices, r.Start(by, o.o.Approvals, now) //nolint:wrapcheck // its own words
 }
 
 // members returns which devices a rollout has when it starts now.

@@ -51,6 +51,9 @@ func (r *rig) checkCounts(t *rapid.T, id string) rollout.Rollout {
 		case x.State == rollout.Rebooting && x.Soaking:
 			rows[x.Phase].Soaking++
 		}
+		if x.Late == rollout.LateInstalled {
+			rows[x.Phase].Late++
+		}
 		if x.State.InFlight() {
 			inFlight++
 		}

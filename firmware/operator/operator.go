@@ -24,6 +24,11 @@ type Decider interface {
 
 // Keeper makes and deletes rollouts.
 type Keeper interface {
+	// JoinRollout adds devices to a rollout that has not ended; those that are in it already are left as
+	// they are. It returns how many have joined.
+	JoinRollout(ctx context.Context, id string, devices []rollout.Device) (joined int, err error)
+	// RolloutDevices returns the ids of a rollout's devices, all of them.
+	RolloutDevices(ctx context.Context, id string) (map[muster.DeviceID]struct{}, error)
 	// InsertRollout keeps a new rollout with its devices, and gives it its number. Conflict when
 	// the id is taken.
 	InsertRollout(ctx context.Context, r *rollout.Rollout, devices []rollout.Device) error

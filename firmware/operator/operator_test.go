@@ -130,10 +130,13 @@ func TestARolloutStartsOnlyWithDevicesAGoodReleaseAndTheSecondPerson(t *testing.
 		}
 		_, err = r.operator.Agree(r.ctx(), eve, d.ID, "")
 		wantKind(r.T, "who wrote it agrees", err, muster.Forbidden)
-		zero := 0
-		if d = r.must(r.operator.Edit(r.ctx(), eve, d.ID, operator.Change{MinApprovals: &zero})); d.MinApprovals != 1 {
-			r.Errorf("the server's own count is undercut: %d", d.MinApprovals)
+		zero, two, one := 0, 2, 1
+		_, err = r.operator.Edit(r.ctx(), eve, d.ID, operator.Change{MinApprovals: &zero})
+		wantKind(r.T, "the server's own count is undercut", err, muster.Invalid)
+		if d = r.must(r.operator.Edit(r.ctx(), eve, d.ID, operator.Change{MinApprovals: &two})); d.MinApprovals != 2 {
+			r.Errorf("more than the server asks for is %d", d.MinApprovals)
 		}
+		r.must(r.operator.Edit(r.ctx(), eve, d.ID, operator.Change{MinApprovals: &one}))
 		r.must(r.operator.Agree(r.ctx(), bob, d.ID, ""))
 		r.catalogue.bad["rel_2"] = true
 		_, err = r.operator.Start(r.ctx(), ann, d.ID)
@@ -153,6 +156,20 @@ func TestARolloutStartsOnlyWithDevicesAGoodReleaseAndTheSecondPerson(t *testing.
 		_, err = r.operator.Start(r.ctx(), ann, "rol_none")
 		wantKind(r.T, "no rollout", err, muster.NotFound)
 	})
+}
+
+func TestADraftOfBeforeTheServerAskedForApprovalsNeedsThemToo(t *testing.T) {
+	r := sqliteRig(t, 20, operator.Options{})
+	d := r.create()
+	strict := operator.New(operator.Parts{Store: r.store, Reader: r.store, Fleet: r.fleet, Facts: r.fleet, Releases: r.catalogue, Now: r.now}, operator.NewNoting(r.store), operator.Options{Approvals: 1})
+	_, err := strict.Start(r.ctx(), ann, d.ID)
+	wantKind(t, "nobody has agreed", err, muster.Conflict)
+	r.must(strict.Agree(r.ctx(), bob, d.ID, ""))
+	_, err = strict.Agree(r.ctx(), bob, d.ID, "")
+	wantKind(t, "one person agrees twice", err, muster.Conflict)
+	if d = r.must(strict.Start(r.ctx(), ann, d.ID)); d.Status != rollout.Running {
+		t.Errorf("it is %s", d.Status)
+	}
 }
 
 func TestARolloutStartsByItselfAtItsTime(t *testing.T) {
@@ -222,7 +239,7 @@ func TestNothingIsOfferedAfterAPauseAndForceEndsWhoInstalls(t *testing.T) {
 	if n := r.states(d.ID); n["canceled"] != 30 {
 		t.Errorf("by force: %v", n)
 	}
-	err := r.director.Reports(t.Context(), []director.Report{{Device: r.fleet.ids[0], Fact: rollout.Fact{Event: rollout.SaysRebooting}}})[0]
+	err := r.director.Reports(t.Context(), []director.Report{{Device: r.fleet.ids[0], Fact: rollout.Fact{Event: rollout.SaysDownloading}}})[0]
 	wantKind(t, "what it says later", err, muster.NotFound)
 	if open, err := r.store.Open(t.Context(), 10); err != nil || len(open) != 0 {
 		t.Errorf("it is looked after still: %v, %v", open, err)
@@ -311,9 +328,7 @@ func TestASuccessionThatBrokeOffIsEndedByTick(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.operator.Tick(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	r.ticks()
 	next = r.must(r.operator.Rollout(t.Context(), next.ID))
 	if n := r.states(old.ID); n["skipped"] != 30 || next.Replacing {
 		t.Errorf("%v, %v", n, next.Replacing)
@@ -440,8 +455,8 @@ func TestWhyNamesWhatASleepingDeviceWaitsForAndNoTime(t *testing.T) {
 	r.tick()
 	first := r.devices(d.ID)[slices.IndexFunc(r.devices(d.ID), func(x rollout.Device) bool { return x.Phase == 0 })]
 	w, err := r.operator.Why(t.Context(), d.ID, first.ID)
-	if err != nil || w.Held != "reachable" || w.Device.Due != 0 {
-		t.Errorf("%q holds it back until %d: %s, %v", w.Held, w.Device.Due, w.Words, err)
+	if err != nil || w.Held != "reachable" || w.Device.Retry != 0 {
+		t.Errorf("%q holds it back until %d: %s, %v", w.Held, w.Device.Retry, w.Words, err)
 	}
 	for _, rule := range w.Rules {
 		if rule.Until != 0 {

@@ -14,7 +14,7 @@ import (
 // says is asked of says.
 func gated(r *rig, says func(x *rollout.Rollout) (rollout.Verdict, string)) rollout.Rollout {
 	r.Helper()
-	r.says = says
+	r.verdicts = says
 	x := r.create(starting, func(s *operator.Spec) {
 		s.Plan.Phases[0].Gate = rollout.Auto
 		half := rollout.Phase{Name: "half", Percent: 50, Success: 50, Gate: rollout.Auto}

@@ -66,7 +66,7 @@ func (*fleet) Version(*rollout.Rollout, muster.DeviceID) string { return "" }
 
 func (*fleet) Knows(string) bool { return true }
 
-func (*fleet) Alive(muster.DeviceID) bool { return true }
+func (*fleet) Life(muster.DeviceID) rollout.Life { return rollout.Life{There: true} }
 
 // catalogue has releases of products, some of which may not be offered.
 type catalogue struct {
@@ -108,7 +108,7 @@ type rig struct {
 	told      map[string]int
 	events    []string
 	stopped   string // data of the newest rollout.stopped
-	says      func(r *rollout.Rollout) (rollout.Verdict, string)
+	verdicts  func(r *rollout.Rollout) (rollout.Verdict, string)
 }
 
 var ann, bob, eve = rollout.Person{ID: "usr_ann", Name: "Ann"}, rollout.Person{ID: "usr_bob", Name: "Bob"}, rollout.Person{ID: "usr_eve", Name: "Eve"}
@@ -146,10 +146,10 @@ func newRig(t *testing.T, h control.Handles, d control.Dialect, n int, o operato
 
 // verdict is what the test has the telemetry say; nothing when it has it say nothing.
 func (r *rig) verdict(x *rollout.Rollout) (rollout.Verdict, string) {
-	if r.says == nil {
+	if r.verdicts == nil {
 		return rollout.NotAsked, ""
 	}
-	return r.says(x)
+	return r.verdicts(x)
 }
 
 func sqliteRig(t *testing.T, n int, o operator.Options) *rig {
@@ -223,7 +223,17 @@ func (r *rig) tick() {
 	if err := r.director.Tick(r.Context()); err != nil {
 		r.Fatal(err)
 	}
-	if err := r.operator.Tick(r.Context()); err != nil {
+	r.ticks()
+}
+
+// ticks has the operator go on with what a verb began.
+func (r *rig) ticks() {
+	r.Helper()
+	open, err := r.store.Open(r.Context(), 1000)
+	if err == nil {
+		err = r.operator.Tick(r.Context(), open)
+	}
+	if err != nil {
 		r.Fatal(err)
 	}
 }

@@ -34,16 +34,12 @@ func (o *Operator) Supersede(ctx context.Context, id string) (rollout.Rollout, e
 }
 
 // Tick goes on with what a verb began and could not end: devices that are taken from older
-// rollouts. Call it each second.
-func (o *Operator) Tick(ctx context.Context) error {
-	running, err := o.p.Reader.Rollouts(ctx, Query{Status: rollout.Running, Limit: mostOlder})
-	if err != nil {
-		return fmt.Errorf("look for rollouts: %w", err)
-	}
+// rollouts. Call it each second with the rollouts that are open.
+func (o *Operator) Tick(ctx context.Context, open []rollout.Rollout) error {
 	var errs []error
-	for i := range running {
-		if running[i].Replacing {
-			errs = append(errs, o.replace(ctx, &running[i]))
+	for i := range open {
+		if open[i].Status == rollout.Running && open[i].Replacing {
+			errs = append(errs, o.replace(ctx, &open[i]))
 		}
 	}
 	return errors.Join(errs...)
@@ -97,6 +93,38 @@ func (o *Operator) takeFrom(ctx context.Context, older, newer string) error {
 		o.changed(older)
 		o.o.Told(older, changes)
 	}
+}
+
+// TakeBack adds to a rollback that is under way the devices that got the release since it was started: they
+// were given up, and installed it all the same. It does nothing to any other rollout.
+func (o *Operator) TakeBack(ctx context.Context, r *rollout.Rollout) error {
+	if r.Of == "" || r.Status == rollout.Draft || r.Status.Ended() {
+		return nil
+	}
+	ids, err := o.members(ctx, r)
+	if err != nil {
+		return fmt.Errorf("look for what rollback %s is to take along: %w", r.ID, err)
+	}
+	here, err := o.p.Store.RolloutDevices(ctx, r.ID)
+	if err != nil {
+		return fmt.Errorf("look for what rollback %s has: %w", r.ID, err)
+	}
+	var joiners []rollout.Device
+	for _, id := range ids {
+		if _, is := here[id]; !is {
+			d := rollout.Device{Rollout: r.ID, ID: id, Rank: rollout.Rank(r.Seed, id), Updated: o.now()}
+			d.Phase = r.Plan.Place(rollout.Member{Rank: d.Rank, Matches: func(q string) bool { return o.p.Fleet.Matches(q, id) }}, r.Upto)
+			joiners = append(joiners, d)
+		}
+	}
+	if len(joiners) == 0 {
+		return nil
+	}
+	if _, err := o.p.Store.JoinRollout(ctx, r.ID, joiners); err != nil {
+		return fmt.Errorf("have rollback %s take devices along: %w", r.ID, err)
+	}
+	o.changed(r.ID)
+	return nil
 }
 
 // Rollback makes a rollout of the release that devices had before, for those that got, or are

@@ -78,7 +78,7 @@ func (o *Operator) Start(ctx context.Context, by rollout.Person, id string) (rol
 				return false, muster.Errorf(muster.Stale, "it was changed meanwhile: get it again")
 			}
 			r.Upto, r.Counts, r.Replacing = begun.Upto, begun.Counts, begun.Replacing
-			return true, r.Start(by, now)
+			return true, r.Start(by, o.o.Approvals, now)
 		})
 	})
 	if err != nil {

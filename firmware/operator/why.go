@@ -30,9 +30,6 @@ func (o *Operator) Why(ctx context.Context, id string, device muster.DeviceID) (
 	if w.Device, w.In, err = o.p.Reader.Standing(ctx, &r, device); err != nil {
 		return Why{}, err //nolint:wrapcheck // the store says what it was doing
 	}
-	if w.Device.Due == Never || w.Device.Failures == 0 { // it waits for no attempt: a rule below says for what
-		w.Device.Due = 0
-	}
 	facts, now := o.p.Facts.Facts(&r, device), o.now()
 	w.Version = facts.Version
 	w.Rules = append([]rollout.Rule{o.inRollout(&r, &w)}, rollout.Explain(&r, &w.Device, &facts, now)...)

@@ -2,7 +2,6 @@ package rollout
 
 import (
 	"fmt"
-	"math"
 	"time"
 
 	"muster"
@@ -74,7 +73,7 @@ func Explain(r *Rollout, d *Device, f *Facts, now muster.Micros) []Rule {
 	add("phase_open", d.Phase <= r.Phase, "the device is in phase %s, the rollout in %s%s", r.phaseName(d.Phase), r.phaseName(r.Phase), r.heard())
 	add("not_in_flight", !d.State.InFlight(), "the device is %s", d.State)
 	add("no_other_rollout", !d.Elsewhere, "%s", either(d.Elsewhere, "another rollout is updating the device", "no other rollout is updating the device"))
-	add("retry_due", d.Due <= now, "%s", either(d.Due <= now, "nothing is waited for before the attempt", "the next attempt is later, after a failure")).Until = later(d.Due, now)
+	add("retry_due", d.Retry <= now, "%s", either(d.Retry <= now, "nothing is waited for before the attempt", "the next attempt is later, after a failure")).Until = later(d.Retry, now)
 	patched := !f.Patching || d.Failures > 0 // who failed before gets the whole image
 	add("patch_ready", patched, "%s", either(patched, "no patch for the device is waited for", "a patch from the device's version is being made"))
 	open, next := Open(r.Plan.Windows, f.Local)
@@ -144,13 +143,12 @@ func perMinute(n int) string {
 	return fmt.Sprintf("%d offers a minute are allowed", n)
 }
 
-// later is a time to come; 0 for one that has come, and for the last of all, which stands
-// for a device that is looked at when it comes.
-func later(due, now muster.Micros) muster.Micros {
-	if due <= now || due == math.MaxInt64 {
+// later is a time to come; 0 for one that has come.
+func later(t, now muster.Micros) muster.Micros {
+	if t <= now {
 		return 0
 	}
-	return due
+	return t
 }
 
 func at(t time.Time) muster.Micros {

@@ -153,7 +153,7 @@ func (w *world) report(t *rapid.T) {
 func (w *world) pass(t *rapid.T) {
 	w.now += muster.Micros(rapid.IntRange(1, 12_000_000).Draw(t, "µs"))
 	for _, d := range w.devices {
-		if e, ok := d.Overdue(rapid.Bool().Draw(t, "alive"), w.now); ok {
+		if e, ok := d.Overdue(rollout.Life{There: rapid.Bool().Draw(t, "alive")}, w.now); ok {
 			w.step(t, d, rollout.Fact{Event: e})
 		}
 	}
@@ -264,7 +264,7 @@ func TestARolloutOfObedientDevicesEnds(t *testing.T) {
 			}
 			w.now += 3_000_000
 			for _, d := range w.devices {
-				if e, ok := d.Overdue(true, w.now); ok {
+				if e, ok := d.Overdue(rollout.Life{There: true}, w.now); ok {
 					w.step(t, d, rollout.Fact{Event: e})
 				}
 			}

@@ -294,7 +294,7 @@ func TestADeviceIsOfferedTheReleaseOnlyIfEveryRuleHoldsAndTheFirstThatDoesNotIsN
 		"not_in_flight":    func(_ *rollout.Rollout, d *rollout.Device, _ *rollout.Facts) { d.State = rollout.Offered },
 		"no_other_rollout": func(_ *rollout.Rollout, d *rollout.Device, _ *rollout.Facts) { d.Elsewhere = true },
 		"patch_ready":      func(_ *rollout.Rollout, _ *rollout.Device, f *rollout.Facts) { f.Patching = true },
-		"retry_due":        func(_ *rollout.Rollout, d *rollout.Device, _ *rollout.Facts) { d.Due = now + 5 },
+		"retry_due":        func(_ *rollout.Rollout, d *rollout.Device, _ *rollout.Facts) { d.Retry = now + 5 },
 		"window_open": func(r *rollout.Rollout, _ *rollout.Device, _ *rollout.Facts) {
 			r.Plan.Windows = []rollout.Window{{From: 1, To: 2}}
 		},
@@ -318,13 +318,13 @@ func TestADeviceIsOfferedTheReleaseOnlyIfEveryRuleHoldsAndTheFirstThatDoesNotIsN
 	}
 }
 
-func TestNobodyKnowsWhenADeviceThatIsNotThereComes(t *testing.T) {
-	for due, want := range map[muster.Micros]muster.Micros{7: 0, 1_000: 1_000, math.MaxInt64: 0} {
+func TestWhenADeviceIsTriedAgainIsNotWhenItIsLookedAtAgain(t *testing.T) {
+	for retry, want := range map[muster.Micros]muster.Micros{0: 0, 7: 0, 1_000: 1_000} {
 		r := &rollout.Rollout{Status: rollout.Running, Counts: make([]rollout.Counts, 1)}
-		rules := rollout.Explain(r, &rollout.Device{Due: due}, &rollout.Facts{}, 7)
+		rules := rollout.Explain(r, &rollout.Device{Due: math.MaxInt64, Retry: retry}, &rollout.Facts{}, 7)
 		i := slices.IndexFunc(rules, func(r rollout.Rule) bool { return r.Name == "retry_due" })
-		if i < 0 || rules[i].Until != want || rules[i].Holds != (due <= 7) {
-			t.Errorf("due at %d: %+v, want until %d", due, rules, want)
+		if i < 0 || rules[i].Until != want || rules[i].Holds != (retry <= 7) {
+			t.Errorf("retry at %d: %+v, want until %d", retry, rules, want)
 		}
 	}
 }

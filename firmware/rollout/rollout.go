@@ -55,15 +55,17 @@ const (
 	DeviceError      Reason = "device_error"
 	Silent           Reason = "silent"
 	OldVersion       Reason = "old_version"
+	Afterwards       Reason = "late" // in the log: it said so when the attempt was over, or taken back
 )
 
 // Counts are the devices of one phase by state; Failing are those of them, in whatever
 // state, that failed and are not confirmed; Soaking those that have the version, and did not
-// fail before.
+// fail before; Late those that reported it after the rollout was through with them, or had taken it back.
 type Counts struct {
 	By      [states]int `json:"by"`
 	Failing int         `json:"failing"`
 	Soaking int         `json:"soaking"`
+	Late    int         `json:"late,omitempty"`
 }
 
 // Total returns how many devices are in the phase.
@@ -184,18 +186,21 @@ type Device struct {
 
 	State    State
 	Reason   Reason
-	Detail   string // what the device said of a failure: at most MaxDetail bytes
-	Action   int32  // numbers what was offered, for all doors, once for the device; 0 before the first offer
-	Attempt  int    // 1 for the first; at most MaxAttempt
-	Failures int    // attempts that failed
-	Seq      int64  // of the device's newest report in this attempt
-	Failing  bool   // failed, and not confirmed since
-	Repeats  int    // how often it began again in this attempt
-	Progress int    // percent
-	From     string // version it had when it was offered
-	Due      muster.Micros
+	Detail   string        // what the device said of a failure: at most MaxDetail bytes
+	Action   int32         // numbers what was offered, for all doors, once for the device; 0 before the first offer
+	Attempt  int           // 1 for the first; at most MaxAttempt
+	Failures int           // attempts that failed
+	Seq      int64         // of the device's newest report in this attempt
+	Failing  bool          // failed, and not confirmed since
+	Repeats  int           // how often it began again in this attempt
+	Progress int           // percent
+	From     string        // version it had when it was offered
+	Due      muster.Micros // when a device that waits is looked at next
+	Retry    muster.Micros // before which there is no attempt, after one that failed; 0 for at once
 	Deadline muster.Micros // when silence ends the attempt, or when the soak is over; 0 for never
 	Soaking  bool          // it has the version
+	Soaked   muster.Micros // when the soak of a device was over that is waited for: see Sleeps; 0 for none
+	Late     Late          // what it did when the attempt was over, or taken back
 	Updated  muster.Micros
 
 	// What the store says of a device that is due, as of the same transaction.

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"time"
 
 	"muster"
@@ -29,11 +30,15 @@ type Change struct {
 	Reason  Reason
 	Detail  string
 	Stops   Status // what this did to the rollout: Paused or Aborted; empty for nothing
+	Late    Late   // what the device turned out to do after the attempt was over: see After; empty for nothing new
 	At      muster.Micros
 }
 
 // Moved says whether the state changed.
 func (c *Change) Moved() bool { return c.From != c.To }
+
+// Logged says whether the log has a row of this.
+func (c *Change) Logged() bool { return c.Moved() || c.Late != "" }
 
 // Failed says whether an attempt of the device failed by this.
 func (c *Change) Failed() bool {
@@ -104,11 +109,12 @@ func (d *Device) enter(r *Rollout, next State, f Fact, now muster.Micros) {
 	case Skipped:
 		d.Reason, d.Detail = skippedFor(f), cut(f.Detail)
 	case Queued: // recalled: it is no attempt that failed
-		d.Due = now
+		d.Due, d.Retry = now, 0
 	case Offered:
 		d.Attempt++
 		d.Action = r.actionOf(d.Attempt)
-		d.Seq, d.Repeats, d.Progress, d.Soaking = 0, 0, 0, false
+		d.Seq, d.Repeats, d.Progress, d.Soaking, d.Retry = 0, 0, 0, false, 0
+		d.Late = ""
 	case Downloading:
 		d.Progress = min(max(f.Progress, 0), 100)
 	case Downloaded, Installing, Rebooting, Canceled, states:
@@ -122,26 +128,51 @@ func (d *Device) wait(p *Plan, back bool, e Event, now muster.Micros) {
 	switch {
 	case d.State == Rebooting && e == SeesTarget && d.Soaking:
 	case d.State == Rebooting && (e == SeesTarget || d.Soaking && !back):
-		d.Soaking, d.Deadline = true, now+micros(p.Soak)
+		d.Soaking, d.Soaked, d.Deadline = true, 0, now+micros(p.Soak)
 	default:
-		d.Soaking, d.Deadline = false, 0
+		d.Soaking, d.Soaked, d.Deadline = false, 0, 0
 		if limit := p.Deadlines.Of(d.State); limit > 0 {
 			d.Deadline = now + micros(limit)
 		}
 	}
 }
 
+// Life is what is known of whether a device lives.
+type Life struct {
+	There bool          // it is connected, or asked of late
+	Heard muster.Micros // its last sign of life; 0 for none
+	Until muster.Micros // when a device that is away is silent by its own rhythm; 0 where that is not known
+}
+
 // Overdue returns what has become of a device whose deadline has passed: it has soaked, if
-// it was alive all the time, or it was silent. False when it is not due.
-func (d *Device) Overdue(alive bool, now muster.Micros) (Event, bool) {
+// it is there or checked in since the soak was over, or it was silent. False when it is not due.
+func (d *Device) Overdue(l Life, now muster.Micros) (Event, bool) {
 	switch {
 	case d.State.Ended() || d.Deadline == 0 || now < d.Deadline:
 		return 0, false
-	case d.Soaking && alive:
+	case d.Soaking && (l.There || d.Soaked > 0 && l.Heard >= d.Soaked):
 		return Soaked, true
 	default:
 		return Silence, true
 	}
+}
+
+// sleepLook is after how long it is looked again whether a device that sleeps has checked in.
+const sleepLook = 10 * time.Second
+
+// Sleeps has a device waited for that is away when its soak is over, and not silent by its own
+// rhythm: until it checks in, and at most for as long as an offer may wait. It says whether it is.
+func (d *Device) Sleeps(p *Plan, l Life, now muster.Micros) bool {
+	if !d.Soaking {
+		return false
+	}
+	over := cmp.Or(d.Soaked, d.Deadline)
+	until := min(l.Until, over+micros(p.Deadlines.Offered))
+	if until <= now {
+		return false
+	}
+	d.Soaked, d.Deadline = over, min(until, now+micros(sleepLook))
+	return true
 }
 
 func skippedFor(f Fact) Reason {
@@ -159,15 +190,15 @@ func skippedFor(f Fact) Reason {
 // what came back with its old version has shown that the release is not for it.
 // Who does not come back for the next attempt within the time of an offer has had his last.
 func (d *Device) fail(r *Rollout, was, end State, f Fact, now muster.Micros) {
-	d.Failing, d.Soaking, d.Deadline = true, false, 0
+	d.Failing, d.Soaking, d.Soaked, d.Deadline = true, false, 0, 0
 	d.Reason, d.Detail = reasonOf(end, f), cut(f.Detail)
 	d.Failures++
 	if was == Queued || end == RolledBack || d.Reason == Looping || d.Failures >= r.Plan.Attempts {
 		return
 	}
 	d.State = Queued
-	d.Due = now + micros(r.Plan.RetryAfter)<<min(d.Failures-1, 10)
-	d.Deadline = d.Due + micros(r.Plan.Deadlines.Offered)
+	d.Retry = now + micros(r.Plan.RetryAfter)<<min(d.Failures-1, 10)
+	d.Due, d.Deadline = d.Retry, d.Retry+micros(r.Plan.Deadlines.Offered)
 }
 
 func reasonOf(end State, f Fact) Reason {
@@ -193,6 +224,7 @@ func (r *Rollout) count(before, after *Device) {
 		r.unforgive(after.Phase)
 	}
 	c.Soaking += one(after.soaks()) - one(before.soaks())
+	c.Late += one(after.Late == LateInstalled) - one(before.Late == LateInstalled)
 }
 
 // soaks says whether the device counts as soaking.

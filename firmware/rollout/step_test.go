@@ -115,6 +115,44 @@ func TestAnInstallLoopIsStopped(t *testing.T) {
 	}
 }
 
+func TestWhoSleepsWhenItsSoakIsOverIsWaitedForByItsOwnRhythm(t *testing.T) {
+	const second = muster.Micros(1_000_000)
+	for name, c := range map[string]struct {
+		until muster.Micros // by its rhythm, after the soak's end
+		want  muster.Micros // until when it is waited for in all; 0 for not at all
+	}{
+		"silent by its rhythm already":          {until: 0},
+		"silent in 25 seconds":                  {until: 25 * second, want: 25 * second},
+		"silent later than an offer would wait": {until: 1_000 * second, want: 60 * second},
+	} {
+		r, ds := flight(t, 1, func(p *rollout.Plan) { p.Soak, p.Deadlines.Offered = time.Minute, time.Minute })
+		d := ds[0]
+		step(t, r, d, rollout.Fact{Event: rollout.SeesTarget}, rollout.Rebooting)
+		end := d.Deadline
+		life, now := rollout.Life{Heard: began + second, Until: end + c.until}, end
+		for d.Sleeps(&r.Plan, life, now) {
+			if d.Deadline <= now || d.Deadline > now+10*second || d.Soaked != end {
+				t.Fatalf("%s: at %d it is looked at again at %d: %+v", name, now-end, d.Deadline-end, d)
+			}
+			if e, due := d.Overdue(rollout.Life{Heard: end, Until: life.Until}, d.Deadline); !due || e != rollout.Soaked {
+				t.Errorf("%s: who checked in since has %s, %v", name, e, due)
+			}
+			now = d.Deadline
+		}
+		if now-end != c.want {
+			t.Errorf("%s: it is waited for %d, want %d", name, now-end, c.want)
+		}
+		if e, due := d.Overdue(life, now); !due || e != rollout.Silence {
+			t.Errorf("%s: then it has %s, %v", name, e, due)
+		}
+	}
+	r, ds := flight(t, 1, func(*rollout.Plan) {})
+	step(t, r, ds[0], rollout.Fact{Event: rollout.SaysInstalling}, rollout.Installing)
+	if now := ds[0].Deadline; ds[0].Sleeps(&r.Plan, rollout.Life{Until: now + second}, now) {
+		t.Error("who installs is waited for beyond its deadline")
+	}
+}
+
 func TestASoakIsNotBegunAnewByTheSameReportAndEndsOnlyForTheLiving(t *testing.T) {
 	r, ds := flight(t, 1, func(p *rollout.Plan) { p.Soak = time.Minute })
 	d := ds[0]
@@ -126,13 +164,13 @@ func TestASoakIsNotBegunAnewByTheSameReportAndEndsOnlyForTheLiving(t *testing.T)
 	if _, err := rollout.Step(r, d, rollout.Fact{Event: rollout.SeesTarget}, began+30_000_000); err != nil || d.Deadline != end {
 		t.Errorf("the soak ends at %d, want %d: %v", d.Deadline, end, err)
 	}
-	if e, due := d.Overdue(true, end-1); due {
+	if e, due := d.Overdue(rollout.Life{There: true}, end-1); due {
 		t.Errorf("%s before its time", e)
 	}
-	if e, due := d.Overdue(true, end); !due || e != rollout.Soaked {
+	if e, due := d.Overdue(rollout.Life{There: true}, end); !due || e != rollout.Soaked {
 		t.Errorf("%s, %v", e, due)
 	}
-	if e, due := d.Overdue(false, end); !due || e != rollout.Silence {
+	if e, due := d.Overdue(rollout.Life{}, end); !due || e != rollout.Silence {
 		t.Errorf("a device that is gone: %s, %v", e, due)
 	}
 	if _, err := rollout.Step(r, d, rollout.Fact{Event: rollout.SaysRebooting}, began+40_000_000); err != nil || d.Deadline != began+100_000_000 {

@@ -70,13 +70,14 @@ func (r *Rollout) Agree(by Person, note string, now muster.Micros) error {
 }
 
 // Start makes a draft run, or wait for its time. Its devices are placed and counted before.
-// Conflict when it is no draft, or not enough people have agreed.
-func (r *Rollout) Start(by Person, now muster.Micros) error {
+// Conflict when it is no draft, or fewer people have agreed than it asks for, or least.
+func (r *Rollout) Start(by Person, least int, now muster.Micros) error {
+	needs := max(r.MinApprovals, least)
 	switch {
 	case r.Status != Draft:
 		return muster.Errorf(muster.Conflict, "the rollout is %s, and was started before", r.Status)
-	case len(r.Approvals) < r.MinApprovals:
-		return muster.Errorf(muster.Conflict, "%d people besides who made the rollout must agree before it starts, %d have", r.MinApprovals, len(r.Approvals))
+	case len(r.Approvals) < needs:
+		return muster.Errorf(muster.Conflict, "%d people besides who made the rollout must agree before it starts, %d have", needs, len(r.Approvals))
 	}
 	r.StartedBy = by
 	if r.StartAt > now {

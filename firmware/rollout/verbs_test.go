@@ -24,7 +24,7 @@ func draftOf(change func(*rollout.Rollout)) *rollout.Rollout {
 func TestAVerbIsDoneWhereItMayBeAndRefusedElsewhere(t *testing.T) {
 	type verb = func(*rollout.Rollout) (bool, error)
 	verbs := map[string]verb{
-		"start":  func(r *rollout.Rollout) (bool, error) { return true, r.Start(rollout.Person{ID: "ann"}, began) },
+		"start":  func(r *rollout.Rollout) (bool, error) { return true, r.Start(rollout.Person{ID: "ann"}, 0, began) },
 		"pause":  (*rollout.Rollout).Pause,
 		"resume": func(r *rollout.Rollout) (bool, error) { return r.Resume(false, began) },
 		"skip":   func(r *rollout.Rollout) (bool, error) { return r.Resume(true, began) },
@@ -64,7 +64,7 @@ func TestAVerbIsDoneWhereItMayBeAndRefusedElsewhere(t *testing.T) {
 
 func TestARolloutWaitsForItsTimeAlsoAfterAPause(t *testing.T) {
 	r := draftOf(func(r *rollout.Rollout) { r.StartAt = began + 10 })
-	if err := r.Start(rollout.Person{ID: "ann"}, began); err != nil || r.Status != rollout.Scheduled || r.Started != 0 {
+	if err := r.Start(rollout.Person{ID: "ann"}, 0, began); err != nil || r.Status != rollout.Scheduled || r.Started != 0 {
 		t.Fatalf("%s, %v", r.Status, err)
 	}
 	for at, want := range map[muster.Micros]rollout.Status{began: rollout.Scheduled, began + 10: rollout.Running} {
@@ -88,13 +88,13 @@ func TestASecondPersonAgreesAndNobodyTwice(t *testing.T) {
 			t.Errorf("%s agrees: %v", c.who, err)
 		}
 	}
-	if err := r.Start(rollout.Person{ID: "ann"}, began); muster.KindOf(err) != muster.Conflict || err == nil {
+	if err := r.Start(rollout.Person{ID: "ann"}, 0, began); muster.KindOf(err) != muster.Conflict || err == nil {
 		t.Errorf("one of two has agreed: %v", err)
 	}
 	if err := r.Agree(rollout.Person{ID: "kim"}, "looks good", began); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Start(rollout.Person{ID: "ann"}, began); err != nil || r.Status != rollout.Running || r.StartedBy.ID != "ann" {
+	if err := r.Start(rollout.Person{ID: "ann"}, 0, began); err != nil || r.Status != rollout.Running || r.StartedBy.ID != "ann" {
 		t.Errorf("%s, %v", r.Status, err)
 	}
 	if err := r.Agree(rollout.Person{ID: "joe"}, "", began); muster.KindOf(err) != muster.Conflict || err == nil {

@@ -94,7 +94,7 @@ func (t *Talk) step(m *Said) (*step, error) {
 
 func (t *Talk) do(ctx context.Context, id muster.DeviceID, s *step) error {
 	if s.ack != nil {
-		return t.cfg.Desk.Stopped(ctx, id, s.ack.Action) //nolint:wrapcheck // it says what it was doing
+		return t.answer(ctx, id, s.ack)
 	}
 	err := t.cfg.Desk.Report(ctx, s.status.report(id))
 	if muster.KindOf(err) != muster.Stale || err == nil || s.status.Seq == 0 {
@@ -104,6 +104,18 @@ func (t *Talk) do(ctx context.Context, id muster.DeviceID, s *step) error {
 	o, look := t.cfg.Desk.Offer(ctx, id)
 	if look == nil && o.Action == s.status.Action && (s.status.Attempt == 0 || o.Attempt == s.status.Attempt) {
 		return nil
+	}
+	return err //nolint:wrapcheck // likewise
+}
+
+// answer takes a device's answer to an offer that was taken back. One that goes on regardless is followed.
+func (t *Talk) answer(ctx context.Context, id muster.DeviceID, a *CancelAck) error {
+	if err := t.cfg.Desk.Stopped(ctx, id, a.Action); err != nil || a.Stopped {
+		return err //nolint:wrapcheck // it says what it was doing
+	}
+	err := t.cfg.Desk.Report(ctx, director.Report{Device: id, Fact: rollout.Fact{Event: rollout.SaysInstalling, Action: a.Action}})
+	if kind := muster.KindOf(err); kind == muster.NotFound || kind == muster.Stale || kind == muster.Conflict {
+		return nil // it is about nothing that is followed
 	}
 	return err //nolint:wrapcheck // likewise
 }

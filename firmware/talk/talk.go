@@ -31,6 +31,7 @@ type Desk interface {
 	Offer(ctx context.Context, device muster.DeviceID) (desk.Offer, error)
 	Report(ctx context.Context, r director.Report) error
 	Stopped(ctx context.Context, device muster.DeviceID, action int32) error
+	Runs(ctx context.Context, r desk.Runs) error
 }
 
 // Line carries messages to devices.
@@ -46,7 +47,7 @@ type Pieces interface {
 	Drop(device muster.DeviceID)
 }
 
-// Config is what New needs. URL, Behind and Metrics may be nil.
+// Config is what New needs. URL, Behind, Runs and Metrics may be nil.
 type Config struct {
 	Desk   Desk
 	Line   Line
@@ -55,7 +56,10 @@ type Config struct {
 	// URL returns where a device can fetch an image over HTTP until a time.
 	URL func(device muster.DeviceID, action int32, sha256 string, until time.Time) string
 	// Behind returns the devices behind a gateway.
-	Behind  func(gateway muster.DeviceID) []muster.DeviceID
+	Behind func(gateway muster.DeviceID) []muster.DeviceID
+	// Runs returns the version that a device is known to run, of a product, or of its firmware when it is
+	// not beside that; empty for none. It answers from memory.
+	Runs    func(device muster.DeviceID, product string, beside bool) string
 	Now     func() time.Time
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer

@@ -67,6 +67,13 @@ func (c *counter) Report(_ context.Context, r director.Report) error {
 	return nil
 }
 
+func (c *counter) Runs(_ context.Context, r desk.Runs) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reports = append(c.reports, fmt.Sprintf("%s runs %s %s %t", r.Device, r.Product, r.Version, r.Beside))
+	return nil
+}
+
 func (c *counter) Stopped(_ context.Context, id muster.DeviceID, action int32) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -3,19 +3,21 @@ package talk
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"math"
 	"slices"
 	"sync"
 
 	"muster"
 	"muster/firmware/chunk"
+	"muster/firmware/desk"
 	"muster/firmware/director"
 	"muster/firmware/rollout"
 )
 
 // softwareType is the type of releases that ThingsBoard's devices fetch at v2/sw; all others
 // are at v2/fw.
-const softwareType = "software"
+const softwareType = desk.Software
 
 // attributes are the shared attributes by which ThingsBoard's devices know a release.
 func attributes(releaseType, product, version string, size int64, sha256 string) (map[string]json.RawMessage, error) {
@@ -246,9 +248,9 @@ func (h *heard) take() map[muster.DeviceID][]saidTB {
 	return out
 }
 
-// Observe is told of telemetry that was kept, and takes note of what devices with an offer
-// say of it in ThingsBoard's keys: fw_state with current_fw_title and current_fw_version, or
-// the same with sw. It does not wait.
+// Observe is told of telemetry that was kept, and takes note of what devices say in ThingsBoard's
+// keys: current_fw_version with current_fw_title, and, with an offer, fw_state; or the same
+// with sw. It does not wait.
 func (t *Talk) Observe(rs []muster.Reading) {
 	for i := range rs {
 		r := &rs[i]
@@ -258,11 +260,12 @@ func (t *Talk) Observe(rs []muster.Reading) {
 		t.mu.Lock()
 		_, active := t.active[r.Device]
 		t.mu.Unlock()
-		if !active {
-			continue
-		}
 		for _, soft := range [...]bool{false, true} {
-			if s, ok := saidOf(r, soft); ok && !t.heard.add(r.Device, s) {
+			s, ok := saidOf(r, soft)
+			if !ok || !active && !t.tells(r.Device, &s) {
+				continue
+			}
+			if !t.heard.add(r.Device, s) {
 				t.metrics.heard.WithLabelValues("dropped").Inc()
 			}
 		}
@@ -334,21 +337,56 @@ func (t *Talk) RunHeard(ctx context.Context) error {
 	}
 }
 
+// tells says whether a device that is offered nothing says another version than is known of it.
+func (t *Talk) tells(id muster.DeviceID, s *saidTB) bool {
+	return s.done() && s.version != "" && (t.cfg.Runs == nil || t.cfg.Runs(id, s.product(), s.soft) != s.version)
+}
+
+// product names what beside the firmware has a version of its own; the firmware's title says what it is.
+func (s *saidTB) product() string { return s.title }
+
+// done says whether the version of s is what the device runs: on the way of an update clients differ in
+// which one they name.
+func (s *saidTB) done() bool { return s.state == "UPDATED" || s.state == "IDLE" || s.state == "" }
+
 // reportHeard reports one thing that a device said. A telemetry message is not refused for
 // it: what does not fit is counted only.
 func (t *Talk) reportHeard(ctx context.Context, id muster.DeviceID, s *saidTB) error {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	g, err := t.grant(ctx, id)
-	if err != nil {
+	none := muster.KindOf(err) == muster.NotFound && err != nil
+	if err != nil && !none {
 		return err
 	}
-	r, ok := s.report(g)
-	if !ok || (g.kind == softwareType) != s.soft {
+	if !none && (g.kind == softwareType) == s.soft {
+		r, ok := s.report(g)
+		if r.Device = id; ok && (r.Version != "" || !s.done()) {
+			return t.cfg.Desk.Report(ctx, r) //nolint:wrapcheck // it says what it was doing
+		}
+		if ok { // what it runs is of another title
+			err := t.cfg.Desk.Report(ctx, r)
+			if s.version == g.version { // for rules a version has no title
+				return err //nolint:wrapcheck // likewise
+			}
+			return errors.Join(err, t.runs(ctx, id, s))
+		}
+	}
+	if s.done() && s.version != "" {
+		return t.runs(ctx, id, s)
+	}
+	if none {
+		return err
+	}
+	return nil
+}
+
+// runs keeps what a device says it runs.
+func (t *Talk) runs(ctx context.Context, id muster.DeviceID, s *saidTB) error {
+	if s.soft && s.product() == "" { // of which software it is nobody knows
 		return nil
 	}
-	r.Device = id
-	return t.cfg.Desk.Report(ctx, r) //nolint:wrapcheck // it says what it was doing
+	return t.cfg.Desk.Runs(ctx, desk.Runs{Device: id, Version: s.version, Product: s.product(), Beside: s.soft}) //nolint:wrapcheck // it says what it was doing
 }
 
 // report is what a state of ThingsBoard's means for what was offered; false for nothing. The

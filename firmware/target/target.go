@@ -17,6 +17,8 @@ import (
 type Devices interface {
 	Get(id muster.DeviceID) (devices.Device, error)
 	Presence(id muster.DeviceID) (muster.Presence, bool)
+	// CheckIn returns how many seconds apart messages of a device are expected.
+	CheckIn(id muster.DeviceID) int64
 }
 
 // Reported is what devices report; Leaf returns the JSON text of a member, empty for none.
@@ -212,8 +214,16 @@ func (f *Fleet) Is(r *rollout.Rollout, version string) bool {
 	return ok && k.is(version)
 }
 
-// Alive implements director.Fleet.
-func (f *Fleet) Alive(id muster.DeviceID) bool { return f.there(id, f.now(), alive) }
+// Life implements director.Fleet. By its own rhythm a device is silent when twice the time between its
+// messages has passed, as for its status.
+func (f *Fleet) Life(id muster.DeviceID) rollout.Life {
+	l := rollout.Life{There: f.there(id, f.now(), alive)}
+	if p, ok := f.devices.Presence(id); ok && p.LastSeen > 0 {
+		l.Heard = p.LastSeen
+		l.Until = p.LastSeen + 2*muster.Micros(f.devices.CheckIn(id))*muster.Micros(time.Second/time.Microsecond)
+	}
+	return l
+}
 
 // there says whether a device is connected, or asked within a time.
 func (f *Fleet) there(id muster.DeviceID, now time.Time, within time.Duration) bool {
@@ -249,6 +259,21 @@ func (f *Fleet) Version(r *rollout.Rollout, id muster.DeviceID) string {
 func (f *Fleet) version(d *devices.Device, product string) string {
 	if v := f.text(d.ID, "versions", product); v != "" {
 		return v
+	}
+	return d.Firmware
+}
+
+// Runs returns the version that a device last said it runs of a product, by whichever door, or of its firmware
+// unless the product is beside that; empty for none.
+func (f *Fleet) Runs(id muster.DeviceID, product string, beside bool) string {
+	if product != "" {
+		if v := f.text(id, "versions", product); v != "" || beside {
+			return v
+		}
+	}
+	d, err := f.devices.Get(id)
+	if err != nil {
+		return ""
 	}
 	return d.Firmware
 }

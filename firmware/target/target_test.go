@@ -20,6 +20,7 @@ type world struct {
 	at       time.Time
 	device   devices.Device
 	presence muster.PresenceState
+	seen     muster.Micros
 	reported map[string]string // by the path's last two steps
 	release  target.Release
 	err      error
@@ -35,8 +36,10 @@ func (w *world) Get(id muster.DeviceID) (devices.Device, error) {
 }
 
 func (w *world) Presence(id muster.DeviceID) (muster.Presence, bool) {
-	return muster.Presence{State: w.presence}, id == "d"
+	return muster.Presence{State: w.presence, LastSeen: w.seen}, id == "d"
 }
+
+func (w *world) CheckIn(muster.DeviceID) int64 { return 600 }
 
 func (w *world) Leaf(_ muster.DeviceID, _ query.Field, path []string) string {
 	return w.reported[path[0]+"."+path[1]]
@@ -178,20 +181,33 @@ func TestWhoAskedJustNowIsThere(t *testing.T) {
 	f := w.fleet(t)
 	r := &rollout.Rollout{Release: "rel"}
 	there := func() bool { return f.Facts(r, "d").Reachable }
-	if there() || f.Alive("d") {
+	if there() || f.Life("d").There {
 		t.Fatal("who never came is there")
 	}
 	f.Asked("d")
-	if !there() || !f.Alive("d") {
+	if !there() || !f.Life("d").There {
 		t.Error("who asked is not there")
 	}
 	w.at = w.at.Add(10 * time.Minute)
-	if there() || !f.Alive("d") {
+	if there() || !f.Life("d").There {
 		t.Error("who asked ten minutes ago is there, or is dead")
 	}
 	w.at = w.at.Add(time.Hour)
-	if f.Alive("d") {
+	if f.Life("d").There {
 		t.Error("who asked more than an hour ago is alive")
+	}
+}
+
+func TestADeviceIsSilentByItsOwnRhythm(t *testing.T) {
+	w := newWorld()
+	w.presence, w.seen = muster.PresenceOffline, muster.MicrosOf(w.at)
+	f := w.fleet(t)
+	want := rollout.Life{Heard: w.seen, Until: muster.MicrosOf(w.at.Add(20 * time.Minute))} // it is expected every ten minutes
+	if got := f.Life("d"); got != want {
+		t.Errorf("it is known that %+v, want %+v", got, want)
+	}
+	if got := f.Life("stranger"); got != (rollout.Life{}) {
+		t.Errorf("of who is not there it is known that %+v", got)
 	}
 }
 

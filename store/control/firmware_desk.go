@@ -5,9 +5,11 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"muster"
 	"muster/firmware/desk"
+	"muster/firmware/director"
 	"muster/firmware/rollout"
 )
 
@@ -41,7 +43,36 @@ func (c *Control) LastAction(ctx context.Context, device muster.DeviceID) (a des
 
 // lastActionColumns are rolloutDeviceColumns of a table d.
 const lastActionColumns = `d.rollout, d.device, d.rank, d.phase, d.state, d.reason, d.detail, d.action, d.attempt, d.failures, d.seq, d.failing, d.repeats, d.progress,
-	d.came, d.due, d.deadline, d.soaking, d.updated`
+	d.came, d.due, d.deadline, d.soaking, d.updated, d.retry, d.soaked, d.late`
+
+// LastActions implements director.Store.
+func (c *Control) LastActions(ctx context.Context, ids []muster.DeviceID) (map[muster.DeviceID]director.Last, error) {
+	out := make(map[muster.DeviceID]director.Last, len(ids))
+	for part := range slices.Chunk(ids, maxParams) {
+		query := `SELECT d.device, d.rollout, r.release, d.state, d.late FROM rollout_device d JOIN rollout r ON r.id = d.rollout
+			WHERE d.device IN (` + places(len(part)) + `) AND d.action > 0
+			AND d.action = (SELECT MAX(n.action) FROM rollout_device n WHERE n.device = d.device AND n.action > 0)`
+		err := c.list(ctx, "look for devices' last rollouts", query, idArgs(part), func(rows *sql.Rows) error {
+			var device muster.DeviceID
+			var state string
+			var l director.Last
+			if err := rows.Scan(&device, &l.Rollout, &l.Release, &state, &l.Late); err != nil {
+				return fmt.Errorf("read a device's last rollout: %w", err)
+			}
+			s, known := rollout.ParseState(state)
+			if !known {
+				return fmt.Errorf("device %s has no state that is known", device)
+			}
+			l.State = s
+			out[device] = l
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
 
 // CloseAction implements desk.Store.
 func (c *Control) CloseAction(ctx context.Context, device muster.DeviceID, action int32) error {

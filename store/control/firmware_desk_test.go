@@ -45,7 +45,7 @@ func openCounter(t *testing.T, e engine, concurrent int) *counter {
 	x := &counter{t: t, handles: h, store: store, at: time.Unix(1_800_000_000, 0)}
 	now := func() time.Time { return x.at }
 	x.director = director.New(store, there{now}, now, director.Options{Owner: "n"})
-	x.Desk = desk.New(store, x.director, shelf{}, nil)
+	x.Desk = desk.New(store, x.director, shelf{}, nil, unheard{})
 	r, devices := rolloutOf("r", 10, concurrent)
 	r.Release, r.Product, r.Plan.Phases = "rel", "pump", r.Plan.Phases[1:]
 	r.Plan.Windows, r.Plan.Zone = []rollout.Window{{From: 60, To: 60}}, "Europe/Berlin"
@@ -240,3 +240,8 @@ func TestADeviceThatAnotherProcessMadeIsNotSkippedAsDeleted(t *testing.T) {
 		}
 	})
 }
+
+// unheard keeps no versions.
+type unheard struct{}
+
+func (unheard) Say(_ context.Context, list []desk.Runs) []error { return make([]error, len(list)) }

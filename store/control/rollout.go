@@ -17,7 +17,7 @@ const (
 	rolloutColumns = `id, number, name, release, product, security, rollback, query, membership, seed, plan, status, reason, start_at, phase, phase_at, passed, waiting,
 	counts, upto, tokens, owner, epoch, expires, version, record`
 	rolloutDeviceColumns = `rollout, device, rank, phase, state, reason, detail, action, attempt, failures, seq, failing, repeats, progress, came, due,
-	deadline, soaking, updated`
+	deadline, soaking, updated, retry, soaked, late`
 	rolloutQuery = `SELECT ` + rolloutColumns + `, log, chain FROM rollout WHERE id = $1`
 	dueQuery     = `SELECT ` + rolloutDeviceColumns + ` FROM rollout_device WHERE rollout = $1 AND phase = $2 AND state = 'queued' AND due <= $3 ORDER BY due, rank LIMIT $4`
 	overdueQuery = `SELECT ` + rolloutDeviceColumns + ` FROM rollout_device WHERE rollout = $1 AND deadline > 0 AND deadline <= $2 ORDER BY deadline LIMIT $3`
@@ -111,7 +111,7 @@ func (c *Control) insertRolloutDevices(ctx context.Context, tx *sql.Tx, id strin
 		}
 		_, err := c.bulk(ctx, tx, `INSERT INTO rollout_device (`+rolloutDeviceColumns+`)
 			SELECT v.value ->> 4, v.value ->> 0, CAST(v.value ->> 1 AS BIGINT), CAST(v.value ->> 2 AS BIGINT), 'queued', '', '', 0, 0, 0, 0, FALSE, 0, 0, '',
-			0, 0, FALSE, CAST(v.value ->> 3 AS BIGINT) FROM`, `WHERE true ON CONFLICT (rollout, device) DO NOTHING`, rows)
+			0, 0, FALSE, CAST(v.value ->> 3 AS BIGINT), 0, 0, '' FROM`, `WHERE true ON CONFLICT (rollout, device) DO NOTHING`, rows)
 		if err != nil {
 			return err
 		}
@@ -315,7 +315,8 @@ func rolloutDeviceOf(scan func(...any) error) (d rollout.Device, err error) {
 	var rank int64
 	var state string
 	err = scan(&d.Rollout, &d.ID, &rank, &d.Phase, &state, &d.Reason, &d.Detail, &d.Action, &d.Attempt, &d.Failures, &d.Seq, &d.Failing, &d.Repeats,
-		&d.Progress, &d.From, &d.Due, &d.Deadline, &d.Soaking, &d.Updated)
+		&d.Progress, &d.From, &d.Due, &d.Deadline, &d.Soaking, &d.Updated, &d.Retry, &d.Soaked,
+		&d.Late)
 	d.Rank = uint64(rank) ^ rankShift
 	var known bool
 	if d.State, known = rollout.ParseState(state); err == nil && !known {
@@ -329,13 +330,14 @@ func (c *Control) updateRolloutDevices(ctx context.Context, tx *sql.Tx, id strin
 	for i, d := range devices {
 		rows[i] = []any{
 			id, string(d.ID), d.State.String(), string(d.Reason), plain(d.Detail), d.Action, d.Attempt, d.Failures, d.Seq, one(d.Failing), d.Repeats, d.Progress, plain(d.From),
-			int64(d.Due), int64(d.Deadline), one(d.Soaking), int64(d.Updated),
+			int64(d.Due), int64(d.Deadline), one(d.Soaking), int64(d.Updated), int64(d.Retry), int64(d.Soaked), string(d.Late),
 		}
 	}
 	n, err := c.bulk(ctx, tx, `UPDATE rollout_device SET state = v.value ->> 2, reason = v.value ->> 3, detail = v.value ->> 4, action = CAST(v.value ->> 5 AS BIGINT),
 		attempt = CAST(v.value ->> 6 AS BIGINT), failures = CAST(v.value ->> 7 AS BIGINT), seq = CAST(v.value ->> 8 AS BIGINT), failing = CAST(v.value ->> 9 AS BIGINT) = 1,
 		repeats = CAST(v.value ->> 10 AS BIGINT), progress = CAST(v.value ->> 11 AS BIGINT), came = v.value ->> 12, due = CAST(v.value ->> 13 AS BIGINT),
-		deadline = CAST(v.value ->> 14 AS BIGINT), soaking = CAST(v.value ->> 15 AS BIGINT) = 1, updated = CAST(v.value ->> 16 AS BIGINT) FROM`,
+		deadline = CAST(v.value ->> 14 AS BIGINT), soaking = CAST(v.value ->> 15 AS BIGINT) = 1, updated = CAST(v.value ->> 16 AS BIGINT),
+		retry = CAST(v.value ->> 17 AS BIGINT), soaked = CAST(v.value ->> 18 AS BIGINT), late = v.value ->> 19 FROM`,
 		`WHERE rollout_device.rollout = v.value ->> 0 AND rollout_device.device = v.value ->> 1`, rows)
 	if err == nil && n != int64(len(rows)) {
 		err = fmt.Errorf("%d of %d devices of a rollout were there", n, len(rows))

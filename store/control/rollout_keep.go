@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -107,8 +108,12 @@ func seat(r *rollout.Rollout, counts []rollout.Counts, devices []rollout.Device)
 }
 
 // RecountRollout counts a rollout's devices in their rows, and puts right what the rollout
-// itself counts. It says whether it was wrong, which it never should be.
+// itself counts. It says whether it was wrong, which it never should be. What is right is read only,
+// as of one moment: a transaction that holds the rollout is taken for what is wrong.
 func (c *Control) RecountRollout(ctx context.Context, id string) (wrong bool, err error) {
+	if right, err := c.countsAreRight(ctx, id); err != nil || right {
+		return false, err
+	}
 	err = c.change(ctx, "count a rollout's devices", func(ctx context.Context, tx *sql.Tx) error {
 		r, logged, err := holdRollout(ctx, tx, c.dialect.hold, id)
 		if err != nil {
@@ -141,30 +146,78 @@ func holdRollout(ctx context.Context, tx *sql.Tx, hold, id string) (r rollout.Ro
 	return r, logged, err
 }
 
+// countGroups has how many of a rollout's devices are alike, for addCounted.
+const countGroups = `SELECT phase, state, failing, soaking, late, COUNT(*) AS devices FROM rollout_device WHERE rollout = $1 GROUP BY phase, state, failing, soaking, late`
+
+// countsAreRight says whether a rollout counts what its rows are; one statement sees one moment.
+func (c *Control) countsAreRight(ctx context.Context, id string) (right bool, err error) {
+	var text string
+	var counted []rollout.Counts
+	found := false
+	err = c.list(ctx, "count a rollout's devices", `SELECT r.counts, g.phase, g.state, g.failing, g.soaking, g.late, g.devices
+		FROM rollout r LEFT JOIN (`+countGroups+`) g ON r.id = $1 WHERE r.id = $1`, []any{id}, func(rows *sql.Rows) error {
+		var g countedGroup
+		if err := rows.Scan(&text, &g.phase, &g.state, &g.failing, &g.soaking, &g.late, &g.devices); err != nil {
+			return err
+		}
+		if !found {
+			found = true
+			if err := json.Unmarshal([]byte(text), &counted); err != nil {
+				return fmt.Errorf("read the counts of rollout %s: %w", id, err)
+			}
+			clear(counted)
+		}
+		if !g.phase.Valid { // it has no devices
+			return nil
+		}
+		return g.addTo(counted, id)
+	})
+	if err != nil || !found {
+		return false, err
+	}
+	var kept []rollout.Counts
+	if err := json.Unmarshal([]byte(text), &kept); err != nil {
+		return false, fmt.Errorf("read the counts of rollout %s: %w", id, err)
+	}
+	return slices.Equal(kept, counted), nil
+}
+
+// countedGroup is a row of countGroups.
+type countedGroup struct {
+	phase, devices   sql.NullInt64
+	state, late      sql.NullString
+	failing, soaking sql.NullBool
+}
+
+func (g *countedGroup) addTo(counts []rollout.Counts, id string) error {
+	s, known := rollout.ParseState(g.state.String)
+	if !known || g.phase.Int64 < 0 || g.phase.Int64 >= int64(len(counts)) {
+		return fmt.Errorf("rollout %s has a device in phase %d that is %s", id, g.phase.Int64, g.state.String)
+	}
+	c, n := &counts[g.phase.Int64], int(g.devices.Int64)
+	c.By[s] += n
+	if g.failing.Bool {
+		c.Failing += n
+	}
+	if s == rollout.Rebooting && g.soaking.Bool && !g.failing.Bool {
+		c.Soaking += n
+	}
+	if g.late.String == string(rollout.LateInstalled) {
+		c.Late += n
+	}
+	return nil
+}
+
 // countedRows counts a rollout's devices in their rows.
 func countedRows(ctx context.Context, tx *sql.Tx, r *rollout.Rollout) ([]rollout.Counts, error) {
 	counts := make([]rollout.Counts, len(r.Counts))
-	err := read(ctx, tx, `SELECT phase, state, failing, soaking, COUNT(*) FROM rollout_device WHERE rollout = $1 GROUP BY phase, state, failing, soaking`, []any{r.ID},
-		func(rows *sql.Rows) error {
-			var phase, n int
-			var state string
-			var failing, soaking bool
-			if err := rows.Scan(&phase, &state, &failing, &soaking, &n); err != nil {
-				return err
-			}
-			s, known := rollout.ParseState(state)
-			if !known || phase < 0 || phase >= len(counts) {
-				return fmt.Errorf("rollout %s has a device in phase %d that is %s", r.ID, phase, state)
-			}
-			counts[phase].By[s] += n
-			if failing {
-				counts[phase].Failing += n
-			}
-			if s == rollout.Rebooting && soaking && !failing {
-				counts[phase].Soaking += n
-			}
-			return nil
-		})
+	err := read(ctx, tx, countGroups, []any{r.ID}, func(rows *sql.Rows) error {
+		var g countedGroup
+		if err := rows.Scan(&g.phase, &g.state, &g.failing, &g.soaking, &g.late, &g.devices); err != nil {
+			return err
+		}
+		return g.addTo(counts, r.ID)
+	})
 	return counts, err
 }
 

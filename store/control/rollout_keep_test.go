@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -159,8 +160,20 @@ func TestJoinersComeOnceAndAreCounted(t *testing.T) {
 				t.Fatalf("%d joined, %v; want %d", n, err, want)
 			}
 		}
-		if wrong, err := x.store.RecountRollout(t.Context(), "r"); err != nil || wrong {
+		tx, err := x.handles.Write.BeginTx(t.Context(), nil) // somebody else writes: what is right is read only
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.ExecContext(t.Context(), `UPDATE rollout SET version = version WHERE id = 'r'`); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		if wrong, err := x.store.RecountRollout(ctx, "r"); err != nil || wrong {
 			t.Errorf("the counts are wrong: %v, %v", wrong, err)
+		}
+		cancel()
+		if err := tx.Rollback(); err != nil {
+			t.Fatal(err)
 		}
 		all, err := x.store.RolloutDevices(t.Context(), "r")
 		if err != nil || len(all) != 15 {

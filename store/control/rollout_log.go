@@ -34,12 +34,12 @@ func (e *logEnd) add(row logRow) error {
 	return nil
 }
 
-// logRollout appends one row for each change of a state.
+// logRollout appends one row for each change of a state, and for what a device did late.
 func (c *Control) logRollout(ctx context.Context, tx *sql.Tx, id string, end *logEnd, changes []rollout.Change) error {
 	rows := make([][]any, 0, len(changes))
 	for i := range changes {
 		ch := &changes[i]
-		if !ch.Moved() {
+		if !ch.Logged() {
 			continue
 		}
 		end.rows++

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"strings"
-	"time"
 
 	"muster"
 	"muster/firmware/director"
@@ -34,8 +33,7 @@ func (c *Control) EnlistRollout(ctx context.Context, id string, devices []rollou
 	})
 }
 
-// RescheduleRollout implements operator.Store. What waits for a retry is due when its deadline, which
-// is the time of an offer later, says.
+// RescheduleRollout implements operator.Store.
 func (c *Control) RescheduleRollout(ctx context.Context, id string, now muster.Micros, decide director.Decide) error {
 	return c.change(ctx, "change a rollout", func(ctx context.Context, tx *sql.Tx) error {
 		r, logged, err := holdRollout(ctx, tx, c.dialect.hold, id)
@@ -49,9 +47,8 @@ func (c *Control) RescheduleRollout(ctx context.Context, id string, now muster.M
 		if err != nil {
 			return err
 		}
-		offered := int64(r.Plan.Deadlines.Offered / time.Microsecond)
-		_, err = exec(ctx, tx, `UPDATE rollout_device SET due = CASE WHEN deadline = 0 THEN $2 WHEN deadline - $3 < due THEN deadline - $3 ELSE due END
-			WHERE rollout = $1 AND state = 'queued' AND due > $2`, id, int64(now), offered)
+		_, err = exec(ctx, tx, `UPDATE rollout_device SET due = CASE WHEN retry > $2 THEN retry ELSE $2 END
+			WHERE rollout = $1 AND state = 'queued' AND due > $2`, id, int64(now))
 		if err != nil {
 			return err
 		}
@@ -282,7 +279,7 @@ func (c *Control) RolloutReasons(ctx context.Context, id string, limit int) (out
 // GotRelease implements operator.Reader.
 func (c *Control) GotRelease(ctx context.Context, id string, after muster.DeviceID, limit int) (out []muster.DeviceID, err error) {
 	err = c.list(ctx, "look for updated devices", `SELECT device FROM rollout_device
-		WHERE rollout = $1 AND device > $2 AND state IN ('installing', 'rebooting', 'confirmed') ORDER BY device LIMIT $3`, []any{id, string(after), limit}, func(rows *sql.Rows) error {
+		WHERE rollout = $1 AND device > $2 AND (state IN ('installing', 'rebooting', 'confirmed') OR late = 'installed') ORDER BY device LIMIT $3`, []any{id, string(after), limit}, func(rows *sql.Rows) error {
 		var d muster.DeviceID
 		err := rows.Scan(&d)
 		out = append(out, d)

@@ -29,7 +29,7 @@ func (there) Version(*rollout.Rollout, muster.DeviceID) string { return "1.9.0" 
 
 func (there) Knows(string) bool { return true }
 
-func (there) Alive(muster.DeviceID) bool { return true }
+func (there) Life(muster.DeviceID) rollout.Life { return rollout.Life{There: true} }
 
 // rolloutOf returns a rollout of n devices, with its devices.
 func rolloutOf(id string, n, concurrent int) (*rollout.Rollout, []rollout.Device) {
@@ -84,7 +84,7 @@ func (l *rolloutRows) look(id string) (status rollout.Status) {
 		l.t.Fatal(err)
 	}
 	got := make([]rollout.Counts, len(kept))
-	all, err := tx.QueryContext(l.t.Context(), `SELECT phase, state, failing, soaking FROM rollout_device WHERE rollout = $1`, id)
+	all, err := tx.QueryContext(l.t.Context(), `SELECT phase, state, failing, soaking, late FROM rollout_device WHERE rollout = $1`, id)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -94,7 +94,8 @@ func (l *rolloutRows) look(id string) (status rollout.Status) {
 		var phase int
 		var state string
 		var failing, soaking bool
-		if err := all.Scan(&phase, &state, &failing, &soaking); err != nil {
+		var late rollout.Late
+		if err := all.Scan(&phase, &state, &failing, &soaking, &late); err != nil {
 			l.t.Fatal(err)
 		}
 		s, _ := rollout.ParseState(state)
@@ -104,6 +105,9 @@ func (l *rolloutRows) look(id string) (status rollout.Status) {
 			got[phase].Failing++
 		case s == rollout.Rebooting && soaking:
 			got[phase].Soaking++
+		}
+		if late == rollout.LateInstalled {
+			got[phase].Late++
 		}
 		if s.InFlight() {
 			inFlight++

@@ -190,6 +190,7 @@ func dropUser(ctx context.Context, tx *sql.Tx, id string) error {
 	for _, query := range []string{
 		`DELETE FROM api_key WHERE owner = $1`,
 		`DELETE FROM account_token WHERE account = $1`,
+		`DELETE FROM saved_view WHERE account = $1`,
 		`DELETE FROM account_identity WHERE account = $1`,
 		`DELETE FROM account WHERE id = $1`,
 	} {

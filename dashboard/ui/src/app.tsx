@@ -4,7 +4,7 @@ import { useEffect } from "preact/hooks";
 import { isLive, link, paused } from "./lib/live";
 import { route } from "./lib/route";
 import { session } from "./lib/session";
-import { DevicesPage } from "./pages/devices";
+import { OverviewPage } from "./pages/overview";
 import { SetupPanel } from "./pages/setup";
 import { SignInPage } from "./pages/signin";
 import { Everywhere } from "./parts/everywhere";
@@ -15,6 +15,7 @@ import { TopBar } from "./parts/topbar";
 
 // What one need not have at once comes when it is opened; pages that share much come together.
 const DevicePage = lazy(() => import("./pages/device").then((m) => m.DevicePage));
+const DevicesPage = lazy(() => import("./pages/devices").then((m) => m.DevicesPage));
 const InboxPage = lazy(() => import("./pages/set-notes").then((m) => m.InboxPage));
 const TopicPage = lazy(() => import("./pages/set-notes").then((m) => m.TopicPage));
 const TopicsPage = lazy(() => import("./pages/set-notes").then((m) => m.TopicsPage));
@@ -53,7 +54,7 @@ export function App() {
 }
 
 /** What pages are called. */
-const TITLES: Partial<Record<string, string>> = { claim: "Claim a device", inbox: "Inbox", topics: "Topics", topic: "Topic", webhooks: "Webhooks", webhook: "Webhook", account: "My account", users: "Users", keys: "API keys", firmware: "Firmware", release: "Release", rollouts: "Rollouts", rollout: "Rollout", dashboard: "System", audit: "Audit", tasks: "Tasks" };
+const TITLES: Partial<Record<string, string>> = { overview: "Overview", claim: "Claim a device", inbox: "Inbox", topics: "Topics", topic: "Topic", webhooks: "Webhooks", webhook: "Webhook", account: "My account", users: "Users", keys: "API keys", firmware: "Firmware", release: "Release", rollouts: "Rollouts", rollout: "Rollout", dashboard: "System", audit: "Audit", tasks: "Tasks" };
 
 function Shell() {
   const r = route.value;
@@ -70,6 +71,7 @@ function Shell() {
         <TopBar />
         <main id="main" tabIndex={-1}>
           <SetupPanel />
+          {r.page === "overview" && <OverviewPage />}
           {r.page === "account" && <AccountPage />}
           {r.page === "users" && <UsersPage />}
           {r.page === "keys" && <KeysPage />}

@@ -68,6 +68,7 @@ export interface Handler {
   snapshot(f: Frame): void;
   delta?(f: Frame): void;
   event?(f: Frame): void;
+  binary?(data: ArrayBuffer): void;
   refused?(code: string, detail: string): void;
 }
 
@@ -172,6 +173,7 @@ function connect(): void {
   link.value = { kind: "connecting", since: lastLive };
   const scheme = location.protocol === "https:" ? "wss:" : "ws:";
   const ws = new WebSocket(`${scheme}//${location.host}/api/v1/live`, "muster.v1");
+  ws.binaryType = "arraybuffer";
   socket = ws;
   const patience = setTimeout(() => ws.close(), WELCOME_MS);
   ws.onopen = () => send({ t: "hello", id: nextID++ });
@@ -225,7 +227,11 @@ function sendSub(s: Sub): void {
 
 /** Takes one message, a frame or an array of them; false when it is neither. */
 function receive(data: unknown): boolean {
-  if (typeof data !== "string") return true; // binary frames are for channels we do not take
+  if (data instanceof ArrayBuffer) {
+    subs.get("dots")?.on.binary?.(data); // no other channel has any
+    return true;
+  }
+  if (typeof data !== "string") return false;
   let parsed: unknown;
   try {
     parsed = JSON.parse(data);

@@ -12,7 +12,7 @@ export type Route =
   | { page: Plain };
 
 /** The pages that have nothing but their name in the address. */
-export type Plain = "account" | "users" | "keys" | "topics" | "webhooks" | "firmware" | "rollouts" | "dashboard" | "audit" | "tasks" | "forgot" | LinkPage;
+export type Plain = "overview" | "account" | "users" | "keys" | "topics" | "webhooks" | "firmware" | "rollouts" | "dashboard" | "audit" | "tasks" | "forgot" | LinkPage;
 
 /** The pages of one thing, below the list of its kind. */
 export type One = "topic" | "webhook" | "release" | "rollout";
@@ -66,6 +66,7 @@ function parse(at: { pathname: string; search: string }): Route {
   if (m?.[1]) return { page: "device", id: decode(m[1]) };
   const claim = /^\/claim\/([^/]+)$/.exec(at.pathname);
   if (claim?.[1]) return { page: "claim", code: decode(claim[1]) };
+  if (at.pathname === "/") return { page: "overview" };
   const plain = /^\/(account|users|keys|topics|webhooks|firmware|rollouts|dashboard|audit|tasks|forgot|invite|reset|confirm)$/.exec(at.pathname);
   if (plain?.[1]) return { page: plain[1] as Plain };
   const p = new URLSearchParams(at.search);

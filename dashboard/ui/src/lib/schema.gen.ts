@@ -13,7 +13,7 @@ function search(q: Query | undefined): string {
 }
 
 export type AbortedRollout = {
-  /** Devices that install count as canceled too, and what they report is not heard any more */
+  /** Devices that install count as canceled too; what they report later is noted apart, as late */
   force?: boolean;
 };
 
@@ -658,6 +658,8 @@ export type FirmwareAction = {
   failures: number;
   /** Version that it had when it was offered the release */
   from?: string;
+  /** What it did after the attempt was over or taken back, which changes no state */
+  late?: "installing" | "installed" | "failed" | "rolled_back";
   /** Of the rollout */
   name: string;
   /** From 1 */
@@ -815,6 +817,67 @@ export type FirstAdmin = {
   name?: string;
   /** 10 to 128 characters, neither the e-mail nor the name */
   password: string;
+};
+
+export type FleetBody = {
+  change: FleetChange;
+  /** Devices in each presence state */
+  counts: FleetCounts;
+  /** Bytes of those */
+  log_bytes: number;
+  /** Messages in the log that are not in the store yet */
+  queued: number;
+  /** Messages of telemetry a second */
+  rates: FleetRates;
+  store: "ok" | "down";
+  /** Devices */
+  total: number;
+};
+
+export type FleetCause = {
+  /** When that minute began */
+  at: string;
+  /** How many of those that went silent it has */
+  devices: number;
+  /** A group or a version is named only when it has more of them than of all devices */
+  kind: "gateway" | "group" | "firmware";
+  /** The gateway, the group or the version */
+  name: string;
+  /** When all of them are that; else empty */
+  state: "offline" | "quiet" | "";
+  /** How many of these did so within one minute */
+  together: number;
+};
+
+export type FleetChange = {
+  /** What at least half of these have in common, and no fewer than five; null when there is no such thing */
+  cause: FleetCause;
+  /** Devices in each state now, less those then */
+  counts: FleetCounts;
+  /** Devices that were online then, and are offline or quiet now */
+  silent: number;
+  /** An hour ago, to the minute */
+  since: string;
+};
+
+export type FleetCounts = {
+  never: number;
+  offline: number;
+  online: number;
+  quiet: number;
+  unknown: number;
+};
+
+export type FleetRates = {
+  received: number;
+  stored: number;
+};
+
+export type FleetTraffic = {
+  /** The oldest first. A minute of which nothing is known is left out */
+  items: Array<TrafficMinute>;
+  /** When counting began, which is when the server started */
+  since: string;
 };
 
 export type Forgotten = {
@@ -1272,7 +1335,7 @@ export type NewRelease = {
 export type NewRollout = {
   /** snapshot: those that match when it is started. dynamic: later ones join */
   membership?: "snapshot" | "dynamic";
-  /** How many people besides who wrote it must agree before it starts; the server may ask for more */
+  /** How many people besides who wrote it must agree before it starts; at least as many as the server asks for */
   min_approvals?: number;
   name: string;
   note?: string;
@@ -1613,6 +1676,12 @@ export type PageRolloutChange = {
 
 export type PageRolloutDevice = {
   items: Array<RolloutDevice>;
+  /** Cursor of the next page, null at the end */
+  next: string | null;
+};
+
+export type PageSavedView = {
+  items: Array<SavedView>;
   /** Cursor of the next page, null at the end */
   next: string | null;
 };
@@ -1980,7 +2049,7 @@ export type RolloutBody = {
   id: string;
   /** snapshot: those that match when it is started. dynamic: later ones join */
   membership?: "snapshot" | "dynamic";
-  /** How many people besides who wrote it must agree before it starts; the server may ask for more */
+  /** How many people besides who wrote it must agree before it starts; at least as many as the server asks for */
   min_approvals?: number;
   name: string;
   note?: string;
@@ -2055,6 +2124,8 @@ export type RolloutDevice = {
   failures: number;
   /** Version that it had when it was offered the release */
   from?: string;
+  /** What it did after the attempt was over or taken back, which changes no state */
+  late?: "installing" | "installed" | "failed" | "rolled_back";
   /** From 1 */
   phase: number;
   /** Percent of the download */
@@ -2099,6 +2170,8 @@ export type RolloutPhaseProgress = {
   devices: number;
   /** Devices that failed and are not confirmed, tried again or not */
   failing: number;
+  /** Devices that reported the version after the rollout was through with them; a rollback takes them along */
+  late: number;
   name: string;
   /** Devices that have the version and are not confirmed yet */
   soaking: number;
@@ -2252,6 +2325,19 @@ export type Sample = {
   /** The payload's first 4 KiB, when they are text */
   text?: string;
   topic: string;
+};
+
+export type SavedView = {
+  /** id, name, profile, parent, firmware, status, reason, seen, created, groups, tags, notes, tag:KEY, v.KEY and spark.KEY; what the reader's page has when absent */
+  columns?: Array<string>;
+  created_at: string;
+  id: string;
+  /** For people; no two views of a user have one */
+  name: string;
+  /** Which devices, in the query language; all when empty */
+  q?: string;
+  /** As GET /devices has it; id when empty */
+  sort?: string;
 };
 
 export type SentNotification = {
@@ -2556,6 +2642,17 @@ export type Traced = {
   verdict: "stored" | "duplicate" | "replaced" | "rejected" | "dropped" | "pending";
 };
 
+export type TrafficMinute = {
+  /** When the minute began */
+  at: string;
+  /** Messages of telemetry that came in it */
+  received: number;
+  /** How much of it was counted: less than 60 of the first, and of the one under way */
+  seconds: number;
+  /** Those that the store was done with in it, duplicates and what replaced others among them */
+  stored: number;
+};
+
 export type TwinBody = {
   /** Whether every leaf of desired is reported */
   converged: boolean;
@@ -2639,6 +2736,17 @@ export type Via = {
   quiet?: Quiet;
   /** The least that goes out; info when absent */
   severity?: "info" | "warning" | "major" | "critical";
+};
+
+export type ViewParts = {
+  /** id, name, profile, parent, firmware, status, reason, seen, created, groups, tags, notes, tag:KEY, v.KEY and spark.KEY; what the reader's page has when absent */
+  columns?: Array<string>;
+  /** For people; no two views of a user have one */
+  name: string;
+  /** Which devices, in the query language; all when empty */
+  q?: string;
+  /** As GET /devices has it; id when empty */
+  sort?: string;
 };
 
 export type WantedSubscription = {
@@ -2874,6 +2982,10 @@ export const createTopic = (body: NewTopic, stop?: AbortSignal): Promise<Topic> 
 export const createUser = (body: NewUser, stop?: AbortSignal): Promise<MadeUser> =>
   call<MadeUser>("POST", `/users`, body, stop);
 
+/** Save a list of devices */
+export const createView = (body: ViewParts, stop?: AbortSignal): Promise<SavedView> =>
+  call<SavedView>("POST", `/views`, body, stop);
+
 /** Have events sent to a URL, as Standard Webhooks has it */
 export const createWebhook = (body: NewWebhook, stop?: AbortSignal): Promise<IssuedWebhook> =>
   call<IssuedWebhook>("POST", `/webhooks`, body, stop);
@@ -2966,6 +3078,10 @@ export const deleteUpload = (upload: string, stop?: AbortSignal): Promise<undefi
 export const deleteUser = (user: string, stop?: AbortSignal): Promise<undefined> =>
   call<undefined>("DELETE", `/users/${at(user)}`, undefined, stop);
 
+/** Delete a saved list of devices; the devices stay */
+export const deleteView = (view: string, stop?: AbortSignal): Promise<undefined> =>
+  call<undefined>("DELETE", `/views/${at(view)}`, undefined, stop);
+
 /** Delete a webhook */
 export const deleteWebhook = (webhook: string, stop?: AbortSignal): Promise<undefined> =>
   call<undefined>("DELETE", `/webhooks/${at(webhook)}`, undefined, stop);
@@ -3038,9 +3154,17 @@ export const getFirmwarePolicy = (stop?: AbortSignal): Promise<FirmwarePolicy> =
 export const getFirmwareServerKey = (stop?: AbortSignal): Promise<OfferKey> =>
   call<OfferKey>("GET", `/firmware/server-key`, undefined, stop);
 
+/** How all devices are, and what changed within an hour */
+export const getFleet = (stop?: AbortSignal): Promise<FleetBody> =>
+  call<FleetBody>("GET", `/fleet`, undefined, stop);
+
 /** Get the desired document of the fleet */
 export const getFleetDesired = (stop?: AbortSignal): Promise<DesiredBody> =>
   call<DesiredBody>("GET", `/fleet/desired`, undefined, stop);
+
+/** Messages of telemetry by the minute */
+export const getFleetTraffic = (query?: { from?: string }, stop?: AbortSignal): Promise<FleetTraffic> =>
+  call<FleetTraffic>("GET", `/fleet/traffic${search(query)}`, undefined, stop);
 
 /** Get a group */
 export const getGroup = (group: string, stop?: AbortSignal): Promise<Group> =>
@@ -3322,6 +3446,10 @@ export const listUploads = (stop?: AbortSignal): Promise<PageFirmwareUpload> =>
 export const listUsers = (query?: { limit?: number; cursor?: string }, stop?: AbortSignal): Promise<PageUser> =>
   call<PageUser>("GET", `/users${search(query)}`, undefined, stop);
 
+/** List my saved lists of devices, by name */
+export const listViews = (stop?: AbortSignal): Promise<PageSavedView> =>
+  call<PageSavedView>("GET", `/views`, undefined, stop);
+
 /** List what goes to a webhook, newest first */
 export const listWebhookDeliveries = (webhook: string, query?: { limit?: number; after?: string; state?: "queued" | "sending" | "sent" | "dead" | "dropped" }, stop?: AbortSignal): Promise<PageDelivery> =>
   call<PageDelivery>("GET", `/webhooks/${at(webhook)}/deliveries${search(query)}`, undefined, stop);
@@ -3413,6 +3541,10 @@ export const putProvisioning = (profile: string, body: NewProvisioning, stop?: A
 /** Subscribe, or change a subscription */
 export const putSubscription = (topic: string, subject: string, body: WantedSubscription, stop?: AbortSignal): Promise<Subscription> =>
   call<Subscription>("PUT", `/topics/${at(topic)}/subscriptions/${at(subject)}`, body, stop);
+
+/** Replace a saved list of devices */
+export const putView = (view: string, body: ViewParts, stop?: AbortSignal): Promise<SavedView> =>
+  call<SavedView>("PUT", `/views/${at(view)}`, body, stop);
 
 /** Mark everything in one's own inbox as read */
 export const readInbox = (body: ReadInboxRequest, stop?: AbortSignal): Promise<Marked> =>

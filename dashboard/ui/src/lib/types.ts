@@ -13,6 +13,25 @@ export interface Fleet {
   queued: number;
   log_bytes: number; // of what is queued
   store: "ok" | "down";
+  change?: Change; // of servers that compare
+}
+
+/** How the fleet is beside an hour ago. */
+export interface Change {
+  since: number;
+  counts: Record<Presence, number>; // now, less then
+  silent: number; // online then, offline or quiet now
+  cause: Cause | null;
+}
+
+/** What most of those that went silent have in common. */
+export interface Cause {
+  kind: "gateway" | "group" | "firmware";
+  name: string;
+  state: "offline" | "quiet" | "";
+  devices: number;
+  together: number; // within the minute that began at at
+  at: number;
 }
 
 export interface DeviceRow {

@@ -2,8 +2,10 @@
 
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { fleet, trace } from "../lib/fleet";
-import { bytes, count, plural, rate } from "../lib/format";
-import type { Fleet } from "../lib/types";
+import { now } from "../lib/clock";
+import { absolute, bytes, clock, count, plural, rate } from "../lib/format";
+import { devicePath, listPath } from "../lib/route";
+import type { Cause, Change, Fleet } from "../lib/types";
 import { Glyph, MEANING, STATES, WORD } from "../parts/glyph";
 import { Spark } from "../parts/spark";
 
@@ -17,6 +19,14 @@ const T = {
     never: (n: number) => `${count(n)} never connected`,
     unknown: (n: number) => `${count(n)} not heard of since the server started`,
   },
+  cause: (since: string) => `Most of the change since ${since} is `,
+  gateway: "one gateway, ",
+  group: "the group ",
+  firmware: "the version ",
+  behind: (c: Cause, went: string) => `: ${plural(c.devices, "device", "devices")} ${{ gateway: "behind it", group: "of it", firmware: "with it" }[c.kind]} went ${went}`,
+  together: (c: Cause, at: string) => (c.together === c.devices ? ` together at ${at}.` : `, ${count(c.together)} of them together at ${at}.`),
+  went: { offline: "offline", quiet: "quiet", "": "silent" },
+  inAnHour: (n: number) => `${n > 0 ? "+" : ""}${count(n)} in 1 h`,
   storeDown: (n: number) => `The database cannot be reached. ${plural(n, "message waits", "messages wait")} in the log and will be stored when it is back.`,
   received: "Messages in",
   stored: "Stored",
@@ -32,7 +42,7 @@ export function RollCall() {
     <section class="roll" aria-label={T.label}>
       <div>
         <h1><span class="n val">{count(f.counts.online)}</span> <span>{T.of(f.total)}</span></h1>
-        <p>{sentence(f)}</p>
+        <p>{sentence(f)}{f.change?.cause && <Why change={f.change} cause={f.change.cause} />}</p>
         {f.store === "down" && <p class="crit">{T.storeDown(f.queued)}</p>}
       </div>
       <Vitals f={f} />
@@ -45,6 +55,18 @@ function sentence(f: Fleet): string {
   const c = f.counts;
   const parts = (["offline", "quiet", "never", "unknown"] as const).filter((s) => c[s] > 0).map((s) => T.parts[s](c[s]));
   return parts.length === 0 ? T.all : parts.join(", ") + ".";
+}
+
+/** What most of the change has in common, when the server knows one thing. */
+function Why({ change, cause }: { change: Change; cause: Cause }) {
+  const since = <time title={absolute(change.since)}>{T.cause(clock(change.since, now.value))}</time>;
+  const at = clock(cause.at, now.value);
+  return <> {since}{T[cause.kind]}<a class="link" href={causePath(cause)}>{cause.name}</a>{T.behind(cause, T.went[cause.state])}{T.together(cause, at)}</>;
+}
+
+function causePath({ kind, name }: Cause): string {
+  if (kind === "gateway") return devicePath(name);
+  return listPath(`${kind === "group" ? "group:" : "fw="}${JSON.stringify(name)}`, "id", "");
 }
 
 function Vitals({ f }: { f: Fleet }) {
@@ -75,7 +97,10 @@ function Bar({ f }: { f: Fleet }) {
       </div>
       <ul class="legend val" aria-label={T.bar}>
         {shown.map((s) => (
-          <li key={s} title={MEANING[s]}><Glyph state={s} /><b>{count(f.counts[s])}</b> {WORD[s]}</li>
+          <li key={s} title={MEANING[s]}>
+            <a href={listPath(`status:${s}`, "id", "")}><Glyph state={s} /><b>{count(f.counts[s])}</b> {WORD[s]}</a>
+            {!!f.change?.counts[s] && <em>{T.inAnHour(f.change.counts[s])}</em>}
+          </li>
         ))}
       </ul>
     </div>

@@ -1,0 +1,96 @@
+// What needs a person: each line only when there is something, and each a link to it.
+
+import type { ComponentChildren } from "preact";
+import { now } from "../lib/clock";
+import { ago, count, counted, plural } from "../lib/format";
+import { usePolled } from "../lib/poll";
+import { devicePath, inboxPath, listPath } from "../lib/route";
+import { isAdmin, may } from "../lib/session";
+import { listDeliveries, listDevices, listRejected, listRollouts, type Delivery, type Rejected, type RolloutBody } from "../lib/schema.gen";
+
+const T = {
+  title: "Needs a person",
+  none: "Nothing needs you now.",
+  silent: (n: number) => `${plural(n, "device is", "devices are")} silent`,
+  silentSub: "past their expected check-in, or quiet while connected",
+  rejected: (n: number, most: boolean) => `${count(n)}${most ? " or more" : ""} ${n === 1 ? "message was" : "messages were"} rejected in the last hour`,
+  rejectedSub: (r: Rejected) => `${r.device}: ${r.reason}`,
+  unacked: (n: number) => `${counted(n)} ${n === 1 ? "notification asks" : "notifications ask"} for an acknowledgement`,
+  held: (name: string) => `The rollout ${name} is held`,
+  heldWhy: { operator: "paused by a person", failure_threshold: "too many devices failed", success_threshold: "too few devices succeeded", regression: "the telemetry of updated devices is worse", release_revoked: "its release was revoked", superseded: "a newer rollout took its devices" } as Record<string, string>,
+  waiting: (name: string) => `The rollout ${name} waits for a person`,
+  waitingSub: "its phase is over, and the next one needs a decision",
+  dead: (n: number, most: boolean) => `${count(n)}${most ? " or more" : ""} ${n === 1 ? "delivery was" : "deliveries were"} given up`,
+  deadSub: (d: Delivery) => `${d.channel}${d.error ? `: ${d.error}` : ""}`,
+};
+
+const POLL_MS = 10_000;
+const MOST = 100; // of what is listed rather than counted
+const HOUR_MS = 3_600_000;
+
+/** What the needs are made of. */
+interface Facts {
+  silent: number;
+  rejected: Rejected[];
+  rollouts: RolloutBody[];
+  dead: Delivery[];
+}
+
+async function ask(stop: AbortSignal): Promise<Facts> {
+  const rollouts = may("firmware:read");
+  const [silent, rejected, paused, running, dead] = await Promise.all([
+    listDevices({ q: "status:silent", limit: 1, total: true }, stop),
+    listRejected({ limit: MOST }, stop),
+    rollouts ? listRollouts({ status: "paused", limit: MOST }, stop) : { items: [] },
+    rollouts ? listRollouts({ status: "running", limit: MOST }, stop) : { items: [] },
+    isAdmin() ? listDeliveries({ state: "dead", limit: MOST }, stop) : { items: [] },
+  ]);
+  return { silent: silent.total ?? 0, rejected: rejected.items, rollouts: [...paused.items, ...running.items.filter((r) => r.progress.waiting)], dead: dead.items };
+}
+
+export function Needs({ open }: { open: number }) {
+  const f = usePolled(ask, POLL_MS);
+  const t = now.value;
+  const recent = (f?.rejected ?? []).filter((r) => t - Date.parse(r.time) < HOUR_MS);
+  const lines = [
+    open > 0 && <Need key="unacked" tone="crit" href={inboxPath("open", "")} words={T.unacked(open)} />,
+    ...(f?.rollouts ?? []).map((r) => <Held key={r.id} r={r} />),
+    f && f.silent > 0 && <Need key="silent" tone="off" href={listPath("status:silent", "id", "")} words={T.silent(f.silent)} sub={T.silentSub} />,
+    recent[0] && <Need key="rejected" tone="warn" href={devicePath(recent[0].device)} words={T.rejected(recent.length, recent.length === MOST)} sub={T.rejectedSub(recent[0])} age={ago(Date.parse(recent[0].time), t)} />,
+    f?.dead[0] && <Need key="dead" tone="warn" href={deadPath(f.dead[0])} words={T.dead(f.dead.length, f.dead.length === MOST)} sub={T.deadSub(f.dead[0])} age={ago(Date.parse(f.dead[0].ended_at ?? f.dead[0].created_at), t)} />,
+  ].filter(Boolean);
+  return (
+    <section class="sec needs" aria-labelledby="needs-title">
+      <header><h2 id="needs-title">{T.title}</h2>{lines.length > 0 && <p class="val">{count(lines.length)}</p>}</header>
+      {lines.length > 0 ? <ul>{lines}</ul> : f && <p class="quiet-note">{T.none}</p>}
+    </section>
+  );
+}
+
+function deadPath(d: Delivery): string {
+  return d.channel === "webhook" ? `/webhooks/${encodeURIComponent(d.target)}` : "/dashboard";
+}
+
+function Held({ r }: { r: RolloutBody }) {
+  const waits = r.progress.status === "running";
+  const words = waits ? T.waiting(r.name) : T.held(r.name);
+  const sub = waits ? T.waitingSub : T.heldWhy[r.progress.reason ?? ""] ?? r.progress.reason ?? "";
+  return <Need tone="warn" href={`/rollouts/${encodeURIComponent(r.id)}`} words={words} sub={sub} />;
+}
+
+const SHAPES: Record<string, ComponentChildren> = {
+  crit: <path d="M6 .2 11.8 6 6 11.8.2 6z" fill="currentColor" />,
+  warn: <path d="M6 .8 11.6 11H.4z" fill="currentColor" />,
+  off: <circle cx="6" cy="6" r="4.2" fill="none" stroke="currentColor" stroke-width="1.7" />,
+};
+
+function Need({ tone, href, words, sub, age }: { tone: string; href: string; words: string; sub?: string; age?: string }) {
+  return (
+    <li>
+      <svg class={`g ${tone}`} viewBox="0 0 12 12" aria-hidden="true">{SHAPES[tone]}</svg>
+      <a href={href}>{words}</a>
+      {age && <span class="age">{age}</span>}
+      {sub && <span class="sub" title={sub}>{sub}</span>}
+    </li>
+  );
+}

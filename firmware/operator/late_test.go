@@ -1,0 +1,160 @@
+package operator_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"muster"
+	"muster/firmware/director"
+	"muster/firmware/operator"
+	"muster/firmware/rollout"
+)
+
+// allAtOnce has one phase of all devices.
+func allAtOnce(s *operator.Spec) { s.Plan.Phases = s.Plan.Phases[1:] }
+
+// says has a device say something, and returns the error.
+func (r *rig) says(id muster.DeviceID, f rollout.Fact, version string) error {
+	return r.director.Reports(r.Context(), []director.Report{{Device: id, Fact: f, Version: version}})[0]
+}
+
+// lateOf is what a device did late in a rollout, and in which state it is.
+func (r *rig) lateOf(id string, device muster.DeviceID) (rollout.Late, rollout.State) {
+	r.Helper()
+	for _, d := range r.devices(id) {
+		if d.ID == device {
+			return d.Late, d.State
+		}
+	}
+	r.Fatalf("%s is not in the rollout", device)
+	return "", 0
+}
+
+func TestADeviceThatFinishesAfterAnAbortByForceIsTakenBackWithTheOthers(t *testing.T) {
+	onEach(t, 6, operator.Options{}, func(r *rig) {
+		d := r.create(starting, allAtOnce)
+		r.tick()
+		r.report(rollout.SaysInstalling, r.fleet.ids[:3]...)
+		r.must(r.operator.Abort(r.ctx(), d.ID, true))
+		r.tick()
+		if n := r.states(d.ID); n["canceled"] != 6 {
+			r.Fatalf("by force: %v", n)
+		}
+		late := r.fleet.ids[1]
+		if err := r.says(late, rollout.Fact{}, "2.0.0"); err != nil {
+			r.Fatalf("it reports the release: %v", err)
+		}
+		if did, state := r.lateOf(d.ID, late); did != rollout.LateInstalled || state != rollout.Canceled {
+			r.Errorf("it is %s, and late %q", state, did)
+		}
+		if err := r.says(late, rollout.Fact{}, "2.0.0"); err != nil {
+			r.Errorf("the same again: %v", err)
+		}
+		now := r.must(r.operator.Rollout(r.Context(), d.ID))
+		if now.Counts[0].Late != 1 || now.Counts[0].By[rollout.Canceled] != 6 {
+			r.Errorf("it counts %+v", now.Counts[0])
+		}
+		if wrong, err := r.store.RecountRollout(r.Context(), d.ID); err != nil || wrong {
+			r.Errorf("the counts are not those of the rows: %v, %v", wrong, err)
+		}
+		log, err := r.store.RolloutLog(r.Context(), operator.LogQuery{Rollout: d.ID, Device: late, Limit: 100})
+		if err != nil || len(log) == 0 {
+			r.Fatalf("its log is %v, %v", log, err)
+		}
+		if e := log[len(log)-1]; e.Event != "target_version" || e.From != "canceled" || e.To != "canceled" || e.Reason != rollout.Afterwards {
+			r.Errorf("the log ends with %+v", e)
+		}
+		back := r.must(r.operator.Rollback(r.ctx(), ann, d.ID, operator.Spec{Supersede: rollout.Wait, Start: true}))
+		var got []muster.DeviceID
+		for _, x := range r.devices(back.ID) {
+			got = append(got, x.ID)
+		}
+		if !slices.Equal(got, []muster.DeviceID{late}) {
+			r.Errorf("the rollback has %v", got)
+		}
+	})
+}
+
+func TestWhatADeviceDoesThatGoesOnAfterASoftAbortIsFollowed(t *testing.T) {
+	r := sqliteRig(t, 4, operator.Options{})
+	d := r.create(starting, allAtOnce)
+	r.tick()
+	r.must(r.operator.Abort(r.ctx(), d.ID, false))
+	r.tick()
+	action := r.devices(d.ID)[0].Action
+	for i, c := range []struct {
+		says []rollout.Fact
+		want rollout.Late
+	}{
+		{[]rollout.Fact{{Event: rollout.SaysInstalling}, {Event: rollout.SaysFailed, Detail: "flash"}}, rollout.LateFailed},
+		{[]rollout.Fact{{Event: rollout.SaysInstalling}, {Event: rollout.SeesTarget}}, rollout.LateInstalled},
+		{[]rollout.Fact{{Event: rollout.SaysRebooting}, {Event: rollout.SeesOther}}, rollout.LateBack},
+		{[]rollout.Fact{{Event: rollout.SaysInstalling}}, rollout.LateInstalling},
+	} {
+		id := r.fleet.ids[i]
+		for _, f := range c.says {
+			f.Action = action
+			if err := r.says(id, f, ""); err != nil {
+				t.Errorf("%s: %s: %v", id, f.Event, err)
+			}
+		}
+		if did, state := r.lateOf(d.ID, id); did != c.want || state != rollout.Canceled {
+			t.Errorf("%s is %s, and late %q; want %q", id, state, did, c.want)
+		}
+		log, err := r.store.RolloutLog(t.Context(), operator.LogQuery{Rollout: d.ID, Device: id, Limit: 100})
+		if err != nil || len(log) != 2+len(c.says) { // offered and canceled before
+			t.Errorf("%s has %d rows of log, %v", id, len(log), err)
+		}
+	}
+	wantKind(t, "another action", r.says(r.fleet.ids[3], rollout.Fact{Event: rollout.SeesTarget, Action: action + 1}, ""), muster.Stale)
+	wantKind(t, "what it fetches", r.says(r.fleet.ids[3], rollout.Fact{Event: rollout.SaysDownloading, Action: action}, ""), muster.NotFound)
+	if now := r.must(r.operator.Rollout(t.Context(), d.ID)); now.Counts[0].Late != 1 || now.Counts[0].Failing != 0 {
+		t.Errorf("it counts %+v", now.Counts[0])
+	}
+	found := 0
+	if _, err := r.store.VerifyRollouts(t.Context(), func(string, string) { found++ }); err != nil || found > 0 {
+		t.Errorf("the chain of the log is broken: %d, %v", found, err)
+	}
+}
+
+func TestADeviceThatWaitsForItsWindowAfterAFailureIsSaidToWaitForTheWindow(t *testing.T) {
+	r := sqliteRig(t, 4, operator.Options{})
+	d := r.create(starting, allAtOnce, func(s *operator.Spec) {
+		s.Plan.Attempts, s.Plan.RetryAfter = 3, 0
+		s.Plan.Phases[0].Failure = rollout.Threshold{}
+	})
+	r.tick()
+	r.report(rollout.SaysFailed, r.fleet.ids[0])
+	r.must(r.operator.Edit(r.ctx(), ann, d.ID, operator.Change{Plan: func(p *rollout.Plan) {
+		p.Windows = []rollout.Window{{Days: []time.Weekday{(r.at.UTC().Weekday() + 3) % 7}, From: 60, To: 120}}
+	}}))
+	r.tick()
+	w, err := r.operator.Why(t.Context(), d.ID, r.fleet.ids[0])
+	if err != nil || w.Held != "window_open" || w.Device.Failures != 1 || w.Device.Due <= muster.MicrosOf(r.at) {
+		t.Errorf("%q holds it back (looked at again at %d): %s, %v", w.Held, w.Device.Due, w.Words, err)
+	}
+}
+
+func TestADeviceThatSaysAgainThatItHasItsOldVersionIsNoFault(t *testing.T) {
+	r := sqliteRig(t, 2, operator.Options{})
+	d := r.create(starting, allAtOnce, func(s *operator.Spec) { s.Plan.Attempts = 1 })
+	r.tick()
+	id := r.fleet.ids[0]
+	r.report(rollout.SaysRebooting, id)
+	twice := r.director.Reports(r.Context(), []director.Report{{Device: id, Version: "1.0.0"}, {Device: id, Version: "1.0.0"}})
+	for i, err := range twice {
+		if err != nil {
+			r.Errorf("the old version, word %d: %v", i+1, err)
+		}
+	}
+	if did, state := r.lateOf(d.ID, id); state != rollout.RolledBack || did != "" {
+		r.Fatalf("it is %s, and late %q", state, did)
+	}
+	if err := r.says(id, rollout.Fact{}, "1.0.0"); err != nil {
+		r.Errorf("the old version later: %v", err)
+	}
+	if err := r.says(id, rollout.Fact{Event: rollout.SaysDownloading}, ""); muster.KindOf(err) != muster.NotFound {
+		r.Errorf("a download after the end: %v", err)
+	}
+}
