@@ -95,6 +95,26 @@ func TestARolloutIsMadeOfAReleaseForDevicesThatTheServerCounts(t *testing.T) {
 	b.inspect("rollout-draft")
 }
 
+func TestOfManyRolloutsTheNewestAreFollowed(t *testing.T) {
+	f := shipFixture(t)
+	var many []object
+	for i := range 30 {
+		id := fmt.Sprintf("rol_%02d", i)
+		f.items["rollout:"+id] = progress(id, "running")
+		many = append(many, rolloutBody(id, progress(id, "running")))
+	}
+	f.extra["GET /api/v1/rollouts"] = func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, 200, object{"items": many, "next": nil})
+	}
+	b := open(t, f.fakeServer)
+	b.visit("/rollouts")
+	b.wait("all of them", `document.querySelectorAll(".ro").length === 30`)
+	b.until("eight to be followed", func() bool { return f.seen("rollout:rol_00", "", nil) == 1 && f.seen("rollout:rol_07", "", nil) == 1 })
+	if n := f.seen("rollout:rol_08", "", nil); n != 0 {
+		t.Errorf("more are followed than a connection may ask for")
+	}
+}
+
 func TestFirmwareSaysWhoSignedAndWhichVersionsDevicesReport(t *testing.T) {
 	f := shipFixture(t)
 	b := open(t, f.fakeServer)
