@@ -46,7 +46,8 @@ type fakeServer struct {
 	done      sync.WaitGroup
 	extra     map[string]http.HandlerFunc // more routes, by pattern
 	dots      fakeDots
-	events    []object // of the feed, the oldest first; their numbers begin at 1
+	events    []object       // of the feed, the oldest first; their numbers begin at 1
+	items     map[string]any // of further channels: an object, or a list
 }
 
 // fakeConn is one browser's socket.
@@ -59,7 +60,7 @@ type fakeConn struct {
 func newFake(t *testing.T) *fakeServer {
 	return &fakeServer{
 		t: t, role: "admin", version: "test-1", devices: map[string]object{}, history: map[string][]object{},
-		rejected: map[string][]object{}, sessions: map[string]object{}, conns: map[*fakeConn]bool{},
+		rejected: map[string][]object{}, sessions: map[string]object{}, conns: map[*fakeConn]bool{}, items: map[string]any{},
 	}
 }
 
@@ -301,6 +302,14 @@ func (f *fakeServer) snapshot(c *fakeConn, m object) {
 	default:
 		if strings.HasPrefix(ch, "here:") {
 			out["item"] = object{"viewers": f.viewers, "more": 0}
+			break
+		}
+		if item, ok := f.items[ch]; ok {
+			name := "item"
+			if _, list := item.([]object); list {
+				name = "items"
+			}
+			out[name] = item
 			break
 		}
 		d, ok := f.devices[strings.TrimPrefix(ch, "device:")]

@@ -373,7 +373,7 @@ func TestTheLinkTellsTheTruth(t *testing.T) {
 	f.say(object{"t": "rate", "hz": 5})
 	b.wait("full pace", `document.querySelector(".live.live")`)
 	f.cut(true)
-	b.wait("the dimming", `document.querySelector("[data-live=no]") && getComputedStyle(document.querySelector("td.val")).opacity < 1`)
+	b.wait("the dimming", `document.querySelector("[data-live=no]") && getComputedStyle(document.querySelector("td.val")).color === getComputedStyle(document.querySelector(".rail .group")).color`)
 	b.wait("the countdown", `/^Reconnecting in \d+ s$/.test(document.querySelector(".live > span:not(.vh)").textContent)`)
 	b.shoot("devices-lost")
 	f.put("cc-vault-00", "", "online", object{"temperature": 66.6}) // of which only a new list tells
