@@ -20,7 +20,13 @@ type onePage struct{ name, path, drawn string }
 // everyPage has the pages that need nothing to have happened, but with a server where things have.
 func everyPage() []onePage {
 	return []onePage{
-		{"devices", "/devices", ".roll h1"},
+		{"overview", "/", "main h1"},
+		{"devices", "/devices", "main h1"},
+		{"firmware", "/firmware", "main h1"},
+		{"rollouts", "/rollouts", "main h1"},
+		{"system", "/dashboard", "main h1"},
+		{"tasks", "/tasks", "main h1"},
+		{"audit", "/audit", "main h1"},
 		{"inbox", "/inbox", ".inbox"},
 		{"topics", "/topics", ".topics"},
 		{"webhooks", "/webhooks", ".webhooks"},
