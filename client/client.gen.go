@@ -950,7 +950,7 @@ type FleetChange struct {
 	Cause FleetCause `json:"cause"`
 	// Devices in each state now, less those then
 	Counts FleetCounts `json:"counts"`
-	// Devices that were online then, and are offline or quiet now
+	// Devices that are offline or quiet, and were online at some time since
 	Silent int64 `json:"silent"`
 	// An hour ago, to the minute
 	Since time.Time `json:"since"`

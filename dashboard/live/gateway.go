@@ -121,7 +121,7 @@ func New(cfg Config, deps Deps) *Gateway {
 	}
 	g.buffers.New = func() any { b := make([]byte, 0, 4096); return &b }
 	g.upgrader = websocket.Upgrader{
-		ReadBufferSize:  256, // enough for a control frame
+		ReadBufferSize:  128, // enough for a control frame, and kept by each idle socket
 		WriteBufferSize: 4096,
 		WriteBufferPool: &sync.Pool{},
 		Subprotocols:    []string{Subprotocol},

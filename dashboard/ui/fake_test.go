@@ -45,6 +45,8 @@ type fakeServer struct {
 	onAck     func(c *fakeConn, m object) // answers an ack; the caller holds mu
 	done      sync.WaitGroup
 	extra     map[string]http.HandlerFunc // more routes, by pattern
+	dots      fakeDots
+	events    []object // of the feed, the oldest first; their numbers begin at 1
 }
 
 // fakeConn is one browser's socket.
@@ -84,9 +86,19 @@ func (f *fakeServer) handler() http.Handler {
 		writeJSON(w, 200, object{"items": f.rejected[r.PathValue("id")]})
 	}))
 	f.deviceRoutes(mux)
+	if f.extra["GET /api/v1/devices:explain"] == nil { // without a test's own, it says nothing of the parts
+		mux.HandleFunc("GET /api/v1/devices:explain", f.guarded(func(w http.ResponseWriter, _ *http.Request) {
+			writeJSON(w, 200, object{"total": 0, "parts": []object{}, "plan": object{"index": "scan", "scanned": 0}})
+		}))
+	}
 	mux.HandleFunc("GET /api/v1/live", f.guarded(f.live))
 	for pattern, h := range f.extra {
 		mux.HandleFunc(pattern, h)
+	}
+	for pattern, answer := range calm() {
+		if _, ok := f.extra[pattern]; !ok {
+			mux.HandleFunc(pattern, f.guarded(func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, 200, answer) }))
+		}
 	}
 	return mux
 }
@@ -250,6 +262,8 @@ func (f *fakeServer) command(c *fakeConn, m object) {
 		})
 	case "ack":
 		f.onAck(c, m)
+	case "dots":
+		f.nameDots(c, m)
 	case "ping":
 		c.send(object{"t": "pong", "re": m["id"], "ts": m["ts"]})
 	case "sub":
@@ -274,8 +288,12 @@ func (f *fakeServer) snapshot(c *fakeConn, m object) {
 	switch ch {
 	case "fleet":
 		out["item"] = f.fleet
+	case "dots":
+		defer f.sendStates(c)
+		f.arrange(m, out)
 	case "events":
-		out["epoch"] = "E"
+		f.tell(c, m)
+		return
 	case "inbox":
 		out["epoch"], out["unread"], out["open"], out["items"] = "E", 1, 1, []object{}
 	case "devices":

@@ -885,7 +885,7 @@ export type FleetChange = {
   cause: FleetCause;
   /** Devices in each state now, less those then */
   counts: FleetCounts;
-  /** Devices that were online then, and are offline or quiet now */
+  /** Devices that are offline or quiet, and were online at some time since */
   silent: number;
   /** An hour ago, to the minute */
   since: string;
