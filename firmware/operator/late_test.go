@@ -154,6 +154,9 @@ func TestADeviceThatSaysAgainThatItHasItsOldVersionIsNoFault(t *testing.T) {
 	if err := r.says(id, rollout.Fact{}, "1.0.0"); err != nil {
 		r.Errorf("the old version later: %v", err)
 	}
+	if err := r.says(id, rollout.Fact{Event: rollout.SaysRebooting}, ""); err != nil {
+		r.Errorf("how it came to it, heard later: %v", err)
+	}
 	if err := r.says(id, rollout.Fact{Event: rollout.SaysDownloading}, ""); muster.KindOf(err) != muster.NotFound {
 		r.Errorf("a download after the end: %v", err)
 	}

@@ -79,6 +79,7 @@ function DotCanvas({ l }: { l: Layout }) {
   const [grid, setGrid] = useState<Grid | null>(null);
   const pointed = useSignal<Pointed | null>(null);
   const chosen = useSignal<[number, number] | null>(null);
+  const [hands] = useState(() => pointing(() => painter.current?.grid ?? null, pointed, chosen)); // one for all draws: a drag outlives them
   const [width, ratio] = useSize(wrap);
   const colours = theme.value;
   useLayoutEffect(() => {
@@ -106,7 +107,7 @@ function DotCanvas({ l }: { l: Layout }) {
         role="img"
         aria-label={T.drawing(l.total)}
         style={grid ? { width: `${grid.width}px`, height: `${grid.height}px` } : undefined}
-        {...pointing(() => painter.current?.grid ?? null, pointed, chosen)}
+        {...hands}
       />
       {grid?.blocks.map((b) => <BlockName key={b.section.first} l={l} grid={grid} at={b.section.first} />)}
       {grid && <Callout grid={grid} l={l} />}
