@@ -219,3 +219,99 @@ func (b *tab) uploadsAt(rate float64) {
 		return err
 	}))
 }
+
+// TestTheNumbersOfTheServersPagesAreItsOwn compares what the pages Firmware, Tasks, Audit and System show with what the API
+// says at that moment.
+func TestTheNumbersOfTheServersPagesAreItsOwn(t *testing.T) {
+	t.Parallel()
+	s := &story{muster: serve(t), dir: t.TempDir()}
+	t.Cleanup(s.endFleet)
+	s.run("firmware", "keygen", s.path("release.key"))
+	s.run("firmware", "trust", s.path("release.key.pub"), "--name", "build server")
+	s.release("2.0.0")
+	s.fleet(0)
+	b := openTab(t, s.muster)
+	b.comesIn(s.muster)
+
+	b.do(chromedp.Navigate(b.base + "/firmware"))
+	b.same(s.muster, "how many devices report which version", `[...document.querySelectorAll(".versions li")].map(l => l.dataset.version + "=" + l.querySelector("b").textContent).join(" ")`, func() (out string) {
+		var f struct {
+			Items []struct {
+				Values []struct {
+					Value   string
+					Devices int
+				}
+			}
+		}
+		s.ask(http.MethodGet, "/api/v1/devices:facets?fields=firmware&limit=100", nil, http.StatusOK, &f)
+		for _, v := range f.Items[0].Values {
+			out += fmt.Sprintf(" %s=%d", v.Value, v.Devices)
+		}
+		return strings.TrimSpace(out)
+	})
+
+	b.do(chromedp.Navigate(b.base + "/tasks"))
+	b.press(".kinds-of-tasks header .btn")
+	b.same(s.muster, "the tasks", `[...document.querySelectorAll(".tasks tbody tr")].map(r => [r.dataset.id, r.children[1].textContent.trim(), r.querySelector(".val").textContent].join(" ")).join(", ")`, func() string {
+		var l struct {
+			Items []struct {
+				ID, State   string
+				Done, Total int
+			}
+		}
+		s.ask(http.MethodGet, "/api/v1/tasks", nil, http.StatusOK, &l)
+		if len(l.Items) != 1 || l.Items[0].State != "succeeded" {
+			return "not yet"
+		}
+		return fmt.Sprintf("%s succeeded %d of %d", l.Items[0].ID, l.Items[0].Done, l.Items[0].Total)
+	})
+
+	b.do(chromedp.Navigate(b.base + "/audit?action=release.publish"))
+	b.same(s.muster, "the records", `[...document.querySelectorAll(".audit tbody tr[data-seq]")].map(r => r.dataset.seq + " " + r.children[3].textContent + " " + r.children[4].textContent).join(", ")`, func() string {
+		var l struct {
+			Items []struct {
+				Seq            int
+				Action, Object string
+			}
+		}
+		s.ask(http.MethodGet, "/api/v1/audit?action=release.publish", nil, http.StatusOK, &l)
+		if len(l.Items) != 1 {
+			t.Fatalf("there are %d records", len(l.Items))
+		}
+		return fmt.Sprintf("%d %s %s", l.Items[0].Seq, l.Items[0].Action, l.Items[0].Object)
+	})
+
+	s.endFleet() // so that figures stand still
+	b.do(chromedp.Navigate(b.base + "/dashboard"))
+	b.same(s.muster, "the figures", `["received", "stored", "rejected"].map(k => document.querySelector("[data-section=ingest] [data-figure=" + k + "] td")?.textContent.replaceAll(",", "")).join(" ") + " " +
+		document.querySelectorAll("[data-section=services] .loops li").length + " " + document.querySelector("[data-section=nodes] tbody th")?.textContent`, func() string {
+		var sys struct {
+			Sections struct {
+				Nodes    []struct{ ID string }
+				Services []struct{ Name string }
+				Ingest   struct {
+					Ledger struct{ Received, Stored, Rejected int }
+				}
+			}
+		}
+		s.ask(http.MethodGet, "/api/v1/system", nil, http.StatusOK, &sys)
+		l := sys.Sections.Ingest.Ledger
+		return fmt.Sprintf("%d %d %d %d %s", l.Received, l.Stored, l.Rejected, len(sys.Sections.Services), sys.Sections.Nodes[0].ID)
+	})
+}
+
+// same waits until the page says what the API does.
+func (b *tab) same(m *muster, what, expression string, api func() string) {
+	b.t.Helper()
+	var page, want string
+	defer func() {
+		if b.t.Failed() {
+			b.t.Logf("%s: the page says %q, the API %q", what, page, want)
+		}
+	}()
+	m.await(what+" to be the server's", pageLimit, func() bool {
+		page, want = evaluate[string](b, expression), api()
+		return page == want
+	})
+	b.t.Logf("%s: %s", what, page)
+}
