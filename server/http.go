@@ -52,6 +52,7 @@ func (s *Server) buildHTTP() error {
 	if err := s.buildLive(gateway, who); err != nil {
 		return err
 	}
+	s.simulation = &simulation{s: s}
 	deps := api.Deps{
 		Registry:      s.registry,
 		Accounts:      s.accounts,
@@ -66,6 +67,8 @@ func (s *Server) buildHTTP() error {
 		Views:         views.New(s.stores.control, s.cfg.Now),
 		Presence:      s.registry,
 		Commands:      s.commands,
+		Messages:      publisher{s.broker},
+		Simulator:     s.simulation,
 		Tasks:         s.tasks,
 		Audit:         s.stores.control,
 		Feed:          s.feed,

@@ -41,6 +41,11 @@ export interface DeviceRow {
   since: number;
   last_seen: number;
   reason: string;
+  parent?: string;
+  profile?: string;
+  firmware?: string;
+  groups?: string[];
+  tags?: Record<string, string>;
   values: Record<string, [Value, number]>;
 }
 
