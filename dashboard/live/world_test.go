@@ -411,7 +411,7 @@ func (w *world) wantFleet() map[string]any {
 	}
 	return plain(map[string]any{
 		"change": change,
-		"total": it.Total, "queued": it.Queued, "log_bytes": it.LogBytes, "store": it.Store,
+		"total":  it.Total, "queued": it.Queued, "log_bytes": it.LogBytes, "store": it.Store,
 		"counts": map[string]any{
 			"online": it.Counts.Online, "offline": it.Counts.Offline, "never": it.Counts.Never,
 			"unknown": it.Counts.Unknown, "quiet": it.Counts.Quiet,
