@@ -946,8 +946,8 @@ type FleetCause struct {
 
 // FleetChange is a schema of the API.
 type FleetChange struct {
-	// What at least half of these have in common, and no fewer than five; null when there is no such thing
-	Cause FleetCause `json:"cause"`
+	// What at least half of these have in common, and no fewer than five; absent when there is no such thing
+	Cause *FleetCause `json:"cause,omitempty"`
 	// Devices in each state now, less those then
 	Counts FleetCounts `json:"counts"`
 	// Devices that are offline or quiet, and were online at some time since

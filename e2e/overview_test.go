@@ -30,7 +30,7 @@ type fleetFigures struct {
 	}
 }
 
-func (m *muster) fleetFigures() fleetFigures {
+func (m *muster) figures() fleetFigures {
 	m.t.Helper()
 	var f fleetFigures
 	m.ask(http.MethodGet, "/api/v1/fleet", nil, http.StatusOK, &f)
@@ -38,7 +38,7 @@ func (m *muster) fleetFigures() fleetFigures {
 }
 
 // matching counts the devices that a query chooses.
-func (m *muster) matching(q string) int {
+func (m *muster) matches(q string) int {
 	m.t.Helper()
 	var page struct{ Total int }
 	m.ask(http.MethodGet, "/api/v1/devices?limit=1&total=true&q="+url.QueryEscape(q), nil, http.StatusOK, &page)
@@ -109,7 +109,7 @@ func TestTheOverviewNamesTheGatewayWhoseDevicesWentSilent(t *testing.T) {
 	heading := `document.querySelector(".roll h1")?.textContent`
 	b.wait("everybody", fmt.Sprintf(`%s === "%d of %d answering"`, heading, total, total))
 	b.wait("the dots", `document.querySelector(".gridwrap .block")?.textContent === "hall-0 30"`)
-	if got := m.fleetFigures(); got.Total != total || got.Counts["online"] != total || got.Change.Cause != nil {
+	if got := m.figures(); got.Total != total || got.Counts["online"] != total || got.Change.Cause != nil {
 		t.Fatalf("the API says %+v", got)
 	}
 
@@ -118,19 +118,19 @@ func TestTheOverviewNamesTheGatewayWhoseDevicesWentSilent(t *testing.T) {
 	b.wait("the heading", fmt.Sprintf(`%s === "%d of %d answering"`, heading, total-lost, total))
 	b.wait("the bar", fmt.Sprintf(`[...document.querySelectorAll(".legend li")].some(e => e.textContent.trim().startsWith("%d offline+%d in 1 h"))`, lost, lost))
 	b.wait("the cluster", fmt.Sprintf(`document.querySelector(".call")?.textContent === "gw-2 %d silent"`, kidsInAHall))
-	f := m.fleetFigures()
+	f := m.figures()
 	if c := f.Change.Cause; f.Counts["offline"] != lost || f.Change.Silent != lost || c == nil || c.Kind != "gateway" || c.Name != "gw-2" || c.State != "offline" || c.Devices != kidsInAHall || c.Together != kidsInAHall {
 		t.Errorf("the API says %+v", f)
 	}
 	if got := m.dotStates(); got["offline"] != lost || got["online"] != total-lost {
 		t.Errorf("the dots are %v", got)
 	}
-	if n := m.matching("status:offline"); n != lost {
+	if n := m.matches("status:offline"); n != lost {
 		t.Errorf("%d devices match status:offline", n)
 	}
 	call, err := url.Parse(evaluate[string](b, `document.querySelector(".call").getAttribute("href")`))
-	if err != nil || m.matching(call.Query().Get("q")) != kidsInAHall {
-		t.Errorf("the cluster's link %v finds %d devices", call, m.matching(call.Query().Get("q")))
+	if err != nil || m.matches(call.Query().Get("q")) != kidsInAHall {
+		t.Errorf("the cluster's link %v finds %d devices", call, m.matches(call.Query().Get("q")))
 	}
 	b.inspected("overview-silent")
 
@@ -161,7 +161,7 @@ func TestTheOverviewsFiguresAreThoseOfTheAPI(t *testing.T) {
 	b.do(chromedp.Navigate(b.base + "/"))
 	b.wait("the rejected", `[...document.querySelectorAll(".needs li a")].some(e => e.textContent === "3 messages were rejected in the last hour" && e.getAttribute("href") === "/devices/loud")`)
 	b.wait("the tail", `[...document.querySelectorAll(".tail li")].some(e => e.textContent.includes("loud sent what was rejected"))`)
-	f := m.fleetFigures()
+	f := m.figures()
 	for _, state := range []string{"online", "never"} {
 		want := fmt.Sprint(f.Counts[state], " ", map[string]string{"online": "online", "never": "never seen"}[state])
 		b.wait(want, fmt.Sprintf(`document.querySelector(".legend")?.textContent.includes(%q)`, want))

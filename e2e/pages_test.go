@@ -56,7 +56,7 @@ func TestEveryPageIsForEverybodyFull(t *testing.T) {
 		b.look("", p)
 	}
 	for _, tab := range []string{"live", "history", "twin", "commands", "events", "firmware", "messages", "access"} {
-		b.look("", onePage{"device-" + tab, "/devices/demo-0001/" + tab, ".tabs a[aria-current]"})
+		b.look("", onePage{"device-" + tab, "/devices/demo-0001/" + tab, ".tabbar a[aria-current]"})
 	}
 }
 

@@ -109,11 +109,16 @@ func (s *Server) buildHTTP() error {
 		return fmt.Errorf("build the API: %w", err)
 	}
 	s.web = web
-	s.http = &http.Server{ // no WriteTimeout: the API sets its own, rolling
+	s.http = serverOf(web)
+	return nil
+}
+
+// serverOf has no WriteTimeout: the API sets its own, rolling.
+func serverOf(web http.Handler) *http.Server {
+	return &http.Server{
 		Handler: web, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ConnContext: deliver.WithConn,
 	}
-	return nil
 }
 
 // serveHTTP serves until the listener is closed.

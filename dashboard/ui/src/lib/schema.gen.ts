@@ -881,8 +881,8 @@ export type FleetCause = {
 };
 
 export type FleetChange = {
-  /** What at least half of these have in common, and no fewer than five; null when there is no such thing */
-  cause: FleetCause;
+  /** What at least half of these have in common, and no fewer than five; absent when there is no such thing */
+  cause?: FleetCause;
   /** Devices in each state now, less those then */
   counts: FleetCounts;
   /** Devices that are offline or quiet, and were online at some time since */

@@ -21,7 +21,7 @@ export interface Change {
   since: number;
   counts: Record<Presence, number>; // now, less then
   silent: number; // offline or quiet now, and online at some time since
-  cause: Cause | null;
+  cause?: Cause;
 }
 
 /** What most of those that went silent have in common. */
