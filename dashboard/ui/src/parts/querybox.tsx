@@ -36,6 +36,7 @@ const FIELDS: readonly (readonly [string, string])[] = [
 const TYPING_MS = 250; // typing pauses this long before the list follows
 const ASKING_MS = 120; // and this long before values are asked for
 const MOST = 9;
+const MOST_SENT = 100;
 
 /** One line of the list of suggestions. */
 interface Offer {
@@ -67,17 +68,18 @@ export function QueryBox({ value, fault, onQuery, label = T.label, name }: Props
     show(i);
   };
   const timer = useRef(0);
-  const sent = useRef(value);
+  const sent = useRef([value]); // what was said to the page and did not come back yet, after what did
   useEffect(() => {
-    if (value !== sent.current) setText(value);
-    sent.current = value;
+    const i = sent.current.lastIndexOf(value);
+    if (i < 0) setText(value); // somebody else's, and not an echo that comes while one types on
+    sent.current = i < 0 ? [value] : sent.current.slice(i);
   }, [value]);
   const token = tokenAt(text, caret);
   const rest = (text.slice(0, token.from) + text.slice(token.to)).trim();
   const offers = useOffers(token.text, rest, open);
   const send = (q: string) => {
     clearTimeout(timer.current);
-    sent.current = q;
+    sent.current = [...sent.current.slice(-MOST_SENT), q];
     onQuery(q);
   };
   const typed = (next: string, at: number, pause: boolean) => {
