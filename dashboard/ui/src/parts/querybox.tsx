@@ -60,7 +60,12 @@ export function QueryBox({ value, fault, onQuery, label = T.label, name }: Props
   const input = useRef<HTMLInputElement>(null);
   const [text, setText] = useState(value);
   const [caret, setCaret] = useState(value.length);
-  const [open, setOpen] = useState(false);
+  const [open, setShown] = useState(false);
+  const [forced, force] = useState(false); // by a key, also where no term is begun
+  const setOpen = (on: boolean, asked = false) => {
+    setShown(on);
+    force(asked);
+  };
   const [active, show] = useState(-1);
   const at = useRef(-1); // active, for keys that come faster than the page is drawn
   const setActive = (i: number) => {
@@ -77,6 +82,8 @@ export function QueryBox({ value, fault, onQuery, label = T.label, name }: Props
   const token = tokenAt(text, caret);
   const rest = (text.slice(0, token.from) + text.slice(token.to)).trim();
   const offers = useOffers(token.text, rest, open);
+  // Between two terms nothing is in the way of what is below, unless it is asked for.
+  const shown = open && offers.length > 0 && (token.text !== "" || text.trim() === "" || forced);
   const send = (q: string) => {
     clearTimeout(timer.current);
     sent.current = [...sent.current.slice(-MOST_SENT), q];
@@ -104,17 +111,17 @@ export function QueryBox({ value, fault, onQuery, label = T.label, name }: Props
   const onKeyDown = (e: KeyboardEvent) => {
     const n = offers.length;
     if (e.key === "Escape") {
-      if (open && n > 0) e.preventDefault(); // a search box would empty itself
+      if (shown) e.preventDefault(); // a search box would empty itself
       return setOpen(false);
     }
     if (e.key === "ArrowDown" || e.key === "ArrowUp") {
       e.preventDefault();
-      setOpen(true);
+      setOpen(true, true);
       if (n > 0) setActive((at.current + (e.key === "ArrowDown" ? 1 : at.current < 0 ? 0 : -1) + n) % n);
       return;
     }
     if (e.key !== "Enter") return;
-    const o = open ? offers[at.current] : undefined;
+    const o = shown ? offers[at.current] : undefined;
     if (o) {
       e.preventDefault();
       return take(o);
@@ -122,7 +129,6 @@ export function QueryBox({ value, fault, onQuery, label = T.label, name }: Props
     setOpen(false);
     if (!name) send(text.trim());
   };
-  const shown = open && offers.length > 0;
   return (
     <div class="querybox" onFocusOut={(e) => e.currentTarget.contains(e.relatedTarget as Node | null) || setOpen(false)}>
       <label class="search">
