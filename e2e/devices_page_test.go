@@ -129,9 +129,9 @@ func (b *tab) savesAView(m *muster) {
 }
 
 // done waits until the last work has ended well.
-func (b *tab) done(n int) {
+func (b *tab) done(word string, n int) {
 	b.t.Helper()
-	b.wait("the end of the work", `document.querySelector(".work.done")`)
+	b.says(".work.done b", word)
 	b.says(".work", fmt.Sprintf("done: %d", n))
 }
 
@@ -158,7 +158,7 @@ func (b *tab) changesAllThatMatch(m *muster) {
 	b.confirms("Tag", n)
 	b.inspected("devices-confirm")
 	b.press(".ask .confirm .pri")
-	b.done(n)
+	b.done("Tag", n)
 	if got := m.matching("tag:lot=7"); got != n {
 		b.t.Errorf("%d devices have the tag, want %d", got, n)
 	}
@@ -172,7 +172,7 @@ func (b *tab) changesAllThatMatch(m *muster) {
 	b.says(".ask [name=group]", "spare")
 	b.confirms("Change the group of", n)
 	b.press(".ask .confirm .pri")
-	b.done(n)
+	b.done("Change the group of", n)
 	b.says(".facet-group", "Group")
 	if got := m.matching("group:spare"); got != n {
 		b.t.Errorf("%d devices are in the group, want %d", got, n)
@@ -213,7 +213,7 @@ func (b *tab) deletesWhatItCounted(m *muster) {
 	b.wait("a button that waits for the count", `document.querySelector(".ask .confirm .pri").disabled`)
 	b.inspected("devices-delete")
 	b.do(chromedp.SendKeys(chromedp.CSS(".ask .confirm input"), fmt.Sprint(n)+"\r"))
-	b.done(n)
+	b.done("Delete", n)
 	if got := m.matching("group:roman"); got != 0 {
 		b.t.Errorf("%d devices are left", got)
 	}

@@ -100,7 +100,7 @@ function List({ v, onAdd, onAgain }: { v: View; onAdd: () => void; onAgain: () =
       <div class="tools">
         <Facets q={v.q} onQuery={onQuery} />
         <div class="r">
-          <ViewMenu v={v} />
+          <ViewMenu />
           <ColumnMenu q={v.q} shown={columnsNow} onColumns={(cols) => go(listPath(v.q, v.sort, v.after, cols), true)} />
           <a class="btn" href={exportPath(v.q, columnsNow)} download="devices.csv">{T.csv}</a>
         </div>

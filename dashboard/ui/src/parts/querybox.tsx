@@ -36,6 +36,7 @@ const FIELDS: readonly (readonly [string, string])[] = [
 const TYPING_MS = 250; // typing pauses this long before the list follows
 const ASKING_MS = 120; // and this long before values are asked for
 const MOST = 9;
+const MOST_SENT = 100;
 
 /** One line of the list of suggestions. */
 interface Offer {
@@ -59,7 +60,12 @@ export function QueryBox({ value, fault, onQuery, label = T.label, name }: Props
   const input = useRef<HTMLInputElement>(null);
   const [text, setText] = useState(value);
   const [caret, setCaret] = useState(value.length);
-  const [open, setOpen] = useState(false);
+  const [open, setShown] = useState(false);
+  const [forced, force] = useState(false); // by a key, also where no term is begun
+  const setOpen = (on: boolean, asked = false) => {
+    setShown(on);
+    force(asked);
+  };
   const [active, show] = useState(-1);
   const at = useRef(-1); // active, for keys that come faster than the page is drawn
   const setActive = (i: number) => {
@@ -67,17 +73,20 @@ export function QueryBox({ value, fault, onQuery, label = T.label, name }: Props
     show(i);
   };
   const timer = useRef(0);
-  const sent = useRef(value);
+  const sent = useRef([value]); // what was said to the page and did not come back yet, after what did
   useEffect(() => {
-    if (value !== sent.current) setText(value);
-    sent.current = value;
+    const i = sent.current.lastIndexOf(value);
+    if (i < 0) setText(value); // somebody else's, and not an echo that comes while one types on
+    sent.current = i < 0 ? [value] : sent.current.slice(i);
   }, [value]);
   const token = tokenAt(text, caret);
   const rest = (text.slice(0, token.from) + text.slice(token.to)).trim();
   const offers = useOffers(token.text, rest, open);
+  // Between two terms nothing is in the way of what is below, unless it is asked for.
+  const shown = open && offers.length > 0 && (token.text !== "" || text.trim() === "" || forced);
   const send = (q: string) => {
     clearTimeout(timer.current);
-    sent.current = q;
+    sent.current = [...sent.current.slice(-MOST_SENT), q];
     onQuery(q);
   };
   const typed = (next: string, at: number, pause: boolean) => {
@@ -102,17 +111,17 @@ export function QueryBox({ value, fault, onQuery, label = T.label, name }: Props
   const onKeyDown = (e: KeyboardEvent) => {
     const n = offers.length;
     if (e.key === "Escape") {
-      if (open && n > 0) e.preventDefault(); // a search box would empty itself
+      if (shown) e.preventDefault(); // a search box would empty itself
       return setOpen(false);
     }
     if (e.key === "ArrowDown" || e.key === "ArrowUp") {
       e.preventDefault();
-      setOpen(true);
+      setOpen(true, true);
       if (n > 0) setActive((at.current + (e.key === "ArrowDown" ? 1 : at.current < 0 ? 0 : -1) + n) % n);
       return;
     }
     if (e.key !== "Enter") return;
-    const o = open ? offers[at.current] : undefined;
+    const o = shown ? offers[at.current] : undefined;
     if (o) {
       e.preventDefault();
       return take(o);
@@ -120,7 +129,6 @@ export function QueryBox({ value, fault, onQuery, label = T.label, name }: Props
     setOpen(false);
     if (!name) send(text.trim());
   };
-  const shown = open && offers.length > 0;
   return (
     <div class="querybox" onFocusOut={(e) => e.currentTarget.contains(e.relatedTarget as Node | null) || setOpen(false)}>
       <label class="search">

@@ -3,9 +3,8 @@
 import { useEffect, useState } from "preact/hooks";
 import { message } from "../lib/api";
 import { parseColumns } from "../lib/columns";
-import type { View } from "../lib/devices";
 import { useForm } from "../lib/form";
-import { listPath, sortOf } from "../lib/route";
+import { listPath, route, sortOf, type Sort } from "../lib/route";
 import { createView, deleteView, listViews, putView, type SavedView, type ViewParts } from "../lib/schema.gen";
 import { me } from "../lib/session";
 import { Field, Submit } from "./field";
@@ -30,11 +29,20 @@ export function viewPath(v: SavedView): string {
   return listPath(v.q ?? "", sortOf(v.sort ?? ""), "", (v.columns ?? []).join(","));
 }
 
-export function ViewMenu({ v }: { v: View }) {
+/** What the address asks for: that is what is saved, whatever the list still shows. */
+interface Asked {
+  q: string;
+  sort: Sort;
+  cols: string;
+}
+
+export function ViewMenu() {
+  const r = route.value;
+  const v: Asked = r.page === "devices" ? r : { q: "", sort: "id", cols: "" };
   return <Menu name="views" word={T.word} label={T.label}>{(close) => (me.value?.user ? <Views v={v} close={close} /> : <p class="hint">{T.noUser}</p>)}</Menu>;
 }
 
-function Views({ v, close }: { v: View; close: () => void }) {
+function Views({ v, close }: { v: Asked; close: () => void }) {
   const [items, setItems] = useState<SavedView[] | null>(null);
   const [fault, setFault] = useState("");
   const form = useForm({ name: "" });
@@ -72,6 +80,6 @@ function Views({ v, close }: { v: View; close: () => void }) {
   );
 }
 
-function partsOf(v: View, name: string): ViewParts {
+function partsOf(v: Asked, name: string): ViewParts {
   return { name, q: v.q, sort: v.sort === "id" ? "" : v.sort, ...(v.cols && { columns: v.cols === "id" ? ["id"] : parseColumns(v.cols).map((c) => c.name) }) };
 }
