@@ -317,9 +317,9 @@ func TestWhatHoldsAnUpdateBackIsNamed(t *testing.T) {
 	b.visit(tabPath("firmware"))
 	b.waitText("[data-version]", "2.8.0")
 	b.waitText("[data-rollout=rol_1]", "confirmed")
-	b.click(".waits .btn")
-	b.waitText(".waits", "The window opens at 22:00.")
-	b.waitText(".rules .held", "window it is 10:00 where the device is holds it back")
+	b.click(".pending .btn")
+	b.waitText(".pending", "The window opens at 22:00.")
+	b.waitText(".holds .held", "window it is 10:00 where the device is holds it back")
 }
 
 func TestHistoryIsATableAndFiles(t *testing.T) {
