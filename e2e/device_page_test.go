@@ -82,7 +82,7 @@ func TestEveryWayToAFirstValueIsValid(t *testing.T) {
 	b.do(chromedp.KeyEvent("2"))
 	b.wait("the readings as a table", `location.pathname.endsWith("/history") && [...document.querySelectorAll(".readings tbody td")].map(e => e.textContent).join() === "23.5,21.5"`)
 	b.do(chromedp.KeyEvent("7"))
-	b.says(".messages", `{"temperature":23.5}`)
+	b.says(".msgs", `{"temperature":23.5}`)
 	b.do(chromedp.KeyEvent("8"))
 	b.says(".att", logins.Items[0].Reason)
 }

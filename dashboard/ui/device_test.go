@@ -262,19 +262,19 @@ func TestMessagesComeAsTheyAreSentAndCanBeHeldAndPublished(t *testing.T) {
 	f, x := fullDevice(t)
 	b := open(t, f)
 	b.visit(tabPath("messages"))
-	b.waitText(".messages", `{"temperature":4.6}`)
-	b.waitText(".messages", "ff fe 01")
-	b.waitText(".messages", "the payload is not JSON")
+	b.waitText(".msgs", `{"temperature":4.6}`)
+	b.waitText(".msgs", "ff fe 01")
+	b.waitText(".msgs", "the payload is not JSON")
 	b.waitText("#messages-title + p", "2 messages")
 	b.click("[aria-labelledby=messages-title] header .btn")
 	trace := x.items["trace"].(object)["items"].([]object)
 	x.set("trace", listed(object{"kind": "event", "topic": "devices/" + probe + "/events/door", "qos": 1, "payload": "e30=", "payload_text": `{"open":1}`, "size": 10, "count": 0, "verdict": "pending", "received_at": stamped(0)}, trace[0]))
 	b.waitText("[aria-labelledby=messages-title] header", "1 held")
-	if strings.Contains(b.text(".messages"), "events/door") {
+	if strings.Contains(b.text(".msgs"), "events/door") {
 		t.Error("a message is shown while the page is paused")
 	}
 	b.click("[aria-labelledby=messages-title] header .btn")
-	b.waitText(".messages li:first-child", "events/door")
+	b.waitText(".msgs li:first-child", "events/door")
 	b.waitText("#messages-title + p", "3 messages")
 	b.do(chromedp.SendKeys(chromedp.CSS("[name=topic]"), "display/text"), chromedp.SendKeys(chromedp.CSS("[name=payload]"), "hello"))
 	b.click("[aria-labelledby=publish-title] [type=submit]")
@@ -317,9 +317,9 @@ func TestWhatHoldsAnUpdateBackIsNamed(t *testing.T) {
 	b.visit(tabPath("firmware"))
 	b.waitText("[data-version]", "2.8.0")
 	b.waitText("[data-rollout=rol_1]", "confirmed")
-	b.click(".waits .btn")
-	b.waitText(".waits", "The window opens at 22:00.")
-	b.waitText(".rules .held", "window it is 10:00 where the device is holds it back")
+	b.click(".pending .btn")
+	b.waitText(".pending", "The window opens at 22:00.")
+	b.waitText(".holds .held", "window it is 10:00 where the device is holds it back")
 }
 
 func TestHistoryIsATableAndFiles(t *testing.T) {

@@ -149,7 +149,7 @@ function Answer({ c }: { c: CommandBody }) {
   if (c.error !== null && c.error !== undefined) parts.push([T.error, c.error]);
   if (c.late) parts.push([T.late, c.late]);
   if (parts.length === 0) return null;
-  return <div class="answer">{parts.map(([word, v]) => <p key={word}><span class="sub">{word}</span> <code class="payload">{typeof v === "string" ? v : JSON.stringify(v)}</code></p>)}</div>;
+  return <div class="reply">{parts.map(([word, v]) => <p key={word}><span class="sub">{word}</span> <code class="payload">{typeof v === "string" ? v : JSON.stringify(v)}</code></p>)}</div>;
 }
 
 const LONGEST = 120;

@@ -76,7 +76,7 @@ function Waiting({ id, items }: { id: string; items: FirmwareAction[] }) {
   return (
     <div class="part">
       <h3>{T.waiting}</h3>
-      <ul class="waits">{items.map((a) => <Wait key={a.rollout} id={id} a={a} />)}</ul>
+      <ul class="pending">{items.map((a) => <Wait key={a.rollout} id={id} a={a} />)}</ul>
     </div>
   );
 }
@@ -97,7 +97,7 @@ function Wait({ id, a }: { id: string; a: FirmwareAction }) {
       {why && (
         <>
           <p>{why.words}</p>
-          <ul class="rules">
+          <ul class="holds">
             {why.rules.map((r) => (
               <li key={r.name} class={r.name === why.held ? "held" : ""}>
                 <span class={r.holds ? "ok" : "warn"} aria-hidden="true">{r.holds ? "✓" : "–"}</span> <b class="mono">{r.name}</b> {r.detail}

@@ -81,7 +81,7 @@ export function MessagesTab({ model }: { model: DeviceModel }) {
         </header>
         <p class="error" role="alert">{fault}</p>
         {items.length === 0 && <p class="quiet-note">{T.none}</p>}
-        <div class="messages" role="group" aria-label={T.title} tabIndex={0}><ul>{shown.map((m) => <Message key={keyOf(m)} m={m} />)}</ul></div>
+        <ul class="msgs" aria-label={T.title}>{shown.map((m) => <Message key={keyOf(m)} m={m} />)}</ul>
         {items.length === MOST && <p class="hint">{T.full(MOST)}</p>}
       </section>
       <Publish id={model.id} />
