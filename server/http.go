@@ -52,7 +52,6 @@ func (s *Server) buildHTTP() error {
 	if err := s.buildLive(gateway, who); err != nil {
 		return err
 	}
-	s.simulation = &simulation{s: s}
 	deps := api.Deps{
 		Registry:      s.registry,
 		Accounts:      s.accounts,

@@ -45,9 +45,9 @@ type fakeServer struct {
 	onAck     func(c *fakeConn, m object) // answers an ack; the caller holds mu
 	done      sync.WaitGroup
 	extra     map[string]http.HandlerFunc // more routes, by pattern
-	items     map[string]any              // of further channels: an object, or a list
 	dots      fakeDots
-	events    []object // of the feed, the oldest first; their numbers begin at 1
+	events    []object       // of the feed, the oldest first; their numbers begin at 1
+	items     map[string]any // of further channels: an object, or a list
 }
 
 // fakeConn is one browser's socket.
@@ -300,16 +300,16 @@ func (f *fakeServer) snapshot(c *fakeConn, m object) {
 	case "devices":
 		out["items"], out["total"], out["next"] = f.list(m)
 	default:
+		if strings.HasPrefix(ch, "here:") {
+			out["item"] = object{"viewers": f.viewers, "more": 0}
+			break
+		}
 		if item, ok := f.items[ch]; ok {
 			name := "item"
 			if _, list := item.([]object); list {
 				name = "items"
 			}
 			out[name] = item
-			break
-		}
-		if strings.HasPrefix(ch, "here:") {
-			out["item"] = object{"viewers": f.viewers, "more": 0}
 			break
 		}
 		d, ok := f.devices[strings.TrimPrefix(ch, "device:")]

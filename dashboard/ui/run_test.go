@@ -67,8 +67,10 @@ func runFixture(t *testing.T) *shipServer {
 	}
 	f.extra["GET /api/v1/audit"] = func(w http.ResponseWriter, r *http.Request) {
 		items := []object{
-			{"seq": 249, "at": ago(time.Minute), "action": "device.update", "object": "devices/pump-7", "actor": object{"kind": "user", "id": "usr_2", "name": "Ana", "address": "192.0.2.7", "request": "KX3P"},
-				"before": object{"name": "Pump", "tags": object{"site": "a", "hall": "3"}}, "after": object{"name": "Pump 7", "tags": object{"site": "b", "hall": "3"}}},
+			{
+				"seq": 249, "at": ago(time.Minute), "action": "device.update", "object": "devices/pump-7", "actor": object{"kind": "user", "id": "usr_2", "name": "Ana", "address": "192.0.2.7", "request": "KX3P"},
+				"before": object{"name": "Pump", "tags": object{"site": "a", "hall": "3"}}, "after": object{"name": "Pump 7", "tags": object{"site": "b", "hall": "3"}},
+			},
 			{"seq": 248, "at": ago(time.Hour), "action": "rollout.log", "object": "rollouts/rol_1", "actor": object{"kind": "system", "id": "", "name": "rollouts", "address": "", "request": ""}, "before": nil, "after": object{"rows": 8}},
 		}
 		if r.URL.Query().Get("object") == "devices/pump-7" {
@@ -249,7 +251,8 @@ func TestKeysLeadEverywhereAreShownAndCanBeTurnedOff(t *testing.T) {
 	b.waitText(".live", "Live")
 	b.do(chromedp.KeyEvent("g"), chromedp.KeyEvent("r"))
 	b.wait("the rollouts", `location.pathname === "/rollouts" && document.querySelector(".ros")`)
-	b.do(chromedp.KeyEvent("j"), chromedp.KeyEvent("j"))
+	b.do(chromedp.KeyEvent("j"))
+	b.do(chromedp.KeyEvent("j"))
 	b.wait("the second row", `document.activeElement.textContent === "Pumps rol_2"`)
 	b.do(chromedp.KeyEvent("k"), chromedp.KeyEvent("\r"))
 	b.wait("its page", `location.pathname === "/rollouts/rol_1" && document.querySelector(".askwhy input")`)

@@ -46,7 +46,7 @@ export class Series {
     this.t = [...k.t, ...this.t.slice(i)];
     this.lo = [...k.min, ...this.lo.slice(i)];
     this.hi = [...k.max, ...this.hi.slice(i)];
-    this.told = k.gaps.map((g) => [g[0]!, g[1]!] as [number, number]);
+    this.told = k.gaps.map((g) => [g![0]!, g![1]!] as [number, number]);
     this.floor = HOLE * stepMS;
     this.measure();
     this.rebuild();

@@ -74,8 +74,8 @@ export function DevicePage({ id }: { id: string }) {
     setFocus((n) => n + 1);
   };
   const beside = (by: number) => {
-    const next = neighbour(id, by);
-    const r = route.peek();
+    const r = route.peek(); // what is drawn may be one press behind
+    const next = neighbour(r.page === "device" ? r.id : id, by);
     if (!next) return false;
     go(devicePath(next, r.page === "device" ? r.tab : "live"));
     return true;

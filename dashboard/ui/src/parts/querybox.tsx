@@ -60,7 +60,12 @@ export function QueryBox({ value, fault, onQuery, label = T.label, name }: Props
   const [text, setText] = useState(value);
   const [caret, setCaret] = useState(value.length);
   const [open, setOpen] = useState(false);
-  const [active, setActive] = useState(-1);
+  const [active, show] = useState(-1);
+  const at = useRef(-1); // active, for keys that come faster than the page is drawn
+  const setActive = (i: number) => {
+    at.current = i;
+    show(i);
+  };
   const timer = useRef(0);
   const sent = useRef(value);
   useEffect(() => {
@@ -103,11 +108,11 @@ export function QueryBox({ value, fault, onQuery, label = T.label, name }: Props
     if (e.key === "ArrowDown" || e.key === "ArrowUp") {
       e.preventDefault();
       setOpen(true);
-      if (n > 0) setActive((active + (e.key === "ArrowDown" ? 1 : active < 0 ? 0 : -1) + n) % n);
+      if (n > 0) setActive((at.current + (e.key === "ArrowDown" ? 1 : at.current < 0 ? 0 : -1) + n) % n);
       return;
     }
     if (e.key !== "Enter") return;
-    const o = open ? offers[active] : undefined;
+    const o = open ? offers[at.current] : undefined;
     if (o) {
       e.preventDefault();
       return take(o);
