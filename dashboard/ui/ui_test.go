@@ -71,7 +71,7 @@ func TestEveryPathGetsItsOwnAnswer(t *testing.T) {
 		{"GET", "/index.html", "text/plain; charset=utf-8", "", 404},
 		{"GET", "/app.mjs", "text/plain; charset=utf-8", "", 404},
 		{"GET", "/devices/", "text/plain; charset=utf-8", "", 404},
-		{"GET", "/devices/a/b", "text/plain; charset=utf-8", "", 404},
+		{"GET", "/devices/a/b/c", "text/plain; charset=utf-8", "", 404},
 		{"GET", "/dist/app.js", "text/plain; charset=utf-8", "", 404},
 		{"POST", "/devices", "text/plain; charset=utf-8", "", 405},
 		{"DELETE", "/app.js", "text/plain; charset=utf-8", "", 405},
