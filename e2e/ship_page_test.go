@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -38,7 +39,7 @@ func (r *shownRollout) words() string {
 		}
 	}
 	out := fmt.Sprintf("%s %d %d", r.Progress.Status, r.Progress.Devices, r.Progress.Ended)
-	for _, s := range strings.Fields("confirmed offered downloading downloaded installing rebooting failed rolled_back timed_out queued skipped canceled") {
+	for s := range strings.FieldsSeq("confirmed offered downloading downloaded installing rebooting failed rolled_back timed_out queued skipped canceled") {
 		if states[s] > 0 {
 			out += fmt.Sprintf(" %s=%d", s, states[s])
 		}
@@ -201,7 +202,7 @@ func TestAnUploadFromThePageGoesOnOverAKill(t *testing.T) {
 		t.Errorf("the page shows %s, want %s", got, digest)
 	}
 	status, got, err := get(t.Context(), "http://"+m.http+"/api/v1/firmware/artifacts/"+digest+"/content", m.key)
-	if err != nil || status != http.StatusOK || string(got) != string(image) {
+	if err != nil || status != http.StatusOK || !bytes.Equal(got, image) {
 		t.Errorf("the image comes back as %d with %d bytes, %v", status, len(got), err)
 	}
 	b.mu.Lock()

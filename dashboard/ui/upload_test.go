@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -113,7 +114,7 @@ func TestAnUploadGoesOnAfterCutsAndArrivesToTheByte(t *testing.T) {
 	sum := sha256.Sum256(want)
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if string(u.got) != string(want) {
+	if !bytes.Equal(u.got, want) {
 		t.Errorf("%d bytes arrived, not the %d that were sent", len(u.got), size)
 	}
 	if first := u.begun[0]; first["sha256"] != hex.EncodeToString(sum[:]) || first["filename"] != "pump-1.swu" || first["size"] != float64(size) {
