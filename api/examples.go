@@ -65,8 +65,7 @@ func vocabulary() map[string]any {
 		"DesiredBody.state": map[string]any{"interval_s": 60}, "level": "group:cold-chain", "diverged": []any{"interval_s"},
 		"winners": map[string]any{"interval_s": "group:cold-chain"}, "q": "group:cold-chain", "query": "v.battery<15", "next": nil, "waves": []any{1, 10},
 		// what was said
-		"value": 21.5, "values": map[string]any{"temperature": 21.5}, "Latest.values": map[string]any{"temperature": map[string]any{"value": 21.5, "time": exampleTime, "arrival": exampleTime}},
-		"topic": "devices/pump-7/telemetry", "payload": "eyJ0ZW1wZXJhdHVyZSI6", "payload_text": `{"temperature":`, "Event.payload": map[string]any{"open": true}, "json": map[string]any{"temperature": 21.5},
+		"value": 21.5, "values": map[string]any{"temperature": 21.5}, "Latest.values": map[string]any{"temperature": map[string]any{"value": 21.5, "time": exampleTime, "arrival": exampleTime}}, "ChartKey.t": []any{1772353800000}, "ChartKey.min": []any{21.4}, "ChartKey.max": []any{21.6}, "ChartKey.gaps": []any{[]any{1772353800000, 1772354280000}}, "ChartKey.key": "temperature", "Publication.topic": "display/text", "Publication.payload": nil, "Publication.payload_text": "on my way", "Simulation.devices": 25, "NewSimulation.devices": 25, "Simulation.running": true, "topic": "devices/pump-7/telemetry", "payload": "eyJ0ZW1wZXJhdHVyZSI6", "payload_text": `{"temperature":`, "Event.payload": map[string]any{"open": true}, "json": map[string]any{"temperature": 21.5},
 		"hex": "7b7d", "fields": map[string]any{"valve": 2}, "Event.type": "door", "reason": "the payload is not JSON", "LogLine.level": "info",
 		"peer": "192.0.2.7:51023", "address": "192.0.2.7", "listener": "tcp", "Client.protocol": 5, "Connection.protocol": 5, "seq": 42, "version": "1.0.0",
 		// accounts, webhooks, tasks

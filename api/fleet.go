@@ -31,7 +31,7 @@ type FleetFigures struct {
 
 	Since  muster.Micros // what the fleet is compared with
 	Change FleetCounts   // now, less then
-	Silent int           // devices that were online then, and are offline or quiet
+	Silent int           // devices that are offline or quiet, and were online at some time since
 	Cause  devices.Cause // of that; its kind is empty for none
 }
 
@@ -64,7 +64,7 @@ type fleetBody struct {
 type fleetChange struct {
 	Since  string      `json:"since" format:"date-time" doc:"An hour ago, to the minute"`
 	Counts FleetCounts `json:"counts" doc:"Devices in each state now, less those then"`
-	Silent int         `json:"silent" minimum:"0" doc:"Devices that were online then, and are offline or quiet now"`
+	Silent int         `json:"silent" minimum:"0" doc:"Devices that are offline or quiet, and were online at some time since"`
 	Cause  *fleetCause `json:"cause" doc:"What at least half of these have in common, and no fewer than five; null when there is no such thing"`
 }
 

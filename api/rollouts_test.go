@@ -212,6 +212,42 @@ func TestARolloutOverTheAPI(t *testing.T) {
 	w.as("GET", "/api/v1"+at+"/devices/nobody/why", nil).wantStatus(t, 404)
 }
 
+func TestAPersonAgreesOnceWithWhateverKey(t *testing.T) {
+	w := newWriter(t)
+	ann, eve := w.enters("ann", accounts.Operator), w.enters("eve", accounts.Operator)
+	keyOf := func(owner string) option {
+		_, secret, err := w.accounts.CreateKey(t.Context(), accounts.KeySpec{Name: owner, Scopes: []string{accounts.FirmwareRead, accounts.FirmwareWrite}, Owner: owner})
+		w.must(err)
+		return bearer(secret)
+	}
+	older, newer := w.releases()
+	w.newDevice()
+	made := w.do("POST", "/api/v1/rollouts", object{"name": "two", "release": newer, "rollback": older, "q": "id:*", "min_approvals": 2}, ann.as).wantStatus(t, 201).decode(t)
+	at := "/api/v1/rollouts/" + made["id"].(string)
+	for name, c := range map[string]struct {
+		who  option
+		want int
+	}{
+		"who made it":                 {ann.as, 403},
+		"a key of who made it":        {keyOf(ann.id), 403},
+		"a key that nobody owns":      {bearer(w.key(accounts.FirmwareWrite)), 403},
+		"the admin key of the server": {bearer(w.admin), 403},
+	} {
+		if a := w.do("POST", at+"/approvals", object{}, c.who); a.StatusCode != c.want {
+			t.Errorf("%s agrees: %d, want %d: %s", name, a.StatusCode, c.want, a.body)
+		}
+	}
+	w.do("POST", at+"/approvals", object{}, keyOf(eve.id)).wantStatus(t, 200)
+	w.do("POST", at+"/approvals", object{}, eve.as).wantStatus(t, 409)
+	w.do("POST", at+"/approvals", object{}, keyOf(eve.id)).wantStatus(t, 409)
+	w.do("POST", at+"/start", nil, ann.as).wantStatus(t, 409)
+	bob := w.enters("bob", accounts.Operator)
+	if got := w.do("POST", at+"/approvals", object{}, bob.as).wantStatus(t, 200).decode(t); len(got["approvals"].([]any)) != 2 {
+		t.Errorf("%v agree", got["approvals"])
+	}
+	w.do("POST", at+"/start", nil, ann.as).wantStatus(t, 200)
+}
+
 func TestWhoMayDoWhatWithRollouts(t *testing.T) {
 	w := newWriter(t)
 	at := w.rollout(object{"min_approvals": 1})

@@ -123,7 +123,8 @@ func (s *server) view(i int) (*websocket.Conn, error) {
 		case bytes.Contains(data, []byte(`"t":"error"`)):
 			return nil, fmt.Errorf("the devices are refused: %.200s", data)
 		case bytes.Contains(data, []byte(`"ch":"devices"`)):
-			return conn, conn.SetReadDeadline(time.Time{})
+			err := conn.SetReadDeadline(time.Time{})
+			return conn, err
 		}
 	}
 }

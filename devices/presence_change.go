@@ -10,7 +10,7 @@ import (
 type PresenceChange struct {
 	Since  muster.Micros
 	Counts map[muster.PresenceState]int // now, less then; devices made since count as well
-	Silent int                          // devices that are offline or quiet and were online then
+	Silent int                          // devices that are offline or quiet, and were online at some time since
 	Cause  Cause                        // of those; the zero Cause when there is no one cause
 }
 
@@ -35,7 +35,7 @@ const (
 const leastCause = 5
 
 // ChangeSince compares the fleet's presence with what it was at a time, at most a day ago,
-// and says what most of the devices have in common that were online then and are silent now:
+// and says what most of the devices have in common that went silent since:
 // named only when it has half of them and no less than five, and, of a group or a version,
 // when it has more of them than of the fleet. It looks at each device.
 func (r *Registry) ChangeSince(since muster.Micros) PresenceChange {
@@ -102,12 +102,10 @@ type comparison struct {
 func (c *comparison) look(e *entry) {
 	p := e.track
 	c.counts[p.state]++
-	was, known := p.stateAt(c.since)
-	if !known {
-		return
+	if was, known := p.stateAt(c.since); known {
+		c.counts[was]--
 	}
-	c.counts[was]--
-	if was != online || p.state != offline && p.state != quiet {
+	if p.state != offline && p.state != quiet || !p.onlineSince(c.since) {
 		return
 	}
 	c.silent++
@@ -152,6 +150,20 @@ func (p *track) stateAt(at muster.Micros) (state, bool) {
 		was, known = m.state, true
 	}
 	return was, known
+}
+
+// onlineSince says whether a device that is not online was so at some time since at.
+func (p *track) onlineSince(at muster.Micros) bool {
+	if p.history == nil || p.since <= at {
+		return false
+	}
+	marks := p.history.marks
+	for i := range len(marks) - 1 {
+		if marks[i].state == online && muster.Micros(marks[i+1].at+1)*second > at {
+			return true
+		}
+	}
+	return false
 }
 
 // cause returns what has the most of those that went silent: a gateway before a group, and

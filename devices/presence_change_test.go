@@ -39,6 +39,13 @@ func TestTheChangeOfAnHourIsWhatNowIsMoreThanThen(t *testing.T) {
 	specs := behind("d", 6, func(*devices.Spec) {})
 	g := newRig(t, specs...)
 	g.connectAll(specs[:5])
+	g.pass(60)
+	g.end(specs[0].ID, "disconnected")
+	g.pass(1)
+	if c := g.hourAgo(); c.Silent != 1 || c.Counts[muster.PresenceOnline] != 4 || c.Counts[muster.PresenceOffline] != 1 {
+		t.Errorf("of devices that were made a minute ago: %+v", c)
+	}
+	g.connect(specs[0].ID)
 	g.pass(3700)
 	if c := g.hourAgo(); c.Counts[muster.PresenceOnline] != 0 || c.Counts[muster.PresenceNever] != 0 || c.Silent != 0 || c.Cause != (devices.Cause{}) {
 		t.Errorf("nothing changed: %+v", c)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
 
@@ -42,14 +41,6 @@ func (m *muster) fleet(n int) {
 	m.ask(http.MethodPut, "/api/v1/groups/roman", map[string]any{"query": "tag:site=rome"}, http.StatusOK, nil)
 	m.post("/api/v1/devices:import", "text/csv", packed(m.t, []byte("id,name,tags\n"+strings.Join(list, "\n"))), http.StatusOK)
 	m.post("/api/v1/telemetry", "application/x-ndjson", packed(m.t, []byte(strings.Join(values, "\n")+"\n")), http.StatusOK)
-}
-
-// matching is how many devices the API finds.
-func (m *muster) matching(q string) int {
-	m.t.Helper()
-	var page struct{ Total int }
-	m.ask(http.MethodGet, "/api/v1/devices?limit=1&total=true&q="+url.QueryEscape(q), nil, http.StatusOK, &page)
-	return page.Total
 }
 
 // fetched is what a promise of the page comes to.

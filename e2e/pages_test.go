@@ -20,10 +20,22 @@ type onePage struct{ name, path, drawn string }
 // everyPage has the pages that need nothing to have happened, but with a server where things have.
 func everyPage() []onePage {
 	return []onePage{
-		{"devices", "/devices", ".roll h1"},
+		{"overview", "/", "main h1"},
+		{"devices", "/devices", "main h1"},
+		{"groups", "/groups", "main h1"},
+		{"firmware", "/firmware", "main h1"},
+		{"rollouts", "/rollouts", "main h1"},
+		{"system", "/dashboard", "main h1"},
+		{"tasks", "/tasks", "main h1"},
+		{"audit", "/audit", "main h1"},
 		{"inbox", "/inbox", ".inbox"},
 		{"topics", "/topics", ".topics"},
 		{"webhooks", "/webhooks", ".webhooks"},
+		{"firmware", "/firmware", ".trust"},
+		{"rollouts", "/rollouts", "#rollouts-title"},
+		{"system", "/dashboard", ".system .vitals"},
+		{"tasks", "/tasks", ".kinds-of-tasks tbody tr"},
+		{"audit", "/audit", ".audit tbody tr"},
 		{"keys", "/keys", "main h1"},
 		{"users", "/users", "main h1"},
 		{"account", "/account", "#account-title"},
@@ -40,8 +52,11 @@ func TestEveryPageIsForEverybodyFull(t *testing.T) {
 	b := openTab(t, m)
 	b.comesIn(m)
 	m.happens()
-	for _, p := range append(everyPage(), onePage{"device", "/devices/demo-0001", ".chart canvas"}, onePage{"topic", "/topics/cold-chain", "h1"}) {
+	for _, p := range append(everyPage(), onePage{"topic", "/topics/cold-chain", "h1"}) {
 		b.look("", p)
+	}
+	for _, tab := range []string{"live", "history", "twin", "commands", "events", "firmware", "messages", "access"} {
+		b.look("", onePage{"device-" + tab, "/devices/demo-0001/" + tab, ".tabs a[aria-current]"})
 	}
 }
 

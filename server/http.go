@@ -66,6 +66,8 @@ func (s *Server) buildHTTP() error {
 		Views:         views.New(s.stores.control, s.cfg.Now),
 		Presence:      s.registry,
 		Commands:      s.commands,
+		Messages:      publisher{s.broker},
+		Simulator:     s.simulation,
 		Tasks:         s.tasks,
 		Audit:         s.stores.control,
 		Feed:          s.feed,

@@ -80,6 +80,7 @@ type updater struct {
 	done    offer      // that it has dealt with last; what it says to the end of it is numbered on
 	seq     int64
 	dead    bool
+	tried   bool // done came to an end that the device knows of, and is not begun again
 
 	now   offer
 	get   fetched       // what it fetches
@@ -213,11 +214,11 @@ func (u *updater) offered(ctx context.Context, payload []byte) (restarts bool, e
 		return false, fmt.Errorf("an offer without images: %w", errProtocol)
 	}
 	same := o.Action == u.done.Action && o.Attempt == u.done.Attempt
-	if same && u.dead || o.Action == u.now.Action && o.Attempt == u.now.Attempt {
+	if same && (u.dead || u.tried) || o.Action == u.now.Action && o.Attempt == u.now.Attempt {
 		return false, nil
 	}
 	if !same {
-		u.seq, u.dead = 0, false
+		u.seq, u.dead, u.tried = 0, false, false
 	}
 	u.done = o
 	if o.Manifest.Version == u.version {
@@ -322,7 +323,7 @@ func (u *updater) whole(ctx context.Context, o *offer) error {
 // install checks the image, and does with it what the dice say.
 func (u *updater) install(ctx context.Context) (restarts bool) {
 	o := u.now
-	u.now = offer{}
+	u.now, u.tried = offer{}, true
 	if err := u.whole(ctx, &o); err != nil {
 		u.say("failed", fmt.Sprintf(`,"error":%q`, err.Error()))
 		return false

@@ -149,7 +149,7 @@ func (c *client) hello(cmd *command) bool {
 	}
 	c.joined = true
 	c.mu.Lock()
-	c.who, c.greeted = &who, true
+	c.who, c.greeted, c.stranger = &who, true, nil // who is in is no stranger: what counts them need not be kept
 	c.traffic = c.g.deps.Traffic.Open(traffic.Who{ID: who.Owner, Name: who.Name}, traffic.WebSocket)
 	c.mu.Unlock()
 	c.deadline(c.g.cfg.SilenceTimeout)

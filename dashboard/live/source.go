@@ -120,7 +120,7 @@ type FleetItem struct {
 type FleetChange struct {
 	Since  muster.Micros
 	Counts FleetCounts // now, less then
-	Silent int         // devices that were online then, and are offline or quiet
+	Silent int         // devices that are offline or quiet, and were online at some time since
 	Cause  devices.Cause
 }
 

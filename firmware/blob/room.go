@@ -20,8 +20,8 @@ func (s *Store) room() (int64, error) {
 	if err := syscall.Statfs(s.dir, &st); err != nil {
 		return 0, fmt.Errorf("look how full the disk of images is: %w", err)
 	}
-	size := int64(st.Bsize)
-	return int64(st.Bavail)*size - min(int64(st.Blocks)*size/freePart, mostFree), nil
+	size := uint64(st.Bsize)
+	return int64(st.Bavail*size) - int64(min(st.Blocks*size/freePart, mostFree)), nil
 }
 
 // fits says whether there is room for an upload of a size, when all others that are open come to their ends too.

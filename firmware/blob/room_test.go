@@ -88,7 +88,7 @@ func TestAnUploadThatFillsTheDiskGivesBackWhatWasNotKeptAndGoesOn(t *testing.T) 
 		t.Errorf("it goes on at %d, %v", at, err)
 	}
 	var st syscall.Statfs_t
-	if err := syscall.Statfs(dir, &st); err != nil || int64(st.Bavail)*int64(st.Bsize) < 64<<20/20 {
+	if err := syscall.Statfs(dir, &st); err != nil || st.Bavail*uint64(st.Bsize) < 64<<20/20 {
 		t.Errorf("%d pages of %d bytes are free, %v", st.Bavail, st.Bsize, err)
 	}
 	if err := os.Remove(ballast); err != nil {

@@ -42,11 +42,8 @@ func (w *waiting) bare() bool { return w.report.Device == "" }
 
 // nothingOfIt says of an error whether a version is about nothing that the device was offered.
 func nothingOfIt(err error) bool {
-	switch muster.KindOf(err) {
-	case muster.NotFound, muster.Conflict, muster.Stale:
-		return err != nil
-	}
-	return false
+	kind := muster.KindOf(err)
+	return err != nil && (kind == muster.NotFound || kind == muster.Conflict || kind == muster.Stale)
 }
 
 // New returns a Desk, which needs Run to take reports. No patches are offered when patches is nil.
@@ -185,7 +182,7 @@ func (d *Desk) commit(ctx context.Context, group []waiting) {
 	defer cancel()
 	errs := d.say(ctx, group)
 	var list []director.Report
-	var at []int
+	at := make([]int, 0, len(group)) // of list in group
 	for i := range group {
 		switch {
 		case errs[i] != nil:

@@ -32,7 +32,7 @@ func (d *Desk) runsOf(ctx context.Context, r *director.Report) (Runs, error) {
 	a, err := d.store.LastAction(ctx, r.Device)
 	switch {
 	case muster.KindOf(err) == muster.NotFound && err != nil:
-		return out, nil
+		return out, nil //nolint:nilerr // of which product it is nobody knows
 	case err != nil:
 		return out, err //nolint:wrapcheck // the store says what it was doing
 	case r.Fact.Action != 0 && r.Fact.Action != a.Device.Action:
@@ -40,8 +40,8 @@ func (d *Desk) runsOf(ctx context.Context, r *director.Report) (Runs, error) {
 	}
 	release, err := d.releases.Release(ctx, a.Release)
 	switch {
-	case muster.KindOf(err) == muster.NotFound && err != nil: // it is not kept any more
-		return out, nil
+	case muster.KindOf(err) == muster.NotFound && err != nil:
+		return out, nil //nolint:nilerr // it is not kept any more
 	case err != nil:
 		return out, fmt.Errorf("look up the release of rollout %s: %w", a.Device.Rollout, err)
 	}

@@ -154,6 +154,36 @@ func TestASleepingDeviceThatHasTheReleaseIsConfirmedWhenItChecksIn(t *testing.T)
 	}
 }
 
+// shut is a store of which nobody asks what is open.
+type shut struct {
+	*memory
+	asked int
+}
+
+func (s *shut) Open(ctx context.Context, limit int) ([]rollout.Rollout, error) {
+	s.asked++
+	return s.memory.Open(ctx, limit)
+}
+
+func TestARoundReadsOnceWhatIsOpen(t *testing.T) {
+	f := &still{at: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), alive: true, reachable: true}
+	m := &shut{memory: newMemory()}
+	plan := rollout.DefaultPlan()
+	plan.Phases = []rollout.Phase{{Percent: 100, Success: 90}}
+	m.add(rollout.Rollout{ID: "r", Number: 1, Seed: "s", Status: rollout.Running, Membership: rollout.Snapshot, Plan: plan}, []muster.DeviceID{"pump"})
+	d := director.New(m, f, func() time.Time { return f.at }, director.Options{Owner: "one"})
+	open, err := d.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Look(t.Context(), open); err != nil {
+		t.Fatal(err)
+	}
+	if dev := m.rollouts["r"].devices["pump"]; m.asked != 1 || dev.State != rollout.Offered {
+		t.Errorf("the store was asked %d times, and the device is %s", m.asked, dev.State)
+	}
+}
+
 func TestADeletedDeviceTakesNoSlot(t *testing.T) {
 	for _, state := range []rollout.Event{rollout.Offer, rollout.SaysDownloading, rollout.SaysInstalling, rollout.SeesTarget} {
 		t.Run(state.String(), func(t *testing.T) {

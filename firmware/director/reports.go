@@ -123,7 +123,7 @@ func (d *Director) follow(ctx context.Context, l *Last, p *Report) (late rollout
 		return "", false, nil //nolint:nilerr // it names no version, or one of what is not known any more
 	}
 	late, ok = rollout.Follows(l.State, l.Late, f.Event)
-	return late, ok, nil
+	return late, ok || rollout.Known(l.State, f.Event), nil
 }
 
 // SeenReport is a report of a device that has just said which versions it has, which the fleet knows by now.
@@ -181,9 +181,11 @@ func (d *Director) apply(ctx context.Context, id string, list []Report, at []int
 			if errs[i] = err; err != nil {
 				continue
 			}
-			var c rollout.Change
-			if c, errs[i] = do(r, dev, fact, now); errs[i] == nil {
+			switch c, err := do(r, dev, fact, now); {
+			case err == nil:
 				out = append(out, c)
+			case muster.KindOf(err) != muster.Conflict || !rollout.Known(dev.State, fact.Event):
+				errs[i] = err
 			}
 		}
 		return out, nil

@@ -24,6 +24,7 @@ func (s *started) Is(r *rollout.Rollout, version string) bool {
 }
 func (*started) Version(*rollout.Rollout, muster.DeviceID) string { return "2.0.0" }
 func (s *started) Life(id muster.DeviceID) rollout.Life           { return rollout.Life{There: s.there[id]} }
+
 func (s *started) Facts(*rollout.Rollout, muster.DeviceID) rollout.Facts {
 	return rollout.Facts{Hardware: true, Source: true, Signed: true, Reachable: true, Local: s.at}
 }

@@ -135,3 +135,29 @@ func TestADeviceThatWaitsForItsWindowAfterAFailureIsSaidToWaitForTheWindow(t *te
 		t.Errorf("%q holds it back (looked at again at %d): %s, %v", w.Held, w.Device.Due, w.Words, err)
 	}
 }
+
+func TestADeviceThatSaysAgainThatItHasItsOldVersionIsNoFault(t *testing.T) {
+	r := sqliteRig(t, 2, operator.Options{})
+	d := r.create(starting, allAtOnce, func(s *operator.Spec) { s.Plan.Attempts = 1 })
+	r.tick()
+	id := r.fleet.ids[0]
+	r.report(rollout.SaysRebooting, id)
+	twice := r.director.Reports(r.Context(), []director.Report{{Device: id, Version: "1.0.0"}, {Device: id, Version: "1.0.0"}})
+	for i, err := range twice {
+		if err != nil {
+			r.Errorf("the old version, word %d: %v", i+1, err)
+		}
+	}
+	if did, state := r.lateOf(d.ID, id); state != rollout.RolledBack || did != "" {
+		r.Fatalf("it is %s, and late %q", state, did)
+	}
+	if err := r.says(id, rollout.Fact{}, "1.0.0"); err != nil {
+		r.Errorf("the old version later: %v", err)
+	}
+	if err := r.says(id, rollout.Fact{Event: rollout.SaysRebooting}, ""); err != nil {
+		r.Errorf("how it came to it, heard later: %v", err)
+	}
+	if err := r.says(id, rollout.Fact{Event: rollout.SaysDownloading}, ""); muster.KindOf(err) != muster.NotFound {
+		r.Errorf("a download after the end: %v", err)
+	}
+}

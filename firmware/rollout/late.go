@@ -43,6 +43,25 @@ func Follows(s State, was Late, f Event) (next Late, ok bool) {
 	return was, false
 }
 
+// Known says whether f tells nothing new of a device that came to s: that it still has another version
+// when it did not get the release, once more that it failed, or how it came to be rolled back: what a
+// device says of its version goes another way than its reports, and may be heard first.
+func Known(s State, f Event) bool {
+	if s.InFlight() || s == Confirmed || s == Queued || s >= states {
+		return false
+	}
+	switch f {
+	case SeesOther:
+		return true
+	case SaysFailed:
+		return s == Failed || s == RolledBack
+	case SaysInstalling, SaysRebooting:
+		return s == RolledBack
+	default:
+		return false
+	}
+}
+
 // After notes what a device did whose attempt is not in flight any more: that it installed all the
 // same, or failed to. Stale for what is about another attempt, Conflict for what does not happen then.
 func After(r *Rollout, d *Device, f Fact, now muster.Micros) (Change, error) {

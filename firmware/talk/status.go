@@ -114,9 +114,8 @@ func (t *Talk) answer(ctx context.Context, id muster.DeviceID, a *CancelAck) err
 		return err //nolint:wrapcheck // it says what it was doing
 	}
 	err := t.cfg.Desk.Report(ctx, director.Report{Device: id, Fact: rollout.Fact{Event: rollout.SaysInstalling, Action: a.Action}})
-	switch muster.KindOf(err) {
-	case muster.NotFound, muster.Stale, muster.Conflict: // it is about nothing that is followed
-		return nil
+	if kind := muster.KindOf(err); kind == muster.NotFound || kind == muster.Stale || kind == muster.Conflict {
+		return nil // it is about nothing that is followed
 	}
 	return err //nolint:wrapcheck // likewise
 }

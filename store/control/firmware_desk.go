@@ -63,7 +63,8 @@ func (c *Control) LastActions(ctx context.Context, ids []muster.DeviceID) (map[m
 			if !known {
 				return fmt.Errorf("device %s has no state that is known", device)
 			}
-			l.State, out[device] = s, l
+			l.State = s
+			out[device] = l
 			return nil
 		})
 		if err != nil {

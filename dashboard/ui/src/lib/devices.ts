@@ -5,6 +5,7 @@
 import { signal, type Signal } from "@preact/signals";
 import { parseColumns, type Column } from "./columns";
 import { subscribe, type Frame } from "./live";
+import { rememberOrder } from "./neighbours";
 import type { Sort } from "./route";
 import type { DeviceRow, Value } from "./types";
 
@@ -55,6 +56,7 @@ export function showDevices(q: string, sort: Sort, after: string, cols = ""): ()
 
 /** Forgets the view, so that nothing old is shown on the way back. */
 export function leaveDevices(): void {
+  rememberOrder(view.peek()?.order ?? []);
   view.value = null;
   columns.value = [];
   rows.clear();

@@ -5,11 +5,15 @@ import type { Show } from "./inbox";
 
 export type Route =
   | { page: "devices"; q: string; sort: Sort; after: string; cols: string }
-  | { page: "device"; id: string }
+  | { page: "device"; id: string; tab: Tab }
   | { page: "claim"; code: string }
   | { page: "inbox"; id: string; show: Show; topic: string }
   | { page: One; id: string }
   | { page: Plain };
+
+/** The tabs of a device's page, in their order. */
+export const TABS = ["live", "history", "twin", "commands", "events", "firmware", "messages", "access"] as const;
+export type Tab = (typeof TABS)[number];
 
 /** The pages that have nothing but their name in the address. */
 export type Plain = "overview" | "account" | "users" | "keys" | "groups" | "topics" | "webhooks" | "firmware" | "rollouts" | "dashboard" | "audit" | "tasks" | "forgot" | LinkPage;
@@ -62,8 +66,8 @@ export function setSearch(changes: Record<string, string>, replace = false): voi
 export type Sort = "id" | "-id" | "seen" | "-seen";
 
 function parse(at: { pathname: string; search: string }): Route {
-  const m = /^\/devices\/([^/]+)$/.exec(at.pathname);
-  if (m?.[1]) return { page: "device", id: decode(m[1]) };
+  const m = /^\/devices\/([^/]+)(?:\/([a-z]+))?$/.exec(at.pathname);
+  if (m?.[1]) return { page: "device", id: decode(m[1]), tab: TABS.find((t) => t === m[2]) ?? "live" };
   const claim = /^\/claim\/([^/]+)$/.exec(at.pathname);
   if (claim?.[1]) return { page: "claim", code: decode(claim[1]) };
   if (at.pathname === "/") return { page: "overview" };
@@ -90,8 +94,8 @@ function decode(s: string): string {
   }
 }
 
-export function devicePath(id: string): string {
-  return "/devices/" + encodeURIComponent(id);
+export function devicePath(id: string, tab: Tab = "live"): string {
+  return "/devices/" + encodeURIComponent(id) + (tab === "live" ? "" : "/" + tab);
 }
 
 function showOf(s: string | null): Show {
@@ -125,8 +129,13 @@ export function go(path: string, replace = false): void {
   const before = shownPath;
   follow();
   if (before === shownPath || (before.startsWith("/inbox") && shownPath.startsWith("/inbox"))) return;
+  if (deviceOf(before) !== "" && deviceOf(before) === deviceOf(shownPath)) return; // another tab of the same page
   scrollTo(0, 0);
   document.getElementById("main")?.focus({ preventScroll: true });
+}
+
+function deviceOf(path: string): string {
+  return /^\/devices\/([^/]+)/.exec(path)?.[1] ?? "";
 }
 
 /** The path of what is shown, without what is after the question mark. */

@@ -20,7 +20,7 @@ export interface Fleet {
 export interface Change {
   since: number;
   counts: Record<Presence, number>; // now, less then
-  silent: number; // online then, offline or quiet now
+  silent: number; // offline or quiet now, and online at some time since
   cause: Cause | null;
 }
 

@@ -70,7 +70,7 @@ export function Tail() {
         <div class="r"><button type="button" class="btn txt" aria-pressed={paused.value} onClick={() => pause(!paused.value)}>{paused.value ? T.resume(waiting.value) : T.pause}</button></div>
       </header>
       {all.length === 0 ? <p class="quiet-note">{T.none}</p> : (
-        <ol class="tail" role="log" aria-live="off" aria-labelledby="tail-title" tabIndex={0}>{all.map((l) => <Happened key={l.seq} l={l} />)}</ol>
+        <div class="tail" role="log" aria-live="off" aria-labelledby="tail-title" tabIndex={0}><ol>{all.map((l) => <Happened key={l.seq} l={l} />)}</ol></div>
       )}
     </section>
   );

@@ -12,7 +12,7 @@ import { palette } from "./everywhere";
 
 const T = {
   devices: "Devices",
-  pages: { groups: "Groups", inbox: "Inbox", topics: "Topics", webhooks: "Webhooks", account: "My account", users: "Users", keys: "API keys", firmware: "Firmware", rollouts: "Rollouts", dashboard: "System", audit: "Audit", tasks: "Tasks" } as Partial<Record<string, string>>,
+  pages: { overview: "Overview", groups: "Groups", inbox: "Inbox", topics: "Topics", webhooks: "Webhooks", account: "My account", users: "Users", keys: "API keys", firmware: "Firmware", rollouts: "Rollouts", dashboard: "System", audit: "Audit", tasks: "Tasks" } as Partial<Record<string, string>>,
   jump: "Jump to device, topic, rollout",
   paused: "Paused",
   goOn: "Go on",

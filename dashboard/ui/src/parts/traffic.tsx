@@ -20,6 +20,7 @@ const T = {
 
 const HOURS = 3;
 const MINUTE = 60_000;
+const LEAST = 15 * MINUTE; // shown of a server that has just started
 const POLL_MS = 10_000;
 const TALL = 176;
 
@@ -46,12 +47,14 @@ function Key({ colour, word }: { colour: string; word: string }) {
   return <span class="key"><i class={colour} />{word}</span>;
 }
 
-/** Whole minutes from the beginning of the window to its end; null where nothing is known. */
+/** Minutes from the beginning of the window, or of counting, to its end; null where nothing is known. */
 function dataOf(t: FleetTraffic): Data {
   const known = new Map(t.items.filter((m) => m.seconds >= 1).map((m) => [Date.parse(m.at), m]));
   const end = Math.floor(now.peek() / MINUTE) * MINUTE;
   const out: Data = [[], [], []];
-  for (let at = end - HOURS * 60 * MINUTE; at <= end; at += MINUTE) {
+  const since = Math.floor(Date.parse(t.since) / MINUTE) * MINUTE;
+  const from = Math.max(end - HOURS * 60 * MINUTE, Math.min(since, end - LEAST));
+  for (let at = from; at <= end; at += MINUTE) {
     const m = known.get(at);
     out[0].push(at);
     out[1].push(m ? m.received / m.seconds : null);
@@ -116,7 +119,7 @@ function short(v: number): string {
 
 /** Points are shown where a minute stands alone: no line would show it. */
 function lonely(u: uPlot, series: number): boolean {
-  return u.data[series]!.filter((v) => v != null).length < 3;
+  return Array.from(u.data[series]!).filter((v) => v != null).length < 3;
 }
 
 function read(u: uPlot, el: HTMLElement): void {
