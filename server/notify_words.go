@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"strings"
 
 	"muster"
 	"muster/accounts"
@@ -28,10 +29,14 @@ func (w hookWords) Words(ctx context.Context, h hooks.Webhook, notification stri
 	return w.server.notify.Words(ctx, who, notification, state) //nolint:wrapcheck // it says what it was doing
 }
 
-// Shows implements hooks.Words.
-func (w hookWords) Shows(ctx context.Context, h hooks.Webhook, e *feed.Event) bool {
-	who, _ := w.owner(h) // nobody sees what everybody does
-	return w.server.notify.Shows(ctx, who, e)
+// Shows implements hooks.Words. Who is disabled or deleted sees nothing of notifications, be their topic for all,
+// whether the webhook names topics or not.
+func (w hookWords) Shows(ctx context.Context, h hooks.Webhook, e *feed.Event) (bool, error) {
+	who, ok := w.owner(h)
+	if !ok && strings.HasPrefix(e.Type, "notification.") {
+		return false, nil
+	}
+	return w.server.notify.MayLearn(ctx, who, e) //nolint:wrapcheck // it says what it was doing
 }
 
 // owner returns who answers for a webhook; ok is false when he is not here any more.

@@ -340,3 +340,78 @@ func TestTheLiveChannelOfEventsTellsOfDeadDeliveriesToAdminsAlone(t *testing.T) 
 		}
 	}
 }
+
+// Each attempt asks again, a retry and a replay too.
+func TestAnAttemptOfAWebhookOfAllTopicsAsksAgainWhetherWhoAnswersForItMayLearnOfIt(t *testing.T) {
+	dead := feed.NewEvent(feed.DeliveryDead, "", 5, map[string]string{"delivery": "dlv_x", "channel": "email", "target": "usr_x"})
+	made := feed.NewEvent(feed.DeviceCreated, "d1", 5, map[string]string{"device": "d1"})
+	for name, tt := range map[string]struct {
+		lose func(r *told, owner accounts.User)
+		want string // of what is sent: the topic's, one that is too long, the other's, of the dead delivery, of the device
+	}{
+		"who is an admin": {func(*told, accounts.User) {}, "words long other dead device"},
+		"who is one no more": {func(r *told, owner accounts.User) {
+			role := accounts.Operator
+			if _, err := r.accounts.UpdateUser(r.t.Context(), owner.ID, accounts.UserChange{Role: &role}); err != nil {
+				r.t.Fatal(err)
+			}
+		}, "other device"},
+		"who is disabled": {func(r *told, owner accounts.User) {
+			disabled := true
+			if _, err := r.accounts.UpdateUser(r.t.Context(), owner.ID, accounts.UserChange{Disabled: &disabled}); err != nil {
+				r.t.Fatal(err)
+			}
+		}, "device"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newTold(t, someone(t, accounts.Admin))
+			note := r.sends(notify.Internal, "")
+			if _, _, err := r.notify.CreateTopic(t.Context(), boss(), notify.TopicSpec{Name: "public"}); err != nil {
+				t.Fatal(err)
+			}
+			res, err := r.notify.Send(t.Context(), boss(), notify.Message{Topic: "public", Title: "x"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			private := notify.Private
+			topic, err := r.notify.ChangeTopic(t.Context(), boss(), "cold-chain", notify.TopicChange{Visibility: &private})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.accounts.CreateUser(t.Context(), accounts.NewUser{Email: "x@example.com", Name: "x", Role: accounts.Admin, Password: "long-enough-0123"}); err != nil {
+				t.Fatal(err) // the last admin stays one
+			}
+			owner, err := r.accounts.User(r.hook.OwnerID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tt.lose(r, owner)
+			about := func(n, topic string, fill int) feed.Event {
+				return feed.NewEvent(feed.NotificationCreated, "", 5, map[string]string{
+					"notification": n, "topic_id": topic, "state": "open", "title": strings.Repeat("x", fill),
+				})
+			}
+			var got []string
+			for _, d := range []struct {
+				name, note string
+				event      feed.Event
+			}{
+				{"words", note.ID, about(note.ID, topic.ID, 1)}, {"long", note.ID, about(note.ID, topic.ID, hooks.MaxEvent)},
+				{"other", res.Notification.ID, about(res.Notification.ID, res.Notification.Topic, 1)}, {"dead", "", dead}, {"device", "", made},
+			} {
+				_, _, err := r.notify.fanOut.Webhook(t.Context(), []outbox.Delivery{{
+					Target: r.hook.ID, Content: "evt_1", Notification: d.note, Body: hooks.MessageOf(d.event).Body,
+				}})
+				switch {
+				case err == nil:
+					got = append(got, d.name)
+				case muster.KindOf(err) != muster.NotFound || !strings.Contains(err.Error(), "does not see the topic"):
+					t.Errorf("%s: %v", d.name, err)
+				}
+			}
+			if words := strings.Join(got, " "); words != tt.want {
+				t.Errorf("it is told of %q, want %q", words, tt.want)
+			}
+		})
+	}
+}

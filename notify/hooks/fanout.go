@@ -35,8 +35,8 @@ type Deliveries interface {
 type Words interface {
 	// TopicOf returns the name of a notification's topic; NotFound when either is gone.
 	TopicOf(ctx context.Context, notification string) (string, error)
-	// Shows says whether who answers for the webhook may learn of an event.
-	Shows(ctx context.Context, h Webhook, e *feed.Event) bool
+	// Shows says whether who answers for the webhook may learn of an event now.
+	Shows(ctx context.Context, h Webhook, e *feed.Event) (bool, error)
 	// Words words a notification, as it stood in a state, for a webhook that names its topic.
 	// NotFound when it or its topic is gone, Forbidden when who answers for the webhook does
 	// not see the topic.
@@ -126,8 +126,14 @@ func (f *FanOut) deliveries(ctx context.Context, e *feed.Event) (b outbox.Batch,
 		if h.ID == own { // it does not take what it is told: this would never end
 			continue
 		}
-		if named := note && len(h.Topics) > 0; !named && !f.words.Shows(ctx, h, e) { // of a topic that it names it is dropped, and says so
-			continue
+		if named := note && len(h.Topics) > 0; !named { // of a topic that it names it is dropped, and says so
+			shown, err := f.words.Shows(ctx, h, e)
+			if err != nil {
+				return b, err //nolint:wrapcheck // it says what it was doing
+			}
+			if !shown {
+				continue
+			}
 		}
 		b.Deliveries = append(b.Deliveries, outbox.Delivery{
 			ID: outbox.NewID(outbox.IDPrefix, now), Channel: Channel, Queue: Queue(h.ID), Target: h.ID, Content: e.ID(), Lane: outbox.Normal,
@@ -170,8 +176,8 @@ func aboutOf(e *feed.Event) (a about, ok bool) {
 }
 
 // Webhook returns where deliveries of a webhook go and what they say. NotFound when there
-// is no such webhook any more, or it is disabled, or who answers for it does not see the topic
-// that it names any more.
+// is no such webhook any more, or it is disabled, or who answers for it may not learn any more of
+// what is told.
 func (f *FanOut) Webhook(ctx context.Context, ds []outbox.Delivery) (Target, Message, error) {
 	h, err := f.hooks.Get(ds[0].Target)
 	if err != nil {
