@@ -88,7 +88,7 @@ func oldest(ds []outbox.Delivery) string {
 	return id
 }
 
-// reply is the code that the server refused something with, and what it wrote.
+// reply is the code that the server refused something with, and what it wrote; 0 when it was never reached.
 type reply struct {
 	code int
 	err  error // nil when what it wrote may hold a secret
