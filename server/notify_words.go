@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"muster"
@@ -49,4 +50,16 @@ func (w hookWords) owner(h hooks.Webhook) (who notify.Who, ok bool) {
 		return notify.Who{Kind: "user"}, false
 	}
 	return notify.Who{Kind: "user", ID: u.ID, User: u.ID, Name: u.Name, Admin: u.Role == accounts.Admin}, true
+}
+
+// nameTopics has webhooks of before name topics by their ids.
+func (s *Server) nameTopics(ctx context.Context) error {
+	err := s.webhooks.NameTopics(ctx, func(ref string) (string, bool) {
+		t, err := s.notify.Topic(notify.Who{Admin: true}, ref)
+		return t.ID, err == nil
+	})
+	if err != nil {
+		return fmt.Errorf("name the topics of webhooks: %w", err)
+	}
+	return nil
 }

@@ -46,6 +46,13 @@ func newTold(t *testing.T, owner func(*Server) string, topics ...string) *told {
 	r.Server = outward(t, func(c *Config) { c.WebhookAllow = []string{"127.0.0.0/8"} })
 	t.Cleanup(receiver.Close)
 	var err error
+	for i, name := range topics {
+		topic, _, err := r.notify.CreateTopic(t.Context(), boss(), notify.TopicSpec{Name: name, Title: "Cold chain", Visibility: notify.Private, AckPolicy: notify.AckAny})
+		if err != nil {
+			t.Fatal(err)
+		}
+		topics[i] = topic.ID
+	}
 	r.hook, secret, err = r.webhooks.Create(t.Context(), hooks.Spec{
 		URL: receiver.URL, Types: []string{"notification.*"}, Topics: topics, OwnerID: owner(r.Server),
 	})
@@ -55,12 +62,15 @@ func newTold(t *testing.T, owner func(*Server) string, topics ...string) *told {
 	return r
 }
 
-// sends makes the topic cold-chain and sends a notification to it.
+// sends makes the topic cold-chain, unless it is there, as it is to be, and sends a notification to it.
 func (r *told) sends(v notify.Visibility, template string) notify.Notification {
 	r.t.Helper()
 	_, _, err := r.notify.CreateTopic(r.t.Context(), boss(), notify.TopicSpec{
-		Name: "cold-chain", Title: "Cold chain", Visibility: v, AckPolicy: notify.AckAny, Template: notify.Template{Webhook: template},
+		Name: "cold-chain", Title: "Cold chain", Visibility: v, AckPolicy: notify.AckAny, Template: notify.Template{Webhook: template}, IfAbsent: true,
 	})
+	if err == nil {
+		_, err = r.notify.ChangeTopic(r.t.Context(), boss(), "cold-chain", notify.TopicChange{Visibility: &v, Template: &notify.Template{Webhook: template}})
+	}
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -130,7 +140,7 @@ func TestAWebhookOfATopicIsWordedByItsTemplate(t *testing.T) {
 		"words that fail fall back":                   {notify.Private, []string{"cold-chain"}, `{"text":{{json (index .Data.hall 1)}}}`, "", []string{`"type":"notification.created"`, `The \"door\" is open`}, nil, "the template webhook does not work"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newTold(t, nobody, tt.topics...)
+			r := newTold(t, nobody, slices.Clone(tt.topics)...)
 			if strings.Contains(tt.template, "index") { // it works for the sample, whose data has no hall
 				tt.template = "{{if .Data.hall}}" + tt.template + "{{else}}{}{{end}}"
 			}
@@ -209,6 +219,57 @@ func TestAWebhookOfAnotherTopicHearsNothing(t *testing.T) {
 	page, err := r.stores.control.Deliveries(t.Context(), outbox.Query{Channel: hooks.Channel, Target: r.hook.ID, Limit: 10})
 	if err != nil || len(page) != 0 {
 		t.Errorf("%d deliveries, %v", len(page), err)
+	}
+}
+
+// A name is of another topic after two renames; the webhook is still of the one that it named.
+func TestAWebhookFollowsItsTopicWhateverItIsCalled(t *testing.T) {
+	r := newTold(t, nobody, "cold-chain")
+	called := func(topic, name string) {
+		t.Helper()
+		if _, err := r.notify.ChangeTopic(t.Context(), boss(), topic, notify.TopicChange{Name: &name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	called("cold-chain", "freezers")
+	other, _, err := r.notify.CreateTopic(t.Context(), boss(), notify.TopicSpec{Name: "cold-chain", Visibility: notify.Internal})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for topic, title := range map[string]string{other.ID: "not of it", "freezers": "of it"} {
+		if _, err := r.notify.Send(t.Context(), boss(), notify.Message{Topic: topic, Title: title}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.feedRead(feed.NotificationCreated); err != nil {
+		t.Fatal(err)
+	}
+	if body := <-r.got; !strings.Contains(body, `"topic":"freezers"`) || !strings.Contains(body, `"of it"`) {
+		t.Errorf("it gets %s", body)
+	}
+	if page, err := r.stores.control.Deliveries(t.Context(), outbox.Query{Channel: hooks.Channel, Target: r.hook.ID, Limit: 10}); err != nil || len(page) != 1 {
+		t.Errorf("%d deliveries, %v", len(page), err)
+	}
+}
+
+// A database of before has webhooks that name topics by their names.
+func TestWebhooksThatNamedTopicsByNameNameThemByID(t *testing.T) {
+	r := newTold(t, nobody, "cold-chain")
+	id := r.hook.Topics[0]
+	if _, err := r.webhooks.Update(t.Context(), r.hook.ID, hooks.Change{Topics: &[]string{"cold-chain", "deleted"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.nameTopics(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{id, "deleted"}
+	slices.Sort(want)
+	kept, err := r.stores.control.Webhooks(t.Context())
+	if err != nil || len(kept) != 1 || !slices.Equal(kept[0].Topics, want) {
+		t.Errorf("%+v %v, want %v", kept, err, want)
+	}
+	if h, err := r.webhooks.Get(r.hook.ID); err != nil || !slices.Equal(h.Topics, want) {
+		t.Errorf("%+v %v, want %v", h, err, want)
 	}
 }
 

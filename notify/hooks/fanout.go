@@ -33,7 +33,7 @@ type Deliveries interface {
 
 // Words knows the topics of notifications, and how they word webhooks.
 type Words interface {
-	// TopicOf returns the name of a notification's topic; NotFound when either is gone.
+	// TopicOf returns the id of a notification's topic; NotFound when either is gone.
 	TopicOf(ctx context.Context, notification string) (string, error)
 	// Shows says whether who answers for the webhook may learn of an event now.
 	Shows(ctx context.Context, h Webhook, e *feed.Event) (bool, error)
@@ -116,13 +116,13 @@ func (f *FanOut) deliveries(ctx context.Context, e *feed.Event) (b outbox.Batch,
 	now := muster.MicrosOf(f.now())
 	own := deadTarget(e)
 	about, note := aboutOf(e)
-	if note && about.Topic == "" && f.hooks.naming(e.Type) { // of a private topic: the feed does not tell which
-		about.Topic, err = f.words.TopicOf(ctx, about.Notification)
+	if note && about.TopicID == "" && f.hooks.naming(e.Type) { // of a private topic: the feed does not tell which
+		about.TopicID, err = f.words.TopicOf(ctx, about.Notification)
 		if err != nil && muster.KindOf(err) != muster.NotFound {
 			return b, err //nolint:wrapcheck // it says what it was doing
 		}
 	}
-	for _, h := range f.hooks.matching(e, about.Topic) {
+	for _, h := range f.hooks.matching(e, about.TopicID) {
 		if h.ID == own { // it does not take what it is told: this would never end
 			continue
 		}
@@ -164,7 +164,7 @@ func deadTarget(e *feed.Event) string {
 // about is what of an event's data is looked at here.
 type about struct {
 	Notification string `json:"notification"`
-	Topic        string `json:"topic"`
+	TopicID      string `json:"topic_id"`
 }
 
 func aboutOf(e *feed.Event) (a about, ok bool) {
