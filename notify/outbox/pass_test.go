@@ -99,11 +99,15 @@ func TestARefusedAttemptIsCountedAndWhatIsHeldSaysSo(t *testing.T) {
 		answers := []outbox.Attempt{
 			{Verdict: outbox.Again, Error: "451 later", Refused: true}, {Verdict: outbox.Again, Error: "it broke"}, {Verdict: outbox.Later, Error: "away", Refused: true},
 		}
-		ch := &scripted{name: "test", fn: func(_ context.Context, n int, _ []outbox.Delivery) outbox.Attempt { return answers[min(n, len(answers)-1)] }}
+		ch := &scripted{name: "test", fn: func(_ context.Context, n int, _ []outbox.Delivery) outbox.Attempt {
+			return answers[min(n, len(answers)-1)]
+		}}
 		store := newMemory()
 		c := config(store, ch, outbox.Settings{Schedule: []time.Duration{time.Minute, time.Minute, time.Minute}, Later: time.Minute})
 		var hold muster.Micros
-		c.Pass = func(_ context.Context, ds []outbox.Delivery) ([]outbox.Pass, error) { return []outbox.Pass{{Hold: hold}}, nil }
+		c.Pass = func(_ context.Context, ds []outbox.Delivery) ([]outbox.Pass, error) {
+			return []outbox.Pass{{Hold: hold}}, nil
+		}
 		r := start(t, store, c)
 		r.add(delivery(1, "q"))
 		want := func(attempts, refused int, held bool) {
