@@ -85,6 +85,8 @@ func New(d Deps) (*API, error) {
 	a.joinRoutes()
 	a.inboxRoutes()
 	a.commandRoutes()
+	a.messageRoutes()
+	a.simulationRoutes()
 	a.jobRoutes()
 	a.telemetryRoutes()
 	a.writeRoutes()

@@ -225,6 +225,14 @@ func commandDoings() doings {
 			at := "devices/" + id + "/commands/" + w.ask("POST", "/devices/"+id+"/commands", object{"method": "reboot"})["id"].(string)
 			return deed{path: "/" + at + "/cancel", want: records("command.cancel " + at + " -")}
 		},
+		"publish-to-device": func(w *writer) deed {
+			at := "devices/" + w.newDevice() + "/messages"
+			return deed{path: "/" + at, body: object{"topic": "display/text", "payload_text": "x"}, want: records("publish-to-device " + at + " -")}
+		},
+		"start-simulation": func(*writer) deed {
+			return deed{path: "/simulation", body: object{}, want: records("start-simulation simulation -")}
+		},
+		"end-simulation": func(*writer) deed { return deed{path: "/simulation", want: records("end-simulation simulation -")} },
 		"create-job": func(w *writer) deed {
 			return deed{path: "/jobs", body: object{"q": "id:" + w.newDevice(), "kind": "command", "method": "m"}, want: records("job.create jobs/* a")}
 		},

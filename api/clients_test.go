@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +25,9 @@ type mqttClients struct {
 	all    []api.Client
 	asked  []api.ClientsQuery
 	kicked []string
+
+	mu        sync.Mutex
+	published []string
 }
 
 func (m *mqttClients) Clients(_ context.Context, q api.ClientsQuery) ([]api.Client, bool, error) {

@@ -158,6 +158,8 @@ type Deps struct {
 	Logins    FailedLogins
 	Joining   Joining
 	Commands  Commands
+	Messages  MessagePublisher
+	Simulator Simulator
 	Tasks     Tasks
 	Audit     AuditLog
 	Feed      EventFeed

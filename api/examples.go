@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strconv"
 )
 
@@ -33,6 +34,13 @@ func exampleManifest() map[string]any {
 // "property" for those that mean the same everywhere, and for parameters by "place name".
 // Examples of whole answers are made of them, so that one device is told of throughout.
 func vocabulary() map[string]any {
+	all := deviceWords()
+	maps.Copy(all, notifyWords())
+	maps.Copy(all, firmwareWords())
+	return all
+}
+
+func deviceWords() map[string]any {
 	return map[string]any{
 		"{}": "text",
 		// parameters
@@ -65,8 +73,7 @@ func vocabulary() map[string]any {
 		"DesiredBody.state": map[string]any{"interval_s": 60}, "level": "group:cold-chain", "diverged": []any{"interval_s"},
 		"winners": map[string]any{"interval_s": "group:cold-chain"}, "q": "group:cold-chain", "query": "v.battery<15", "next": nil, "waves": []any{1, 10},
 		// what was said
-		"value": 21.5, "values": map[string]any{"temperature": 21.5}, "Latest.values": map[string]any{"temperature": map[string]any{"value": 21.5, "time": exampleTime, "arrival": exampleTime}},
-		"topic": "devices/pump-7/telemetry", "payload": "eyJ0ZW1wZXJhdHVyZSI6", "payload_text": `{"temperature":`, "Event.payload": map[string]any{"open": true}, "json": map[string]any{"temperature": 21.5},
+		"value": 21.5, "values": map[string]any{"temperature": 21.5}, "Latest.values": map[string]any{"temperature": map[string]any{"value": 21.5, "time": exampleTime, "arrival": exampleTime}}, "ChartKey.t": []any{1772353800000}, "ChartKey.min": []any{21.4}, "ChartKey.max": []any{21.6}, "ChartKey.gaps": []any{[]any{1772353800000, 1772354280000}}, "ChartKey.key": "temperature", "Publication.topic": "display/text", "Publication.payload": nil, "Publication.payload_text": "on my way", "Simulation.devices": 25, "NewSimulation.devices": 25, "Simulation.running": true, "topic": "devices/pump-7/telemetry", "payload": "eyJ0ZW1wZXJhdHVyZSI6", "payload_text": `{"temperature":`, "Event.payload": map[string]any{"open": true}, "json": map[string]any{"temperature": 21.5},
 		"hex": "7b7d", "fields": map[string]any{"valve": 2}, "Event.type": "door", "reason": "the payload is not JSON", "LogLine.level": "info",
 		"peer": "192.0.2.7:51023", "address": "192.0.2.7", "listener": "tcp", "Client.protocol": 5, "Connection.protocol": 5, "seq": 42, "version": "1.0.0",
 		// accounts, webhooks, tasks
@@ -75,8 +82,14 @@ func vocabulary() map[string]any {
 		"WebhookAttempt.error": "the receiver answered 500", "response": "Internal Server Error", "TaskResult.result": map[string]any{"url": "/api/v1/tasks/task_8f20/result", "content_type": "image/png", "size": 2048, "expires_at": exampleTime}, "TaskBody.id": "task_8f20", "TaskBody.note": "pumps of the cold chain",
 		"SignInMethod.name": "Company", "start": "/api/v1/session/oidc",
 		"selector": "tag:site=berlin", "agent": "Mozilla/5.0", "api_key": "key_9d3e", "user": "usr_2b7a", "scope": "devices:write", "message": "line 2: there is no device pump-9", "RefusedMessage.code": "unknown_device", "door": "/api/v1/devices:import", "path view": "view_4k2w7q3n5x6z2ab3", "SavedView.id": "view_4k2w7q3n5x6z2ab3", "SavedView.name": "Cold and low", "SavedView.q": "group:cold-chain v.battery<15", "columns": []any{"id", "status", "v.battery"}, "sort": "-seen", "Facet.field": "tag:site", "FacetValue.value": "berlin", "FacetValue.term": "tag:site=berlin", "QueryPart.term": "v.battery<15", "Sparklines.key": "temperature", "min": []any{20.9, nil}, "max": []any{21.5, nil},
-		// topics and notifications
 		"FleetCause.kind": "gateway", "FleetCause.name": "gateway-1", "FleetCause.state": "offline", "FleetCause.devices": 411, "FleetCause.together": 411, "FleetChange.silent": 415,
+		"sections": map[string]any{"ingest": map[string]any{"queued": 0}}, "part": "store", "lat": 52.52, "lon": 13.4,
+	}
+}
+
+// notifyWords are those of topics and notifications.
+func notifyWords() map[string]any {
+	return map[string]any{
 		"path topic": "cold-chain", "path principal": "usr_2b7a", "path subject": "me", "path notification": "ntf_0m8k2c1x5tq", "path delivery": "dlv_0m8k2c1x5tq",
 		"Topic.name": "cold-chain", "Topic.title": "Cold chain", "topic_name": "cold-chain", "Notification.topic": "top_3e9d", "Subscription.topic": "top_3e9d", "Topic.version": 3,
 		"Notification.version": 1, "Subscription.version": 1, "Subscription.name": "Ana", "Member.name": "Ana", "Receipt.name": "Ana", "Member.principal": "usr_2b7a",
@@ -90,7 +103,12 @@ func vocabulary() map[string]any {
 		"missing": []any{}, "not_subscribed": []any{}, "Delivery.id": "dlv_0m8k2c1x5tq", "channel": "email", "queue": "email", "target": "usr_2b7a", "target_name": "Ana", "Delivery.notification": "ntf_0m8k2c1x5tq",
 		"Delivery.error": "the mail server is not reachable", "Attempt.error": "the mail server is not reachable", "Attempt.response": "451 try again later", "reference": "<9f86d081884c7d65@muster.example>",
 		"requeued": []any{"dlv_0m8k2c1x5tq"}, "Topic.id": "top_3e9d",
-		// firmware
+	}
+}
+
+// firmwareWords are those of images, releases and rollouts.
+func firmwareWords() map[string]any {
+	return map[string]any{
 		"path sha256": exampleDigest, "path upload": exampleDigest, "path release": "rel_J7WQ2VZKPN4XA3MBTCYHD5RE6U", "path signing_key": "a53013b1ad3cd1f73ef79a5a4e0ea3b1",
 		"query sha256": exampleDigest, "query filename": "pump.bin", "query product": "pump-controller",
 		"sha256": exampleDigest, "sha1": "a94a8fe5ccb19ba61c4c0873d391e987982fbbd3", "md5": "098f6bcd4621d373cade4e832627b4f6", "FirmwareArtifact.size": 4, "FirmwareUpload.size": 4, "filename": "pump.bin",
@@ -110,7 +128,6 @@ func vocabulary() map[string]any {
 		"FirmwarePatch.patch": map[string]any{"from": exampleDigest, "size": 120431, "sha256": exampleDigest, "url": "/fw/blob/" + exampleDigest + "?d=pump-7&a=257&exp=1772440200&sig=EXAMPLE"}, "RolloutChange.event": "target_version", "RolloutChange.from": "installing", "RolloutChange.to": "rebooting",
 		"RolloutProgress.reason": "", "RolloutChange.reason": "", "RolloutChange.detail": "", "RolloutPlan.zone": "Europe/Berlin", "RolloutRegression.key": "motor.current",
 		"RolloutProgress.telemetry": `avg of "motor.current" is 2.1 on 8 updated devices and 2.0 on 40 others`,
-		"sections":                  map[string]any{"ingest": map[string]any{"queued": 0}}, "part": "store", "lat": 52.52, "lon": 13.4,
 	}
 }
 

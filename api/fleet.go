@@ -65,7 +65,7 @@ type fleetChange struct {
 	Since  string      `json:"since" format:"date-time" doc:"An hour ago, to the minute"`
 	Counts FleetCounts `json:"counts" doc:"Devices in each state now, less those then"`
 	Silent int         `json:"silent" minimum:"0" doc:"Devices that are offline or quiet, and were online at some time since"`
-	Cause  *fleetCause `json:"cause" doc:"What at least half of these have in common, and no fewer than five; null when there is no such thing"`
+	Cause  *fleetCause `json:"cause,omitempty" doc:"What at least half of these have in common, and no fewer than five; absent when there is no such thing"`
 }
 
 type fleetCause struct {

@@ -31,7 +31,7 @@ func TestTheFleetsFiguresAndTheCauseOfAChange(t *testing.T) {
 		"total": 20.0, "counts": object{"online": 8.0, "offline": 11.0, "never": 1.0, "unknown": 0.0, "quiet": 0.0},
 		"rates": object{"received": 1.5, "stored": 0.0}, "queued": 3.0, "log_bytes": 99.0, "store": "down",
 		"change": object{
-			"since": "2025-12-31T23:00:00.000000Z", "silent": 11.0, "cause": nil,
+			"since": "2025-12-31T23:00:00.000000Z", "silent": 11.0,
 			"counts": object{"online": -11.0, "offline": 11.0, "never": 0.0, "unknown": 0.0, "quiet": 0.0},
 		},
 	}

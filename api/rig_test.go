@@ -141,11 +141,11 @@ func newRigOn(t *testing.T, open opener, change ...func(*api.Deps)) *rig {
 	r.startNotify(store, events, log)
 	r.startFirmware(store, dir, log)
 	d := api.Deps{
-		Commands: r.commands,
-		Tasks:    r.tasks,
-		Audit:    store,
-		Feed:     events,
-		Notify:   r.notify, Deliveries: store, ChannelTester: r.tester,
+		Commands: r.commands, Messages: r.mqtt, Simulator: &simulated{},
+		Tasks:  r.tasks,
+		Audit:  store,
+		Feed:   events,
+		Notify: r.notify, Deliveries: store, ChannelTester: r.tester,
 		Webhooks: r.newWebhooks(store),
 		Firmware: r.firmware, Rollouts: r.newRollouts(store),
 		OfferKey: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)).Public().(ed25519.PublicKey),

@@ -71,6 +71,7 @@ type rejected struct {
 
 func (a *API) telemetryRoutes() {
 	a.rangeRoute()
+	a.seriesRoute()
 	route(a, accounts.TelemetryRead, huma.Operation{
 		OperationID: "get-latest", Method: http.MethodGet, Path: "/devices/{device}/telemetry/latest", Tags: []string{"telemetry"},
 		Summary: "The newest value of each key", Errors: []int{404},

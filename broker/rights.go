@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"slices"
 	"strings"
 
 	"muster"
@@ -24,6 +25,9 @@ var (
 		"notifications", "presence", "errors", "requests/+/response",
 	}
 )
+
+// ownHeads are the beginnings of topics behind devices/{id}/ that are Muster's, with all below them.
+var ownHeads = [...]string{telemetry, "reported", "desired", "commands", "events", "logs", "firmware", "notifications", "notify", "presence", "errors", "requests"}
 
 // taken says as what Muster takes in a message at rest, a topic behind devices/{id}/;
 // ok is false when it does not. why says what is wrong with a topic of such a kind.
@@ -80,6 +84,14 @@ func isWord(s string, dot bool) bool {
 		}
 	}
 	return len(s) >= 1 && len(s) <= 64
+}
+
+// IsOwn says whether rest, a topic behind devices/{id}/, is one that means something to Muster: what is
+// published at it goes through the room whose it is.
+func IsOwn(rest string) bool {
+	_, ok, _ := taken(rest)
+	head, _, _ := strings.Cut(rest, "/")
+	return ok || isUp(rest) || isDown(rest) || slices.Contains(ownHeads[:], head)
 }
 
 // isState says whether rest is of a topic whose newest payload States knows.

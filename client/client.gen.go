@@ -308,6 +308,39 @@ type ChannelAttempt struct {
 	Delivered bool `json:"delivered"`
 }
 
+// Chart is a schema of the API.
+type Chart struct {
+	Device string `json:"device"`
+	// As asked for, or of the oldest reading that was looked at
+	From time.Time `json:"from"`
+	// By key
+	Items []ChartKey `json:"items"`
+	// Numeric keys that there was no room for
+	KeysLeft int64 `json:"keys_left"`
+	// How many were looked at
+	Readings int64 `json:"readings"`
+	// Time of one pixel
+	StepMs float64   `json:"step_ms"`
+	To     time.Time `json:"to"`
+	// False when there were more than 2,000,000: the newest were looked at
+	Whole bool `json:"whole"`
+}
+
+// ChartKey is a schema of the API.
+type ChartKey struct {
+	// Readings that had it as a number
+	Count int64 `json:"count"`
+	// Silences of more than five times the usual interval, and of more than a pixel: from the reading before to the one after, in ms; the 200 longest
+	Gaps [][]int64 `json:"gaps"`
+	Key  string    `json:"key"`
+	// For each of t the greatest value
+	Max []float64 `json:"max"`
+	// For each of t the least value
+	Min []float64 `json:"min"`
+	// For each pixel with readings the time of the oldest, in ms since 1970, rising
+	T []int64 `json:"t"`
+}
+
 // Claim is a schema of the API.
 type Claim struct {
 	// Case, spaces and hyphens do not matter
@@ -913,8 +946,8 @@ type FleetCause struct {
 
 // FleetChange is a schema of the API.
 type FleetChange struct {
-	// What at least half of these have in common, and no fewer than five; null when there is no such thing
-	Cause FleetCause `json:"cause"`
+	// What at least half of these have in common, and no fewer than five; absent when there is no such thing
+	Cause *FleetCause `json:"cause,omitempty"`
 	// Devices in each state now, less those then
 	Counts FleetCounts `json:"counts"`
 	// Devices that are offline or quiet, and were online at some time since
@@ -1479,6 +1512,11 @@ type NewServiceAccount struct {
 	Publish []string `json:"publish,omitempty"`
 	// Topic filters it may subscribe to
 	Subscribe []string `json:"subscribe,omitempty"`
+}
+
+// NewSimulation is a schema of the API.
+type NewSimulation struct {
+	Devices *int64 `json:"devices,omitempty"`
 }
 
 // NewTask is a schema of the API.
@@ -2046,6 +2084,19 @@ type Provisioning struct {
 	// Shown this once, when it was made
 	Secret   *string `json:"secret,omitempty"`
 	Strategy string  `json:"strategy"`
+}
+
+// Publication is a schema of the API.
+type Publication struct {
+	// Or as bytes
+	Payload []byte `json:"payload,omitempty"`
+	// The payload as text
+	PayloadText *string `json:"payload_text,omitempty"`
+	QOS         *int64  `json:"qos,omitempty"`
+	// Keep it for who subscribes later; an empty payload takes it away
+	Retain *bool `json:"retain,omitempty"`
+	// Below devices/{id}/; not one of Muster's own, such as commands or desired
+	Topic string `json:"topic"`
 }
 
 // PutFirmwarePolicyRequest is a schema of the API.
@@ -2620,6 +2671,14 @@ type SignInBody struct {
 	// An API key, in the place of e-mail and password
 	Key      *string `json:"key,omitempty"`
 	Password *string `json:"password,omitempty"`
+}
+
+// Simulation is a schema of the API.
+type Simulation struct {
+	// How many there are in the registry
+	Devices int64 `json:"devices"`
+	// They publish now. After a restart of the server they do not until they are asked to again
+	Running bool `json:"running"`
 }
 
 // Sparkline is a schema of the API.
@@ -4458,6 +4517,26 @@ func (c *Client) EndSessions(ctx context.Context, params *EndSessionsParams) err
 	return c.call(ctx, &r, nil)
 }
 
+// EndSimulationParams are the optional parameters of EndSimulation.
+type EndSimulationParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// EndSimulation: Stop the simulated devices, and delete them with their telemetry.
+// It is DELETE /api/v1/simulation.
+func (c *Client) EndSimulation(ctx context.Context, params *EndSimulationParams) (*Simulation, error) {
+	r := request{method: http.MethodDelete, path: "/api/v1/simulation", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(Simulation)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ExplainDeviceQueryParams are the optional parameters of ExplainDeviceQuery.
 type ExplainDeviceQueryParams struct {
 	// In the query language
@@ -4583,6 +4662,35 @@ func (c *Client) GetCandidate(ctx context.Context, candidate string) (*Candidate
 func (c *Client) GetCertificateAuthority(ctx context.Context, authority string) (*Authority, error) {
 	r := request{method: http.MethodGet, path: "/api/v1/certificate-authorities/" + segment(authority), query: url.Values{}, header: http.Header{}}
 	out := new(Authority)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// GetChartParams are the optional parameters of GetChart.
+type GetChartParams struct {
+	// Comma-separated keys; the first 64 numeric ones when absent
+	Keys string
+	// First time: RFC 3339 or now-3h
+	From string
+	// Time before which to end, the same way; now when absent
+	To string
+	// Into how many pixels the time is divided
+	Px int64
+}
+
+// GetChart: What a chart of some pixels needs of a device's telemetry. The least and the greatest value of each numeric key in each pixel, and the silences. However many readings there are, the answer is bounded by keys and pixels.
+// It is GET /api/v1/devices/{device}/telemetry/chart.
+func (c *Client) GetChart(ctx context.Context, device string, params *GetChartParams) (*Chart, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/devices/" + segment(device) + "/telemetry/chart", query: url.Values{}, header: http.Header{}}
+	if params != nil {
+		r.queryValue("keys", params.Keys)
+		r.queryValue("from", params.From)
+		r.queryValue("to", params.To)
+		r.queryValue("px", params.Px)
+	}
+	out := new(Chart)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -4909,6 +5017,17 @@ func (c *Client) GetSignInMethods(ctx context.Context) (*Methods, error) {
 func (c *Client) GetSigningKey(ctx context.Context, signingKey string) (*FirmwareKey, error) {
 	r := request{method: http.MethodGet, path: "/api/v1/firmware/keys/" + segment(signingKey), query: url.Values{}, header: http.Header{}}
 	out := new(FirmwareKey)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// GetSimulation: The simulated devices of this server.
+// It is GET /api/v1/simulation.
+func (c *Client) GetSimulation(ctx context.Context) (*Simulation, error) {
+	r := request{method: http.MethodGet, path: "/api/v1/simulation", query: url.Values{}, header: http.Header{}}
+	out := new(Simulation)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -6409,6 +6528,23 @@ func (c *Client) PublishRelease(ctx context.Context, release string, params *Pub
 	return out, nil
 }
 
+// PublishToDeviceParams are the optional parameters of PublishToDevice.
+type PublishToDeviceParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// PublishToDevice: Publish an MQTT message at a topic of a device. Whoever subscribes to the topic gets it: the device itself when its profile lets it. Topics that mean something to Muster are refused: commands, wanted documents and firmware have operations of their own, and telemetry is written with `POST /telemetry`. With qos 1 and 2 the answer comes when what is queued or retained is durable.
+// It is POST /api/v1/devices/{device}/messages.
+func (c *Client) PublishToDevice(ctx context.Context, device string, body *Publication, params *PublishToDeviceParams) error {
+	r := request{method: http.MethodPost, path: "/api/v1/devices/" + segment(device) + "/messages", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	return c.call(ctx, &r, nil)
+}
+
 // PutDeviceDesiredParams are the optional parameters of PutDeviceDesired.
 type PutDeviceDesiredParams struct {
 	// The same key with the same request gives the same answer for 24 hours, and does nothing more
@@ -7123,6 +7259,27 @@ func (c *Client) StartRollout(ctx context.Context, rollout string, params *Start
 		r.headerValue("If-Match", params.IfMatch)
 	}
 	out := new(RolloutBody)
+	if err := c.call(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// StartSimulationParams are the optional parameters of StartSimulation.
+type StartSimulationParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// StartSimulation: Simulate up to 25 devices. The server itself makes the devices `simulated-0001` and so on with the tag `sim`, and publishes as them over its own MQTT listener, once a second each. They are ordinary devices. The simulation ends with the server or with DELETE; asked for again it takes up the devices that are there.
+// It is POST /api/v1/simulation.
+func (c *Client) StartSimulation(ctx context.Context, body *NewSimulation, params *StartSimulationParams) (*Simulation, error) {
+	r := request{method: http.MethodPost, path: "/api/v1/simulation", query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	out := new(Simulation)
 	if err := c.call(ctx, &r, out); err != nil {
 		return nil, err
 	}

@@ -14,8 +14,8 @@ import (
 	"muster/devices"
 )
 
-// drawFleet makes devices with random labels.
-func drawFleet(t *testing.T, rt *rapid.T, r *devices.Registry) []devices.Device {
+// drawLabelled makes devices with random labels.
+func drawLabelled(t *testing.T, rt *rapid.T, r *devices.Registry) []devices.Device {
 	for _, g := range []devices.Group{{Name: "a"}, {Name: "b"}, {Name: "saved", Query: "tag:site=x or name:pump"}} {
 		if err := r.PutGroup(t.Context(), g); err != nil {
 			rt.Fatal(err)
@@ -55,7 +55,7 @@ func TestAFacetsTermFindsAsManyDevicesAsTheFacetSays(t *testing.T) {
 			Values:  keyed{},
 			EachKey: func(id muster.DeviceID, visit func(string)) { keyed{}.each(id, visit) },
 		})
-		drawFleet(t, rt, r)
+		drawLabelled(t, rt, r)
 		q := rapid.SampledFrom([]string{"", "pump", "group:a", "not tag:site", "status!=online"}).Draw(rt, "query")
 		e, err := r.Compile(q)
 		if err != nil {
@@ -160,7 +160,7 @@ func TestFacetsTellABoundedNumberOfValuesApart(t *testing.T) {
 func TestExplainSaysWhatMatchesWithoutEachPart(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		r := open(t, newMemory(), devices.Options{})
-		drawFleet(t, rt, r)
+		drawLabelled(t, rt, r)
 		parts := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{
 			"pump", "group:a", "group:saved", "tag:site=x", "(tag:row or name:fan)", "not status:online", "group!=b",
 		}), 0, 4, rapid.ID).Draw(rt, "parts")

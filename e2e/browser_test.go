@@ -129,7 +129,7 @@ func (b *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 func (b *tab) page() string {
 	ctx, cancel := context.WithTimeout(b.ctx, 5*time.Second)
 	defer cancel()
-	text, err := chromedp.Run(ctx, chromedp.Evaluate[string]("location.pathname + ' says:\\n' + document.body.innerText.slice(0, 1500)"))
+	text, err := chromedp.Run(ctx, chromedp.Evaluate[string]("location.pathname + location.search + ' says:\\n' + document.body.innerText.slice(0, 1500)"))
 	if err != nil {
 		return "the page does not answer: " + err.Error()
 	}

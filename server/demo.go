@@ -42,19 +42,25 @@ func (s *Server) startDemo(ctx context.Context) error {
 
 // demoToken returns a token for a demo device, made anew at each start.
 func (s *Server) demoToken(ctx context.Context, id muster.DeviceID, profile string) (string, error) {
-	_, issued, err := s.registry.Create(ctx, devices.Spec{ID: id, Name: "Simulated " + profile, Credential: devices.Token})
+	return s.freshToken(ctx, devices.Spec{ID: id, Name: "Simulated " + profile, Credential: devices.Token})
+}
+
+// freshToken makes a device and returns its token; one that is there has a new token instead of
+// the credentials it had.
+func (s *Server) freshToken(ctx context.Context, spec devices.Spec) (string, error) {
+	_, issued, err := s.registry.Create(ctx, spec)
 	if muster.KindOf(err) != muster.Conflict || err == nil {
 		return issued.Token, err
 	}
-	old, err := s.registry.Credentials(id)
+	old, err := s.registry.Credentials(spec.ID)
 	if err != nil {
 		return "", err
 	}
 	for _, c := range old {
-		if err := s.registry.RemoveCredential(ctx, id, c.ID); err != nil {
+		if err := s.registry.RemoveCredential(ctx, spec.ID, c.ID); err != nil {
 			return "", err
 		}
 	}
-	issued, err = s.registry.AddCredential(ctx, id, devices.Token, "")
+	issued, err = s.registry.AddCredential(ctx, spec.ID, devices.Token, "")
 	return issued.Token, err
 }

@@ -29,6 +29,7 @@ func (s *Server) buildDevices() {
 	s.join = join.New(s.registry, store, cfg.Now, cfg.Logger, join.Options{OnGuests: s.recheckGuests})
 	s.logins = devices.NewLogins(cfg.Now, s.knows)
 	s.twins = twin.New(store, s.registry, cfg.Now, cfg.Logger, twin.Options{OnDesired: s.tellDesired})
+	s.simulation = &simulation{s: s}
 	s.commands = command.New(store, cfg.Now, cfg.Logger, command.Options{
 		Sender: commandSender{s}, Registry: s.registry, Selector: s.registry, Desirer: desirer{s.twins},
 	})

@@ -66,6 +66,8 @@ func (s *Server) buildHTTP() error {
 		Views:         views.New(s.stores.control, s.cfg.Now),
 		Presence:      s.registry,
 		Commands:      s.commands,
+		Messages:      publisher{s.broker},
+		Simulator:     s.simulation,
 		Tasks:         s.tasks,
 		Audit:         s.stores.control,
 		Feed:          s.feed,
@@ -107,11 +109,16 @@ func (s *Server) buildHTTP() error {
 		return fmt.Errorf("build the API: %w", err)
 	}
 	s.web = web
-	s.http = &http.Server{ // no WriteTimeout: the API sets its own, rolling
+	s.http = serverOf(web)
+	return nil
+}
+
+// serverOf has no WriteTimeout: the API sets its own, rolling.
+func serverOf(web http.Handler) *http.Server {
+	return &http.Server{
 		Handler: web, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ConnContext: deliver.WithConn,
 	}
-	return nil
 }
 
 // serveHTTP serves until the listener is closed.

@@ -51,57 +51,58 @@ import (
 
 // Server is every room, wired.
 type Server struct {
-	cfg      Config
-	lock     *os.File
-	stores   *stores
-	feed     *feed.Feed
-	rejected *rejections     // told by the feed
-	vault    *sealer         // of secrets that must be read again
-	linkKey  []byte          // signs ack links
-	images   *blob.Store     // on this server's disk
-	bucket   *s3.Store       // nil when images lie there alone
-	depot    *depot.Depot    // likewise; it is over images
-	patches  *patches        // nil when there are none
-	links    *deliver.Signer // of addresses of images
-	delivery *deliver.Handler
-	offerKey []byte // the seed of the key that offers of firmware are signed with
-	sealer   *audit.Sealer
-	bus      *bus.Bus
-	metrics  *prometheus.Registry
-	registry *devices.Registry
-	twins    *twin.Twins
-	commands *command.Commands
-	tasks    *tasks.Tasks
-	firmware *catalog.Catalog
-	once     *once.Keeper
-	accounts *accounts.Accounts
-	notify   notifications
-	mail     *email.Mailer // nil without --smtp
-	webhooks *hooks.Webhooks
-	hooks    *webhook.Sender
-	chats    *chat.Sender // over hooks
-	caches   *cache.Book
-	openID   *oidc.OpenID // nil without a provider
-	instance string       // the name of this data directory's server
-	size     *sizes
-	join     *join.Join
-	rollouts *rollouts
-	logins   *devices.Logins
-	ddi      *ddi.Handler // nil when it is off
-	ingest   *ingest.Ingest
-	said     said
-	updates  updates
-	broker   *broker.Broker
-	certs    *listen.Certs // nil without TLS
-	live     *live.Gateway
-	fleet    *fleet
-	traffic  *traffic.Meter
-	counters *counters
-	listener net.Listener
-	web      *api.API
-	http     *http.Server
-	loops    *lifecycle.Group
-	unwatch  func()
+	cfg        Config
+	lock       *os.File
+	stores     *stores
+	feed       *feed.Feed
+	rejected   *rejections     // told by the feed
+	vault      *sealer         // of secrets that must be read again
+	linkKey    []byte          // signs ack links
+	images     *blob.Store     // on this server's disk
+	bucket     *s3.Store       // nil when images lie there alone
+	depot      *depot.Depot    // likewise; it is over images
+	patches    *patches        // nil when there are none
+	links      *deliver.Signer // of addresses of images
+	delivery   *deliver.Handler
+	offerKey   []byte // the seed of the key that offers of firmware are signed with
+	sealer     *audit.Sealer
+	bus        *bus.Bus
+	metrics    *prometheus.Registry
+	registry   *devices.Registry
+	twins      *twin.Twins
+	commands   *command.Commands
+	simulation *simulation
+	tasks      *tasks.Tasks
+	firmware   *catalog.Catalog
+	once       *once.Keeper
+	accounts   *accounts.Accounts
+	notify     notifications
+	mail       *email.Mailer // nil without --smtp
+	webhooks   *hooks.Webhooks
+	hooks      *webhook.Sender
+	chats      *chat.Sender // over hooks
+	caches     *cache.Book
+	openID     *oidc.OpenID // nil without a provider
+	instance   string       // the name of this data directory's server
+	size       *sizes
+	join       *join.Join
+	rollouts   *rollouts
+	logins     *devices.Logins
+	ddi        *ddi.Handler // nil when it is off
+	ingest     *ingest.Ingest
+	said       said
+	updates    updates
+	broker     *broker.Broker
+	certs      *listen.Certs // nil without TLS
+	live       *live.Gateway
+	fleet      *fleet
+	traffic    *traffic.Meter
+	counters   *counters
+	listener   net.Listener
+	web        *api.API
+	http       *http.Server
+	loops      *lifecycle.Group
+	unwatch    func()
 
 	unwatchTwins func()
 	tellPresence func([]devices.Transition)
@@ -295,7 +296,7 @@ func (s *Server) Stop(ctx context.Context) error {
 		_ = s.listener.Close() // when Serve had not begun
 	}
 	// Tasks first: they tell the others of what they do.
-	errs = append(errs, s.tasks.Stop(ctx), s.live.Stop(ctx), s.counters.sampler.Stop(ctx), s.broker.Stop(ctx), s.said.intake.Stop(ctx), s.ingest.Stop(ctx))
+	errs = append(errs, s.simulation.stop(ctx), s.tasks.Stop(ctx), s.live.Stop(ctx), s.counters.sampler.Stop(ctx), s.broker.Stop(ctx), s.said.intake.Stop(ctx), s.ingest.Stop(ctx))
 	if s.unwatch != nil {
 		s.unwatch()
 	}

@@ -14,7 +14,7 @@
 // all that is new to it. Nothing is queued by rate: what waits for a slow
 // connection is a set of marks, bounded by what it shows.
 //
-// The channels system, tasks, task:{id} and events are polled instead: at each tick one
+// The channels system, tasks, task:{id}, here:{id} and events are polled instead: at each tick one
 // number of their source says whether there is news, and the flush reads it. Of events a
 // connection keeps its place in the feed and no queue: a slow one reads them from the
 // store, and loses none that is kept. Of the inbox it keeps a place likewise, but each change

@@ -190,7 +190,7 @@ func (c *FleetChange) append(b []byte) []byte {
 	b = c.Counts.append(append(b, `,"counts":`...))
 	b = strconv.AppendInt(append(b, `,"silent":`...), int64(c.Silent), 10)
 	if c.Cause.Kind == "" {
-		return append(b, `,"cause":null}`...)
+		return append(b, '}')
 	}
 	b = appendString(append(b, `,"cause":{"kind":`...), c.Cause.Kind)
 	b = appendString(append(b, `,"name":`...), c.Cause.Name)

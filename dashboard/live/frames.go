@@ -103,7 +103,7 @@ func (g *Gateway) snapshot(m *message, s *sub, re int64, answers bool) {
 		m.add(goneFrame(s, re, answers))
 		return
 	}
-	if (s.kind == kindTask || s.kind == kindRollout) && !g.lookAtOne(s) {
+	if (s.kind == kindTask || s.kind == kindRollout || s.kind == kindHere) && !g.lookAtOne(s) {
 		m.add(goneFrame(s, re, answers))
 		return
 	}
@@ -120,7 +120,7 @@ func (g *Gateway) snapshot(m *message, s *sub, re int64, answers bool) {
 		g.systemSnapshot(m, s)
 	case kindTasks:
 		g.tasksSnapshot(m, s)
-	case kindTask, kindRollout:
+	case kindTask, kindRollout, kindHere:
 		m.put(`,"item":`)
 		m.b = append(m.b, s.told[s.task]...)
 	case kindEvents:
@@ -218,7 +218,7 @@ func (g *Gateway) delta(m *message, s *sub) {
 		kept = g.systemDelta(m, s)
 	case kindTasks:
 		kept = g.tasksDelta(m, s)
-	case kindTask, kindRollout:
+	case kindTask, kindRollout, kindHere:
 		kept = g.oneDelta(m, s)
 	case kindFleet:
 		kept = g.fleetDelta(m, s)

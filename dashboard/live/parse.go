@@ -22,6 +22,7 @@ type command struct {
 	Limit *int            `json:"limit"`
 	Cols  []string        `json:"cols"`
 	Types string          `json:"types"`
+	Edits string          `json:"edits"`
 	On    *bool           `json:"on"`
 	TS    *int64          `json:"ts"`
 	Notes []string        `json:"n"`

@@ -43,6 +43,8 @@ func (p *polled) behind(g *Gateway) {
 			news = s.seen.Load() != tasks
 		case kindRollout:
 			news = s.seen.Load() != rollouts
+		case kindHere:
+			news = s.seen.Load() != g.here.changes.Load()
 		case kindEvents:
 			news = s.follow.Ready()
 		case kindInbox: // what its wake had written, but for the store
@@ -74,6 +76,8 @@ func (g *Gateway) polledFor(s *sub, cmd *command) error {
 	task, isTask := strings.CutPrefix(cmd.Ch, chTaskPrefix)
 	rollout, isRollout := strings.CutPrefix(cmd.Ch, chRollout)
 	switch {
+	case strings.HasPrefix(cmd.Ch, chHere):
+		return s.hereFor(cmd)
 	case cmd.Ch == chEvents:
 		s.kind, s.types = kindEvents, cmd.Types
 		return s.setPlace(cmd)
@@ -121,6 +125,11 @@ func (g *Gateway) openPolled(s *sub) (err error) {
 	switch {
 	case s.kind == kindSystem:
 		s.leave = g.deps.System.Watch()
+	case s.kind == kindHere:
+		if _, there := g.deps.Devices.State(s.id); !there {
+			return errAbsent(s.id)
+		}
+		g.here.join(s)
 	case s.kind == kindTask || s.kind == kindRollout:
 		_, err = g.readOne(s)
 	case s.kind == kindEvents && s.follow == nil: // else it was hidden, and goes on where it was
@@ -134,6 +143,9 @@ func (g *Gateway) openPolled(s *sub) (err error) {
 
 func (g *Gateway) closePolled(s *sub) {
 	g.polled.remove(s)
+	if s.kind == kindHere {
+		g.here.leave(s)
+	}
 	if s.leave != nil {
 		s.leave()
 	}
@@ -231,8 +243,11 @@ func (g *Gateway) tasksDelta(m *message, s *sub) bool {
 	return some
 }
 
-// readOne reads the task or rollout that s shows, and notes as of when.
+// readOne reads the one thing that s shows, a task, a rollout or who is here, and notes as of when.
 func (g *Gateway) readOne(s *sub) ([]byte, error) {
+	if s.kind == kindHere {
+		return g.hereItem(s), nil
+	}
 	if s.kind == kindTask {
 		s.seen.Store(g.deps.Tasks.Changes()) // before the look
 		return g.deps.Tasks.Task(*s.who, s.task)

@@ -22,6 +22,7 @@ const (
 	kindTasks
 	kindTask
 	kindRollout
+	kindHere
 	kindEvents
 	kindInbox
 	kindDots
@@ -67,7 +68,7 @@ type view struct {
 	cols  []string  // the keys wanted, sorted; nil for the first of each device
 	id    muster.DeviceID
 	task  string // id of what a task or rollout channel shows
-	types string // of an events channel
+	types string // of an events channel; of a here channel what is edited
 
 	// Of a dots channel. What it was told last is in since, a version, and in seen, a pass.
 	dots gridKey
@@ -208,7 +209,7 @@ func (g *Gateway) closeSub(s *sub) {
 	case kindFleet:
 		g.fleet.remove(s)
 		return
-	case kindSystem, kindTasks, kindTask, kindRollout, kindEvents:
+	case kindSystem, kindTasks, kindTask, kindRollout, kindHere, kindEvents:
 		g.closePolled(s)
 		return
 	case kindInbox:

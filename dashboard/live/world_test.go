@@ -401,19 +401,17 @@ func (w *world) wantPage(id muster.DeviceID) map[string]any {
 
 func (w *world) wantFleet() map[string]any {
 	it := w.Stats()
-	var cause any
+	change := map[string]any{"since": millis(it.Change.Since), "silent": it.Change.Silent}
 	if c := it.Change.Cause; c.Kind != "" {
-		cause = map[string]any{"kind": c.Kind, "name": c.Name, "state": c.State, "devices": c.Devices, "together": c.Together, "at": millis(c.At)}
+		change["cause"] = map[string]any{"kind": c.Kind, "name": c.Name, "state": c.State, "devices": c.Devices, "together": c.Together, "at": millis(c.At)}
 	}
-	change := it.Change.Counts
+	counts := it.Change.Counts
+	change["counts"] = map[string]any{
+		"online": counts.Online, "offline": counts.Offline, "never": counts.Never, "unknown": counts.Unknown, "quiet": counts.Quiet,
+	}
 	return plain(map[string]any{
-		"change": map[string]any{
-			"since": millis(it.Change.Since), "silent": it.Change.Silent, "cause": cause,
-			"counts": map[string]any{
-				"online": change.Online, "offline": change.Offline, "never": change.Never, "unknown": change.Unknown, "quiet": change.Quiet,
-			},
-		},
-		"total": it.Total, "queued": it.Queued, "log_bytes": it.LogBytes, "store": it.Store,
+		"change": change,
+		"total":  it.Total, "queued": it.Queued, "log_bytes": it.LogBytes, "store": it.Store,
 		"counts": map[string]any{
 			"online": it.Counts.Online, "offline": it.Counts.Offline, "never": it.Counts.Never,
 			"unknown": it.Counts.Unknown, "quiet": it.Counts.Quiet,

@@ -86,7 +86,7 @@ func (b *tab) hear(ev any) {
 	defer b.mu.Unlock()
 	switch ev := ev.(type) {
 	case *network.EventRequestWillBeSent:
-		if !strings.HasPrefix(ev.Request.URL, b.base) && !strings.HasPrefix(ev.Request.URL, "about:") {
+		if !strings.HasPrefix(ev.Request.URL, b.base) && !strings.HasPrefix(ev.Request.URL, "about:") && !strings.HasPrefix(ev.Request.URL, "data:") {
 			b.foreign = append(b.foreign, ev.Request.URL)
 		}
 	case *network.EventWebSocketCreated:
@@ -151,12 +151,20 @@ func (b *tab) wait(what, expression string) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
-	_, err := chromedp.Run(ctx, chromedp.Poll[bool]("!!("+expression+")", chromedp.WithPollingTimeout(patience-time.Second)))
+	err := poll(ctx, expression)
+	for err != nil && ctx.Err() == nil && strings.Contains(err.Error(), "Cannot find context") {
+		err = poll(ctx, expression) // the page that it began on has just gone
+	}
 	if err != nil {
 		b.shoot("failed")
 		text, _ := chromedp.Run(b.ctx, chromedp.Evaluate[string]("document.body.innerText.slice(0, 1500)"))
 		b.t.Fatalf("waited in vain for %s: %v\nthe page says:\n%s", what, err, text)
 	}
+}
+
+func poll(ctx context.Context, expression string) error {
+	_, err := chromedp.Run(ctx, chromedp.Poll[bool]("!!("+expression+")", chromedp.WithPollingTimeout(patience-time.Second)))
+	return err
 }
 
 // until waits until ok says so.

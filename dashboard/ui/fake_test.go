@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -31,17 +32,22 @@ type fakeServer struct {
 	history   map[string][]object // by id, newest first
 	rejected  map[string][]object
 	sessions  map[string]object // by id; none when it is missing
+	about     map[string]object // by id: what GET /devices/{id} says besides
+	simulated int               // devices
+	viewers   []object          // who is at every device
 	conns     map[*fakeConn]bool
-	subs      []object // every sub command
-	posts     []string // bodies of POST requests
-	hidden    []bool   // what the tab said of being shown
+	subs      []object        // every sub command
+	charts    []time.Duration // how much time each chart that was asked for shows
+	posts     []string        // bodies of POST requests
+	hidden    []bool          // what the tab said of being shown
 	version   string
 	user      object                      // of the session; nil for a key's, which has no inbox
 	onAck     func(c *fakeConn, m object) // answers an ack; the caller holds mu
 	done      sync.WaitGroup
 	extra     map[string]http.HandlerFunc // more routes, by pattern
 	dots      fakeDots
-	events    []object // of the feed, the oldest first; their numbers begin at 1
+	events    []object       // of the feed, the oldest first; their numbers begin at 1
+	items     map[string]any // of further channels: an object, or a list
 }
 
 // fakeConn is one browser's socket.
@@ -54,7 +60,7 @@ type fakeConn struct {
 func newFake(t *testing.T) *fakeServer {
 	return &fakeServer{
 		t: t, role: "admin", version: "test-1", devices: map[string]object{}, history: map[string][]object{},
-		rejected: map[string][]object{}, sessions: map[string]object{}, conns: map[*fakeConn]bool{},
+		rejected: map[string][]object{}, sessions: map[string]object{}, conns: map[*fakeConn]bool{}, items: map[string]any{},
 	}
 }
 
@@ -74,15 +80,18 @@ func (f *fakeServer) handler() http.Handler {
 	})
 	mux.HandleFunc("POST /api/v1/devices", f.guarded(f.create))
 	mux.HandleFunc("GET /api/v1/devices/{id}", f.guarded(f.device))
-	mux.HandleFunc("POST /api/v1/devices/{id}/credentials", f.guarded(func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, 201, object{"credential": object{"id": "cred_2", "kind": "token", "token": "tok_new", "username": "tok_new"}})
-	}))
 	mux.HandleFunc("GET /api/v1/devices/{id}/telemetry", f.guarded(f.telemetry))
 	mux.HandleFunc("GET /api/v1/devices/{id}/rejected", f.guarded(func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		writeJSON(w, 200, object{"items": f.rejected[r.PathValue("id")]})
 	}))
+	if f.extra["GET /api/v1/devices:explain"] == nil { // without a test's own, it says nothing of the parts
+		mux.HandleFunc("GET /api/v1/devices:explain", f.guarded(func(w http.ResponseWriter, _ *http.Request) {
+			writeJSON(w, 200, object{"total": 0, "parts": []object{}, "plan": object{"index": "scan", "scanned": 0}})
+		}))
+	}
+	f.deviceRoutes(mux)
 	mux.HandleFunc("GET /api/v1/live", f.guarded(f.live))
 	for pattern, h := range f.extra {
 		mux.HandleFunc(pattern, h)
@@ -158,7 +167,9 @@ func (f *fakeServer) device(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		mqtt = object{"sessions": 1, "queued": 0, "inflight": 0, "backlog": 0, "dropped": 0}
 	}
-	writeJSON(w, 200, object{"id": r.PathValue("id"), "mqtt": mqtt})
+	out := object{"id": r.PathValue("id"), "mqtt": mqtt, "groups": []string{}, "tags": object{}}
+	maps.Copy(out, f.about[r.PathValue("id")])
+	writeJSON(w, 200, out)
 }
 
 func (f *fakeServer) telemetry(w http.ResponseWriter, r *http.Request) {
@@ -174,7 +185,12 @@ func (f *fakeServer) telemetry(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	from, err := time.Parse(time.RFC3339Nano, q.Get("from"))
-	if err != nil || q.Get("order") != "desc" || q.Get("limit") != "1000" {
+	if err != nil || q.Get("order") != "desc" {
+		problem(w, 400, "invalid", "the page asked "+r.URL.RawQuery)
+		return
+	}
+	limit, err := strconv.Atoi(q.Get("limit"))
+	if err != nil {
 		problem(w, 400, "invalid", "the page asked "+r.URL.RawQuery)
 		return
 	}
@@ -185,7 +201,7 @@ func (f *fakeServer) telemetry(w http.ResponseWriter, r *http.Request) {
 		if err != nil || at.Before(from) {
 			break
 		}
-		if len(items) == 1000 {
+		if len(items) == limit {
 			next = fmt.Sprintf("at-%d", i)
 			break
 		}
@@ -284,6 +300,18 @@ func (f *fakeServer) snapshot(c *fakeConn, m object) {
 	case "devices":
 		out["items"], out["total"], out["next"] = f.list(m)
 	default:
+		if strings.HasPrefix(ch, "here:") {
+			out["item"] = object{"viewers": f.viewers, "more": 0}
+			break
+		}
+		if item, ok := f.items[ch]; ok {
+			name := "item"
+			if _, list := item.([]object); list {
+				name = "items"
+			}
+			out[name] = item
+			break
+		}
 		d, ok := f.devices[strings.TrimPrefix(ch, "device:")]
 		if !ok {
 			c.send(object{"t": "error", "re": m["id"], "code": "not_found", "detail": "there is no such device", "retry": false})

@@ -171,7 +171,7 @@ func TestTheOverviewSaysWhatChangedAndWhy(t *testing.T) {
 		t.Errorf("the title is %s", title)
 	}
 	f.mu.Lock()
-	f.fleet["change"].(object)["cause"] = nil
+	delete(f.fleet["change"].(object), "cause")
 	item := f.fleet
 	f.mu.Unlock()
 	f.delta("fleet", object{"set": item}, 0)

@@ -65,7 +65,7 @@ func Handler(version string) http.Handler {
 	mux := http.NewServeMux()
 	index := servePage(files[indexName])
 	for _, route := range []string{
-		"/{$}", "/devices", "/devices/{id}", "/claim/{code}", "/inbox", "/inbox/{id}", "/topics", "/topics/{id}", "/webhooks", "/webhooks/{id}",
+		"/{$}", "/devices", "/devices/{id}", "/devices/{id}/{tab}", "/groups", "/groups/{id}", "/claim/{code}", "/inbox", "/inbox/{id}", "/topics", "/topics/{id}", "/webhooks", "/webhooks/{id}",
 		"/firmware", "/firmware/{id}", "/rollouts", "/rollouts/{id}", "/dashboard", "/audit", "/tasks", "/account", "/users", "/keys", "/forgot", "/invite", "/reset", "/confirm",
 	} {
 		mux.HandleFunc("GET "+route, index)

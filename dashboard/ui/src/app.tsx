@@ -14,8 +14,10 @@ import { Toast } from "./parts/toast";
 import { TopBar } from "./parts/topbar";
 
 // What one need not have at once comes when it is opened; pages that share much come together.
+const DevicesPage = lazy(() => import("./pages/set-devices").then((m) => m.DevicesPage));
+const GroupsPage = lazy(() => import("./pages/set-devices").then((m) => m.GroupsPage));
+const GroupPage = lazy(() => import("./pages/set-devices").then((m) => m.GroupPage));
 const DevicePage = lazy(() => import("./pages/device").then((m) => m.DevicePage));
-const DevicesPage = lazy(() => import("./pages/devices").then((m) => m.DevicesPage));
 const InboxPage = lazy(() => import("./pages/set-notes").then((m) => m.InboxPage));
 const TopicPage = lazy(() => import("./pages/set-notes").then((m) => m.TopicPage));
 const TopicsPage = lazy(() => import("./pages/set-notes").then((m) => m.TopicsPage));
@@ -54,11 +56,11 @@ export function App() {
 }
 
 /** What pages are called. */
-const TITLES: Partial<Record<string, string>> = { overview: "Overview", claim: "Claim a device", inbox: "Inbox", topics: "Topics", topic: "Topic", webhooks: "Webhooks", webhook: "Webhook", account: "My account", users: "Users", keys: "API keys", firmware: "Firmware", release: "Release", rollouts: "Rollouts", rollout: "Rollout", dashboard: "System", audit: "Audit", tasks: "Tasks" };
+const TITLES: Partial<Record<string, string>> = { overview: "Overview", claim: "Claim a device", groups: "Groups", inbox: "Inbox", topics: "Topics", topic: "Topic", webhooks: "Webhooks", webhook: "Webhook", account: "My account", users: "Users", keys: "API keys", firmware: "Firmware", release: "Release", rollouts: "Rollouts", rollout: "Rollout", dashboard: "System", audit: "Audit", tasks: "Tasks" };
 
 function Shell() {
   const r = route.value;
-  const title = r.page === "device" ? r.id : TITLES[r.page] ?? "Devices";
+  const title = r.page === "device" || r.page === "group" ? r.id : TITLES[r.page] ?? "Devices";
   useEffect(() => {
     document.title = `${title} · Muster`;
   }, [title]);
@@ -89,6 +91,8 @@ function Shell() {
           {r.page === "tasks" && <TasksPage />}
           {r.page === "device" && <DevicePage key={r.id} id={r.id} />}
           {r.page === "claim" && <ClaimPage code={r.code} />}
+          {r.page === "groups" && <GroupsPage />}
+          {r.page === "group" && <GroupPage key={r.id} id={r.id} />}
           {r.page === "devices" && <DevicesPage />}
         </main>
       </div>

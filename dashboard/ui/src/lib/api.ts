@@ -22,6 +22,14 @@ interface Problem {
 const tags = new WeakMap<object, string>(); // the ETags of what was answered
 const bound = new WeakMap<object, string>(); // of bodies: the version that they change
 
+const tasks = new WeakSet<object>(); // bodies of requests that are to become tasks
+
+/** Asks that a request becomes a task, which goes on when the page is closed. */
+export function asTask<T extends object>(body: T): T {
+  tasks.add(body);
+  return body;
+}
+
 /** Binds a change to the version that it was made from: it is refused when somebody changed that meanwhile. */
 export function changing<T extends object>(of: object, body: T): T {
   const tag = tags.get(of);
@@ -37,6 +45,10 @@ async function answerOf<T>(r: Response): Promise<T> {
   return answer;
 }
 
+function isTask(body: unknown): boolean {
+  return typeof body === "object" && body !== null && tasks.has(body);
+}
+
 /** Calls the API and returns the answer's JSON, undefined for an answer without any. */
 export async function call<T>(method: string, path: string, body?: unknown, stop?: AbortSignal): Promise<T> {
   const timeout = AbortSignal.timeout(TIMEOUT_MS);
@@ -44,7 +56,7 @@ export async function call<T>(method: string, path: string, body?: unknown, stop
   if (body !== undefined) {
     init.body = JSON.stringify(body);
     const tag = typeof body === "object" && body ? bound.get(body) : undefined;
-    init.headers = { "Content-Type": "application/json", ...(tag && { "If-Match": tag }) };
+    init.headers = { "Content-Type": "application/json", ...(tag && { "If-Match": tag }), ...(isTask(body) && { Prefer: "respond-async" }) };
   }
   const r = await fetch("/api/v1" + path, init).catch((e: unknown) => {
     if (stop?.aborted) throw e;

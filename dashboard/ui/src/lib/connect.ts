@@ -1,10 +1,10 @@
-// The line that sends a device's first value, and the credentials made by this
+// Where devices connect to, and the credentials made by this
 // page: they are shown once by the server and kept nowhere but here.
 
 import { signal } from "@preact/signals";
-import { shellWord } from "./copy";
 import { welcome } from "./live";
 import type { Issued } from "./schema.gen";
+import type { Place } from "./snippets";
 
 const fresh = signal<ReadonlyMap<string, Issued>>(new Map());
 
@@ -17,14 +17,10 @@ export function credentialOf(device: string): Issued | undefined {
   return fresh.value.get(device);
 }
 
-/** The mosquitto_pub line that sends one value as device, empty while the MQTT
- * port is not known. Without a credential the line says TOKEN in its place. */
-export function publishLine(device: string, c: Issued | undefined): string {
+/** Where devices reach the server: as the browser does, at the port that the server says;
+ * null while that is not known, or when there is none. */
+export function placeOf(): Place | null {
   const port = welcome.value?.mqtt_port ?? 0;
-  if (port === 0) return "";
-  const host = location.hostname.replace(/^\[(.*)\]$/, "$1");
-  const words = ["mosquitto_pub", "-h", host, "-p", String(port), "-u", c?.username || c?.token || "TOKEN"];
-  if (c?.password) words.push("-P", c.password);
-  words.push("-q", "1", "-t", `devices/${device}/telemetry`, "-m", '{"temperature":21.5}');
-  return words.map(shellWord).join(" ");
+  if (port === 0) return null;
+  return { host: location.hostname.replace(/^\[(.*)\]$/, "$1"), port, origin: location.origin };
 }

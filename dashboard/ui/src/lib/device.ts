@@ -6,42 +6,55 @@ import { ApiError, call, message } from "./api";
 import { serverNow } from "./clock";
 import type { Page } from "./list";
 import { FULL_HZ, isLive, link, subscribe, type Frame } from "./live";
-import { getDevice, listDeviceRejected, type DeviceSessions, type Reading, type Rejected } from "./schema.gen";
+import { endsOf, moves, range } from "./range";
+import { getChart, getDevice, getPresence, listDeviceRejected, type Device, type DeviceSessions, type PresenceDetail, type Reading, type Rejected } from "./schema.gen";
 import { Series } from "./series";
 import type { DeviceItem, Latest } from "./types";
 
-export const RANGES = [
-  { key: "15m", ms: 15 * 60_000, words: "15 min" },
-  { key: "1h", ms: 3_600_000, words: "1 h" },
-  { key: "3h", ms: 3 * 3_600_000, words: "3 h" },
-  { key: "24h", ms: 24 * 3_600_000, words: "24 h" },
-] as const;
-export type Range = (typeof RANGES)[number];
-
-const PAGE = 1000; // readings per request
-const PAGES = 20; // requests per range: the newest 20,000 readings are drawn
+const PAGE = 1000; // readings of one look for those that live frames left out
+const PIXELS = 600; // the least that is asked for
 const REJECTED = 20;
 const SESSIONS_MS = 5000; // between looks at the MQTT sessions, which live frames do not carry
 const CATCH_UP_MS = 2000; // between looks for readings that live frames left out
+const SLACK_MS = 2000; // that a reading may take to the store
+const LATE_MS = 5000; // between two loads because something came late
+const STRIP_MS = 60_000; // between looks at the last day
+
+/** Somebody who looks at the device. */
+export interface Viewer {
+  name: string;
+  edits: string; // what of it: twin; empty for nothing
+  you: boolean;
+}
 
 export interface History {
   state: "loading" | "done" | "cut" | "failed";
   readings: number;
   from: number; // ms, the oldest reading when the range was cut
+  left: number; // keys that there was no room for
   error: string;
 }
 
 export class DeviceModel {
   readonly item = signal<DeviceItem | null>(null);
   readonly refused = signal<{ code: string; detail: string } | null>(null);
-  readonly range = signal<Range>(RANGES[0]);
-  readonly zoom = signal<[number, number] | null>(null);
   /** The numeric keys, in the order of their charts. */
   readonly keys = signal<string[]>([]);
-  readonly history = signal<History>({ state: "loading", readings: 0, from: 0, error: "" });
+  readonly history = signal<History>({ state: "loading", readings: 0, from: 0, left: 0, error: "" });
   readonly rejected = signal<Rejected[]>([]);
   /** The MQTT sessions, and when they were looked at, in ms. */
   readonly sessions = signal<{ of: DeviceSessions; at: number } | null>(null);
+  /** What the registry knows of it, and its presence in full; null until they were looked at. */
+  readonly about = signal<Device | null>(null);
+  readonly presence = signal<PresenceDetail | null>(null);
+  /** Counts what happened to it, by the feed of events, so that tabs look again. */
+  readonly news = signal(0);
+  /** Who else looks at it, and what they edit. */
+  readonly here = signal<Viewer[]>([]);
+  private editing = "";
+  private again: () => void = () => undefined;
+  /** How many pixels wide the charts are. */
+  width = PIXELS;
   /** Counts changes of the points, so that charts redraw. */
   readonly frame = signal(0);
   /** The right edge of the charts in ms: now, or when the page was last live. */
@@ -58,6 +71,11 @@ export class DeviceModel {
   private catching = false;
   private sessionsAt = 0; // ms, the last attempt
   private sessionsBusy = false;
+  private stripAt = 0;
+  private stripState = "";
+  private lateAt = 0;
+  private counted = 0; // ms, up to which history.readings counts by itself
+  private recent = new Set<string>(); // times of readings at the edge of the last look
 
   constructor(readonly id: string) {
     this.path = "/devices/" + encodeURIComponent(id);
@@ -72,10 +90,38 @@ export class DeviceModel {
         this.refused.value = { code, detail };
       },
     });
+    const deaf = subscribe("events", { q: `id=${JSON.stringify(this.id)}` }, {
+      snapshot: () => undefined,
+      event: (f) => {
+        if (f.t === "event") this.news.value++;
+      },
+    });
+    this.meet();
     return () => {
       end();
+      deaf();
+      this.again();
       this.stop.abort();
     };
+  }
+
+  /** Says that one is here, and hears who else is. */
+  private meet(): void {
+    const take = (f: Frame) => {
+      const item = (f["item"] ?? f["set"]) as { viewers?: Viewer[] } | undefined;
+      if (item?.viewers) this.here.value = item.viewers;
+    };
+    this.again = subscribe("here:" + this.id, { edits: this.editing }, { snapshot: take, delta: take, refused: () => undefined });
+  }
+
+  /** Says that one edits what, until the returned function is called. */
+  edits(what: string): () => void {
+    const be = (w: string) => {
+      this.editing = w;
+      this.meet();
+    };
+    be(what);
+    return () => be("");
   }
 
   /** The points of a numeric key. */
@@ -88,25 +134,25 @@ export class DeviceModel {
     return s;
   }
 
-  /** What the charts show: the zoomed part, or the range up to the edge. */
+  /** What the charts show; its right edge moves unless the range is an absolute one. */
   window(): [number, number] {
-    return this.zoom.value ?? [this.edge.value - this.range.value.ms, this.edge.value];
+    return endsOf(range.value, this.edge.value);
   }
 
-  show(range: Range): void {
-    this.zoom.value = null;
-    if (range === this.range.peek()) return;
-    this.range.value = range;
-    void this.load();
+  /** Loads what the range in the address asks for; called when that is another. */
+  ranged(): void {
+    if (this.item.peek()) void this.load();
   }
 
   /** Moves the right edge on; called each second. */
   tick(now: number): void {
     if (!isLive()) return;
     this.edge.value = now;
-    for (const s of this.series.values()) s.forget(now - this.range.peek().ms * 1.1);
+    void this.fetchAbout(now);
+    if (!moves(range.peek())) return;
+    const [from, to] = endsOf(range.peek(), now);
+    for (const s of this.series.values()) s.forget(from - (to - from) * 0.1);
     void this.catchUp(now);
-    void this.fetchSessions(now);
   }
 
   private takeSnapshot(f: Frame): void {
@@ -115,7 +161,8 @@ export class DeviceModel {
     this.refused.value = null;
     this.item.value = { ...item, values: item.values ?? {} };
     this.take(this.item.peek()!.values);
-    void this.load(); // also after a time without live data: it fills the hole
+    void this.load(this.history.peek().state === "done"); // also after a time without live data: it fills the hole
+    void this.fetchAbout(serverNow());
     this.refreshRejected();
   }
 
@@ -139,7 +186,7 @@ export class DeviceModel {
     const l = untracked(() => link.value);
     const tick = 1000 / (l.kind === "slow" ? l.hz : FULL_HZ);
     for (const [key, { v, time }] of Object.entries(values)) {
-      if (typeof v === "number") this.points(key).add(time, v, tick);
+      if (typeof v === "number" && (moves(untracked(() => range.value)) || !this.series.has(key))) this.points(key).add(time, v, tick);
     }
     this.edge.value = Math.max(this.edge.peek(), serverNow());
     this.changed();
@@ -152,40 +199,37 @@ export class DeviceModel {
     this.frame.value = this.frame.peek() + 1;
   }
 
-  /** Loads the range from the API, newest first, page by page. */
-  async load(): Promise<void> {
+  /** Loads the charts of the range from the API. With quiet what is shown stays until it is here. */
+  async load(quiet = false): Promise<void> {
     this.stop.abort();
     const stop = (this.stop = new AbortController());
-    const to = serverNow();
-    const from = to - this.range.peek().ms;
-    const p = new URLSearchParams({
-      from: new Date(from).toISOString(), to: new Date(to + 1000).toISOString(),
-      limit: String(PAGE), order: "desc", format: "json",
-    });
-    let readings = 0;
-    let oldest = to;
-    this.history.value = { state: "loading", readings, from, error: "" };
+    const now = serverNow();
+    const r = range.peek();
+    const [from, to] = endsOf(r, now);
+    if (!quiet) this.history.value = { ...this.history.peek(), state: "loading", error: "" };
+    const px = Math.min(4000, Math.max(PIXELS, Math.round(this.width * devicePixelRatio)));
     try {
-      for (let page = 0; page < PAGES; page++) {
-        const got = await call<Page<Reading>>("GET", `${this.path}/telemetry?${p}`, undefined, stop.signal);
-        readings += got.items.length;
-        oldest = got.items.length ? Date.parse(got.items[got.items.length - 1]!.time) : oldest;
-        this.absorb(got.items);
-        if (page === 0) this.caught = got.items.length ? Date.parse(got.items[0]!.time) : from;
-        const done = !got.next;
-        this.history.value = { state: done ? "done" : "loading", readings, from: done ? from : oldest, error: "" };
-        if (done) return;
-        p.set("cursor", got.next!);
+      const got = await getChart(this.id, { from: new Date(from).toISOString(), to: new Date(moves(r) ? to + 1000 : to).toISOString(), px }, stop.signal);
+      const folded = new Map(got.items.map((k) => [k.key, k]));
+      for (const key of folded.keys()) this.points(key);
+      for (const [key, s] of this.series) {
+        const k = folded.get(key);
+        if (k) s.replace(k, moves(r), got.step_ms);
+        else if (!moves(r)) s.clear();
       }
-      this.history.value = { state: "cut", readings, from: oldest, error: "" };
+      this.caught = now - SLACK_MS;
+      this.counted = now;
+      this.history.value = { state: got.whole ? "done" : "cut", readings: got.readings, from: Date.parse(got.from), left: got.keys_left, error: "" };
+      this.changed();
     } catch (e) {
       if (stop.signal.aborted || (e instanceof ApiError && e.status === 401)) return;
-      this.history.value = { state: "failed", readings, from: oldest, error: message(e) };
+      this.history.value = { ...this.history.peek(), state: "failed", error: message(e) };
     }
   }
 
   /** Fetches the readings that live frames left out: those carry only the newest
-   * value of each key, a few times a second. */
+   * value of each key, a few times a second. What was stored and is not among the
+   * newest came late: then the window is loaded again. */
   private async catchUp(now: number): Promise<void> {
     const ledger = this.item.peek()?.ledger;
     const state = this.history.peek().state;
@@ -194,18 +238,21 @@ export class DeviceModel {
     if (state !== "done" && state !== "cut") return;
     this.catching = true;
     this.caughtAt = now;
+    const more = this.storedSeen < 0 ? 0 : stored - this.storedSeen;
     this.storedSeen = stored;
-    const p = new URLSearchParams({
-      from: new Date(this.caught).toISOString(), to: new Date(now + 1000).toISOString(),
-      limit: String(PAGE), order: "desc", format: "json",
-    });
     try {
-      const got = await call<Page<Reading>>("GET", `${this.path}/telemetry?${p}`, undefined, this.stop.signal);
-      const fresh = got.items.filter((r) => Date.parse(r.time) > this.caught);
+      const got = await this.newest(now);
+      const known = this.recent;
+      const fresh = got.filter((r) => !known.has(r.time));
       this.absorb(fresh);
-      if (fresh.length > 0) this.caught = Date.parse(fresh[0]!.time);
+      if (got.length > 0) this.caught = Math.max(this.caught, Date.parse(got[0]!.time) - SLACK_MS);
+      this.recent = new Set(got.filter((r) => Date.parse(r.time) >= this.caught).map((r) => r.time));
       const h = this.history.peek();
-      this.history.value = { ...h, readings: h.readings + fresh.length };
+      this.history.value = { ...h, readings: h.readings + fresh.filter((x) => Date.parse(x.time) > this.counted).length };
+      if (fresh.length < more && now - this.lateAt > LATE_MS) {
+        this.lateAt = now;
+        void this.load(true);
+      }
     } catch {
       this.storedSeen = -1; // the next tick tries again
     } finally {
@@ -213,34 +260,42 @@ export class DeviceModel {
     }
   }
 
+  /** The readings since the last look, newest first. */
+  private async newest(now: number): Promise<Reading[]> {
+    const p = new URLSearchParams({
+      from: new Date(this.caught).toISOString(), to: new Date(now + 1000).toISOString(),
+      limit: String(PAGE), order: "desc", format: "json",
+    });
+    return (await call<Page<Reading>>("GET", `${this.path}/telemetry?${p}`, undefined, this.stop.signal)).items;
+  }
+
   /** Takes readings, newest first. */
   private absorb(items: Reading[]): void {
-    const t = new Map<string, number[]>();
-    const v = new Map<string, number[]>();
     for (let i = items.length - 1; i >= 0; i--) {
       const time = Date.parse(items[i]!.time);
       for (const [key, x] of Object.entries(items[i]!.values)) {
-        if (typeof x !== "number") continue;
-        if (!t.has(key)) {
-          t.set(key, []);
-          v.set(key, []);
-        }
-        t.get(key)!.push(time);
-        v.get(key)!.push(x);
+        if (typeof x === "number") this.points(key).add(time, x, 0);
       }
     }
-    for (const [key, times] of t) this.points(key).merge(times, v.get(key)!);
     this.changed();
   }
 
-  /** Looks at the MQTT sessions. What it saw last stays, with its time, when it cannot. */
-  private async fetchSessions(now: number): Promise<void> {
+  /** Looks at what live frames do not carry: the registry's words, the MQTT sessions and the
+   * presence in full. What was seen last stays, with its time, when it cannot. */
+  async fetchAbout(now: number): Promise<void> {
     if (this.sessionsBusy || now - this.sessionsAt < SESSIONS_MS || this.refused.peek()) return;
     this.sessionsBusy = true;
     this.sessionsAt = now;
     try {
-      const { mqtt } = await getDevice(this.id);
-      if (mqtt) this.sessions.value = { of: mqtt, at: serverNow() };
+      const about = await getDevice(this.id);
+      this.about.value = about;
+      if (about.mqtt) this.sessions.value = { of: about.mqtt, at: serverNow() };
+      const state = this.item.peek()?.state ?? "";
+      if (now - this.stripAt >= STRIP_MS || state !== this.stripState) {
+        this.stripAt = now;
+        this.stripState = state;
+        this.presence.value = await getPresence(this.id);
+      }
     } catch {
       // the next look tries again
     } finally {

@@ -3,7 +3,9 @@
 // a new view does.
 
 import { signal, type Signal } from "@preact/signals";
+import { parseColumns, type Column } from "./columns";
 import { subscribe, type Frame } from "./live";
+import { rememberOrder } from "./neighbours";
 import type { Sort } from "./route";
 import type { DeviceRow, Value } from "./types";
 
@@ -18,6 +20,7 @@ export interface View {
   q: string;
   sort: Sort;
   after: string;
+  cols: string;
   order: string[];
   total: number;
   next: string;
@@ -27,8 +30,8 @@ export interface View {
 export const view = signal<View | null>(null);
 /** How many devices match that the view does not show because they came later. */
 export const newcomers = signal(0);
-/** The telemetry keys shown as columns. */
-export const columns = signal<string[]>([]);
+/** The columns beside state and device. */
+export const columns = signal<Column[]>([]);
 /** Why the server refused the view, empty when it did not. */
 export const refusal = signal("");
 
@@ -40,9 +43,10 @@ export function rowOf(id: string): Signal<Row> | undefined {
 }
 
 /** Shows the given view, live, until the returned function is called. */
-export function showDevices(q: string, sort: Sort, after: string): () => void {
-  return subscribe("devices", { q, sort, after, limit: PAGE }, {
-    snapshot: (f) => takeSnapshot(f, q, sort, after),
+export function showDevices(q: string, sort: Sort, after: string, cols = ""): () => void {
+  const keys = parseColumns(cols).filter((c) => c.kind === "v").map((c) => c.key);
+  return subscribe("devices", { q, sort, after, limit: PAGE, ...(keys.length > 0 && { cols: keys }) }, {
+    snapshot: (f) => takeSnapshot(f, { q, sort, after, cols }),
     delta: takeDelta,
     refused: (_code, detail) => {
       refusal.value = detail;
@@ -52,12 +56,13 @@ export function showDevices(q: string, sort: Sort, after: string): () => void {
 
 /** Forgets the view, so that nothing old is shown on the way back. */
 export function leaveDevices(): void {
+  rememberOrder(view.peek()?.order ?? []);
   view.value = null;
   columns.value = [];
   rows.clear();
 }
 
-function takeSnapshot(f: Frame, q: string, sort: Sort, after: string): void {
+function takeSnapshot(f: Frame, at: Pick<View, "q" | "sort" | "after" | "cols">): void {
   const items = (f["items"] ?? []) as DeviceRow[];
   const keep = new Set(items.map((d) => d.id));
   for (const id of rows.keys()) if (!keep.has(id)) rows.delete(id);
@@ -68,11 +73,11 @@ function takeSnapshot(f: Frame, q: string, sort: Sort, after: string): void {
     else rows.set(d.id, signal(row));
   }
   const old = view.peek();
-  const same = old !== null && old.q === q && old.sort === sort && old.after === after;
-  columns.value = chooseColumns(same ? columns.peek() : []);
+  const same = old !== null && old.q === at.q && old.sort === at.sort && old.after === at.after && old.cols === at.cols;
+  columns.value = at.cols ? parseColumns(at.cols) : chooseColumns(same ? columns.peek() : []);
   refusal.value = "";
   newcomers.value = 0;
-  view.value = { q, sort, after, order: items.map((d) => d.id), total: Number(f["total"] ?? items.length), next: String(f["next"] ?? "") };
+  view.value = { ...at, order: items.map((d) => d.id), total: Number(f["total"] ?? items.length), next: String(f["next"] ?? "") };
 }
 
 function takeDelta(f: Frame): void {
@@ -90,12 +95,13 @@ function takeDelta(f: Frame): void {
   if (drift) newcomers.value = drift.new ?? 0;
   const v = view.peek();
   if (v && drift?.total !== undefined) view.value = { ...v, total: drift.total };
-  if (columns.peek().length < COLUMNS) columns.value = chooseColumns(columns.peek());
+  if (!v?.cols && columns.peek().length < COLUMNS + 1) columns.value = chooseColumns(columns.peek());
 }
 
-/** Keeps the columns there are and fills up with the keys that most rows send,
+/** Last seen, the columns there are, and beside them the keys that most rows send,
  * numbers first. */
-function chooseColumns(kept: string[]): string[] {
+function chooseColumns(old: Column[]): Column[] {
+  const kept = old.filter((c) => c.kind === "v").map((c) => c.key);
   const seen = new Map<string, { rows: number; numbers: number }>();
   for (const row of rows.values()) {
     for (const [key, [v]] of Object.entries(row.peek().values)) {
@@ -110,7 +116,8 @@ function chooseColumns(kept: string[]): string[] {
     .sort(([a, x], [b, y]) => y.rows - x.rows || y.numbers - x.numbers || (a < b ? -1 : 1))
     .map(([key]) => key);
   const all = [...kept, ...more].slice(0, COLUMNS);
-  return all.length === kept.length ? kept : all;
+  if (all.length === kept.length && old.length > 0) return old;
+  return [{ name: "seen", kind: "seen", key: "" }, ...all.map((key): Column => ({ name: `v.${key}`, kind: "v", key }))];
 }
 
 /** A row's value of a column, undefined when the device never sent it. */

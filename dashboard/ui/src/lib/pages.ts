@@ -18,6 +18,7 @@ const reads = () => may("firmware:read");
 export const PLACES: readonly Place[] = [
   { path: "/", word: "Overview", group: "", key: "o", pages: ["overview"], shown: always },
   { path: "/devices", word: "Devices", group: "", key: "d", pages: ["devices", "device"], shown: always },
+  { path: "/groups", word: "Groups", group: "", key: "g", pages: ["groups", "group"], shown: always },
   { path: "/firmware", word: "Firmware", group: "Ship", key: "f", pages: ["firmware", "release"], shown: reads },
   { path: "/rollouts", word: "Rollouts", group: "Ship", key: "r", pages: ["rollouts", "rollout"], shown: reads },
   { path: "/inbox", word: "Inbox", group: "Watch", key: "i", pages: ["inbox"], shown: () => counts.value !== null },

@@ -83,17 +83,17 @@ export function phasesOf(plan: RolloutPlan): RolloutPhase[] {
   return plan.phases ?? [];
 }
 
-/** The progress of a rollout as it happens, beginning with what the API said. */
-export function useProgress(first: RolloutProgress): RolloutProgress {
+/** The progress of a rollout as it happens, beginning with what the API said; without follow it stays so. */
+export function useProgress(first: RolloutProgress, follow = true): RolloutProgress {
   const [p, setP] = useState(first);
   useEffect(() => {
     setP(first);
-    if (hasEnded(first) && first.in_flight === 0) return;
+    if (!follow || (hasEnded(first) && first.in_flight === 0)) return;
     return subscribe("rollout:" + first.id, {}, {
       snapshot: (f) => setP(f["item"] as RolloutProgress),
       delta: (f) => setP((old) => ({ ...old, ...(f["set"] as Partial<RolloutProgress>) })),
     });
-  }, [first]);
+  }, [first, follow]);
   return p;
 }
 

@@ -4,20 +4,24 @@ import { computed, signal } from "@preact/signals";
 import type { Show } from "./inbox";
 
 export type Route =
-  | { page: "devices"; q: string; sort: Sort; after: string }
-  | { page: "device"; id: string }
+  | { page: "devices"; q: string; sort: Sort; after: string; cols: string }
+  | { page: "device"; id: string; tab: Tab }
   | { page: "claim"; code: string }
   | { page: "inbox"; id: string; show: Show; topic: string }
   | { page: One; id: string }
   | { page: Plain };
 
+/** The tabs of a device's page, in their order. */
+export const TABS = ["live", "history", "twin", "commands", "events", "firmware", "messages", "access"] as const;
+export type Tab = (typeof TABS)[number];
+
 /** The pages that have nothing but their name in the address. */
-export type Plain = "overview" | "account" | "users" | "keys" | "topics" | "webhooks" | "firmware" | "rollouts" | "dashboard" | "audit" | "tasks" | "forgot" | LinkPage;
+export type Plain = "overview" | "account" | "users" | "keys" | "groups" | "topics" | "webhooks" | "firmware" | "rollouts" | "dashboard" | "audit" | "tasks" | "forgot" | LinkPage;
 
 /** The pages of one thing, below the list of its kind. */
-export type One = "topic" | "webhook" | "release" | "rollout";
+export type One = "group" | "topic" | "webhook" | "release" | "rollout";
 
-const LISTS: Record<string, One> = { topics: "topic", webhooks: "webhook", firmware: "release", rollouts: "rollout" };
+const LISTS: Record<string, One> = { groups: "group", topics: "topic", webhooks: "webhook", firmware: "release", rollouts: "rollout" };
 
 /** The pages that links in mails lead to. */
 export type LinkPage = "invite" | "reset" | "confirm";
@@ -59,23 +63,27 @@ export function setSearch(changes: Record<string, string>, replace = false): voi
   go(location.pathname + (s && "?" + s), replace);
 }
 
-export type Sort = "id" | "-seen";
+export type Sort = "id" | "-id" | "seen" | "-seen";
 
 function parse(at: { pathname: string; search: string }): Route {
-  const m = /^\/devices\/([^/]+)$/.exec(at.pathname);
-  if (m?.[1]) return { page: "device", id: decode(m[1]) };
+  const m = /^\/devices\/([^/]+)(?:\/([a-z]+))?$/.exec(at.pathname);
+  if (m?.[1]) return { page: "device", id: decode(m[1]), tab: TABS.find((t) => t === m[2]) ?? "live" };
   const claim = /^\/claim\/([^/]+)$/.exec(at.pathname);
   if (claim?.[1]) return { page: "claim", code: decode(claim[1]) };
   if (at.pathname === "/") return { page: "overview" };
-  const plain = /^\/(account|users|keys|topics|webhooks|firmware|rollouts|dashboard|audit|tasks|forgot|invite|reset|confirm)$/.exec(at.pathname);
+  const plain = /^\/(account|users|keys|groups|topics|webhooks|firmware|rollouts|dashboard|audit|tasks|forgot|invite|reset|confirm)$/.exec(at.pathname);
   if (plain?.[1]) return { page: plain[1] as Plain };
   const p = new URLSearchParams(at.search);
   const inbox = /^\/inbox(?:\/([^/]+))?$/.exec(at.pathname);
   if (inbox) return { page: "inbox", id: decode(inbox[1] ?? ""), show: showOf(p.get("show")), topic: p.get("topic") ?? "" };
-  const one = /^\/(topics|webhooks|firmware|rollouts)\/([^/]+)$/.exec(at.pathname);
+  const one = /^\/(groups|topics|webhooks|firmware|rollouts)\/([^/]+)$/.exec(at.pathname);
   if (one?.[2]) return { page: LISTS[one[1]!]!, id: decode(one[2]) };
-  const sort = p.get("sort") === "-seen" ? "-seen" : "id";
-  return { page: "devices", q: p.get("q") ?? "", sort, after: p.get("after") ?? "" };
+  return { page: "devices", q: p.get("q") ?? "", sort: sortOf(p.get("sort")), after: p.get("after") ?? "", cols: p.get("cols") ?? "" };
+}
+
+/** The order of the list; any other that the address names is that of ids. */
+export function sortOf(s: string | null): Sort {
+  return s === "-seen" || s === "seen" || s === "-id" ? s : "id";
 }
 
 function decode(s: string): string {
@@ -86,8 +94,8 @@ function decode(s: string): string {
   }
 }
 
-export function devicePath(id: string): string {
-  return "/devices/" + encodeURIComponent(id);
+export function devicePath(id: string, tab: Tab = "live"): string {
+  return "/devices/" + encodeURIComponent(id) + (tab === "live" ? "" : "/" + tab);
 }
 
 function showOf(s: string | null): Show {
@@ -104,11 +112,12 @@ export function inboxPath(show: Show, topic: string, id = ""): string {
 }
 
 /** The address of the list with the given query, leaving out what is default. */
-export function listPath(q: string, sort: Sort, after: string): string {
+export function listPath(q: string, sort: Sort, after: string, cols = ""): string {
   const p = new URLSearchParams();
   if (q) p.set("q", q);
   if (sort !== "id") p.set("sort", sort);
   if (after) p.set("after", after);
+  if (cols) p.set("cols", cols);
   const s = p.toString();
   return s ? "/devices?" + s : "/devices";
 }
@@ -120,8 +129,13 @@ export function go(path: string, replace = false): void {
   const before = shownPath;
   follow();
   if (before === shownPath || (before.startsWith("/inbox") && shownPath.startsWith("/inbox"))) return;
+  if (deviceOf(before) !== "" && deviceOf(before) === deviceOf(shownPath)) return; // another tab of the same page
   scrollTo(0, 0);
   document.getElementById("main")?.focus({ preventScroll: true });
+}
+
+function deviceOf(path: string): string {
+  return /^\/devices\/([^/]+)/.exec(path)?.[1] ?? "";
 }
 
 /** The path of what is shown, without what is after the question mark. */
@@ -139,7 +153,7 @@ export function startRouter(): void {
     if (e.defaultPrevented || e.button !== 0 || e.metaKey || e.ctrlKey || e.shiftKey || e.altKey) return;
     const a = (e.target as Element | null)?.closest?.("a[href]");
     if (!(a instanceof HTMLAnchorElement) || a.target || a.hasAttribute("download")) return;
-    if (a.origin !== location.origin || !/^\/((devices|inbox|topics|webhooks|firmware|rollouts|dashboard|audit|tasks|account|users|keys|forgot)(\/|$)|$)/.test(a.pathname) || a.hash) return;
+    if (a.origin !== location.origin || !/^\/((devices|groups|inbox|topics|webhooks|firmware|rollouts|dashboard|audit|tasks|account|users|keys|forgot)(\/|$)|$)/.test(a.pathname) || a.hash) return;
     e.preventDefault();
     go(a.pathname + a.search);
   });

@@ -287,6 +287,37 @@ export type ChannelAttempt = {
   delivered: boolean;
 };
 
+export type Chart = {
+  device: string;
+  /** As asked for, or of the oldest reading that was looked at */
+  from: string;
+  /** By key */
+  items: Array<ChartKey>;
+  /** Numeric keys that there was no room for */
+  keys_left: number;
+  /** How many were looked at */
+  readings: number;
+  /** Time of one pixel */
+  step_ms: number;
+  to: string;
+  /** False when there were more than 2,000,000: the newest were looked at */
+  whole: boolean;
+};
+
+export type ChartKey = {
+  /** Readings that had it as a number */
+  count: number;
+  /** Silences of more than five times the usual interval, and of more than a pixel: from the reading before to the one after, in ms; the 200 longest */
+  gaps: Array<Array<number> | null>;
+  key: string;
+  /** For each of t the greatest value */
+  max: Array<number>;
+  /** For each of t the least value */
+  min: Array<number>;
+  /** For each pixel with readings the time of the oldest, in ms since 1970, rising */
+  t: Array<number>;
+};
+
 export type Claim = {
   /** Case, spaces and hyphens do not matter */
   code: string;
@@ -850,8 +881,8 @@ export type FleetCause = {
 };
 
 export type FleetChange = {
-  /** What at least half of these have in common, and no fewer than five; null when there is no such thing */
-  cause: FleetCause;
+  /** What at least half of these have in common, and no fewer than five; absent when there is no such thing */
+  cause?: FleetCause;
   /** Devices in each state now, less those then */
   counts: FleetCounts;
   /** Devices that are offline or quiet, and were online at some time since */
@@ -1367,6 +1398,10 @@ export type NewServiceAccount = {
   subscribe?: Array<string>;
 };
 
+export type NewSimulation = {
+  devices?: number;
+};
+
 export type NewTask = {
   /** An object as the kind wants it, at most 16 KiB; {} when absent */
   input?: unknown;
@@ -1870,6 +1905,18 @@ export type Provisioning = {
   /** Shown this once, when it was made */
   secret?: string;
   strategy: "create" | "preprovisioned";
+};
+
+export type Publication = {
+  /** Or as bytes */
+  payload?: string;
+  /** The payload as text */
+  payload_text?: string;
+  qos?: number;
+  /** Keep it for who subscribes later; an empty payload takes it away */
+  retain?: boolean;
+  /** Below devices/{id}/; not one of Muster's own, such as commands or desired */
+  topic: string;
 };
 
 export type PutFirmwarePolicyRequest = {
@@ -2399,6 +2446,13 @@ export type SignInBody = {
   /** An API key, in the place of e-mail and password */
   key?: string;
   password?: string;
+};
+
+export type Simulation = {
+  /** How many there are in the registry */
+  devices: number;
+  /** They publish now. After a restart of the server they do not until they are asked to again */
+  running: boolean;
 };
 
 export type Sparkline = {
@@ -3098,6 +3152,10 @@ export const endSession = (session: string, stop?: AbortSignal): Promise<undefin
 export const endSessions = (query?: { user?: string }, stop?: AbortSignal): Promise<undefined> =>
   call<undefined>("DELETE", `/sessions${search(query)}`, undefined, stop);
 
+/** Stop the simulated devices, and delete them with their telemetry */
+export const endSimulation = (stop?: AbortSignal): Promise<Simulation> =>
+  call<Simulation>("DELETE", `/simulation`, undefined, stop);
+
 /** Count what matches a query, and what would without each of its parts */
 export const explainDeviceQuery = (query?: { q?: string }, stop?: AbortSignal): Promise<Explained> =>
   call<Explained>("GET", `/devices:explain${search(query)}`, undefined, stop);
@@ -3125,6 +3183,10 @@ export const getCandidate = (candidate: string, stop?: AbortSignal): Promise<Can
 /** Get a certificate authority */
 export const getCertificateAuthority = (authority: string, stop?: AbortSignal): Promise<Authority> =>
   call<Authority>("GET", `/certificate-authorities/${at(authority)}`, undefined, stop);
+
+/** What a chart of some pixels needs of a device's telemetry */
+export const getChart = (device: string, query?: { keys?: string; from?: string; to?: string; px?: number }, stop?: AbortSignal): Promise<Chart> =>
+  call<Chart>("GET", `/devices/${at(device)}/telemetry/chart${search(query)}`, undefined, stop);
 
 /** Get a command */
 export const getCommand = (device: string, command: string, stop?: AbortSignal): Promise<CommandBody> =>
@@ -3229,6 +3291,10 @@ export const getSignInMethods = (stop?: AbortSignal): Promise<Methods> =>
 /** Get a public key */
 export const getSigningKey = (signingKey: string, stop?: AbortSignal): Promise<FirmwareKey> =>
   call<FirmwareKey>("GET", `/firmware/keys/${at(signingKey)}`, undefined, stop);
+
+/** The simulated devices of this server */
+export const getSimulation = (stop?: AbortSignal): Promise<Simulation> =>
+  call<Simulation>("GET", `/simulation`, undefined, stop);
 
 /** Get a subscription */
 export const getSubscription = (topic: string, subject: string, stop?: AbortSignal): Promise<Subscription> =>
@@ -3502,6 +3568,10 @@ export const provision = (body: ProvisionRequest, stop?: AbortSignal): Promise<P
 export const publishRelease = (release: string, stop?: AbortSignal): Promise<FirmwareRelease> =>
   call<FirmwareRelease>("POST", `/firmware/releases/${at(release)}/publish`, undefined, stop);
 
+/** Publish an MQTT message at a topic of a device */
+export const publishToDevice = (device: string, body: Publication, stop?: AbortSignal): Promise<undefined> =>
+  call<undefined>("POST", `/devices/${at(device)}/messages`, body, stop);
+
 /** Replace the desired document of a device's own level */
 export const putDeviceDesired = (device: string, body: Record<string, unknown>, stop?: AbortSignal): Promise<DesiredBody> =>
   call<DesiredBody>("PUT", `/devices/${at(device)}/desired`, body, stop);
@@ -3637,6 +3707,10 @@ export const signRelease = (release: string, body: SignReleaseRequest, stop?: Ab
 /** Start a draft */
 export const startRollout = (rollout: string, stop?: AbortSignal): Promise<RolloutBody> =>
   call<RolloutBody>("POST", `/rollouts/${at(rollout)}/start`, undefined, stop);
+
+/** Simulate up to 25 devices */
+export const startSimulation = (body: NewSimulation, stop?: AbortSignal): Promise<Simulation> =>
+  call<Simulation>("POST", `/simulation`, body, stop);
 
 /** Start a task */
 export const startTask = (body: NewTask, stop?: AbortSignal): Promise<TaskBody> =>

@@ -22,7 +22,7 @@ export function may(scope: Scope): boolean {
   return m.role === "admin" || (m.role === "operator" && scope !== "admin") || (m.scopes ?? []).some((s) => s === "admin" || s === scope);
 }
 
-export type Scope = "topics:read" | "topics:write" | "notify:send" | "devices:read" | "devices:write" | "firmware:read" | "firmware:write" | "admin";
+export type Scope = "topics:read" | "topics:write" | "notify:send" | "devices:read" | "devices:write" | "telemetry:write" | "commands:send" | "firmware:read" | "firmware:write" | "admin";
 
 /** Whether the signed-in user may do everything. */
 export function isAdmin(): boolean {

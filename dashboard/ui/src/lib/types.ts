@@ -21,7 +21,7 @@ export interface Change {
   since: number;
   counts: Record<Presence, number>; // now, less then
   silent: number; // offline or quiet now, and online at some time since
-  cause: Cause | null;
+  cause?: Cause;
 }
 
 /** What most of those that went silent have in common. */
@@ -41,6 +41,11 @@ export interface DeviceRow {
   since: number;
   last_seen: number;
   reason: string;
+  parent?: string;
+  profile?: string;
+  firmware?: string;
+  groups?: string[];
+  tags?: Record<string, string>;
   values: Record<string, [Value, number]>;
 }
 

@@ -3,13 +3,16 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { message } from "../lib/api";
-import { credentialOf, publishLine, remember } from "../lib/connect";
-import { exact, seconds, value } from "../lib/format";
+import { now, serverNow } from "../lib/clock";
+import { credentialOf, placeOf, remember } from "../lib/connect";
+import { ago, exact, seconds, value } from "../lib/format";
 import { subscribe, welcome } from "../lib/live";
 import { devicePath } from "../lib/route";
 import { mayWriteDevices } from "../lib/session";
-import { addCredential, createDevice } from "../lib/schema.gen";
-import type { DeviceItem } from "../lib/types";
+import { SHELLS, type Shell } from "../lib/quote";
+import { addCredential, createDevice, endSimulation, getSimulation, listFailedLogins, listUnknownLogins, startSimulation, type FailedLogin, type Simulation as SimulationBody } from "../lib/schema.gen";
+import { hasShells, snippet, TOOLS, type Tool } from "../lib/snippets";
+import type { DeviceItem, Latest } from "../lib/types";
 import { CopyLine } from "../parts/copyline";
 
 const T = {
@@ -29,9 +32,26 @@ const T = {
   unknownToken: "TOKEN stands for the token that was shown when the device was made.",
   newToken: "Make a new token",
   noPort: "The server listens on no MQTT port.",
-  needs: "mosquitto_pub comes with the Mosquitto clients. Any MQTT client will do.",
+  tool: "With", shell: "Shell",
+  sends: (id: string) => `What sends the first value of ${id}`,
+  needs: {
+    mosquitto: "mosquitto_pub comes with the Mosquitto clients. Any MQTT client will do.",
+    curl: "KEY stands for an API key with the scope telemetry:write: over HTTP it is not the device itself that writes.",
+    python: "It needs paho-mqtt: pip install paho-mqtt",
+    esp32: "It needs the Arduino core for the ESP32 and PubSubClient.",
+    go: "It needs github.com/eclipse/paho.mqtt.golang: go mod init first && go mod tidy && go run .",
+  } as Record<Tool, string>,
   waiting: "Waiting for it to connect",
   connected: "Connected",
+  authenticated: "Authenticated",
+  notYet: "Not yet authenticated",
+  refused: (why: string, peer: string, when: string) => `Refused: ${why}${peer && ` (from ${peer})`}, ${when}`,
+  chart: (name: string, n: number) => `${name}, ${n === 1 ? "one value" : `${n} values`}`,
+  simulate: (n: number) => `Or simulate ${n} devices`,
+  simulated: (n: number) => `${n} simulated devices publish, with the tag sim.`,
+  still: (n: number) => `There are ${n} simulated devices. They do not publish.`,
+  goOn: "Let them publish",
+  unsimulate: "Remove the simulated devices",
   value: "First value",
   noValue: "First value not yet received",
   open: "Open its page",
@@ -52,6 +72,7 @@ export function ConnectPanel({ first, suggestion, onClose }: { first: boolean; s
         {(!first || made) && <div class="r"><button type="button" class="btn txt" onClick={onClose}>{T.close}</button></div>}
       </header>
       {made ? <SendFirst id={made} onAnother={() => setMade("")} /> : <CreateForm field={field} suggestion={suggestion} onMade={setMade} />}
+      {!made && <Simulation />}
     </section>
   );
 }
@@ -116,16 +137,27 @@ function SendFirst({ id, onAnother }: { id: string; onAnother: () => void }) {
   );
 }
 
-/** The command that sends a value as the device. */
+/** What sends a value as the device. */
 export function ConnectLine({ id }: { id: string }) {
   const c = credentialOf(id);
-  const line = publishLine(id, c);
+  const at = placeOf();
+  const [tool, setTool] = useState<Tool>("mosquitto");
+  const [shell, setShell] = useState<Shell>(/win/i.test(navigator.platform) ? "powershell" : "sh");
   if (!welcome.value) return null;
-  if (!line) return <p>{T.noPort}</p>;
+  if (!at) return <p>{T.noPort}</p>;
+  const choose = <K extends string>(label: string, all: readonly (readonly [K, string])[], on: K, set: (k: K) => void) => (
+    <div class="tabs" role="group" aria-label={label}>
+      {all.map(([k, word]) => <button key={k} type="button" aria-pressed={k === on} onClick={() => set(k)}>{word}</button>)}
+    </div>
+  );
   return (
     <div class="first">
-      <CopyLine text={line} label={`Command that sends the first value of ${id}`} />
-      <p class="hint">{c ? T.once : T.unknownToken} {T.needs}</p>
+      <div class="ways">
+        {choose(T.tool, TOOLS, tool, setTool)}
+        {hasShells(tool) && choose(T.shell, SHELLS, shell, setShell)}
+      </div>
+      <CopyLine text={snippet(tool, shell, id, c, at)} label={T.sends(id)} />
+      <p class="hint">{c ? T.once : tool === "curl" ? "" : T.unknownToken} {T.needs[tool]}</p>
       {!c && mayWriteDevices() && <NewToken id={id} />}
     </div>
   );
@@ -156,6 +188,7 @@ function NewToken({ id }: { id: string }) {
 
 function Progress({ id }: { id: string }) {
   const item = useSignal<DeviceItem | null>(null);
+  const [points] = useState<{ key: string; at: [number, number][] }>({ key: "", at: [] });
   useEffect(
     () =>
       subscribe("device:" + id, {}, {
@@ -172,27 +205,114 @@ function Progress({ id }: { id: string }) {
   );
   const d = item.value;
   const newest = Object.entries(d?.values ?? {}).sort(([, a], [, b]) => b.arrival - a.arrival)[0];
-  const connected = newest !== undefined || (d !== null && d.state !== "never");
+  const authenticated = newest !== undefined || (d !== null && d.state !== "never");
+  const why = useWhyNot(id, !authenticated);
+  if (newest) note(points, newest[0], newest[1]);
   return (
-    <ol class="steps" aria-live="polite">
-      <Step done={connected} current={!connected}>{connected ? T.connected : T.waiting}</Step>
-      <Step done={newest !== undefined} current={connected && !newest}>
-        {newest ? (
-          <>
-            {T.value}: <span class="mono">{newest[0]}</span> <b title={exact(newest[1].v)}>{value(newest[1].v)}</b> <small>{seconds(newest[1].time)}</small>
-          </>
-        ) : (
-          T.noValue
-        )}
-      </Step>
-    </ol>
+    <>
+      <ol class="steps" aria-live="polite">
+        <Step done={authenticated || why !== null} current={!authenticated && !why}>{authenticated || why ? T.connected : T.waiting}</Step>
+        <Step done={authenticated} current={why !== null && !authenticated} bad={why !== null && !authenticated}>
+          {authenticated ? T.authenticated : why ? T.refused(why.reason, why.peer ?? "", ago(Date.parse(why.last_at), now.value)) : T.notYet}
+        </Step>
+        <Step done={newest !== undefined} current={authenticated && !newest}>
+          {newest ? (
+            <>
+              {T.value}: <span class="mono">{newest[0]}</span> <b title={exact(newest[1].v)}>{value(newest[1].v)}</b> <small>{seconds(newest[1].time)}</small>
+            </>
+          ) : (
+            T.noValue
+          )}
+        </Step>
+      </ol>
+      {points.at.length > 0 && <FirstChart name={points.key} at={points.at} />}
+    </>
   );
 }
 
-function Step({ done, current, children }: { done: boolean; current: boolean; children: preact.ComponentChildren }) {
+const LOOK_MS = 2000; // between looks at failed logins
+const SHOWN = 60; // values of the first chart
+
+/** The newest login that was refused since this is shown: in the device's name, or in nobody's. */
+function useWhyNot(id: string, on: boolean): FailedLogin | null {
+  const [why, setWhy] = useState<FailedLogin | null>(null);
+  const [since] = useState(() => serverNow() - LOOK_MS);
+  const tick = on ? Math.floor(now.value / LOOK_MS) : 0;
+  useEffect(() => {
+    if (!on) return setWhy(null);
+    const stop = new AbortController();
+    Promise.all([listFailedLogins(id, stop.signal), listUnknownLogins(stop.signal)]).then(
+      ([mine, nobodys]) => {
+        const fresh = [...mine.items, ...nobodys.items].filter((l) => Date.parse(l.last_at) >= since);
+        setWhy(fresh.sort((a, b) => (a.last_at < b.last_at ? 1 : -1))[0] ?? null);
+      },
+      () => undefined, // the next look tries again
+    );
+    return () => stop.abort();
+  }, [id, tick, on]);
+  return why;
+}
+
+/** Keeps the values of the key that came first. */
+function note(points: { key: string; at: [number, number][] }, key: string, v: Latest): void {
+  if (typeof v.v !== "number" || (points.key && points.key !== key)) return;
+  points.key = key;
+  if (points.at[points.at.length - 1]?.[0] === v.time) return;
+  points.at.push([v.time, v.v]);
+  if (points.at.length > SHOWN) points.at.shift();
+}
+
+/** The values so far as a line. */
+function FirstChart({ name, at }: { name: string; at: [number, number][] }) {
+  const [t0, t1] = [at[0]![0], at[at.length - 1]![0]];
+  const vs = at.map(([, v]) => v);
+  const [lo, hi] = [Math.min(...vs), Math.max(...vs)];
+  const x = (t: number) => (t1 > t0 ? 4 + ((t - t0) / (t1 - t0)) * 292 : 296);
+  const y = (v: number) => (hi > lo ? 44 - ((v - lo) / (hi - lo)) * 40 : 24);
   return (
-    <li class={done ? "done" : current ? "now" : ""}>
-      <svg class={`g ${done ? "ok" : "idle"}`} viewBox="0 0 12 12" aria-hidden="true">
+    <svg class="firstchart" viewBox="0 0 300 48" role="img" aria-label={T.chart(name, at.length)}>
+      <polyline points={at.map(([t, v]) => `${x(t)},${y(v)}`).join(" ")} fill="none" stroke="currentColor" stroke-width="1.6" />
+      <circle cx={x(t1)} cy={y(vs[vs.length - 1]!)} r="3" fill="currentColor" />
+    </svg>
+  );
+}
+
+/** The simulated devices of the server: made, or taken away, by one click. */
+function Simulation() {
+  const [there, setThere] = useState<SimulationBody | null>(null);
+  const [fault, setFault] = useState("");
+  const [busy, setBusy] = useState(false);
+  const run = async (what: () => Promise<SimulationBody>) => {
+    setBusy(true);
+    setFault("");
+    try {
+      setThere(await what());
+    } catch (e) {
+      setFault(message(e));
+    } finally {
+      setBusy(false);
+    }
+  };
+  useEffect(() => void run(() => getSimulation()), []);
+  const allowed = mayWriteDevices();
+  if (!allowed || !there) return <p class="error" role="alert">{fault}</p>;
+  return (
+    <div class="ways simulation">
+      {there.devices === 0 && <button type="button" class="btn" disabled={busy} onClick={() => void run(() => startSimulation({ devices: SIMULATED }))}>{T.simulate(SIMULATED)}</button>}
+      {there.devices > 0 && <p role="status">{there.running ? T.simulated(there.devices) : T.still(there.devices)}</p>}
+      {there.devices > 0 && !there.running && <button type="button" class="btn" disabled={busy} onClick={() => void run(() => startSimulation({ devices: there.devices }))}>{T.goOn}</button>}
+      {there.devices > 0 && <button type="button" class="btn" disabled={busy} onClick={() => void run(() => endSimulation())}>{T.unsimulate}</button>}
+      <p class="error" role="alert">{fault}</p>
+    </div>
+  );
+}
+
+const SIMULATED = 25;
+
+function Step({ done, current, bad = false, children }: { done: boolean; current: boolean; bad?: boolean; children: preact.ComponentChildren }) {
+  return (
+    <li class={done ? "done" : bad ? "bad" : current ? "now" : ""}>
+      <svg class={`g ${done ? "ok" : bad ? "crit" : "idle"}`} viewBox="0 0 12 12" aria-hidden="true">
         {done ? <circle cx="6" cy="6" r="5" fill="currentColor" /> : <circle cx="6" cy="6" r="4.2" fill="none" stroke="currentColor" stroke-width="1.7" />}
       </svg>
       <span>{children}</span>

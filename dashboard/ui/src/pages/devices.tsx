@@ -1,49 +1,54 @@
 // The list of devices.
 
 import { useSignal } from "@preact/signals";
-import { useEffect, useRef, useState } from "preact/hooks";
-import { now } from "../lib/clock";
-import { cell, columns, leaveDevices, newcomers, PAGE, refusal, rowOf, showDevices, view, type View } from "../lib/devices";
-import { absolute, ago, count, exact, plural, value } from "../lib/format";
-import { devicePath, go, listPath, route, type Sort } from "../lib/route";
-import type { Value } from "../lib/types";
-import { Glyph, MEANING, WORD } from "../parts/glyph";
-import { useHeat } from "../parts/heat";
+import { useEffect, useState } from "preact/hooks";
+import { exportColumns, type Column } from "../lib/columns";
+import { columns, leaveDevices, newcomers, PAGE, refusal, showDevices, view, type View } from "../lib/devices";
+import { count, plural } from "../lib/format";
+import { go, listPath, route, type Sort } from "../lib/route";
+import { explainDeviceQuery, type QueryPart } from "../lib/schema.gen";
+import { clearSelection } from "../lib/selection";
+import { mayWriteDevices } from "../lib/session";
+import { ColumnMenu } from "../parts/columnmenu";
+import { Facets } from "../parts/facets";
+import { QueryBox } from "../parts/querybox";
+import { ViewMenu } from "../parts/viewmenu";
+import { BulkBar, WorkStrip } from "./bulk";
 import { ConnectPanel } from "./connect";
+import { Table } from "./devicetable";
 import { RollCall } from "./rollcall";
 
 const T = {
   title: "Devices",
   shown: (n: number, total: number) => (n === total ? plural(total, "device", "devices") : `${count(n)} of ${count(total)}`),
-  search: "Search by id",
   add: "Add device",
-  state: "State",
-  device: "Device",
-  seen: "Last seen",
-  never: "never",
-  deleted: "deleted",
+  needs: "This needs the role operator.",
+  csv: "CSV",
   newcomers: (n: number) => `${count(n)} new, show`,
   previous: "Previous",
   next: "Next",
   noneTitle: "No devices yet",
   none: "Devices appear here as soon as they exist, with their state and their latest values.",
-  noMatch: (q: string) => `No device id contains “${q}”.`,
+  noMatch: "No device matches.",
+  without: "Without",
+  thereAre: (n: number) => (n === 1 ? "there is 1." : `there are ${count(n)}.`),
+  noneHelps: "No single term is why: several of them leave nobody.",
   noMore: "There are no devices on this page any more.",
   clear: "Clear the search",
   start: "Back to the first page",
   loading: "Asking the server for the devices.",
 };
 
-/** Typing pauses this long before the list follows. */
-const TYPING_MS = 250;
-
 export function DevicesPage() {
   const r = route.value;
   const [adding, setAdding] = useState(false);
   const again = useSignal(0);
-  const [q, sort, after] = r.page === "devices" ? [r.q, r.sort, r.after] : ["", "id" as Sort, ""];
-  useEffect(() => showDevices(q, sort, after), [q, sort, after, again.value]);
-  useEffect(() => leaveDevices, []);
+  const [q, sort, after, cols] = r.page === "devices" ? [r.q, r.sort, r.after, r.cols] : ["", "id" as Sort, "", ""];
+  useEffect(() => showDevices(q, sort, after, cols), [q, sort, after, cols, again.value]);
+  useEffect(() => () => {
+    clearSelection();
+    leaveDevices();
+  }, []);
   const v = view.value;
   const empty = v !== null && v.order.length === 0 && v.q === "" && v.after === "";
   const first = empty && newcomers.value > 0;
@@ -77,102 +82,75 @@ function Adding({ first, total, open, isOpen }: { first: boolean; total: number;
 }
 
 function List({ v, onAdd, onAgain }: { v: View; onAdd: () => void; onAgain: () => void }) {
+  const entitled = mayWriteDevices();
+  useEffect(clearSelection, [v.q]);
+  const onQuery = (q: string) => go(listPath(q, v.sort, "", v.cols), true);
+  const columnsNow = columns.value;
   return (
-    <section class="sec" aria-labelledby="devices-title">
+    <section class="sec listing" aria-labelledby="devices-title">
       <header>
         <h2 id="devices-title">{T.title}</h2>
         <p>{T.shown(v.order.length, v.total)}</p>
         {newcomers.value > 0 && <button type="button" class="chip" onClick={onAgain}>{T.newcomers(newcomers.value)}</button>}
         <div class="r">
-          <Search q={v.q} sort={v.sort} />
-          <button type="button" class="btn" onClick={onAdd}>{T.add}</button>
+          <QueryBox value={asked(v.q)} fault={refusal.value} onQuery={onQuery} />
+          <button type="button" class="btn add" disabled={!entitled} title={entitled ? undefined : T.needs} onClick={onAdd}>{T.add}</button>
         </div>
       </header>
-      {refusal.value && <p class="error" role="alert">{refusal.value}</p>}
+      <div class="tools">
+        <Facets q={v.q} onQuery={onQuery} />
+        <div class="r">
+          <ViewMenu />
+          <ColumnMenu q={v.q} shown={columnsNow} onColumns={(cols) => go(listPath(v.q, v.sort, v.after, cols), true)} />
+          <a class="btn" href={exportPath(v.q, columnsNow)} download="devices.csv">{T.csv}</a>
+        </div>
+      </div>
+      <BulkBar />
+      <WorkStrip />
       {v.order.length === 0 ? <Nothing v={v} /> : <Table v={v} />}
       <Pager v={v} />
     </section>
   );
 }
 
-function Search({ q, sort }: { q: string; sort: Sort }) {
-  const [text, setText] = useState(q);
-  const timer = useRef(0);
-  useEffect(() => setText(q), [q]);
-  const onInput = (e: { currentTarget: HTMLInputElement }) => {
-    const typed = e.currentTarget.value;
-    setText(typed);
-    clearTimeout(timer.current);
-    timer.current = window.setTimeout(() => go(listPath(typed.trim(), sort, ""), true), TYPING_MS);
-  };
-  return (
-    <label class="search">
-      <svg width="13" height="13" viewBox="0 0 14 14" fill="none" stroke="currentColor" stroke-width="1.6" aria-hidden="true"><circle cx="6" cy="6" r="4.5" /><path d="m9.5 9.5 3.5 3.5" /></svg>
-      <input type="search" value={text} placeholder={T.search} aria-label={T.search} autocomplete="off" spellcheck={false} onInput={onInput} />
-    </label>
-  );
+/** The query that was asked for last, also when the server refused it. */
+function asked(shown: string): string {
+  const r = route.value;
+  return r.page === "devices" ? r.q : shown;
 }
 
+function exportPath(q: string, shown: Column[]): string {
+  return "/api/v1/devices:export?" + new URLSearchParams({ columns: exportColumns(shown), ...(q && { q }) }).toString();
+}
+
+/** Nothing matches: which part of the query leaves nobody. */
 function Nothing({ v }: { v: View }) {
-  if (v.q) return <p class="quiet-note">{T.noMatch(v.q)} <a class="link" href={listPath("", v.sort, "")}>{T.clear}</a></p>;
-  return <p class="quiet-note">{T.noMore} <a class="link" href={listPath("", v.sort, "")}>{T.start}</a></p>;
-}
-
-// The roles are written out, for a narrow window lays the rows out as a grid, which
-// would take them away.
-function Table({ v }: { v: View }) {
-  const keys = columns.value;
+  const [parts, setParts] = useState<QueryPart[]>([]);
+  useEffect(() => {
+    setParts([]);
+    if (!v.q) return;
+    const stop = new AbortController();
+    explainDeviceQuery({ q: v.q }, stop.signal).then((e) => setParts(e.parts), () => {}); // the list says enough without
+    return () => stop.abort();
+  }, [v.q]);
+  if (!v.q) return <p class="quiet-note">{T.noMore} <a class="link" href={listPath("", v.sort, "", v.cols)}>{T.start}</a></p>;
+  const helps = parts.length > 1 ? parts.filter((p) => p.without > 0) : [];
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-labelledby="devices-title">
-      <table class="devices" role="table">
-        <thead role="rowgroup">
-          <tr role="row">
-            <th scope="col" role="columnheader" class="state">{T.state}</th>
-            <SortHead v={v} sort="id" word={T.device} order="ascending" />
-            <SortHead v={v} sort="-seen" word={T.seen} order="descending" />
-            {keys.map((k) => <th key={k} scope="col" role="columnheader" class="n" title={k}>{k}</th>)}
-          </tr>
-        </thead>
-        <tbody role="rowgroup">{v.order.map((id) => <DeviceLine key={id} id={id} keys={keys} />)}</tbody>
-      </table>
+    <div class="nothing">
+      <p class="quiet-note">{T.noMatch} <a class="link" href={listPath("", v.sort, "", v.cols)}>{T.clear}</a></p>
+      {parts.length > 1 && helps.length === 0 && <p class="quiet-note">{T.noneHelps}</p>}
+      <ul>
+        {helps.map((p) => (
+          <li key={p.column}>{T.without} <a class="link" href={listPath(tokensWithout(parts, p), v.sort, "", v.cols)}><code>{p.term}</code></a> {T.thereAre(p.without)}</li>
+        ))}
+      </ul>
     </div>
   );
 }
 
-function SortHead({ v, sort, word, order }: { v: View; sort: Sort; word: string; order: "ascending" | "descending" }) {
-  const on = v.sort === sort;
-  return (
-    <th scope="col" role="columnheader" aria-sort={on ? order : "none"}>
-      <button type="button" class="sort" onClick={() => go(listPath(v.q, sort, ""))}>
-        {word} <svg width="8" height="6" viewBox="0 0 8 6" aria-hidden="true" class={on ? order : "no"}><path d="M4 0l4 6H0z" fill="currentColor" /></svg>
-      </button>
-    </th>
-  );
-}
-
-function DeviceLine({ id, keys }: { id: string; keys: string[] }) {
-  const row = rowOf(id)?.value;
-  if (!row) return null;
-  return (
-    <tr role="row" class={row.deleted ? "deleted" : undefined}>
-      <td role="cell" class="state val" title={MEANING[row.state]}>
-        <Glyph state={row.state} /> {row.deleted ? T.deleted : WORD[row.state]}
-      </td>
-      <th scope="row" role="rowheader"><a href={devicePath(id)}><span class="mono">{id}</span>{row.name && <small>{row.name}</small>}</a></th>
-      <td role="cell" class="seen val">{row.last_seen > 0 ? <time title={absolute(row.last_seen)}>{ago(row.last_seen, now.value)}</time> : T.never}</td>
-      {keys.map((k) => <ValueCell key={k} of={cell(row, k)} name={k} />)}
-    </tr>
-  );
-}
-
-function ValueCell({ of, name }: { of: [Value, number] | undefined; name: string }) {
-  const text = of ? value(of[0]) : "";
-  const el = useHeat<HTMLTableCellElement>(text);
-  return (
-    <td ref={el} role="cell" class="n val" data-key={name} title={of ? `${exact(of[0])}, ${absolute(of[1])}` : undefined}>
-      {of ? text : <span class="none" aria-label="no value">·</span>}
-    </td>
-  );
+/** The query with one of its parts left out. */
+function tokensWithout(parts: QueryPart[], out: QueryPart): string {
+  return parts.filter((p) => p !== out).map((p) => (/\sor\s/.test(p.term) ? `(${p.term})` : p.term)).join(" ");
 }
 
 /** Where the pages before this one began; lost, with a way back to the first,
@@ -183,9 +161,9 @@ function Pager({ v }: { v: View }) {
   if (!v.next && !v.after) return null;
   const next = () => {
     places.push(v.after);
-    go(listPath(v.q, v.sort, v.next));
+    go(listPath(v.q, v.sort, v.next, v.cols));
   };
-  const previous = () => go(listPath(v.q, v.sort, places.pop() ?? ""));
+  const previous = () => go(listPath(v.q, v.sort, places.pop() ?? "", v.cols));
   return (
     <nav class="pager" aria-label="Pages">
       <button type="button" class="btn" disabled={!v.after} onClick={previous}>{T.previous}</button>

@@ -178,7 +178,7 @@ function Images({ list, write, from }: { list: List<FirmwareArtifact>; write: bo
           <tbody>
             {list.items?.map((a) => (
               <tr key={a.sha256} data-sha={a.sha256}>
-                <th scope="row"><a class="to" href={`/api/v1/firmware/artifacts/${a.sha256}/content`} download={a.filename}>{a.filename}</a></th>
+                <th scope="row">{write ? <a class="to" href={`/api/v1/firmware/artifacts/${a.sha256}/content`} download={a.filename}>{a.filename}</a> : a.filename}</th>
                 <td>{imageText(a)}</td>
                 <td class="n" title={`${count(a.size)} B`}>{bytes(a.size)}</td>
                 <td class="mono" title={a.sha256}>{a.sha256.slice(0, 12)}</td>

@@ -1,5 +1,6 @@
 // Rollouts: those that are under way, live, and those that are over.
 
+import { useEffect } from "preact/hooks";
 import { count, day, plural } from "../lib/format";
 import { after, useList } from "../lib/list";
 import { search, setSearch } from "../lib/route";
@@ -16,7 +17,7 @@ const T = {
   title: "Rollouts",
   how: "A release is brought to devices in phases, and stops by itself when too many fail.",
   make: "New rollout",
-  needs: "Rollouts are made by operators. You see them all.",
+  needs: "You may look at rollouts. Making them needs the role operator.",
   none: "There is no rollout yet. Publish a release, then make one here.",
   firmware: "To the releases",
   open: "Under way",
@@ -32,6 +33,9 @@ const T = {
   release: "release",
 };
 
+const FOLLOWED = 8; // rollouts that are followed live: a connection may ask for so much only
+const ASK_MS = 10_000; // how often the list is asked for when there are more
+
 export function RolloutsPage() {
   useRowKeys();
   const making = search.value.get("new");
@@ -39,6 +43,12 @@ export function RolloutsPage() {
   const open = list.items?.filter((r) => !hasEnded(r.progress)) ?? [];
   const past = list.items?.filter((r) => hasEnded(r.progress)) ?? [];
   const write = may("firmware:write");
+  const many = open.length > FOLLOWED;
+  useEffect(() => {
+    if (!many) return;
+    const timer = setInterval(() => document.hidden || list.reload(), ASK_MS);
+    return () => clearInterval(timer);
+  }, [many]);
   return (
     <>
       <section class="sec rollouts" aria-labelledby="rollouts-title">
@@ -54,7 +64,7 @@ export function RolloutsPage() {
       {list.items && list.items.length > 0 && (
         <section class="sec" aria-labelledby="open-title">
           <header><h2 id="open-title">{T.open}</h2><p>{count(open.length)}</p></header>
-          {open.length === 0 ? <p class="quiet-note">{T.noOpen}</p> : <ul class="ros">{open.map((r) => <Open key={r.id} r={r} />)}</ul>}
+          {open.length === 0 ? <p class="quiet-note">{T.noOpen}</p> : <ul class="ros">{open.map((r, i) => <Open key={r.id} r={r} follow={i < FOLLOWED} />)}</ul>}
         </section>
       )}
       {past.length > 0 && <Past items={past} />}
@@ -63,8 +73,8 @@ export function RolloutsPage() {
   );
 }
 
-function Open({ r }: { r: RolloutBody }) {
-  const p = useProgress(r.progress);
+function Open({ r, follow }: { r: RolloutBody; follow: boolean }) {
+  const p = useProgress(r.progress, follow);
   const states = totals(p.phases);
   return (
     <li class="ro" data-id={r.id}>

@@ -8,7 +8,7 @@ import { subscribe, type Frame } from "../lib/live";
 import { useList } from "../lib/list";
 import { search, setSearch } from "../lib/route";
 import { cancelTask, listTasks, listTaskKinds, startTask, type TaskBody, type TaskKind } from "../lib/schema.gen";
-import { may } from "../lib/session";
+import { may, me } from "../lib/session";
 import { Done } from "../parts/bar";
 import { Sure } from "../parts/sure";
 import { useRowKeys } from "../parts/keys";
@@ -154,10 +154,15 @@ function Row({ t }: { t: TaskBody }) {
       <td class="far">{t.state === "running" && t.total > 0 && <Done done={t.done} total={t.total} label={`${t.kind}: ${T.of(t)}`} />}<span class="val">{T.of(t)}</span> {t.note && <small>{t.note}</small>} {t.error && <small class="crit">{t.error.detail}</small>}</td>
       <td>{t.owner_name || <span class="mono">{t.owner}</span>}</td>
       <td><time title={absolute(from)}>{ago(from, now.value)}</time> {t.ended_at && t.started_at && <small>{T.took(Date.parse(t.ended_at) - Date.parse(t.started_at))}</small>}</td>
-      <td>{t.result && <a class="link" href={t.result.url} download={`${t.id}`} title={T.until(absolute(Date.parse(t.result.expires_at)))}>{T.get(t.result.size)}</a>}</td>
+      <td>{t.result && mayGet(t) && <a class="link" href={t.result.url} download={`${t.id}`} title={T.until(absolute(Date.parse(t.result.expires_at)))}>{T.get(t.result.size)}</a>}</td>
       <td class="n">{open && (may("devices:write") ? <Sure word={T.cancel} sure={T.sure} of={t.id} onSure={cancel} /> : <button type="button" class="btn txt" disabled>{T.cancel}</button>)}<span class="error" role="alert">{fault}</span></td>
     </tr>
   );
+}
+
+/** Whether the result may be asked for: that of an import holds credentials, and is for who started it. */
+function mayGet(t: TaskBody): boolean {
+  return t.kind !== "devices.import" || t.owner === me.value?.user?.id;
 }
 
 function Kinds() {

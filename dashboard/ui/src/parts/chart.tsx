@@ -1,12 +1,13 @@
 // One key's line: the name and the value on the left, the line on the right,
-// with the silences shaded and the crosshair shared between all charts.
+// the least to the greatest of each pixel, with the silences shaded and the crosshair shared between all charts.
 
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import { now } from "../lib/clock";
 import type { DeviceModel } from "../lib/device";
-import { duration, exact, seconds, value, within } from "../lib/format";
+import { duration, exact, value, within } from "../lib/format";
 import { isLive } from "../lib/live";
+import { moves, offsetAt, range, showBetween, timeOf, utc, dayOf } from "../lib/range";
 import type { Series } from "../lib/series";
 import { theme, token } from "../lib/theme";
 
@@ -18,14 +19,14 @@ const GUTTER = 52; // px at the right, for the ends of the value axis
 
 const MINUTE = 60_000;
 /** What the time axis may step by, in ms. */
-const STEPS = [1, 2, 5, 10, 15, 30].flatMap((n) => [n * 1000, n * MINUTE]).concat([1, 2, 3, 4, 6, 12].map((n) => n * 60 * MINUTE)).sort((a, b) => a - b);
+const STEPS = [1, 2, 5, 10, 15, 30].flatMap((n) => [n * 1000, n * MINUTE]).concat([1, 2, 3, 4, 6, 12, 24, 48, 96, 168, 336, 720].map((n) => n * 60 * MINUTE)).sort((a, b) => a - b);
 
 const T = {
   noData: (ms: number) => `no data ${duration(ms)}`,
   spread: (min: number, max: number) => (min === max ? `steady at ${value(min)}` : `${within(min, max - min)} to ${within(max, max - min)}`),
   single: "one reading",
   nothing: "nothing in this range",
-  drawing: (key: string, words: string) => `${key} over the last ${words}`,
+  drawing: (key: string, from: string, to: string) => `${key} from ${from} to ${to}`,
 };
 
 interface Props {
@@ -42,10 +43,11 @@ export function Chart({ model, name, index, last }: Props) {
   const [from, to] = model.window();
   const e = points.extent(from, to);
   const latest = model.item.value?.values[name];
-  const colours = theme.value;
+  const colours = theme.value + (utc.value ? " utc" : "");
   const plot = useRef<uPlot | null>(null);
   useEffect(() => {
     const el = root.current!;
+    model.width = el.clientWidth;
     const u = makePlot(el, model, points, index, last);
     plot.current = u;
     const watch = new ResizeObserver(() => u.setSize({ width: el.clientWidth, height: heightOf(index, last) }));
@@ -67,7 +69,7 @@ export function Chart({ model, name, index, last }: Props) {
         <div class="v val" title={latest ? exact(latest.v) : undefined}>{latest ? value(latest.v) : ""}</div>
         <div class="m">{e.n > 0 ? (e.n === 1 ? T.single : T.spread(e.min, e.max)) : T.nothing}</div>
       </div>
-      <div class="plot" ref={root} role="img" aria-label={T.drawing(name, model.range.value.words)} />
+      <div class="plot" ref={root} role="img" aria-label={T.drawing(name, dayOf(from), dayOf(to))} />
     </div>
   );
 }
@@ -79,7 +81,7 @@ function heightOf(index: number, last: boolean): number {
 function redraw(u: uPlot | null, s: Series, from: number, to: number): void {
   if (!u) return;
   u.batch(() => {
-    u.setData([s.xs, s.ys], false);
+    u.setData([s.xs, s.high, s.low], false);
     u.setScale("x", { min: from, max: to });
   });
 }
@@ -108,12 +110,13 @@ function makePlot(el: HTMLElement, model: DeviceModel, s: Series, index: number,
       { show: last, size: AXIS, gap: 4, font, stroke: token("--ink-3"), grid: { show: false }, ticks: { show: false }, space: 90, incrs: STEPS, splits: axisSplits, values: axisTimes },
       { show: false },
     ],
-    series: [{}, { stroke: colour, width: 1.4, points: { size: 4, width: 0, fill: colour } }],
+    series: [{}, { stroke: colour, width: 1.4, points: { size: 4, width: 0, fill: colour } }, { stroke: colour, width: 1.4, points: { show: false } }],
+    bands: [{ series: [1, 2], fill: colour + "66" }],
     hooks: {
       drawClear: [(u) => drawGround(u, model, s, index)],
       draw: [(u) => drawEnds(u)],
       setCursor: [(u) => moveLabels(u, label, last ? when : null)],
-      setSelect: [(u) => zoomTo(u, model)],
+      setSelect: [zoomTo],
       ready: [
         (u) => {
           u.over.append(label);
@@ -122,12 +125,12 @@ function makePlot(el: HTMLElement, model: DeviceModel, s: Series, index: number,
       ],
     },
   };
-  return new uPlot(options, [s.xs, s.ys], el);
+  return new uPlot(options, [s.xs, s.high, s.low], el);
 }
 
 /** Whole steps of local time within the window. */
 function axisSplits(_u: uPlot, _axis: number, min: number, max: number, step: number): number[] {
-  const offset = new Date(min).getTimezoneOffset() * 60_000;
+  const offset = -offsetAt(min);
   const splits: number[] = [];
   for (let t = Math.ceil((min - offset) / step) * step + offset; t <= max; t += step) splits.push(t);
   return splits;
@@ -145,8 +148,12 @@ function spread(min: number | null, max: number | null): [number, number] {
 }
 
 function axisTimes(_u: uPlot, splits: number[]): string[] {
-  const fine = splits.length > 1 && splits[1]! - splits[0]! < 60_000;
-  return splits.map((t) => seconds(t).slice(0, fine ? 8 : 5));
+  const gap = splits.length > 1 ? splits[1]! - splits[0]! : 0;
+  return splits.map((t) => {
+    const midnight = (t + offsetAt(t)) % (24 * 60 * MINUTE) === 0;
+    if (midnight && gap >= MINUTE) return dayOf(t).replace(/, .*/, "");
+    return timeOf(t).slice(0, gap > 0 && gap < MINUTE ? 8 : 5);
+  });
 }
 
 /** Hairlines at the top, middle and bottom, and a shade over every silence. */
@@ -156,7 +163,7 @@ function drawGround(u: uPlot, model: DeviceModel, s: Series, index: number): voi
   g.save();
   const holes = [...s.holes];
   const end = model.edge.peek();
-  if (isLive() && s.size > 0 && end - s.last > s.patience) holes.push([s.last, end]);
+  if (isLive() && moves(range.peek()) && s.size > 0 && end - s.last > s.patience) holes.push([s.last, end]);
   const [from, to] = [u.scales["x"]!.min!, u.scales["x"]!.max!];
   for (const [a, b] of holes) {
     if (b < from || a > to) continue;
@@ -199,11 +206,13 @@ function drawEnds(u: uPlot): void {
 function moveLabels(u: uPlot, label: HTMLElement, when: HTMLElement | null): void {
   const { idx, left } = u.cursor;
   const v = idx == null ? null : u.data[1]![idx];
+  const low = idx == null ? null : u.data[2]![idx];
   const on = left !== undefined && left >= 0;
   label.hidden = !on || v == null;
   if (!label.hidden) {
     const y = u.scales["y"]!;
-    label.textContent = within(v!, ((y.max ?? 1) - (y.min ?? 0)) / 10);
+    const span = ((y.max ?? 1) - (y.min ?? 0)) / 10;
+    label.textContent = low == null || low === v ? within(v!, span) : `${within(low, span)} to ${within(v!, span)}`;
     const x = u.valToPos(u.data[0][idx!]!, "x");
     const flip = x > u.over.clientWidth - 70;
     label.style.transform = `translate(${x + (flip ? -6 : 6)}px, ${Math.max(2, u.valToPos(v!, "y") - 20)}px)${flip ? " translateX(-100%)" : ""}`;
@@ -211,16 +220,16 @@ function moveLabels(u: uPlot, label: HTMLElement, when: HTMLElement | null): voi
   if (!when) return;
   when.hidden = !on;
   if (!on) return;
-  when.textContent = seconds(u.posToVal(left, "x"));
+  when.textContent = timeOf(u.posToVal(left, "x"));
   const half = 30;
   when.style.transform = `translate(${Math.min(Math.max(left, half), u.over.clientWidth - half)}px, 3px) translateX(-50%)`;
 }
 
-function zoomTo(u: uPlot, model: DeviceModel): void {
+function zoomTo(u: uPlot): void {
   const { left, width } = u.select;
   if (width < 4) return;
   const from = u.posToVal(left, "x");
   const to = u.posToVal(left + width, "x");
   u.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
-  model.zoom.value = [from, Math.min(to, now.peek())];
+  showBetween(from, Math.min(to, now.peek()));
 }

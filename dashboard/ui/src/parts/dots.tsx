@@ -35,6 +35,7 @@ const T = {
 };
 
 const BYS: By[] = ["group", "firmware", "last_seen"];
+const CALL = 28; // px that a callout takes
 const HEIGHT = 470; // px that the dots may take
 
 export function nameOf(l: Layout, s: Section): string {
@@ -252,10 +253,14 @@ function Callout({ grid, l }: { grid: Grid; l: Layout }) {
   const block = blockOf(grid, last);
   if (!block) return null;
   const spot = spotOf(grid, last);
-  const place = { left: `${Math.min(Math.max(spot.x - 60, 0), Math.max(grid.width - 190, 0))}px`, top: `${Math.min(spot.y + grid.pitch + 14, grid.height - 10)}px` };
+  const floor = block.y + block.rows * grid.pitch - CALL;
+  const below = floor < block.y + CALL; // a low section: its neighbours' names would be under it
+  const top = below ? grid.height + 6 : Math.min(spot.y + grid.pitch + 6, floor);
+  const place = { left: `${Math.min(Math.max(spot.x - 60, 0), Math.max(grid.width - 190, 0))}px`, top: `${top}px` };
+  const kind = below ? "call below" : "call";
   const words = <><b>{run.run.gateway || nameOf(l, block.section)}</b> <span class="val">{T.silent(cluster.silent)}</span></>;
-  if (!run.run.q) return <span class="call" style={place}>{words}</span>;
-  return <a class="call" style={place} href={listPath(silentOf(run.run), "id", "")}>{words}</a>;
+  if (!run.run.q) return <span class={kind} style={place}>{words}</span>;
+  return <a class={kind} style={place} href={listPath(silentOf(run.run), "id", "")}>{words}</a>;
 }
 
 const SILENT = "(status:offline or status:quiet)";

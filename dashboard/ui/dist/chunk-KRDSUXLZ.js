@@ -1,2 +1,0 @@
-/* Bundled packages and their licences: /licenses.txt */
-import{e as o,f as t}from"./chunk-G3LV7B6B.js";var u=matchMedia("(prefers-reduced-motion: reduce)");function a(e){let n=t(null),r=t(e);return o(()=>{Object.is(r.current,e)||(r.current=e,!(u.matches||document.hidden)&&n.current?.animate([{backgroundColor:"var(--heat)"},{backgroundColor:"transparent"}],{duration:900,easing:"ease-out"}))},[e]),n}export{a};
