@@ -253,7 +253,7 @@ func TestWhoLostATopicIsNotToldItsNewName(t *testing.T) {
 		ann.do("PATCH", "/topics/"+id, object{"name": "new-words"}).wantStatus(t, 200)
 		named("")
 		for _, guess := range []string{"new-words", "other-words"} {
-			if a := eve.do("DELETE", "/topics/"+guess+"/subscriptions/me", nil); a.StatusCode != 404 {
+			if a := eve.do("DELETE", "/topics/"+guess+"/subscriptions/me", nil); a.StatusCode != http.StatusNotFound {
 				t.Errorf("by the name %s it is %d", guess, a.StatusCode)
 			}
 		}

@@ -457,8 +457,11 @@ func TestAnAttemptOfAWebhookOfAllTopicsAsksAgainWhetherWhoAnswersForItMayLearnOf
 				name, note string
 				event      feed.Event
 			}{
-				{"words", note.ID, about(note.ID, topic.ID, 1)}, {"long", note.ID, about(note.ID, topic.ID, hooks.MaxEvent)},
-				{"other", res.Notification.ID, about(res.Notification.ID, res.Notification.Topic, 1)}, {"dead", "", dead}, {"device", "", made},
+				{"words", note.ID, about(note.ID, topic.ID, 1)},
+				{"long", note.ID, about(note.ID, topic.ID, hooks.MaxEvent)},
+				{"other", res.Notification.ID, about(res.Notification.ID, res.Notification.Topic, 1)},
+				{"dead", "", dead},
+				{"device", "", made},
 			} {
 				_, _, err := r.notify.fanOut.Webhook(t.Context(), []outbox.Delivery{{
 					Target: r.hook.ID, Content: "evt_1", Notification: d.note, Body: hooks.MessageOf(d.event).Body,
