@@ -252,6 +252,11 @@ func TestWhoLostATopicIsNotToldItsNewName(t *testing.T) {
 		ann.do("DELETE", member, nil).wantStatus(t, 204)
 		ann.do("PATCH", "/topics/"+id, object{"name": "new-words"}).wantStatus(t, 200)
 		named("")
+		for _, guess := range []string{"new-words", "other-words"} {
+			if a := eve.do("DELETE", "/topics/"+guess+"/subscriptions/me", nil); a.StatusCode != http.StatusNotFound {
+				t.Errorf("by the name %s it is %d", guess, a.StatusCode)
+			}
+		}
 		ann.do("PUT", member, object{"role": "subscriber"}).wantStatus(t, 200)
 		named("new-words")
 		ann.do("DELETE", member, nil).wantStatus(t, 204)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -54,7 +55,7 @@ type webhook struct {
 	Description string          `json:"description"`
 	Types       []string        `json:"types" nullable:"false" doc:"Types of events, families such as device.*, or *" example:"[\"device.*\",\"command.failed\"]"`
 	Q           string          `json:"q" doc:"Only events of devices that match this now; empty for all events" example:"tag:site=berlin"`
-	Topics      []string        `json:"topics" nullable:"false" doc:"Of notification.* events those to these topics only, by name, in full and as the topic's template words them; empty for all, of private topics without words" example:"[\"cold-chain\"]"`
+	Topics      []string        `json:"topics" nullable:"false" doc:"Of notification.* events those to these topics only, by what they are called now, in full and as the topic's template words them; empty for all, of private topics without words" example:"[\"cold-chain\"]"`
 	Disabled    bool            `json:"disabled"`
 	Reason      string          `json:"reason,omitempty" doc:"Why Muster disabled it"`
 	Problem     string          `json:"problem,omitempty" doc:"Why it gets no event although it is enabled"`
@@ -71,7 +72,7 @@ type webhookSecret struct {
 
 func (a *API) webhook(h *hooks.Webhook) webhook {
 	out := webhook{
-		ID: h.ID, URL: h.URL, Description: h.Description, Types: append([]string{}, h.Types...), Q: h.Query, Topics: append([]string{}, h.Topics...), Disabled: h.Disabled,
+		ID: h.ID, URL: h.URL, Description: h.Description, Types: append([]string{}, h.Types...), Q: h.Query, Topics: a.namesOf(h.Topics), Disabled: h.Disabled,
 		Reason: h.Reason, Owner: h.Owner, Secrets: []webhookSecret{}, CreatedAt: stamp(h.Created), UpdatedAt: stamp(h.Updated),
 	}
 	now := muster.MicrosOf(a.Now())
@@ -86,18 +87,31 @@ func (a *API) webhook(h *hooks.Webhook) webhook {
 	return out
 }
 
-// topicGone says which of the topics that a webhook names is not there: renamed, or deleted.
-func (a *API) topicGone(names []string) string {
-	for _, name := range names {
-		if t, err := a.Notify.Topic(notify.Who{Admin: true}, name); err != nil || t.Name != name {
-			return "there is no topic " + name + " any more"
+// topicGone says which of the topics that a webhook names by their ids was deleted.
+func (a *API) topicGone(ids []string) string {
+	for _, id := range ids {
+		if _, err := a.Notify.Topic(notify.Who{Admin: true}, id); err != nil {
+			return "there is no topic " + id + " any more"
 		}
 	}
 	return ""
 }
 
-// topicNames returns the names of topics that who asks sees; one that is not there is Invalid.
-func (a *API) topicNames(ctx context.Context, refs []string) ([]string, error) {
+// namesOf returns what topics are called now, in order, and the id of one that was deleted.
+func (a *API) namesOf(ids []string) []string {
+	out := make([]string, len(ids))
+	for i, id := range ids {
+		out[i] = id
+		if t, err := a.Notify.Topic(notify.Who{Admin: true}, id); err == nil {
+			out[i] = t.Name
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// topicIDs returns the ids of topics that who asks sees; one that is not there is Invalid.
+func (a *API) topicIDs(ctx context.Context, refs []string) ([]string, error) {
 	out := make([]string, len(refs))
 	for i, ref := range refs {
 		t, err := a.Notify.Topic(a.asking(ctx), ref)
@@ -107,7 +121,7 @@ func (a *API) topicNames(ctx context.Context, refs []string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		out[i] = t.Name
+		out[i] = t.ID
 	}
 	return out, nil
 }
@@ -247,7 +261,7 @@ type createdWebhook struct {
 
 func (a *API) createWebhook(ctx context.Context, in *body[newWebhook]) (*createdWebhook, error) {
 	who, b := requestOf(ctx).who, in.Body
-	topics, err := a.topicNames(ctx, b.Topics)
+	topics, err := a.topicIDs(ctx, b.Topics)
 	if err != nil {
 		return nil, err
 	}
@@ -274,11 +288,11 @@ func (a *API) changeWebhook(ctx context.Context, in *struct {
 	b := in.Body
 	var topics *[]string
 	if b.Topics != nil {
-		names, err := a.topicNames(ctx, b.Topics)
+		ids, err := a.topicIDs(ctx, b.Topics)
 		if err != nil {
 			return nil, err
 		}
-		topics = &names
+		topics = &ids
 	}
 	h, err := a.Webhooks.Update(ctx, in.Webhook, hooks.Change{
 		URL: b.URL, Description: b.Description, Types: b.Types, Query: b.Q, Topics: topics, Disabled: b.Disabled, If: cond,

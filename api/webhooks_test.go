@@ -168,13 +168,17 @@ func TestAWebhookNamesTopicsThatAreThereAndSaysWhenOneIsNot(t *testing.T) {
 		t.Errorf("%v", made)
 	}
 	eve.do("PATCH", "/topics/"+second, object{"name": "valves"}).wantStatus(t, 200)
-	if got := eve.do("GET", path, nil).wantStatus(t, 200).decode(t); got["problem"] != "there is no topic pumps any more" {
-		t.Errorf("the webhook of a topic that was renamed says %v", got["problem"])
+	if got := eve.do("GET", path, nil).wantStatus(t, 200).decode(t); got["problem"] != nil || !cmp.Equal(got["topics"], []any{"doors", "valves"}) {
+		t.Errorf("the webhook of a topic that was renamed says %v", got)
 	}
 	eve.do("PATCH", path, object{"topics": []string{"pumps"}}).wantField(t, 422, "invalid", "#/topics/0")
 	eve.do("PATCH", path, object{"topics": []string{"doors", "pumps"}}).wantField(t, 422, "invalid", "#/topics/1")
 	if got := eve.do("PATCH", path, object{"topics": []string{"doors", "valves"}}).wantStatus(t, 200).decode(t); got["problem"] != nil {
 		t.Errorf("%v", got)
+	}
+	eve.do("DELETE", "/topics/"+second, nil).wantStatus(t, 204)
+	if got := eve.do("GET", path, nil).wantStatus(t, 200).decode(t); got["problem"] != "there is no topic "+second+" any more" {
+		t.Errorf("the webhook of a topic that was deleted says %v", got["problem"])
 	}
 }
 

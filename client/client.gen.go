@@ -3080,7 +3080,7 @@ type Webhook struct {
 	Reason *string `json:"reason,omitempty"`
 	// What signs, the newest first; the secrets themselves were shown when they were made
 	Secrets []WebhookSecret `json:"secrets"`
-	// Of notification.* events those to these topics only, by name, in full and as the topic's template words them; empty for all, of private topics without words
+	// Of notification.* events those to these topics only, by what they are called now, in full and as the topic's template words them; empty for all, of private topics without words
 	Topics []string `json:"topics"`
 	// Types of events, families such as device.*, or *
 	Types     []string  `json:"types"`

@@ -108,6 +108,9 @@ func (n *Notify) DevicePayload(ctx context.Context, body []byte) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
+	if err := n.asItIs(ctx, &l); err != nil {
+		return nil, err
+	}
 	d := toDevice{
 		ID: l.ID, Topic: t.Name, Severity: l.Severity.String(), Title: l.Title, Body: l.Body, Data: l.Data, Link: l.Link, Actions: l.Actions,
 		Device: l.Device, State: string(l.State), Ack: l.AckPolicy != AckNone && l.State == Open,

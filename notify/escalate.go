@@ -97,7 +97,7 @@ func (n *Notify) escalate(ctx context.Context, old Notification) error {
 	called := map[Subject]bool{}
 	for _, to := range step.To {
 		s := Subject(to)
-		if called[s] || !n.present(s) || !n.entitled(&t, s) || n.younger(s, &note) {
+		if called[s] || !n.present(s) || !n.entitled(&t, s) || n.younger(s, &note, t.Escalation.Named) {
 			continue
 		}
 		called[s] = true
@@ -116,13 +116,13 @@ func (n *Notify) escalate(ctx context.Context, old Notification) error {
 	return err //nolint:wrapcheck // likewise
 }
 
-// younger says whether s is a device that was made after a notification: what was sent before is not for it, whoever had
-// its id then.
-func (n *Notify) younger(s Subject, note *Notification) bool {
+// younger says whether s is a device that was made after a notification, and after the steps were changed, at named: whoever named
+// it then meant the one before it that had its id. A new device that is put into the steps is called as a new user is.
+func (n *Notify) younger(s Subject, note *Notification, named muster.Micros) bool {
 	id, device := s.Device()
 	if !device {
 		return false
 	}
 	at, _ := n.options.Devices.Made(id)
-	return at > note.Created
+	return at > note.Created && at > named
 }

@@ -304,20 +304,27 @@ func TestAllKeysOfAUserAndHeHimselfHaveOneLimit(t *testing.T) {
 // Who has the id of a device that was deleted is not called by the escalation of what was sent before it was there.
 func TestADeviceThatIsMadeAgainIsNotCalledByAnOlderEscalation(t *testing.T) {
 	onEachStore(t, func(t *testing.T, r *rig) {
-		topic := r.topic(notify.TopicSpec{AckPolicy: notify.AckAny, Escalation: notify.Escalation{
-			Steps: []notify.Step{{After: time.Minute, To: []string{"device/d1", "device/d2"}}},
-		}}, "bob")
+		steps := []notify.Step{{After: time.Minute, To: []string{"device/d1", "device/d2"}}}
+		topic := r.topic(notify.TopicSpec{AckPolicy: notify.AckAny, Escalation: notify.Escalation{Steps: steps}}, "bob")
+		other := r.topic(notify.TopicSpec{AckPolicy: notify.AckAny, Escalation: notify.Escalation{
+			Steps: []notify.Step{{After: time.Minute, To: []string{"usr_cyd"}}},
+		}})
+		named := r.send(notify.Message{Topic: other.ID}).Notification.ID
 		old := r.send(notify.Message{Topic: topic.ID}).Notification.ID
 		r.mu.Lock()
 		r.made["d1"] = muster.MicrosOf(r.at.Add(time.Second))
 		r.mu.Unlock()
 		r.pass(10 * time.Second)
+		r.changeTopic(topic.ID, notify.TopicChange{Title: &topic.ID, Escalation: &notify.Escalation{Steps: steps}}) // the steps are what they were
+		r.changeTopic(other.ID, notify.TopicChange{Escalation: &notify.Escalation{Steps: steps}})
 		young := r.send(notify.Message{Topic: topic.ID}).Notification.ID
 		r.runs(r.RunEscalation)
 		r.pass(2 * time.Minute)
 		r.WakeEscalation()
-		r.until("the steps", func() bool { return r.notification(old).Step == 1 && r.notification(young).Step == 1 })
-		for id, want := range map[string][]string{old: {"mqtt d2 queued"}, young: {"mqtt d1 queued", "mqtt d2 queued"}} {
+		r.until("the steps", func() bool {
+			return r.notification(old).Step == 1 && r.notification(young).Step == 1 && r.notification(named).Step == 1
+		})
+		for id, want := range map[string][]string{named: {"mqtt d1 queued", "mqtt d2 queued"}, old: {"mqtt d2 queued"}, young: {"mqtt d1 queued", "mqtt d2 queued"}} {
 			got, _ := r.deliveries(id)
 			got = slices.DeleteFunc(got, func(s string) bool { return s == "email usr_bob queued" })
 			slices.Sort(got)

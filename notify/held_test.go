@@ -25,6 +25,7 @@ func (r *rig) tried(faults map[string]string) {
 	for _, d := range list {
 		done = append(done, outbox.Settlement{
 			ID: d.ID, Worker: "w", State: outbox.StateQueued, Attempts: d.Attempts, Due: now + muster.Micros(time.Hour.Microseconds()), Error: faults[d.Target],
+			Refused: d.Refused, Held: faults[d.Target] == "", Severity: d.Severity,
 		})
 	}
 	if lost, err := r.store.SettleDeliveries(r.t.Context(), done); err != nil || len(lost) > 0 {

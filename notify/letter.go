@@ -1,9 +1,12 @@
 package notify
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strconv"
+
+	"muster"
 )
 
 // Letter is a notification as channels get it, as JSON: what it said when it was told.
@@ -45,6 +48,23 @@ func encodeLetter(n *Notification, subscribed bool) []byte {
 		panic(fmt.Errorf("write a letter: %w", err))
 	}
 	return b
+}
+
+// asItIs has a letter of news say how severe its notification is by now, and in which words: it may have waited. What is
+// not kept any more, or is over, is said as it was.
+func (n *Notify) asItIs(ctx context.Context, l *Letter) error {
+	if l.State == Resolved {
+		return nil
+	}
+	note, err := n.store.Notification(ctx, l.ID)
+	switch {
+	case muster.KindOf(err) == muster.NotFound || err == nil && note.State == Resolved:
+		return nil
+	case err != nil:
+		return err //nolint:wrapcheck // the store says what it was doing
+	}
+	l.Severity, l.Title, l.Body, l.Data, l.Link, l.Actions = note.Severity, note.Title, note.Body, note.Data, note.Link, note.Actions
+	return nil
 }
 
 // DecodeLetter reads a delivery's body.

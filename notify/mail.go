@@ -41,9 +41,13 @@ func (n *Notify) ComposeMail(ctx context.Context, ds []outbox.Delivery) (Mail, e
 		if err != nil && (muster.KindOf(err) != muster.NotFound || len(ds) == 1) {
 			return Mail{}, err
 		}
-		if err == nil { // a digest leaves out what is of a topic that was deleted
-			letters = append(letters, addressed{l, t})
+		if err != nil { // a digest leaves out what is of a topic that was deleted
+			continue
 		}
+		if err := n.asItIs(ctx, &l); err != nil {
+			return Mail{}, err
+		}
+		letters = append(letters, addressed{l, t})
 	}
 	switch {
 	case len(letters) == 0:

@@ -50,10 +50,15 @@ func (n *Notify) pass(ctx context.Context, d *outbox.Delivery) (outbox.Pass, err
 	if now < s.Muted {
 		return dropUnless(over, "the subscription is muted"), nil
 	}
-	if !s.names(d.Channel) {
+	v, named := s.via(d.Channel)
+	if !named {
 		return dropUnless(over, "the subscription does not name the channel any more"), nil
 	}
-	return outbox.Pass{Hold: s.quietUntil(d.Channel, l.Severity, now)}, nil
+	severity := Severity(d.Severity) // as it is now: the letter is of when it was told
+	if severity < v.Severity && !over {
+		return outbox.Pass{Drop: "the subscription asks for what is more severe by now"}, nil
+	}
+	return outbox.Pass{Hold: v.quietUntil(severity, now)}, nil
 }
 
 func dropUnless(over bool, why string) outbox.Pass {
@@ -63,20 +68,22 @@ func dropUnless(over bool, why string) outbox.Pass {
 	return outbox.Pass{Drop: why}
 }
 
-func (s *Subscription) names(channel string) bool {
-	return slices.ContainsFunc(s.Channels, func(v Via) bool { return v.Channel == channel })
+// via returns the channel of a name; ok is false when the subscription does not name it.
+func (s *Subscription) via(channel string) (v Via, ok bool) {
+	i := slices.IndexFunc(s.Channels, func(v Via) bool { return v.Channel == channel })
+	if i < 0 {
+		return Via{}, false
+	}
+	return s.Channels[i], true
 }
 
-// quietUntil is the end of the quiet hours of a channel that hold back what is so severe at now, 0 for none.
-func (s *Subscription) quietUntil(channel string, severity Severity, now muster.Micros) muster.Micros {
-	for i := range s.Channels {
-		v := &s.Channels[i]
-		if v.Channel != channel || v.Quiet == nil || severity >= v.Quiet.Except {
-			continue
-		}
-		if end := muster.MicrosOf(v.Quiet.after(now.Time())); end > now {
-			return end
-		}
+// quietUntil is the end of the quiet hours that hold back what is so severe at now, 0 for none.
+func (v *Via) quietUntil(severity Severity, now muster.Micros) muster.Micros {
+	if v.Quiet == nil || severity >= v.Quiet.Except {
+		return 0
+	}
+	if end := muster.MicrosOf(v.Quiet.after(now.Time())); end > now {
+		return end
 	}
 	return 0
 }

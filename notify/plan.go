@@ -18,13 +18,13 @@ const (
 type plan struct {
 	n        *Notification
 	at       muster.Micros
-	rise     bool     // only channels that were not told, those that ask for more than above; and those that waiting holds back
+	rise     bool     // only channels where nothing is queued, and that ask for more than above; and those that waiting holds back
 	above    Severity // what the notification was before
 	receipts []Receipt
 	out      []outbox.Delivery
 
 	subscribed bool                          // who is told is so by his subscription, and as it says
-	waiting    map[[2]string]outbox.Delivery // of a rise: what was told before and waits for its hours, by channel and target
+	waiting    map[[2]string]outbox.Delivery // of a rise: what is queued of what was told before, by channel and target
 	superseded []string                      // of these, the ids of those that out has something sooner for
 }
 
@@ -44,17 +44,21 @@ func (p *plan) tell(s *Subscription) {
 			d.Fold = v.Channel + " " + string(s.Subject)
 		}
 		v.hold(&d, p.n.Severity)
-		if p.rise && v.Severity <= p.above && !p.sooner(&d) {
+		if p.rise && !p.rises(v, &d) {
 			continue
 		}
 		p.out = append(p.out, d)
 	}
 }
 
-// sooner says whether d is due before what waits in its place, which it supersedes then.
-func (p *plan) sooner(d *outbox.Delivery) bool {
+// rises says whether d is told of a rise. When something is queued in its place, which says by then what d would, only when it is due
+// before that, which it supersedes: however severe the subscription wishes it by now.
+func (p *plan) rises(v *Via, d *outbox.Delivery) bool {
 	old, ok := p.waiting[[2]string{d.Channel, d.Target}]
-	if !ok || d.Due >= old.Due {
+	switch {
+	case !ok:
+		return v.Severity > p.above
+	case retried(&old) || d.Due >= old.Due:
 		return false
 	}
 	p.superseded = append(p.superseded, old.ID)
@@ -63,12 +67,14 @@ func (p *plan) sooner(d *outbox.Delivery) bool {
 
 // hold has a delivery wait for the end of a digest's period, and of quiet hours.
 func (v *Via) hold(d *outbox.Delivery, severity Severity) {
+	was := d.Due
 	if v.Digest > 0 {
 		d.Due = nextDigest(d.Due, v.Digest)
 	}
 	if v.Quiet != nil && severity < v.Quiet.Except {
 		d.Due = muster.MicrosOf(v.Quiet.after(d.Due.Time()))
 	}
+	d.Held = d.Due > was
 }
 
 // nextDigest is the end of the period of length every that at lies in: periods lie on the
@@ -99,7 +105,7 @@ func (p *plan) delivery(s Subject, channel string) outbox.Delivery {
 		queue, target = queueMQTT, string(id)
 	}
 	return outbox.Delivery{
-		ID: outbox.NewID(outbox.IDPrefix, p.at), Channel: channel, Queue: queue, Target: target, Notification: p.n.ID, Content: p.content(),
+		ID: outbox.NewID(outbox.IDPrefix, p.at), Channel: channel, Queue: queue, Target: target, Notification: p.n.ID, Topic: p.n.Topic, Severity: int(p.n.Severity), Content: p.content(),
 		Lane: outbox.Lane(p.n.Lane), State: outbox.StateQueued, Due: p.at, Created: p.at, Expires: p.n.Expires,
 	}
 }

@@ -125,6 +125,7 @@ func (c *composed) add(o *composed) {
 	c.write.Receipts = append(c.write.Receipts, w.Receipts...)
 	c.write.Touch = append(c.write.Touch, w.Touch...)
 	c.write.Over.add(w.Over)
+	c.write.Rises = append(c.write.Rises, w.Rises...)
 	c.write.About = append(c.write.About, w.About...)
 	c.write.Out.Add(w.Out)
 	c.events = append(c.events, o.events...)
@@ -310,7 +311,7 @@ func (n *Notify) repeat(ctx context.Context, t *Topic, old Notification, m *Mess
 	}
 	p.out = slices.DeleteFunc(p.out, func(d outbox.Delivery) bool { return !has[subjectOf(&d)] })
 	c.result.Notification, c.write.Updates, c.write.Out = note, []Update{{note, old.Version}}, p.batch()
-	c.write.Over = Over{Superseded: p.superseded, At: p.at}
+	c.write.Over, c.write.Rises = Over{Superseded: p.superseded, At: p.at}, []Rise{{note.ID, note.Severity}}
 	return c, nil
 }
 
@@ -333,8 +334,8 @@ func (n *Notify) have(ctx context.Context, note string) (map[Subject]bool, error
 	}
 }
 
-// waiting returns what waits for hours or a digest of a notification, by channel and target: of
-// several that which is due last. What waits for another try after a fault is not among it.
+// waiting returns what is queued of a notification, by channel and target: of several that which is due last, and what waits
+// for another try after a fault when there is nothing else.
 func (n *Notify) waiting(ctx context.Context, note string) (map[[2]string]outbox.Delivery, error) {
 	told, err := n.store.Told(ctx, note, MaxSubscribers)
 	if err != nil {
@@ -344,7 +345,8 @@ func (n *Notify) waiting(ctx context.Context, note string) (map[[2]string]outbox
 	for i := range told {
 		d := told[i]
 		at := [2]string{d.Channel, d.Target}
-		if (untried(&d) || held(&d)) && d.Due > out[at].Due {
+		old, there := out[at]
+		if d.State == outbox.StateQueued && (!there || retried(&old) || !retried(&d) && d.Due > old.Due) {
 			out[at] = d
 		}
 	}
@@ -352,8 +354,8 @@ func (n *Notify) waiting(ctx context.Context, note string) (map[[2]string]outbox
 }
 
 // resolve ends old, and tells whom it was told to: a channel that took the news takes the
-// end too, however the subscription is by now. News that nobody has tried to send is dropped,
-// and its end with it; news that was tried is not tried again, so that none comes after its
+// end too, however the subscription is by now. News that surely nobody was told by it is dropped,
+// and its end with it; other news that was tried is not tried again, so that none comes after its
 // end.
 func (n *Notify) resolve(ctx context.Context, t *Topic, old Notification, m *Message) (composed, error) {
 	now := n.now()
@@ -380,7 +382,7 @@ func (n *Notify) resolve(ctx context.Context, t *Topic, old Notification, m *Mes
 		d := &told[i]
 		at := [2]string{d.Channel, d.Target}
 		to := subjectOf(d)
-		if seen[at] || untried(d) || !has[to] || !n.present(to) || !n.shown(to, t.ID) {
+		if seen[at] || untold(d) || !has[to] || !n.present(to) || !n.shown(to, t.ID) {
 			continue
 		}
 		seen[at] = true
@@ -388,6 +390,7 @@ func (n *Notify) resolve(ctx context.Context, t *Topic, old Notification, m *Mes
 		next.Fold, next.Expires = d.Fold, 0
 		if d.State == outbox.StateSending {
 			next.Due = max(next.Due, d.Due) // the lease's end: never before what it ends
+			next.Earliest = next.Due
 		}
 		if v, ok := vias[at]; ok {
 			v.hold(&next, note.Severity)
@@ -427,17 +430,20 @@ func (n *Notify) viasOf(ctx context.Context, t *Topic) (map[[2]string]Via, error
 	}
 }
 
-func untried(d *outbox.Delivery) bool { return d.State == outbox.StateQueued && d.Attempts == 0 }
+// untold says that d surely told nobody, and is not under way.
+func untold(d *outbox.Delivery) bool {
+	return (d.State == outbox.StateQueued || d.State == outbox.StateDead) && d.Attempts == d.Refused
+}
 
-// held says whether d waits for hours or a digest, tried before or not: what is tried again has an error.
-func held(d *outbox.Delivery) bool { return d.State == outbox.StateQueued && d.Error == "" }
+// retried says whether d, which is queued, waits for another try.
+func retried(d *outbox.Delivery) bool { return d.Attempts > 0 && !d.Held }
 
 // overOf says what becomes of deliveries whose notification is over.
 func overOf(told []outbox.Delivery, now muster.Micros) (out Over) {
 	out.At = now
 	for i := range told {
 		switch d := &told[i]; {
-		case untried(d):
+		case untold(d) && d.State.Open():
 			out.Untried = append(out.Untried, d.ID)
 		case d.State.Open():
 			out.Tried = append(out.Tried, d.ID)

@@ -40,36 +40,36 @@ func (a *abouts) put(notification, topic string) {
 // admins alone, as of all deliveries; of a notification who sees its topic now, whatever it was called then, and
 // of one whose topic is gone or not known admins alone; of anything else everybody who hears the feed.
 func (n *Notify) Shows(ctx context.Context, who Who, e *feed.Event) bool {
+	ok, err := n.MayLearn(ctx, who, e)
+	return ok && err == nil // who does not know says nothing
+}
+
+// MayLearn is Shows for who can ask again when the store does not answer.
+func (n *Notify) MayLearn(ctx context.Context, who Who, e *feed.Event) (bool, error) {
 	switch {
 	case who.Admin:
-		return true
+		return true, nil
 	case e.Type == feed.DeliveryDead:
-		return false
+		return false, nil
 	case !strings.HasPrefix(e.Type, "notification."):
-		return true
+		return true, nil
 	}
 	var data struct {
 		Notification string
 		TopicID      string `json:"topic_id"`
 	}
 	if err := json.Unmarshal(e.Data, &data); err != nil {
-		return false
+		return false, nil //nolint:nilerr // nobody but admins is told of what is not understood
 	}
-	if data.TopicID == "" { // of a private topic, or from before events had it
-		t, ok := n.topicOfNote(ctx, data.Notification)
-		return ok && n.sees(who, &t)
+	id := data.TopicID
+	if id == "" { // of a private topic, or from before events had it
+		var err error
+		if id, err = n.topicIDOf(ctx, data.Notification); err != nil {
+			return false, err
+		}
 	}
-	t, ok := n.topic(data.TopicID)
-	return ok && n.sees(who, &t)
-}
-
-// topicOfNote returns the topic of a notification; ok is false when either is gone.
-func (n *Notify) topicOfNote(ctx context.Context, notification string) (t Topic, ok bool) {
-	topic, err := n.topicIDOf(ctx, notification)
-	if err != nil { // who does not know says nothing
-		return Topic{}, false
-	}
-	return n.topic(topic)
+	t, ok := n.topic(id)
+	return ok && n.sees(who, &t), nil
 }
 
 // topicIDOf returns the id of a notification's topic, empty when the notification is gone.

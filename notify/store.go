@@ -42,7 +42,7 @@ type SubscriptionStore interface {
 }
 
 // Release has what waits for hours or a digest of a subscription go out at Due at the latest: notifications
-// of its topic that are as severe as Severity, by one channel to its subject. What waits for another try after
+// of its topic that are as severe as Severity now, by one channel to its subject. What waits for another try after
 // a fault keeps its time.
 type Release struct {
 	Channel, Target string
@@ -89,6 +89,7 @@ type Write struct {
 	Touch    []string // notifications that every recipient is to be told of again
 	Out      outbox.Batch
 	Over     Over
+	Rises    []Rise
 	About    []About // of New, and of Updates that were told again; what is resolved is forgotten
 	Cursor   *Cursor // nil for none
 }
@@ -102,9 +103,15 @@ type About struct {
 	Clears       []string // of the feed's catalogue: "presence.online", "command.*"
 }
 
+// Rise is how severe a notification is now: its deliveries that are open, or dead, are as severe.
+type Rise struct {
+	Notification string
+	Severity     Severity
+}
+
 // Over are ids of deliveries whose news is over. Those that are Untried are dropped, and those
-// that are Superseded by what is more severe: one that is not queued without an attempt any more,
-// and of the latter with an error, makes the whole Write a Conflict. Those that were Tried, and are open, expire at At: what is on
+// that are Superseded by what is more severe: one that is not queued any more, or of the former not without an
+// attempt that may have told somebody, and of the latter not held, makes the whole Write a Conflict. Those that were Tried, and are open, expire at At: what is on
 // its way arrives, and is not sent again.
 type Over struct {
 	Untried, Superseded, Tried []string

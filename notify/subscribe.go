@@ -107,11 +107,11 @@ func (n *Notify) findForSubject(who Who, ref string, subject Subject) (Topic, er
 }
 
 // Unsubscribe ends a subscription, or returns NotFound. One's own may be ended when one does
-// not see the topic any more.
+// not see the topic any more, by the topic's id alone: its name, which may be new, is not to be guessed.
 func (n *Notify) Unsubscribe(ctx context.Context, who Who, ref string, subject Subject) error {
 	t, err := n.findForSubject(who, ref, subject)
 	if err != nil && subject != "" && subject == who.Subject() {
-		if hidden, ok := n.topic(ref); ok {
+		if hidden, ok := n.topic(ref); ok && hidden.ID == ref {
 			if _, none := n.store.Subscription(ctx, hidden.ID, subject); none == nil {
 				t, err = hidden, nil
 			}

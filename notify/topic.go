@@ -87,6 +87,8 @@ type Topic struct {
 type Escalation struct {
 	Steps  []Step `json:"steps,omitempty"`
 	Repeat int    `json:"repeat,omitempty"` // how often the last step is done again, 0 to 100
+	// Named is when the steps were last changed: the devices among them are those that were there then.
+	Named muster.Micros `json:"named,omitempty"`
 }
 
 // Step is one step of an escalation: To are told when After has passed since the step

@@ -109,6 +109,9 @@ func (n *Notify) newTopic(who Who, s TopicSpec) Topic {
 		Status: s.Status, Retention: s.Retention, AckPolicy: s.AckPolicy, Escalation: s.Escalation, Sources: s.Sources, Devices: s.Devices,
 		Template: s.Template, Version: 1, Created: now, Updated: now,
 	}
+	if len(t.Escalation.Steps) > 0 {
+		t.Escalation.Named = now
+	}
 	if t.Owner == "" || !who.Admin {
 		t.Owner = who.User
 	}
@@ -142,6 +145,10 @@ func (n *Notify) ChangeTopic(ctx context.Context, who Who, ref string, c TopicCh
 			return muster.Errorf(muster.Forbidden, "only an admin gives a topic to another owner")
 		}
 		t = c.apply(before)
+		t.Escalation.Named = before.Escalation.Named
+		if !reflect.DeepEqual(before.Escalation, t.Escalation) {
+			t.Escalation.Named = n.now()
+		}
 		if err := n.checkTopic(&t); err != nil {
 			return err
 		}

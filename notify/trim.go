@@ -34,8 +34,15 @@ func (n *Notify) RunTrim(ctx context.Context) error {
 }
 
 func (n *Notify) trim(ctx context.Context) error {
+	forgotten := 0
+	defer func() {
+		if forgotten > 0 { // what was in inboxes is not: their figures are others
+			n.inbox.Recount()
+		}
+	}()
 	for _, t := range n.all() {
-		if err := n.trimTopic(ctx, t.ID, n.now()-muster.Micros(t.Retention.Microseconds())); err != nil {
+		gone, err := n.trimTopic(ctx, t.ID, n.now()-muster.Micros(t.Retention.Microseconds()))
+		if forgotten += gone; err != nil {
 			return err
 		}
 	}
@@ -44,22 +51,22 @@ func (n *Notify) trim(ctx context.Context) error {
 		return err //nolint:wrapcheck // the store says what it was doing
 	}
 	for _, id := range orphans {
-		if err := n.trimTopic(ctx, id, 0); err != nil {
+		gone, err := n.trimTopic(ctx, id, 0)
+		if forgotten += gone; err != nil {
 			return err
 		}
-	}
-	if len(orphans) > 0 { // what was in inboxes is not
-		n.inbox.Recount()
 	}
 	return nil
 }
 
-func (n *Notify) trimTopic(ctx context.Context, id string, before muster.Micros) error {
+// trimTopic returns how many were forgotten, also with an error.
+func (n *Notify) trimTopic(ctx context.Context, id string, before muster.Micros) (forgotten int, err error) {
 	for range trimSteps {
 		gone, err := n.store.TrimNotifications(ctx, id, before, trimStep)
+		forgotten += gone
 		if err != nil || gone < trimStep {
-			return err //nolint:wrapcheck // the store says what it was doing
+			return forgotten, err //nolint:wrapcheck // the store says what it was doing
 		}
 	}
-	return nil
+	return forgotten, nil
 }

@@ -17,17 +17,16 @@ type Words struct {
 	Problem string          // why the template does not work, empty when it does
 }
 
-// TopicOf returns the name of the topic of a notification. NotFound when either is gone.
+// TopicOf returns the id of the topic of a notification. NotFound when either is gone.
 func (n *Notify) TopicOf(ctx context.Context, notification string) (string, error) {
-	note, err := n.store.Notification(ctx, notification)
+	id, err := n.topicIDOf(ctx, notification)
 	if err != nil {
-		return "", err //nolint:wrapcheck // the store says what it was doing
+		return "", err
 	}
-	t, ok := n.topic(note.Topic)
-	if !ok {
+	if _, ok := n.topic(id); !ok {
 		return "", errNoTopic()
 	}
-	return t.Name, nil
+	return id, nil
 }
 
 // Words words a notification for a webhook of who, as it stood when it came to state. A template

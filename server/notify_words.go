@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"fmt"
+	"strings"
 
 	"muster"
 	"muster/accounts"
@@ -28,10 +30,14 @@ func (w hookWords) Words(ctx context.Context, h hooks.Webhook, notification stri
 	return w.server.notify.Words(ctx, who, notification, state) //nolint:wrapcheck // it says what it was doing
 }
 
-// Shows implements hooks.Words.
-func (w hookWords) Shows(ctx context.Context, h hooks.Webhook, e *feed.Event) bool {
-	who, _ := w.owner(h) // nobody sees what everybody does
-	return w.server.notify.Shows(ctx, who, e)
+// Shows implements hooks.Words. Who is disabled or deleted sees nothing of notifications, be their topic for all,
+// whether the webhook names topics or not.
+func (w hookWords) Shows(ctx context.Context, h hooks.Webhook, e *feed.Event) (bool, error) {
+	who, ok := w.owner(h)
+	if !ok && strings.HasPrefix(e.Type, "notification.") {
+		return false, nil
+	}
+	return w.server.notify.MayLearn(ctx, who, e) //nolint:wrapcheck // it says what it was doing
 }
 
 // owner returns who answers for a webhook; ok is false when he is not here any more.
@@ -44,4 +50,16 @@ func (w hookWords) owner(h hooks.Webhook) (who notify.Who, ok bool) {
 		return notify.Who{Kind: "user"}, false
 	}
 	return notify.Who{Kind: "user", ID: u.ID, User: u.ID, Name: u.Name, Admin: u.Role == accounts.Admin}, true
+}
+
+// nameTopics has webhooks of before name topics by their ids.
+func (s *Server) nameTopics(ctx context.Context) error {
+	err := s.webhooks.NameTopics(ctx, func(ref string) (string, bool) {
+		t, err := s.notify.Topic(notify.Who{Admin: true}, ref)
+		return t.ID, err == nil
+	})
+	if err != nil {
+		return fmt.Errorf("name the topics of webhooks: %w", err)
+	}
+	return nil
 }

@@ -46,6 +46,13 @@ func newTold(t *testing.T, owner func(*Server) string, topics ...string) *told {
 	r.Server = outward(t, func(c *Config) { c.WebhookAllow = []string{"127.0.0.0/8"} })
 	t.Cleanup(receiver.Close)
 	var err error
+	for i, name := range topics {
+		topic, _, err := r.notify.CreateTopic(t.Context(), boss(), notify.TopicSpec{Name: name, Title: "Cold chain", Visibility: notify.Private, AckPolicy: notify.AckAny})
+		if err != nil {
+			t.Fatal(err)
+		}
+		topics[i] = topic.ID
+	}
 	r.hook, secret, err = r.webhooks.Create(t.Context(), hooks.Spec{
 		URL: receiver.URL, Types: []string{"notification.*"}, Topics: topics, OwnerID: owner(r.Server),
 	})
@@ -55,12 +62,15 @@ func newTold(t *testing.T, owner func(*Server) string, topics ...string) *told {
 	return r
 }
 
-// sends makes the topic cold-chain and sends a notification to it.
+// sends makes the topic cold-chain, unless it is there, as it is to be, and sends a notification to it.
 func (r *told) sends(v notify.Visibility, template string) notify.Notification {
 	r.t.Helper()
 	_, _, err := r.notify.CreateTopic(r.t.Context(), boss(), notify.TopicSpec{
-		Name: "cold-chain", Title: "Cold chain", Visibility: v, AckPolicy: notify.AckAny, Template: notify.Template{Webhook: template},
+		Name: "cold-chain", Title: "Cold chain", Visibility: v, AckPolicy: notify.AckAny, Template: notify.Template{Webhook: template}, IfAbsent: true,
 	})
+	if err == nil {
+		_, err = r.notify.ChangeTopic(r.t.Context(), boss(), "cold-chain", notify.TopicChange{Visibility: &v, Template: &notify.Template{Webhook: template}})
+	}
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -130,7 +140,7 @@ func TestAWebhookOfATopicIsWordedByItsTemplate(t *testing.T) {
 		"words that fail fall back":                   {notify.Private, []string{"cold-chain"}, `{"text":{{json (index .Data.hall 1)}}}`, "", []string{`"type":"notification.created"`, `The \"door\" is open`}, nil, "the template webhook does not work"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newTold(t, nobody, tt.topics...)
+			r := newTold(t, nobody, slices.Clone(tt.topics)...)
 			if strings.Contains(tt.template, "index") { // it works for the sample, whose data has no hall
 				tt.template = "{{if .Data.hall}}" + tt.template + "{{else}}{}{{end}}"
 			}
@@ -209,6 +219,57 @@ func TestAWebhookOfAnotherTopicHearsNothing(t *testing.T) {
 	page, err := r.stores.control.Deliveries(t.Context(), outbox.Query{Channel: hooks.Channel, Target: r.hook.ID, Limit: 10})
 	if err != nil || len(page) != 0 {
 		t.Errorf("%d deliveries, %v", len(page), err)
+	}
+}
+
+// A name is of another topic after two renames; the webhook is still of the one that it named.
+func TestAWebhookFollowsItsTopicWhateverItIsCalled(t *testing.T) {
+	r := newTold(t, nobody, "cold-chain")
+	called := func(topic, name string) {
+		t.Helper()
+		if _, err := r.notify.ChangeTopic(t.Context(), boss(), topic, notify.TopicChange{Name: &name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	called("cold-chain", "freezers")
+	other, _, err := r.notify.CreateTopic(t.Context(), boss(), notify.TopicSpec{Name: "cold-chain", Visibility: notify.Internal})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for topic, title := range map[string]string{other.ID: "not of it", "freezers": "of it"} {
+		if _, err := r.notify.Send(t.Context(), boss(), notify.Message{Topic: topic, Title: title}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.feedRead(feed.NotificationCreated); err != nil {
+		t.Fatal(err)
+	}
+	if body := <-r.got; !strings.Contains(body, `"topic":"freezers"`) || !strings.Contains(body, `"of it"`) {
+		t.Errorf("it gets %s", body)
+	}
+	if page, err := r.stores.control.Deliveries(t.Context(), outbox.Query{Channel: hooks.Channel, Target: r.hook.ID, Limit: 10}); err != nil || len(page) != 1 {
+		t.Errorf("%d deliveries, %v", len(page), err)
+	}
+}
+
+// A database of before has webhooks that name topics by their names.
+func TestWebhooksThatNamedTopicsByNameNameThemByID(t *testing.T) {
+	r := newTold(t, nobody, "cold-chain")
+	id := r.hook.Topics[0]
+	if _, err := r.webhooks.Update(t.Context(), r.hook.ID, hooks.Change{Topics: &[]string{"cold-chain", "deleted"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.nameTopics(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{id, "deleted"}
+	slices.Sort(want)
+	kept, err := r.stores.control.Webhooks(t.Context())
+	if err != nil || len(kept) != 1 || !slices.Equal(kept[0].Topics, want) {
+		t.Errorf("%+v %v, want %v", kept, err, want)
+	}
+	if h, err := r.webhooks.Get(r.hook.ID); err != nil || !slices.Equal(h.Topics, want) {
+		t.Errorf("%+v %v, want %v", h, err, want)
 	}
 }
 
@@ -338,5 +399,83 @@ func TestTheLiveChannelOfEventsTellsOfDeadDeliveriesToAdminsAlone(t *testing.T) 
 		if got, err := c.f.Next(t.Context(), 10); err != nil || len(got) != c.want || got[len(got)-1].Type != feed.DeviceCreated {
 			t.Errorf("%s is told of %+v, %v", who, got, err)
 		}
+	}
+}
+
+// Each attempt asks again, a retry and a replay too.
+func TestAnAttemptOfAWebhookOfAllTopicsAsksAgainWhetherWhoAnswersForItMayLearnOfIt(t *testing.T) {
+	dead := feed.NewEvent(feed.DeliveryDead, "", 5, map[string]string{"delivery": "dlv_x", "channel": "email", "target": "usr_x"})
+	made := feed.NewEvent(feed.DeviceCreated, "d1", 5, map[string]string{"device": "d1"})
+	for name, tt := range map[string]struct {
+		lose func(r *told, owner accounts.User)
+		want string // of what is sent: the topic's, one that is too long, the other's, of the dead delivery, of the device
+	}{
+		"who is an admin": {func(*told, accounts.User) {}, "words long other dead device"},
+		"who is one no more": {func(r *told, owner accounts.User) {
+			role := accounts.Operator
+			if _, err := r.accounts.UpdateUser(r.t.Context(), owner.ID, accounts.UserChange{Role: &role}); err != nil {
+				r.t.Fatal(err)
+			}
+		}, "other device"},
+		"who is disabled": {func(r *told, owner accounts.User) {
+			disabled := true
+			if _, err := r.accounts.UpdateUser(r.t.Context(), owner.ID, accounts.UserChange{Disabled: &disabled}); err != nil {
+				r.t.Fatal(err)
+			}
+		}, "device"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newTold(t, someone(t, accounts.Admin))
+			note := r.sends(notify.Internal, "")
+			if _, _, err := r.notify.CreateTopic(t.Context(), boss(), notify.TopicSpec{Name: "public"}); err != nil {
+				t.Fatal(err)
+			}
+			res, err := r.notify.Send(t.Context(), boss(), notify.Message{Topic: "public", Title: "x"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			private := notify.Private
+			topic, err := r.notify.ChangeTopic(t.Context(), boss(), "cold-chain", notify.TopicChange{Visibility: &private})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.accounts.CreateUser(t.Context(), accounts.NewUser{Email: "x@example.com", Name: "x", Role: accounts.Admin, Password: "long-enough-0123"}); err != nil {
+				t.Fatal(err) // the last admin stays one
+			}
+			owner, err := r.accounts.User(r.hook.OwnerID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tt.lose(r, owner)
+			about := func(n, topic string, fill int) feed.Event {
+				return feed.NewEvent(feed.NotificationCreated, "", 5, map[string]string{
+					"notification": n, "topic_id": topic, "state": "open", "title": strings.Repeat("x", fill),
+				})
+			}
+			var got []string
+			for _, d := range []struct {
+				name, note string
+				event      feed.Event
+			}{
+				{"words", note.ID, about(note.ID, topic.ID, 1)},
+				{"long", note.ID, about(note.ID, topic.ID, hooks.MaxEvent)},
+				{"other", res.Notification.ID, about(res.Notification.ID, res.Notification.Topic, 1)},
+				{"dead", "", dead},
+				{"device", "", made},
+			} {
+				_, _, err := r.notify.fanOut.Webhook(t.Context(), []outbox.Delivery{{
+					Target: r.hook.ID, Content: "evt_1", Notification: d.note, Body: hooks.MessageOf(d.event).Body,
+				}})
+				switch {
+				case err == nil:
+					got = append(got, d.name)
+				case muster.KindOf(err) != muster.NotFound || !strings.Contains(err.Error(), "does not see the topic"):
+					t.Errorf("%s: %v", d.name, err)
+				}
+			}
+			if words := strings.Join(got, " "); words != tt.want {
+				t.Errorf("it is told of %q, want %q", words, tt.want)
+			}
+		})
 	}
 }

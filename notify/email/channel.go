@@ -41,11 +41,12 @@ func (c *Channel) Deliver(ctx context.Context, ds []outbox.Delivery) outbox.Atte
 
 func (c *Channel) send(ctx context.Context, ds []outbox.Delivery, a *outbox.Attempt) (outbox.Verdict, string) {
 	if err := ctx.Err(); err != nil {
+		a.Refused = true
 		return outbox.Again, "there was no time left"
 	}
 	mail, err := c.compose(ctx, ds)
 	if err != nil {
-		a.Alone = true
+		a.Alone, a.Refused = true, true
 		return uncomposed(err), "the mail cannot be written: " + muster.Public(err)
 	}
 	mail.Key, a.Note = oldest(ds), mail.Note
@@ -55,7 +56,7 @@ func (c *Channel) send(ctx context.Context, ds []outbox.Delivery, a *outbox.Atte
 		return outbox.Delivered, ""
 	}
 	if r, ok := errors.AsType[*reply](err); ok {
-		a.Status, a.Alone = r.code, aboutMail(r.code)
+		a.Status, a.Alone, a.Refused = r.code, aboutMail(r.code), true // RFC 5321, section 6.1: who refuses it has not taken it
 	}
 	if muster.KindOf(err) == muster.Invalid {
 		return outbox.Dead, err.Error()
@@ -87,7 +88,7 @@ func oldest(ds []outbox.Delivery) string {
 	return id
 }
 
-// reply is the code that the server refused something with, and what it wrote.
+// reply is the code that the server refused something with, and what it wrote; 0 when it was never reached.
 type reply struct {
 	code int
 	err  error // nil when what it wrote may hold a secret

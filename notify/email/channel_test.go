@@ -112,17 +112,19 @@ func TestTheCodesOfTheServerAreInTheAttempt(t *testing.T) {
 		verdict outbox.Verdict
 		status  int
 		alone   bool
+		refused bool // surely nobody was told
 	}{
-		"grey listing":         {mailtest.To, mailtest.Fault{Code: 451, Text: "later"}, outbox.Again, 451, true},
-		"an unknown recipient": {mailtest.To, mailtest.Fault{Code: 550, Text: "no"}, outbox.Dead, 550, false},
-		"a refused password":   {mailtest.SignIn, mailtest.Fault{Code: 535, Text: "no"}, outbox.Again, 535, false},
-		"a cut connection":     {mailtest.Content, mailtest.Fault{HangUp: true}, outbox.Again, 0, false},
+		"grey listing":         {mailtest.To, mailtest.Fault{Code: 451, Text: "later"}, outbox.Again, 451, true, true},
+		"an unknown recipient": {mailtest.To, mailtest.Fault{Code: 550, Text: "no"}, outbox.Dead, 550, false, true},
+		"a refused password":   {mailtest.SignIn, mailtest.Fault{Code: 535, Text: "no"}, outbox.Again, 535, false, true},
+		"a cut connection":     {mailtest.Content, mailtest.Fault{HangUp: true}, outbox.Again, 0, false, false},
+		"a refused text":       {mailtest.Content, mailtest.Fault{Code: 452, Text: "full"}, outbox.Again, 452, true, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := mailtest.Start(t, mailtest.Config{User: "muster", Password: secret})
 			s.Fail(tt.step, tt.fault)
 			a := email.NewChannel(mailer(t, s), compose).Deliver(t.Context(), []outbox.Delivery{{ID: "dlv_1", Body: []byte("x")}})
-			if a.Verdict != tt.verdict || a.Status != tt.status || a.Alone != tt.alone {
+			if a.Verdict != tt.verdict || a.Status != tt.status || a.Alone != tt.alone || a.Refused != tt.refused {
 				t.Errorf("%+v", a)
 			}
 		})
@@ -136,7 +138,7 @@ func TestARefusedSTARTTLSIsForNow(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := email.NewChannel(m, compose).Deliver(t.Context(), []outbox.Delivery{{ID: "dlv_1", Body: []byte("x")}})
-	if a.Verdict != outbox.Again || a.Error == "" || len(s.Mails()) != 0 {
+	if a.Verdict != outbox.Again || a.Error == "" || !a.Refused || len(s.Mails()) != 0 {
 		t.Errorf("%+v, %d mails", a, len(s.Mails()))
 	}
 }

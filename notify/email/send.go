@@ -202,7 +202,7 @@ func (m *Mailer) noEntry(err error) error {
 	if m.password != "" && strings.Contains(err.Error(), m.password) {
 		return muster.Errorf(muster.Unavailable, "the mail server does not let us in")
 	}
-	return muster.Errorf(muster.Unavailable, "the mail server cannot be used: %w", err)
+	return &muster.Error{Kind: muster.Unavailable, Msg: "the mail server cannot be used: " + err.Error(), Err: &reply{0, err}}
 }
 
 // plain is s as one line of at most 300 bytes.

@@ -168,7 +168,7 @@ type worded struct{}
 
 func (worded) TopicOf(context.Context, string) (string, error) { return "pumps", nil }
 
-func (worded) Shows(context.Context, hooks.Webhook, *feed.Event) bool { return true }
+func (worded) Shows(context.Context, hooks.Webhook, *feed.Event) (bool, error) { return true, nil }
 
 func (worded) Words(context.Context, hooks.Webhook, string, notify.NotificationState) (notify.Words, error) {
 	return notify.Words{

@@ -33,10 +33,10 @@ type Deliveries interface {
 
 // Words knows the topics of notifications, and how they word webhooks.
 type Words interface {
-	// TopicOf returns the name of a notification's topic; NotFound when either is gone.
+	// TopicOf returns the id of a notification's topic; NotFound when either is gone.
 	TopicOf(ctx context.Context, notification string) (string, error)
-	// Shows says whether who answers for the webhook may learn of an event.
-	Shows(ctx context.Context, h Webhook, e *feed.Event) bool
+	// Shows says whether who answers for the webhook may learn of an event now.
+	Shows(ctx context.Context, h Webhook, e *feed.Event) (bool, error)
 	// Words words a notification, as it stood in a state, for a webhook that names its topic.
 	// NotFound when it or its topic is gone, Forbidden when who answers for the webhook does
 	// not see the topic.
@@ -116,18 +116,24 @@ func (f *FanOut) deliveries(ctx context.Context, e *feed.Event) (b outbox.Batch,
 	now := muster.MicrosOf(f.now())
 	own := deadTarget(e)
 	about, note := aboutOf(e)
-	if note && about.Topic == "" && f.hooks.naming(e.Type) { // of a private topic: the feed does not tell which
-		about.Topic, err = f.words.TopicOf(ctx, about.Notification)
+	if note && about.TopicID == "" && f.hooks.naming(e.Type) { // of a private topic: the feed does not tell which
+		about.TopicID, err = f.words.TopicOf(ctx, about.Notification)
 		if err != nil && muster.KindOf(err) != muster.NotFound {
 			return b, err //nolint:wrapcheck // it says what it was doing
 		}
 	}
-	for _, h := range f.hooks.matching(e, about.Topic) {
+	for _, h := range f.hooks.matching(e, about.TopicID) {
 		if h.ID == own { // it does not take what it is told: this would never end
 			continue
 		}
-		if named := note && len(h.Topics) > 0; !named && !f.words.Shows(ctx, h, e) { // of a topic that it names it is dropped, and says so
-			continue
+		if named := note && len(h.Topics) > 0; !named { // of a topic that it names it is dropped, and says so
+			shown, err := f.words.Shows(ctx, h, e)
+			if err != nil {
+				return b, err //nolint:wrapcheck // it says what it was doing
+			}
+			if !shown {
+				continue
+			}
 		}
 		b.Deliveries = append(b.Deliveries, outbox.Delivery{
 			ID: outbox.NewID(outbox.IDPrefix, now), Channel: Channel, Queue: Queue(h.ID), Target: h.ID, Content: e.ID(), Lane: outbox.Normal,
@@ -158,7 +164,7 @@ func deadTarget(e *feed.Event) string {
 // about is what of an event's data is looked at here.
 type about struct {
 	Notification string `json:"notification"`
-	Topic        string `json:"topic"`
+	TopicID      string `json:"topic_id"`
 }
 
 func aboutOf(e *feed.Event) (a about, ok bool) {
@@ -170,8 +176,8 @@ func aboutOf(e *feed.Event) (a about, ok bool) {
 }
 
 // Webhook returns where deliveries of a webhook go and what they say. NotFound when there
-// is no such webhook any more, or it is disabled, or who answers for it does not see the topic
-// that it names any more.
+// is no such webhook any more, or it is disabled, or who answers for it may not learn any more of
+// what is told.
 func (f *FanOut) Webhook(ctx context.Context, ds []outbox.Delivery) (Target, Message, error) {
 	h, err := f.hooks.Get(ds[0].Target)
 	if err != nil {

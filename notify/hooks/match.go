@@ -51,7 +51,7 @@ func (w *Webhooks) index() {
 // empty query only. It waits for nobody.
 func (w *Webhooks) Matching(e feed.Event) []Webhook {
 	a, _ := aboutOf(&e)
-	return w.matching(&e, a.Topic)
+	return w.matching(&e, a.TopicID)
 }
 
 // naming says whether an enabled webhook wants a type of event, of some topics only.
@@ -59,7 +59,7 @@ func (w *Webhooks) naming(kind string) bool {
 	return slices.ContainsFunc((*w.wanted.Load())[kind], func(m *matcher) bool { return len(m.hook.Topics) > 0 })
 }
 
-// matching is Matching for an event about a notification of a topic, which a private one's does not tell.
+// matching is Matching for an event about a notification of a topic, by id, which a private one's does not tell.
 func (w *Webhooks) matching(e *feed.Event, topic string) []Webhook {
 	var out []Webhook
 	_, note := aboutOf(e)

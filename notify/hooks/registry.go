@@ -86,6 +86,32 @@ func (w *Webhooks) Load(ctx context.Context) error {
 	return nil
 }
 
+// NameTopics has webhooks that were kept while they named topics by their names name them by their ids, as find has them: a
+// name may be another topic's by the next change. What find does not have stays. Call it once, after Load.
+func (w *Webhooks) NameTopics(ctx context.Context, find func(ref string) (id string, ok bool)) error {
+	for _, h := range w.List() {
+		ids := slices.Clone(h.Topics)
+		for i := range ids {
+			if id, ok := find(ids[i]); ok {
+				ids[i] = id
+			}
+		}
+		slices.Sort(ids)
+		if slices.Equal(ids, h.Topics) {
+			continue
+		}
+		h.Topics = ids
+		if err := w.store.PutWebhook(ctx, h); err != nil {
+			return fmt.Errorf("keep the topics of a webhook by id: %w", err)
+		}
+		w.mu.Lock()
+		w.byID[h.ID] = h
+		w.index()
+		w.mu.Unlock()
+	}
+	return nil
+}
+
 // List returns every webhook in bytewise order of id.
 func (w *Webhooks) List() []Webhook {
 	w.mu.RLock()

@@ -21,7 +21,7 @@ const (
 	maxURL         = 2048 // bytes
 	maxDescription = 500  // bytes
 	maxReason      = 200  // bytes
-	maxTopic       = 64   // bytes of a name
+	maxTopic       = 64   // bytes of an id
 	idPrefix       = "whk_"
 )
 
@@ -36,7 +36,7 @@ type Webhook struct {
 	Secrets     []Secret // one or two, the newest first
 	Disabled    bool
 	Reason      string   // why Muster disabled it; empty when somebody did
-	Topics      []string // of notification.* events those to these topics only, by name, in order; empty for all
+	Topics      []string // of notification.* events those to these topics only, by id, in order; empty for all
 	Owner       string   // who made it, as people know it
 	OwnerID     string   // the user who did, or whose key it was; empty for none
 	Version     int64    // of its registration, from 1: each change makes the next
@@ -115,7 +115,7 @@ func (w *Webhook) check() error {
 		}
 	}
 	if len(w.Topics) > MaxTypes || slices.ContainsFunc(w.Topics, func(s string) bool { return s == "" || len(s) > maxTopic || !plainText(s) }) {
-		return muster.InvalidAt("topics", "a webhook names at most %d topics, each by a name of at most %d bytes", MaxTypes, maxTopic)
+		return muster.InvalidAt("topics", "a webhook names at most %d topics, each by an id of at most %d bytes", MaxTypes, maxTopic)
 	}
 	if len(w.Topics) == 0 {
 		w.Topics = nil

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 
 	"muster"
+	"muster/feed"
 	"muster/notify"
 	"muster/notify/outbox"
 )
@@ -22,21 +23,18 @@ type envelope struct {
 // Words that cannot be had lose no delivery: then it says what the feed does.
 func (f *FanOut) message(ctx context.Context, h *Webhook, d *outbox.Delivery) (Message, error) {
 	m := Message{ID: d.Content, Body: d.Body}
-	if d.Notification == "" || len(h.Topics) == 0 {
-		return m, nil
-	}
 	e, state, ok := aboutNotification(d.Body)
-	if !ok {
-		return m, nil
+	if d.Notification == "" || len(h.Topics) == 0 || !ok {
+		return m, f.shown(ctx, h, d, &e)
 	}
 	_, chat := ChatOf(h.URL)
 	w, err := f.words.Words(ctx, *h, d.Notification, state)
 	switch kind := muster.KindOf(err); {
 	case err != nil && kind == muster.NotFound:
 		m.Note = "the notification is not kept any more: its words were left out"
-		return m, nil
+		return m, f.shown(ctx, h, d, &e)
 	case err != nil && kind == muster.Forbidden:
-		return m, muster.Errorf(muster.NotFound, "who answers for the webhook does not see the topic any more")
+		return m, errUnseen()
 	case err != nil:
 		return m, err //nolint:wrapcheck // it says what it was doing
 	case w.Body != nil && !chat:
@@ -52,6 +50,24 @@ func (f *FanOut) message(ctx context.Context, h *Webhook, d *outbox.Delivery) (M
 		}
 	}
 	return m, nil
+}
+
+// shown is NotFound when who answers for h may not learn of what d tells as the feed does: he is asked for at each attempt, and
+// at each replay.
+func (f *FanOut) shown(ctx context.Context, h *Webhook, d *outbox.Delivery, e *envelope) error {
+	told := feed.Event{Type: e.Type, Data: e.Data}
+	var thin struct{ Truncated bool }
+	if json.Unmarshal(e.Data, &thin) == nil && thin.Truncated { // it was too long for a webhook, and has no id of anything
+		told.Data = feed.NewEvent(e.Type, "", 0, about{Notification: d.Notification}).Data
+	}
+	if ok, err := f.words.Shows(ctx, *h, &told); err != nil || ok {
+		return err //nolint:wrapcheck // it says what it was doing
+	}
+	return errUnseen()
+}
+
+func errUnseen() error {
+	return muster.Errorf(muster.NotFound, "who answers for the webhook does not see the topic any more, or is no admin any more")
 }
 
 // aboutNotification reads a body, and in which state it tells of the notification; ok is false

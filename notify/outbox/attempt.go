@@ -107,7 +107,9 @@ func (r *runner) pass(j *job, ds []Delivery) (live []Delivery, held []*settled) 
 		case p.Drop != "":
 			held = append(held, r.ends(j, d, StateDropped, uncounted(d), p.Drop))
 		case p.Hold != 0: // without an error: it holds nothing up, and is not hastened
-			held = append(held, r.waits(j, d, p.Hold.Time(), uncounted(d), ""))
+			s := r.waits(j, d, p.Hold.Time(), uncounted(d), "")
+			s.Held = true
+			held = append(held, s)
 		default:
 			live = append(live, d)
 		}
@@ -196,6 +198,9 @@ func (r *runner) judge(j *job, d Delivery, a Attempt) *settled {
 	if a.Reference != "" {
 		d.Reference = a.Reference
 	}
+	if a.Refused && (a.Verdict == Again || a.Verdict == Dead) {
+		d.Refused++
+	}
 	switch a.Verdict {
 	case Delivered:
 		return r.ends(j, d, StateSent, d.Attempts, "")
@@ -249,12 +254,14 @@ func (r *runner) ends(j *job, d Delivery, state State, attempts int, why string)
 	now := muster.MicrosOf(r.c.Now())
 	return &settled{job: j, d: d, Settlement: Settlement{
 		ID: d.ID, Worker: d.Worker, State: state, Attempts: attempts, Due: now, Ended: now, Error: plain(why), Reference: d.Reference, Tries: d.Tries,
+		Refused: d.Refused,
 	}}
 }
 
 func (r *runner) waits(j *job, d Delivery, due time.Time, attempts int, why string) *settled {
 	return &settled{job: j, d: d, Settlement: Settlement{
 		ID: d.ID, Worker: d.Worker, State: StateQueued, Attempts: attempts, Due: muster.MicrosOf(due), Error: plain(why), Reference: d.Reference, Tries: d.Tries,
+		Refused: d.Refused, Severity: d.Severity,
 	}}
 }
 

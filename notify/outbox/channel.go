@@ -33,6 +33,8 @@ type Attempt struct {
 	// Note says what was otherwise than it was wished, of whatever verdict: a template that
 	// did not work. Empty for nothing; holds no secret.
 	Note string `json:"note,omitempty"`
+	// Refused says that the receiver did not take it, or was never reached: surely nobody was told. False when one cannot know.
+	Refused bool `json:"-"`
 	// Alone says of Again that it is about this target or content only: what its queue has
 	// in common, a mail server or the broker, works.
 	Alone bool `json:"-"`
@@ -41,7 +43,7 @@ type Attempt struct {
 // Pass is what becomes of a delivery that is about to be sent. The zero Pass lets it go.
 type Pass struct {
 	Drop string        // why nobody wants it any more; empty for not
-	Hold muster.Micros // until when it waits, which is no attempt; 0 for not at all
+	Hold muster.Micros // until when it waits for hours, which is no attempt; 0 for not at all
 }
 
 // Channel sends deliveries of one kind.

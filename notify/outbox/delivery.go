@@ -62,12 +62,17 @@ type Delivery struct {
 	Queue        string // those of one queue share a breaker and a rate: "email", "webhook:whk_x"
 	Target       string // whom it goes to, as its channel knows them: a user, a webhook, a device
 	Notification string // that it is about, "ntf_..."; empty for none
+	Topic        string // id of its topic, of people's and devices' alone: it is kept when the notification is forgotten
+	Severity     int    // of the notification as it is now: a rise changes it while the delivery is open
 	Content      string // id of its Content
 	Body         []byte // of its Content: set by claims
 	Lane         Lane
 	Fold         string // those of one queue and fold are sent as one when one of them is due; empty for alone
 	State        State
 	Attempts     int           // that were begun, the one of a worker that died among them
+	Refused      int           // of Attempts, those by which surely nobody was told; -1 when somebody was before it was queued again
+	Held         bool          // it waits for hours or a digest until Due, and not for another try; of queued ones
+	Earliest     muster.Micros // before which it must not go out, whatever hours end: it is the end of what is under way; 0 for none
 	Due          muster.Micros // when it is to be tried; while sending, when the lease ends
 	Worker       string        // whose lease it is, empty for nobody's
 	Expires      muster.Micros // after which nobody wants it, 0 for never

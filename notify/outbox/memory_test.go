@@ -121,7 +121,7 @@ func (m *memory) ClaimFold(ctx context.Context, c outbox.Claim, fold string) ([]
 	defer m.mu.Unlock()
 	var out []outbox.Delivery
 	for _, d := range m.list {
-		if d.Queue == c.Queue && d.Fold == fold && d.State == outbox.StateQueued && len(out) < c.Limit {
+		if d.Queue == c.Queue && d.Fold == fold && d.State == outbox.StateQueued && (d.Due <= c.Now || !d.Held) && len(out) < c.Limit {
 			out = append(out, m.lease(d, c))
 		}
 	}
@@ -141,6 +141,7 @@ func (m *memory) SettleDeliveries(ctx context.Context, list []outbox.Settlement)
 			continue
 		}
 		d.State, d.Attempts, d.Due, d.Ended, d.Error, d.Reference, d.Tries, d.Worker = s.State, s.Attempts, s.Due, s.Ended, s.Error, s.Reference, s.Tries, ""
+		d.Refused, d.Held = s.Refused, s.Held
 		m.events = append(m.events, s.Events...)
 	}
 	m.mu.Unlock()

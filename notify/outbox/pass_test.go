@@ -92,3 +92,38 @@ func TestWhenItCannotBeAskedWhatMayGoOutNothingDoesAndNothingIsLost(t *testing.T
 		}
 	})
 }
+
+// What was refused and what nobody knows are counted apart, and what is held says so.
+func TestARefusedAttemptIsCountedAndWhatIsHeldSaysSo(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		answers := []outbox.Attempt{
+			{Verdict: outbox.Again, Error: "451 later", Refused: true}, {Verdict: outbox.Again, Error: "it broke"}, {Verdict: outbox.Later, Error: "away", Refused: true},
+		}
+		ch := &scripted{name: "test", fn: func(_ context.Context, n int, _ []outbox.Delivery) outbox.Attempt {
+			return answers[min(n, len(answers)-1)]
+		}}
+		store := newMemory()
+		c := config(store, ch, outbox.Settings{Schedule: []time.Duration{time.Minute, time.Minute, time.Minute}, Later: time.Minute})
+		var hold muster.Micros
+		c.Pass = func(_ context.Context, ds []outbox.Delivery) ([]outbox.Pass, error) {
+			return []outbox.Pass{{Hold: hold}}, nil
+		}
+		r := start(t, store, c)
+		r.add(delivery(1, "q"))
+		want := func(attempts, refused int, held bool) {
+			t.Helper()
+			if d := r.get("dlv_000001"); d.State != outbox.StateQueued || d.Attempts != attempts || d.Refused != refused || d.Held != held {
+				t.Errorf("%+v, want %d attempts, %d of them refused, held %v", d, attempts, refused, held)
+			}
+		}
+		pass(time.Second)
+		want(1, 1, false)
+		pass(90 * time.Second)
+		want(2, 1, false)
+		pass(90 * time.Second)
+		want(2, 1, false)
+		hold = muster.MicrosOf(time.Now().Add(time.Hour))
+		pass(90 * time.Second)
+		want(2, 1, true)
+	})
+}

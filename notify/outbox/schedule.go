@@ -254,8 +254,8 @@ func (r *runner) leased(ctx context.Context, c Claim) ([]Delivery, error) {
 	return list, nil
 }
 
-// fold puts together what is sent as one: for each fold among list the rest of it, due or
-// not, is leased too. When the store fails meanwhile the rest goes another time.
+// fold puts together what is sent as one: for each fold among list the rest of it that is due, or
+// waits for another try, is leased too. When the store fails meanwhile the rest goes another time.
 func (r *runner) fold(ctx context.Context, c Claim, list []Delivery) [][]Delivery {
 	var groups [][]Delivery
 	folds := map[string]int{}

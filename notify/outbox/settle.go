@@ -218,7 +218,7 @@ func (r *runner) told(ctx context.Context, list []*settled, lost []string) {
 // result is the delivery as it is now.
 func (s *settled) result() Delivery {
 	d := s.d
-	d.State, d.Attempts, d.Due, d.Ended, d.Error, d.Worker = s.State, s.Attempts, s.Due, s.Ended, s.Error, ""
+	d.State, d.Attempts, d.Refused, d.Due, d.Ended, d.Error, d.Worker = s.State, s.Attempts, s.Refused, s.Due, s.Ended, s.Error, ""
 	return d
 }
 

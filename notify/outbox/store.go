@@ -26,6 +26,9 @@ type Settlement struct {
 	Worker    string // who holds the lease: when somebody else does by now, nothing is written
 	State     State
 	Attempts  int
+	Refused   int
+	Held      bool          // until Due: when it was released meanwhile, or its severity rose, it is due at once
+	Severity  int           // that Held was said of
 	Due       muster.Micros // when it is queued again
 	Ended     muster.Micros
 	Error     string
@@ -56,7 +59,8 @@ type Leases interface {
 	// bodies, lane by lane, the longest due first. Each gets StateSending, one more attempt,
 	// c.Worker and c.Until as Due. No delivery is leased to two workers at a time.
 	ClaimDeliveries(ctx context.Context, c Claim) ([]Delivery, error)
-	// ClaimFold leases up to c.Limit queued deliveries of a queue and fold, due or not, the oldest first.
+	// ClaimFold leases up to c.Limit queued deliveries of a queue and fold, the oldest first: those that are due, and those
+	// that wait for another try. What is held for hours or a digest of its own stays.
 	ClaimFold(ctx context.Context, c Claim, fold string) ([]Delivery, error)
 	// SettleDeliveries writes what came of leases, in one transaction, and returns the ids
 	// of those that were lost to others meanwhile. The events of the others are written with

@@ -192,11 +192,17 @@ func (c *Control) PutSubscription(ctx context.Context, s notify.Subscription, re
 	return err
 }
 
-// releaseWaiting makes due sooner what waits for the hours of a subscription to a topic, and appends it to out.
+// releaseWaiting makes due sooner what waits for the hours of a subscription to a topic, and appends it to out. What is under way
+// is asked about again when it is to be held.
 func releaseWaiting(ctx context.Context, tx *sql.Tx, topic string, r *notify.Release, out *[]outbox.Delivery) error {
-	return read(ctx, tx, `UPDATE delivery SET due = $3 WHERE `+deliveryHeld+` AND EXISTS (SELECT 1 FROM notification
-		WHERE notification.id = delivery.notification AND notification.topic = $4 AND notification.severity = $5) RETURNING `+deliveryColumns,
-		[]any{r.Target, r.Channel, int64(r.Due), topic, int(r.Severity)}, appendTo(out))
+	args := []any{r.Target, r.Channel, int64(r.Due), topic, int(r.Severity)}
+	err := read(ctx, tx, `UPDATE delivery SET due = CASE WHEN earliest > $3 THEN earliest ELSE $3 END WHERE `+deliveryHeld+` AND topic = $4 AND severity = $5
+		RETURNING `+deliveryColumns, args, appendTo(out))
+	if err != nil {
+		return err
+	}
+	_, err = exec(ctx, tx, `UPDATE delivery SET held = TRUE WHERE state = 'sending' AND target = $1 AND channel = $2 AND topic = $3`, r.Target, r.Channel, topic)
+	return err
 }
 
 func putSubscription(ctx context.Context, tx *sql.Tx, s *notify.Subscription, channels []byte) error {

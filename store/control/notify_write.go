@@ -71,14 +71,28 @@ func (w *writing) do(ctx context.Context) error {
 // over ends deliveries whose news is over.
 func (w *writing) over(ctx context.Context) error {
 	o := &w.w.Over
-	if err := w.drop(ctx, o.Untried, `delivery.attempts = 0`, "it was over before it was sent"); err != nil {
+	if err := w.rises(ctx); err != nil {
 		return err
 	}
-	if err := w.drop(ctx, o.Superseded, `(delivery.attempts = 0 OR delivery.error = '')`, "what is more severe took its place"); err != nil {
+	if err := w.drop(ctx, o.Untried, `delivery.attempts = delivery.refused`, "it was over before it was sent"); err != nil {
+		return err
+	}
+	if err := w.drop(ctx, o.Superseded, `(delivery.attempts = 0 OR delivery.held)`, "what is more severe took its place"); err != nil {
 		return err
 	}
 	_, err := w.c.bulk(ctx, w.tx, `UPDATE delivery SET expires = CAST(v.value ->> 1 AS BIGINT) FROM`,
 		`WHERE delivery.id = v.value ->> 0 AND delivery.state IN ('queued', 'sending')`, overRows(o.Tried, o.At))
+	return err
+}
+
+// rises has what waits, or can be queued again, be as severe as its notification.
+func (w *writing) rises(ctx context.Context) error {
+	rows := make([][]any, len(w.w.Rises))
+	for i, r := range w.w.Rises {
+		rows[i] = []any{r.Notification, int(r.Severity)}
+	}
+	_, err := w.c.bulk(ctx, w.tx, `UPDATE delivery SET severity = CAST(v.value ->> 1 AS BIGINT) FROM`,
+		`WHERE delivery.notification = v.value ->> 0 AND delivery.notification <> '' AND `+deliveryState+` IN ('queued', 'sending', 'dead')`, rows)
 	return err
 }
 

@@ -16,7 +16,7 @@ import (
 
 const (
 	deliveryColumns = `id, channel, queue, target, notification, content, lane, fold, state, attempts, due, worker, expires, created, ended,
-	error, reference, tries`
+	error, reference, tries, topic, severity, refused, held, earliest`
 	// deliveryOpen is the condition of the index delivery_due, letter by letter.
 	deliveryOpen = `state IN ('queued', 'sending')`
 	// deliveryState is the state of a row that was found by its id: as an expression it keeps
@@ -29,7 +29,8 @@ const (
 		AND NOT EXISTS (SELECT 1 FROM delivery older WHERE older.target = delivery.target AND older.state IN ('queued', 'sending') AND older.queue = $1
 			AND older.lane = $2 AND older.id < delivery.id AND (older.due <= $3 OR older.state = 'sending' OR older.error <> '') AND (older.expires = 0 OR older.expires > $3))
 		ORDER BY due, id LIMIT $4`
-	foldQuery = `SELECT ` + deliveryColumns + ` FROM delivery WHERE queue = $1 AND fold = $2 AND fold <> '' AND state = 'queued' ORDER BY id LIMIT $3`
+	foldQuery = `SELECT ` + deliveryColumns + ` FROM delivery WHERE queue = $1 AND fold = $2 AND fold <> '' AND state = 'queued'
+		AND (due <= $4 OR NOT held AND earliest <= $4) ORDER BY id LIMIT $3`
 )
 
 // OnDeliveries has fn called with the deliveries, without bodies, that each transaction
@@ -48,7 +49,7 @@ func (c *Control) tellDeliveries(list []outbox.Delivery) {
 func deliveryOf(scan func(...any) error) (d outbox.Delivery, err error) {
 	var tries string
 	err = scan(&d.ID, &d.Channel, &d.Queue, &d.Target, &d.Notification, &d.Content, &d.Lane, &d.Fold, &d.State, &d.Attempts, &d.Due, &d.Worker,
-		&d.Expires, &d.Created, &d.Ended, &d.Error, &d.Reference, &tries)
+		&d.Expires, &d.Created, &d.Ended, &d.Error, &d.Reference, &tries, &d.Topic, &d.Severity, &d.Refused, &d.Held, &d.Earliest)
 	if err != nil || tries == "" {
 		return d, err
 	}
@@ -94,12 +95,14 @@ func (c *Control) addDeliveries(ctx context.Context, tx *sql.Tx, b outbox.Batch)
 		rows[i] = []any{
 			d.ID, d.Channel, d.Queue, d.Target, d.Notification, d.Content, int(d.Lane), d.Fold, string(d.State), d.Attempts, int64(d.Due), d.Worker,
 			int64(d.Expires), int64(d.Created), int64(d.Ended), plain(d.Error), plain(d.Reference), tries,
+			d.Topic, d.Severity, d.Refused, d.Held, int64(d.Earliest),
 		}
 	}
 	n, err := c.bulk(ctx, tx, `INSERT INTO delivery (`+deliveryColumns+`)
 		SELECT v.value ->> 0, v.value ->> 1, v.value ->> 2, v.value ->> 3, v.value ->> 4, v.value ->> 5, CAST(v.value ->> 6 AS BIGINT), v.value ->> 7,
 		v.value ->> 8, CAST(v.value ->> 9 AS BIGINT), CAST(v.value ->> 10 AS BIGINT), v.value ->> 11, CAST(v.value ->> 12 AS BIGINT),
-		CAST(v.value ->> 13 AS BIGINT), CAST(v.value ->> 14 AS BIGINT), v.value ->> 15, v.value ->> 16, v.value ->> 17 FROM`,
+		CAST(v.value ->> 13 AS BIGINT), CAST(v.value ->> 14 AS BIGINT), v.value ->> 15, v.value ->> 16, v.value ->> 17,
+		v.value ->> 18, CAST(v.value ->> 19 AS BIGINT), CAST(v.value ->> 20 AS BIGINT), CAST(v.value ->> 21 AS BOOLEAN), CAST(v.value ->> 22 AS BIGINT) FROM`,
 		`WHERE TRUE ON CONFLICT DO NOTHING`, rows)
 	if err == nil && n != int64(len(rows)) {
 		err = muster.Errorf(muster.Conflict, "delivery: an id is taken already")
@@ -177,7 +180,7 @@ func (c *Control) ClaimDeliveries(ctx context.Context, q outbox.Claim) ([]outbox
 // ClaimFold implements outbox.Leases.
 func (c *Control) ClaimFold(ctx context.Context, q outbox.Claim, fold string) ([]outbox.Delivery, error) {
 	return c.claimed(ctx, q, func(ctx context.Context, tx *sql.Tx) (out []outbox.Delivery, err error) {
-		err = read(ctx, tx, foldQuery+c.dialect.skip, []any{q.Queue, fold, q.Limit}, appendTo(&out))
+		err = read(ctx, tx, foldQuery+c.dialect.skip, []any{q.Queue, fold, q.Limit, int64(q.Now)}, appendTo(&out))
 		return out, err
 	})
 }
@@ -204,9 +207,10 @@ func (c *Control) claimed(ctx context.Context, q outbox.Claim, find func(context
 		for i := range out {
 			d := &out[i]
 			d.State, d.Attempts, d.Worker, d.Due = outbox.StateSending, d.Attempts+1, q.Worker, q.Until
+			d.Held = false
 			rows[i] = []any{d.ID, d.Worker, int64(d.Due)}
 		}
-		_, err = c.bulk(ctx, tx, `UPDATE delivery SET state = 'sending', attempts = attempts + 1, worker = v.value ->> 1, due = CAST(v.value ->> 2 AS BIGINT) FROM`,
+		_, err = c.bulk(ctx, tx, `UPDATE delivery SET state = 'sending', attempts = attempts + 1, held = FALSE, worker = v.value ->> 1, due = CAST(v.value ->> 2 AS BIGINT) FROM`,
 			`WHERE delivery.id = v.value ->> 0`, rows)
 		if err != nil {
 			return err
@@ -268,7 +272,7 @@ func (c *Control) SettleDeliveries(ctx context.Context, list []outbox.Settlement
 		if err != nil {
 			return nil, err
 		}
-		rows[i] = []any{s.ID, s.Worker, string(s.State), s.Attempts, int64(s.Due), int64(s.Ended), plain(s.Error), plain(s.Reference), tries}
+		rows[i] = []any{s.ID, s.Worker, string(s.State), s.Attempts, int64(s.Due), int64(s.Ended), plain(s.Error), plain(s.Reference), tries, s.Refused, s.Held, s.Severity}
 	}
 	kept := make(map[string]bool, len(list))
 	err = c.changeBeside(feed.With(ctx), "keep what came of deliveries", func(ctx context.Context, tx *sql.Tx) error {
@@ -276,7 +280,10 @@ func (c *Control) SettleDeliveries(ctx context.Context, list []outbox.Settlement
 		if err := c.keepOrder(ctx, tx); err != nil {
 			return err
 		}
-		err := c.bulkRead(ctx, tx, `UPDATE delivery SET state = v.value ->> 2, attempts = CAST(v.value ->> 3 AS BIGINT), due = CAST(v.value ->> 4 AS BIGINT),
+		err := c.bulkRead(ctx, tx, `UPDATE delivery SET state = v.value ->> 2, attempts = CAST(v.value ->> 3 AS BIGINT),
+			due = CASE WHEN CAST(v.value ->> 10 AS BOOLEAN) AND (delivery.held OR delivery.severity > CAST(v.value ->> 11 AS BIGINT)) THEN delivery.earliest
+				ELSE CAST(v.value ->> 4 AS BIGINT) END,
+			refused = CAST(v.value ->> 9 AS BIGINT), held = CAST(v.value ->> 10 AS BOOLEAN),
 			ended = CAST(v.value ->> 5 AS BIGINT), error = v.value ->> 6, reference = v.value ->> 7, tries = v.value ->> 8, worker = '' FROM`,
 			`WHERE delivery.id = v.value ->> 0 AND delivery.worker = v.value ->> 1 AND `+deliveryState+` = 'sending' RETURNING id`, rows, func(rows *sql.Rows) error {
 				var id string

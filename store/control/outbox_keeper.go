@@ -67,7 +67,7 @@ func (c *Control) RequeueDeliveries(ctx context.Context, ids []string, now muste
 		if err := c.keepOrder(ctx, tx); err != nil {
 			return err
 		}
-		return c.bulkRead(ctx, tx, `UPDATE delivery SET state = 'queued', attempts = 0, due = CAST(v.value ->> 1 AS BIGINT), ended = 0, worker = '' FROM`,
+		return c.bulkRead(ctx, tx, `UPDATE delivery SET state = 'queued', attempts = 0, refused = -1, held = FALSE, due = CAST(v.value ->> 1 AS BIGINT), ended = 0, worker = '' FROM`,
 			`WHERE delivery.id = v.value ->> 0 AND `+deliveryState+` IN ('dead', 'sent') RETURNING `+deliveryColumns, rows, appendTo(out))
 	})
 }
@@ -90,7 +90,7 @@ func (c *Control) changedDeliveries(ctx context.Context, doing string, do func(c
 const deliveryWaits = `state = 'queued' AND target = $1 AND channel = $2 AND due > $3 AND error <> ''`
 
 // deliveryHeld are the conditions of what waits for quiet hours or a digest beyond a time.
-const deliveryHeld = `state = 'queued' AND target = $1 AND channel = $2 AND due > $3 AND error = ''`
+const deliveryHeld = `state = 'queued' AND held AND target = $1 AND channel = $2 AND due > $3`
 
 // HastenDeliveries implements outbox.Keeper. It writes only when something waits: devices
 // ask each time they connect.

@@ -134,7 +134,7 @@ func (m *leaseModel) settle(t *rapid.T) {
 			continue
 		}
 		delete(m.held, worker+d.ID)
-		s := outbox.Settlement{ID: d.ID, Worker: worker, Attempts: d.Attempts, Due: m.now + 5, State: rapid.SampledFrom([]outbox.State{
+		s := outbox.Settlement{ID: d.ID, Worker: worker, Attempts: d.Attempts, Refused: d.Refused, Due: m.now + 5, State: rapid.SampledFrom([]outbox.State{
 			outbox.StateQueued, outbox.StateSent, outbox.StateDead,
 		}).Draw(t, "state")}
 		if !s.State.Open() {
@@ -182,6 +182,6 @@ func (m *leaseModel) requeue(t *rapid.T) {
 		m.t.Fatalf("%+v was queued again: %v", *d, got)
 	}
 	if len(got) == 1 {
-		d.State, d.Attempts, d.Due, d.Ended, d.Worker = outbox.StateQueued, 0, m.now, 0, ""
+		d.State, d.Attempts, d.Refused, d.Due, d.Ended, d.Worker = outbox.StateQueued, 0, -1, m.now, 0, ""
 	}
 }

@@ -58,7 +58,7 @@ func TestClaimsKeepToTheirIndexesWithoutStatistics(t *testing.T) {
 			args      []any
 		}{
 			"a claim":    {"delivery_due", 1, control.ClaimQuery, []any{"email", 1, 5, 10}},
-			"a fold":     {"delivery_fold", 1, control.FoldQuery, []any{"email", "f", 10}},
+			"a fold":     {"delivery_fold", 1, control.FoldQuery, []any{"email", "f", 10, 5}},
 			"the queues": {"delivery_due", 4, control.QueuesQuery, nil},
 		} {
 			t.Run(name, func(t *testing.T) {

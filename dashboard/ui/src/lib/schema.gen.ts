@@ -2825,7 +2825,7 @@ export type Webhook = {
   reason?: string;
   /** What signs, the newest first; the secrets themselves were shown when they were made */
   secrets: Array<WebhookSecret>;
-  /** Of notification.* events those to these topics only, by name, in full and as the topic's template words them; empty for all, of private topics without words */
+  /** Of notification.* events those to these topics only, by what they are called now, in full and as the topic's template words them; empty for all, of private topics without words */
   topics: Array<string>;
   /** Types of events, families such as device.*, or * */
   types: Array<string>;
