@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/base64"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -21,7 +22,7 @@ type MessagePublisher interface {
 type publication struct {
 	Topic       string `json:"topic" minLength:"1" maxLength:"1024" doc:"Below devices/{id}/; not one of Muster's own, such as commands or desired" example:"display/text"`
 	PayloadText string `json:"payload_text,omitempty" maxLength:"65536" doc:"The payload as text"`
-	Payload     []byte `json:"payload,omitempty" maxLength:"65536" doc:"Or as bytes"`
+	Payload     string `json:"payload,omitempty" maxLength:"87384" doc:"Or as bytes, in base64 (RFC 4648)"`
 	QoS         int    `json:"qos,omitempty" minimum:"0" maximum:"2" default:"1"`
 	Retain      bool   `json:"retain,omitempty" doc:"Keep it for who subscribes later; an empty payload takes it away"`
 }
@@ -43,7 +44,10 @@ func (a *API) messageRoutes() {
 		if err != nil {
 			return nil, err
 		}
-		payload := in.Body.Payload
+		payload, err := base64.StdEncoding.DecodeString(in.Body.Payload)
+		if err != nil {
+			return nil, muster.InvalidAt("payload", "is not base64")
+		}
 		if in.Body.PayloadText != "" {
 			if len(payload) > 0 {
 				return nil, muster.InvalidAt("payload", "give payload or payload_text")

@@ -20,7 +20,7 @@ const (
 type seriesInput struct {
 	DevicePath
 	Keys string `query:"keys" maxLength:"16384" doc:"Comma-separated keys; the first 64 numeric ones when absent"`
-	From string `query:"from" required:"true" maxLength:"64" doc:"First time: RFC 3339 or now-3h"`
+	From string `query:"from" default:"now-3h" maxLength:"64" doc:"First time: RFC 3339 or now-3h"`
 	To   string `query:"to" maxLength:"64" doc:"Time before which to end, the same way; now when absent"`
 	PX   int    `query:"px" default:"600" minimum:"1" maximum:"4000" doc:"Into how many pixels the time is divided"`
 }

@@ -2088,8 +2088,8 @@ type Provisioning struct {
 
 // Publication is a schema of the API.
 type Publication struct {
-	// Or as bytes
-	Payload []byte `json:"payload,omitempty"`
+	// Or as bytes, in base64 (RFC 4648)
+	Payload *string `json:"payload,omitempty"`
 	// The payload as text
 	PayloadText *string `json:"payload_text,omitempty"`
 	QOS         *int64  `json:"qos,omitempty"`

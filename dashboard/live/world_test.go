@@ -100,6 +100,7 @@ func (w *world) setState(id muster.DeviceID, s muster.PresenceState) {
 	d.State, d.Since, d.LastSeen, d.Reason, d.Connection = s, at, at, "", nil
 	if s == muster.PresenceQuiet { // somebody looks after it
 		d.Parent, d.Firmware = "gw-1", fmt.Sprint("1.", int64(at)%3)
+		w.shape++ // the registry says something else of it
 		d.Groups, _ = devices.GroupsOf([]string{"cold", "old"})
 		d.Tags, _ = devices.TagsOf(map[string]string{"site": "Ulm " + fmt.Sprint(int64(at)%2), "row": ""})
 	}

@@ -1908,7 +1908,7 @@ export type Provisioning = {
 };
 
 export type Publication = {
-  /** Or as bytes */
+  /** Or as bytes, in base64 (RFC 4648) */
   payload?: string;
   /** The payload as text */
   payload_text?: string;

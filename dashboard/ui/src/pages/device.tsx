@@ -227,7 +227,7 @@ function skewOf(d: DeviceItem): number | null {
 
 function signed(ms: number): string {
   const s = Math.abs(ms) < 60_000 ? `${(Math.abs(ms) / 1000).toFixed(2)} s` : duration(Math.abs(ms));
-  return (ms < 0 ? "\u2212" : "+") + s;
+  return (s === "0.00 s" ? "" : ms < 0 ? "\u2212" : "+") + s;
 }
 
 function transport(c: Connection): string {
