@@ -93,7 +93,11 @@ func (b *tab) hear(ev any) {
 			b.foreign = append(b.foreign, ev.URL)
 		}
 	case *runtime.EventExceptionThrown:
-		b.errors = append(b.errors, ev.ExceptionDetails.Text)
+		text := ev.ExceptionDetails.Text
+		if what := ev.ExceptionDetails.Exception; what != nil {
+			text += " " + what.Description
+		}
+		b.errors = append(b.errors, text)
 	case *runtime.EventConsoleAPICalled:
 		if ev.Type == runtime.ConsoleAPICalledTypeError || ev.Type == runtime.ConsoleAPICalledTypeWarning {
 			b.errors = append(b.errors, fmt.Sprintf("%s: %v", ev.Type, ev.Args))
@@ -163,14 +167,12 @@ var setupAddress = regexp.MustCompile(`http://\S+/setup/\S+`)
 // setupLink returns the one-time link that the server printed.
 func (m *muster) setupLink() string {
 	m.t.Helper()
-	out, err := os.ReadFile(m.outPath)
-	if err != nil {
-		m.t.Fatalf("read what the server printed: %v", err)
-	}
-	found := setupAddress.FindString(string(out))
-	if found == "" {
-		m.t.Fatalf("the server printed no set-up link:\n%s", out)
-	}
+	found := ""
+	m.await("the set-up link to be printed", pageLimit, func() bool { // it is ready a moment before
+		out, err := os.ReadFile(m.outPath)
+		found = setupAddress.FindString(string(out))
+		return err == nil && found != ""
+	})
 	return found
 }
 
@@ -279,12 +281,13 @@ func TestTheLinkOfAClaimCodeClaimsTheDevice(t *testing.T) {
 }
 
 // TestTheDemoIsAlive starts a server with --demo: the list shows its devices online
-// with values that change. With MUSTER_SCREENSHOT=1 it keeps a picture of the list.
+// with values that change. With MUSTER_SCREENSHOT=1 it keeps a picture of the Overview.
 func TestTheDemoIsAlive(t *testing.T) {
 	m := serve(t, "--demo")
 	b := openTab(t, m)
 	b.do(chromedp.Navigate(m.setupLink()))
 	b.wait("25 devices online", `document.querySelector(".roll h1")?.textContent.includes("25 of 25 answering")`)
+	b.press(`.rail a[href="/devices"]`)
 	b.wait("25 rows with values", `document.querySelectorAll("table.devices tbody tr td.n.val:not(:empty)").length >= 25`)
 	const values = `[...document.querySelectorAll("table.devices tbody td.val")].map(e => e.textContent).join()`
 	before := evaluate[string](b, values)
@@ -296,6 +299,7 @@ func TestTheDemoIsAlive(t *testing.T) {
 		t.Errorf("the first row is %q, want it labelled as simulated", got)
 	}
 	if os.Getenv("MUSTER_SCREENSHOT") == "1" {
+		b.press(`.rail a[href="/"]`)
 		b.keepPicture()
 	}
 }

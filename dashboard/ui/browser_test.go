@@ -94,7 +94,11 @@ func (b *tab) hear(ev any) {
 			b.foreign = append(b.foreign, ev.URL)
 		}
 	case *runtime.EventExceptionThrown:
-		b.errors = append(b.errors, ev.ExceptionDetails.Text)
+		text := ev.ExceptionDetails.Text
+		if what := ev.ExceptionDetails.Exception; what != nil {
+			text += " " + what.Description
+		}
+		b.errors = append(b.errors, text)
 	case *runtime.EventConsoleAPICalled:
 		if ev.Type == runtime.ConsoleAPICalledTypeError || ev.Type == runtime.ConsoleAPICalledTypeWarning {
 			b.errors = append(b.errors, "console: "+ev.Args[0].Description)

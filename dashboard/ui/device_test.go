@@ -47,7 +47,9 @@ func stamped(ago time.Duration) string {
 	return time.Now().Add(-ago).UTC().Format("2006-01-02T15:04:05.000000Z")
 }
 
-func listed(items ...object) object { return object{"items": items, "next": nil} }
+func listed(items ...object) object {
+	return object{"items": append([]object{}, items...), "next": nil} // none are [], as of the server
+}
 
 func commandOf(id, method, state string, more object) object {
 	c := object{
