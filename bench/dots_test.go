@@ -63,10 +63,14 @@ func (dotStore) LoadDevices(_ context.Context, each func(devices.Device) error) 
 func dotID(i int) muster.DeviceID { return muster.DeviceID(fmt.Sprintf("device-%06d", i)) }
 
 func (dotStore) LoadCredentials(context.Context, func(devices.Credential) error) error { return nil }
-func (dotStore) LoadErasures(context.Context, func(devices.Erasure) error) error       { return nil }
-func (dotStore) LoadPresence(context.Context, func(devices.PresenceRow) error) error   { return nil }
-func (dotStore) LoadHistory(context.Context, func(devices.HistoryRow) error) error     { return nil }
-func (dotStore) LoadAlive(context.Context) (muster.Micros, error)                      { return 0, nil }
+
+func (dotStore) LoadErasures(context.Context, func(devices.Erasure) error) error { return nil }
+
+func (dotStore) LoadPresence(context.Context, func(devices.PresenceRow) error) error { return nil }
+
+func (dotStore) LoadHistory(context.Context, func(devices.HistoryRow) error) error { return nil }
+
+func (dotStore) LoadAlive(context.Context) (muster.Micros, error) { return 0, nil }
 
 // dotSite is the live gateway on a registry, and what is neither answers nothing.
 type dotSite struct {

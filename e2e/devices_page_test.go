@@ -242,8 +242,11 @@ func TestAViewerSeesWhatHeMayNotDo(t *testing.T) {
 		t.Errorf("%d controls of a group are open to a viewer", open)
 	}
 	for _, try := range [][3]string{
-		{"POST", "/devices:update", `{"ids":["pump-000"],"tags":{"a":"b"}}`}, {"POST", "/devices:delete", `{"ids":["pump-000"],"data":"keep"}`},
-		{"POST", "/jobs", `{"q":"id:*","kind":"command","method":"reboot"}`}, {"PUT", "/groups/new", `{}`}, {"DELETE", "/groups/spare", ``},
+		{"POST", "/devices:update", `{"ids":["pump-000"],"tags":{"a":"b"}}`},
+		{"POST", "/devices:delete", `{"ids":["pump-000"],"data":"keep"}`},
+		{"POST", "/jobs", `{"q":"id:*","kind":"command","method":"reboot"}`},
+		{"PUT", "/groups/new", `{}`},
+		{"DELETE", "/groups/spare", ``},
 		{"PUT", "/groups/spare/desired", `{"a":1}`},
 	} {
 		status := fetched[int](b, fmt.Sprintf(`fetch("/api/v1%s", {method: %q, body: %q || undefined, headers: {"Content-Type": "application/json"}}).then(r => r.status)`, try[1], try[0], try[2]))
