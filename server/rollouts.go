@@ -82,15 +82,12 @@ func (r *rollouts) start() {
 func (r *rollouts) told(id string, changes []rollout.Change) {
 	r.fleet.Changed(changes)
 	r.server.updates.talk.Told(id, changes)
-	for i := range changes {
-		if changes[i].Late == rollout.LateInstalled {
-			r.wasLate(id)
-			return
-		}
-		if changes[i].Moved() && changes[i].To.Ended() { // its slot is free
-			r.wake()
-			return
-		}
+	if slices.ContainsFunc(changes, func(c rollout.Change) bool { return c.Late == rollout.LateInstalled }) {
+		r.wasLate(id)
+		return
+	}
+	if slices.ContainsFunc(changes, func(c rollout.Change) bool { return c.Moved() && c.To.Ended() }) { // its slot is free
+		r.wake()
 	}
 }
 

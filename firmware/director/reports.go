@@ -47,7 +47,7 @@ func (d *Director) Reports(ctx context.Context, list []Report) []error {
 		rest = append(rest, i)
 	}
 	for _, id := range lots.order {
-		d.reportsOf(ctx, id, list, lots.by[id], errs, rollout.Step)
+		d.reportsOf(ctx, id, list, lots.by[id], errs)
 	}
 	if len(rest) > 0 {
 		d.late(ctx, list, rest, errs)
@@ -105,7 +105,7 @@ func (d *Director) late(ctx context.Context, list []Report, at []int, errs []err
 		}
 	}
 	for _, id := range lots.order {
-		d.reportsOf(ctx, id, list, lots.by[id], errs, rollout.After)
+		d.reportsOf(ctx, id, list, lots.by[id], errs)
 	}
 }
 
@@ -139,11 +139,17 @@ func (d *Director) Seen(ctx context.Context, devices []muster.DeviceID) []error 
 	return d.Reports(ctx, list)
 }
 
-// stepper is rollout.Step or rollout.After.
-type stepper func(r *rollout.Rollout, d *rollout.Device, f rollout.Fact, now muster.Micros) (rollout.Change, error)
+// hear applies a fact that a device reports: to what is in flight at it, else, also when a fact of the same
+// group has just ended that, to what was.
+func hear(r *rollout.Rollout, d *rollout.Device, f rollout.Fact, now muster.Micros) (rollout.Change, error) {
+	if d.State.InFlight() {
+		return rollout.Step(r, d, f, now) //nolint:wrapcheck // its own words
+	}
+	return rollout.After(r, d, f, now) //nolint:wrapcheck // likewise
+}
 
 // reportsOf applies the reports at some places to one rollout.
-func (d *Director) reportsOf(ctx context.Context, id string, list []Report, at []int, errs []error, do stepper) {
+func (d *Director) reportsOf(ctx context.Context, id string, list []Report, at []int, errs []error) {
 	ids, seen := make([]muster.DeviceID, 0, len(at)), map[muster.DeviceID]bool{}
 	for _, i := range at {
 		if dev := list[i].Device; !seen[dev] {
@@ -154,7 +160,7 @@ func (d *Director) reportsOf(ctx context.Context, id string, list []Report, at [
 	if err != nil {
 		err = fmt.Errorf("look up the release of rollout %s: %w", id, err)
 	} else {
-		err = d.apply(ctx, id, list, at, ids, errs, do)
+		err = d.apply(ctx, id, list, at, ids, errs)
 	}
 	if err != nil {
 		for _, i := range at {
@@ -164,7 +170,7 @@ func (d *Director) reportsOf(ctx context.Context, id string, list []Report, at [
 }
 
 // apply is reportsOf in a transaction, with the devices that the reports are about.
-func (d *Director) apply(ctx context.Context, id string, list []Report, at []int, ids []muster.DeviceID, errs []error, do stepper) error {
+func (d *Director) apply(ctx context.Context, id string, list []Report, at []int, ids []muster.DeviceID, errs []error) error {
 	_, _, err := d.decide(ctx, id, Fence{}, Select{IDs: ids}, func(r *rollout.Rollout, devices []*rollout.Device) (out []rollout.Change, _ error) {
 		by := make(map[muster.DeviceID]*rollout.Device, len(devices))
 		for _, dev := range devices {
@@ -181,7 +187,7 @@ func (d *Director) apply(ctx context.Context, id string, list []Report, at []int
 			if errs[i] = err; err != nil {
 				continue
 			}
-			switch c, err := do(r, dev, fact, now); {
+			switch c, err := hear(r, dev, fact, now); {
 			case err == nil:
 				out = append(out, c)
 			case muster.KindOf(err) != muster.Conflict || !rollout.Known(dev.State, fact.Event):
