@@ -59,7 +59,7 @@ func (s *Server) buildRollouts() {
 	r.fleet = target.New(s.registry, s.twins, c, s.patches.waiting(), s.cfg.Now)
 	owner := rand.Text()
 	r.judges = newJudges(owner, s.stores.control, s.stores.telemetry, s.cfg.Now, s.cfg.Logger, r.wake)
-	r.director = director.New(store, r.fleet, s.cfg.Now, director.Options{Owner: owner, Told: r.told, Verdict: r.judges.verdict, Prepare: r.prepare, Grace: graceOf(&s.cfg)})
+	r.director = director.New(store, r.fleet, s.cfg.Now, director.Options{Owner: owner, Told: r.told, Verdict: r.judges.verdict, Prepare: r.prepare, Barred: r.fleet.Barred, Grace: graceOf(&s.cfg)})
 	r.desk = desk.New(s.stores.control, r.director, c, s.patches.offered(), runningVersions{r})
 	r.operator = operator.New(operator.Parts{
 		Store: s.stores.control, Reader: s.stores.control, Fleet: operator.Devices{Registry: s.registry}, Facts: r.fleet, Releases: stock{s.firmware}, Now: s.cfg.Now,

@@ -70,6 +70,12 @@ func (d *Desk) Offer(ctx context.Context, device muster.DeviceID) (Offer, error)
 	if o.Release, err = d.releases.Release(ctx, a.Release); err != nil {
 		return Offer{}, fmt.Errorf("look up the release of rollout %s: %w", o.Rollout, err)
 	}
+	if o.Release.Withdrawn && !o.Stop && o.State <= rollout.Downloaded { // before its rollout has recalled it
+		if a.Closed >= o.Action {
+			return Offer{}, errNothing()
+		}
+		o.Stop = true
+	}
 	if d.patches != nil && !o.Stop && a.Device.Failures == 0 { // who failed, perhaps by a patch, gets the whole image
 		for i := range o.Release.Files {
 			if p, ok := d.patches.Patch(o.Release.ID, a.Device.From, i); ok {

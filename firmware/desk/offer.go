@@ -15,8 +15,8 @@ type Offer struct {
 	Action  int32 // names the attempt to the device, in every door
 	Attempt int
 	State   rollout.State
-	// Stop says that the action was taken back after it was offered, and that the device
-	// has not said yet that it knows. Else the action is in flight.
+	// Stop says that the action was taken back after it was offered, or its release was withdrawn before the
+	// device installs, and that the device has not said yet that it knows. Else the action is in flight.
 	Stop     bool
 	Deadline muster.Micros    // when silence ends the attempt; 0 for never
 	Windows  []rollout.Window // in which it may install; none for always
@@ -30,6 +30,9 @@ type Release struct {
 	Manifest *firmware.Manifest
 	Signed   firmware.Signed // what devices verify: the canonical manifest, and its signatures
 	Files    []File          // in the manifest's order
+	// Withdrawn says that it may be offered to nobody any more: revoked, out of date, or signed by too few keys
+	// that are good. No byte of it is sent.
+	Withdrawn bool
 }
 
 // File is an image of a release, with the digests that clients of other protocols ask for.

@@ -108,6 +108,13 @@ func (r *Rollout) Pause() (bool, error) {
 	return false, muster.Errorf(muster.Conflict, "the rollout is %s", r.Status)
 }
 
+// Withdraw pauses a rollout that runs, or is to: its release may be offered to nobody any more.
+func (r *Rollout) Withdraw() {
+	if r.Status == Running || r.Status == Scheduled {
+		r.Status, r.Reason = Paused, ReleaseWithdrawn
+	}
+}
+
 // Resume lets a paused rollout go on, in spite of what paused it: the failures of phases that
 // have too many, also since it was paused, are not counted again, and telemetry that got worse in this phase is not looked at again. skip begins
 // the next phase though this one has not succeeded. It says whether anything changed. Conflict

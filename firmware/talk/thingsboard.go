@@ -77,7 +77,7 @@ func (t *Talk) Attributes(ctx context.Context, device muster.DeviceID) (map[stri
 	if muster.KindOf(err) == muster.NotFound && err != nil {
 		return nil, nil //nolint:nilerr // that nothing is offered is an answer
 	}
-	if err != nil || len(g.files) == 0 {
+	if err != nil || len(g.files) == 0 || g.withdrawn {
 		return nil, err
 	}
 	f := &g.files[0]
@@ -115,6 +115,9 @@ func (t *Talk) part(ctx context.Context, device muster.DeviceID, q Part, to Part
 	}
 	if (g.kind == softwareType) != q.Software || len(g.files) == 0 {
 		return muster.Errorf(muster.NotFound, "nothing of this type is offered")
+	}
+	if g.withdrawn {
+		return errWithdrawn()
 	}
 	f := &g.files[0]
 	length := int64(t.sizes.of(device, &q))
