@@ -53,7 +53,9 @@ type Store interface {
 type Last struct {
 	Rollout string
 	Release string
+	Product string // of the release
 	State   rollout.State
+	Retries bool // it waits for another attempt, after one that failed
 	Late    rollout.Late
 }
 

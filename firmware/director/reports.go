@@ -112,7 +112,7 @@ func (d *Director) late(ctx context.Context, list []Report, at []int, errs []err
 // follow is rollout.Follows for the newest that a device was offered, as far as can be known without a
 // transaction.
 func (d *Director) follow(ctx context.Context, l *Last, p *Report) (late rollout.Late, ok bool, err error) {
-	if _, ever := rollout.Follows(l.State, "", rollout.SeesTarget); !ever { // it is not followed
+	if _, ever := rollout.Follows(l.State, l.Retries, "", rollout.SeesTarget); !ever { // it is not followed
 		return "", false, nil
 	}
 	if err := d.o.Prepare(ctx, l.Rollout); err != nil {
@@ -122,8 +122,8 @@ func (d *Director) follow(ctx context.Context, l *Last, p *Report) (late rollout
 	if err != nil {
 		return "", false, nil //nolint:nilerr // it names no version, or one of what is not known any more
 	}
-	late, ok = rollout.Follows(l.State, l.Late, f.Event)
-	return late, ok || rollout.Known(l.State, f.Event), nil
+	late, ok = rollout.Follows(l.State, l.Retries, l.Late, f.Event)
+	return late, ok || rollout.Known(l.State, l.Retries, f.Event), nil
 }
 
 // SeenReport is a report of a device that has just said which versions it has, which the fleet knows by now.
@@ -190,7 +190,7 @@ func (d *Director) apply(ctx context.Context, id string, list []Report, at []int
 			switch c, err := hear(r, dev, fact, now); {
 			case err == nil:
 				out = append(out, c)
-			case muster.KindOf(err) != muster.Conflict || !rollout.Known(dev.State, fact.Event):
+			case muster.KindOf(err) != muster.Conflict || !rollout.Known(dev.State, dev.Retries(), fact.Event):
 				errs[i] = err
 			}
 		}

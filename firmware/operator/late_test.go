@@ -218,3 +218,32 @@ func TestWhoSoakedWhenItsAttemptEndedHasTheReleaseAndIsTakenBack(t *testing.T) {
 		}
 	})
 }
+
+func TestWhoWaitsForARetrySaysNothingNewWithItsOldVersionOrItsFailure(t *testing.T) {
+	onEach(t, 2, operator.Options{}, func(r *rig) {
+		d := r.create(starting, allAtOnce, func(s *operator.Spec) {
+			s.Plan.Phases[0].Failure = rollout.Threshold{}
+			s.Plan.Attempts, s.Plan.RetryAfter = 3, time.Hour
+		})
+		r.tick()
+		id := r.fleet.ids[0]
+		failed := director.Report{Device: id, Fact: rollout.Fact{Event: rollout.SaysFailed, Action: r.devices(d.ID)[0].Action}}
+		old := director.Report{Device: id, Version: "1.0.0"}
+		for _, list := range [][]director.Report{{failed, failed, old}, {failed}, {old}} { // in the group of the failure, and later
+			for k, err := range r.director.Reports(r.Context(), list) {
+				if err != nil {
+					r.Errorf("word %d of %d: %v", k+1, len(list), err)
+				}
+			}
+		}
+		if did, state := r.lateOf(d.ID, id); state != rollout.Queued || did != "" {
+			r.Errorf("it is %s, and late %q", state, did)
+		}
+		if err := r.says(id, rollout.Fact{}, "2.0.0"); err != nil {
+			r.Errorf("that it has the release is news: %v", err)
+		}
+		if did, _ := r.lateOf(d.ID, id); did != rollout.LateInstalled {
+			r.Errorf("it has the release, and is late %q", did)
+		}
+	})
+}
