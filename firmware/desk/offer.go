@@ -19,6 +19,7 @@ type Offer struct {
 	// device installs, and that the device has not said yet that it knows. Else the action is in flight.
 	Stop     bool
 	Deadline muster.Micros    // when silence ends the attempt; 0 for never
+	Offered  muster.Micros    // when the action was
 	Windows  []rollout.Window // in which it may install; none for always
 	Zone     string           // of devices that have none
 	Release  Release
@@ -70,7 +71,8 @@ type Action struct {
 	Release string
 	Windows []rollout.Window // of the rollout's plan, as Zone is
 	Zone    string
-	Closed  int32 // the newest action whose end the device knows
+	Closed  int32         // the newest action whose end the device knows
+	Offered muster.Micros // when the action was; 0 where the log does not say
 }
 
 // Store keeps what devices were offered.

@@ -15,6 +15,9 @@ type Report struct {
 	// Version is one that the device reports, in the place of Fact's event: whether it is the
 	// release's is decided where the release is known.
 	Version string
+	// Product is what the version is of, where the device says it: that of another product says nothing of
+	// the release.
+	Product string
 
 	seen bool // the fleet knows the version
 }
@@ -118,7 +121,7 @@ func (d *Director) follow(ctx context.Context, l *Last, p *Report) (late rollout
 	if err := d.o.Prepare(ctx, l.Rollout); err != nil {
 		return "", false, fmt.Errorf("look up the release of rollout %s: %w", l.Rollout, err)
 	}
-	f, err := d.fact(&rollout.Rollout{ID: l.Rollout, Release: l.Release}, p)
+	f, err := d.fact(&rollout.Rollout{ID: l.Rollout, Release: l.Release, Product: l.Product}, p)
 	if err != nil {
 		return "", false, nil //nolint:nilerr // it names no version, or one of what is not known any more
 	}
@@ -126,15 +129,18 @@ func (d *Director) follow(ctx context.Context, l *Last, p *Report) (late rollout
 	return late, ok || rollout.Known(l.State, l.Retries, f.Event), nil
 }
 
-// SeenReport is a report of a device that has just said which versions it has, which the fleet knows by now.
-func SeenReport(device muster.DeviceID) Report { return Report{Device: device, seen: true} }
+// SeenReport is a report of a device that has just said which versions it has, which the fleet knows by now:
+// that of a product, where it is not empty.
+func SeenReport(device muster.DeviceID, product string) Report {
+	return Report{Device: device, Product: product, seen: true}
+}
 
 // Seen is Reports for devices that have just said which versions they have, which the fleet
 // knows by now.
 func (d *Director) Seen(ctx context.Context, devices []muster.DeviceID) []error {
 	list := make([]Report, len(devices))
 	for i, id := range devices {
-		list[i] = SeenReport(id)
+		list[i] = SeenReport(id, "")
 	}
 	return d.Reports(ctx, list)
 }
@@ -202,6 +208,9 @@ func (d *Director) apply(ctx context.Context, id string, list []Report, at []int
 // fact returns what a report is to a rollout.
 func (d *Director) fact(r *rollout.Rollout, p *Report) (rollout.Fact, error) {
 	f, version := p.Fact, p.Version
+	if p.Product != "" && r.Product != "" && p.Product != r.Product {
+		return f, muster.Errorf(muster.Conflict, "the version is of another product")
+	}
 	if (p.seen || version != "") && !d.fleet.Knows(r.ID) { // an unknown release's version is no other one
 		return f, muster.Errorf(muster.Unavailable, "the rollout's release is not known yet")
 	}

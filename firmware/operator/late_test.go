@@ -247,3 +247,21 @@ func TestWhoWaitsForARetrySaysNothingNewWithItsOldVersionOrItsFailure(t *testing
 		}
 	})
 }
+
+func TestAVersionOfAnotherProductIsNotLate(t *testing.T) {
+	r := sqliteRig(t, 2, operator.Options{})
+	d := r.create(starting, allAtOnce)
+	r.tick()
+	r.must(r.operator.Abort(r.ctx(), d.ID, true))
+	r.tick()
+	id := r.fleet.ids[0]
+	for _, c := range []struct {
+		product string
+		want    rollout.Late
+	}{{d.Product + "-boot", ""}, {d.Product, rollout.LateInstalled}} {
+		_ = r.director.Reports(r.Context(), []director.Report{{Device: id, Version: "2.0.0", Product: c.product}}) // it may be about nothing
+		if did, _ := r.lateOf(d.ID, id); did != c.want {
+			t.Errorf("2.0.0 of %s: late %q, want %q", c.product, did, c.want)
+		}
+	}
+}

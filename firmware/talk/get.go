@@ -130,6 +130,7 @@ type grant struct {
 	files   []desk.File
 	total   int64 // bytes of all
 	until   time.Time
+	offered muster.Micros
 
 	withdrawn bool // what it installs is sent no more
 }
@@ -212,7 +213,7 @@ func (t *Talk) grant(ctx context.Context, id muster.DeviceID) (*grant, error) {
 	m := o.Release.Manifest
 	x = &grant{
 		action: o.Action, attempt: o.Attempt, version: m.Version, product: m.Product, kind: m.Type,
-		files: o.Release.Files, until: now.Add(grantTime), withdrawn: o.Release.Withdrawn,
+		files: o.Release.Files, until: now.Add(grantTime), withdrawn: o.Release.Withdrawn, offered: o.Offered,
 	}
 	for _, f := range x.files {
 		x.total += f.Size

@@ -16,12 +16,15 @@ import (
 // LastAction implements desk.Store.
 func (c *Control) LastAction(ctx context.Context, device muster.DeviceID) (a desk.Action, err error) {
 	found := false
-	err = c.list(ctx, "look for a device's firmware", `SELECT r.release, r.plan, COALESCE((SELECT action FROM firmware_closed f WHERE f.device = $1), 0), `+lastActionColumns+`
+	err = c.list(ctx, "look for a device's firmware", `SELECT r.release, r.plan, COALESCE((SELECT action FROM firmware_closed f WHERE f.device = $1), 0),
+		COALESCE((SELECT MAX(l.at) FROM rollout_log l WHERE l.device = d.device AND l.rollout = d.rollout AND l.event = 'offer'), 0), `+lastActionColumns+`
 		FROM rollout_device d JOIN rollout r ON r.id = d.rollout WHERE d.device = $1 AND d.action > 0 ORDER BY d.action DESC LIMIT 1`, []any{string(device)},
 		func(rows *sql.Rows) (err error) {
 			found = true
 			var plan string
-			a.Device, err = rolloutDeviceOf(func(to ...any) error { return rows.Scan(append([]any{&a.Release, &plan, &a.Closed}, to...)...) })
+			a.Device, err = rolloutDeviceOf(func(to ...any) error {
+				return rows.Scan(append([]any{&a.Release, &plan, &a.Closed, &a.Offered}, to...)...)
+			})
 			if err != nil {
 				return err
 			}

@@ -273,3 +273,28 @@ func TestAnOfferOfAReleaseThatWasWithdrawnIsToBeLeftUnlessTheDeviceInstalls(t *t
 		x.is(a, "", false)
 	})
 }
+
+func TestAVersionOfAnotherProductOrOfBeforeTheOfferSaysNothingOfTheRelease(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		x := openCounter(t, e, 10)
+		id := muster.DeviceID("dev-000003")
+		x.says(id, rollout.Fact{Event: rollout.SaysInstalling})
+		o := x.is(id, "installing", false)
+		if o.Offered != muster.MicrosOf(x.at) {
+			t.Errorf("it was offered at %d, want %d", o.Offered, muster.MicrosOf(x.at))
+		}
+		for name, r := range map[string]desk.Runs{ // the fleet knows 1.9.0 of it
+			"another product":  {Device: id, Version: "0.9.0", Product: "bootloader"},
+			"before the offer": {Device: id, Version: "1.9.0", Product: "pump", At: o.Offered - 1},
+		} {
+			if err := x.Runs(t.Context(), r); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			x.is(id, "installing", false)
+		}
+		if err := x.Runs(t.Context(), desk.Runs{Device: id, Version: "1.9.0", Product: "pump", At: o.Offered}); err != nil {
+			t.Fatal(err)
+		}
+		x.is(id, "", false)
+	})
+}
