@@ -3,6 +3,7 @@ package rollout
 import (
 	"reflect"
 	"slices"
+	"strings"
 
 	"muster"
 )
@@ -11,6 +12,18 @@ import (
 type Person struct {
 	ID   string `json:"id"`
 	Name string `json:"name,omitempty"` // as people know it at the time
+}
+
+// userPrefix is what the ids of users begin with.
+const userPrefix = "usr_"
+
+// Known says whether it is known which person that is: a user, or who owns the key. Of a key that nobody owns it
+// is not.
+func (p Person) Known() bool { return strings.HasPrefix(p.ID, userPrefix) }
+
+// Written says by whom a draft was made and written: false when one of them is not known.
+func (r *Rollout) Written() bool {
+	return r.CreatedBy.Known() && (r.EditedBy.ID == "" || r.EditedBy.Known())
 }
 
 // Approval is a second person's yes to a draft.
