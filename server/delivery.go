@@ -73,12 +73,16 @@ func (s *Server) mayFetch(ctx context.Context, g deliver.Grant) error {
 	if !s.registry.Has(g.Device) {
 		return muster.Errorf(muster.NotFound, "there is no such device")
 	}
-	open, err := s.stores.control.ActionOpen(ctx, g.Device, g.Action)
-	if err != nil {
+	release, err := s.stores.control.ReleaseOfOpen(ctx, g.Device, g.Action)
+	switch {
+	case err != nil && muster.KindOf(err) == muster.NotFound:
+		return muster.Errorf(muster.Conflict, "the action is over")
+	case err != nil:
 		return err //nolint:wrapcheck // it says what it was doing
 	}
-	if !open {
-		return muster.Errorf(muster.Conflict, "the action is over")
+	err = s.firmware.Offerable(ctx, release)
+	if kind := muster.KindOf(err); err != nil && (kind == muster.Conflict || kind == muster.NotFound) {
+		return muster.Errorf(muster.Conflict, "the release was withdrawn")
 	}
-	return nil
+	return err //nolint:wrapcheck // likewise
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -17,7 +16,6 @@ import (
 	"time"
 
 	"muster"
-	"muster/firmware"
 	"muster/firmware/deliver"
 	"muster/firmware/director"
 	"muster/firmware/rollout"
@@ -71,7 +69,7 @@ func newOffered(t *testing.T, size int) *offered {
 	t.Helper()
 	o := &offered{T: t, server: servertest.Start(t), image: make([]byte, size)}
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(o.image) // it never fails
-	images, signer, store := o.server.DeliveryForTest()
+	_, signer, store := o.server.DeliveryForTest()
 	o.control = store
 	digest := sha256.Sum256(o.image)
 	must := func(err error) {
@@ -80,14 +78,11 @@ func newOffered(t *testing.T, size int) *offered {
 			t.Fatal(err)
 		}
 	}
-	must(images.Begin("u", firmware.Upload{SHA256: hex.EncodeToString(digest[:])}))
-	_, err := images.Append(t.Context(), "u", 0, bytes.NewReader(o.image))
-	must(err)
-	_, err = images.Finish("u")
-	must(err)
+	u := &updating{Server: o.server, t: t, image: o.image}
+	u.publish("app", "2.0.0")
 	var made map[string]any
 	call(t, o.server, http.MethodPost, "/api/v1/devices", map[string]string{"id": "d1"}, &made)
-	r := &rollout.Rollout{ID: "r1", Seed: "s", Status: rollout.Running, Membership: rollout.Snapshot, Plan: rollout.DefaultPlan(), Version: 1}
+	r := &rollout.Rollout{ID: "r1", Seed: "s", Status: rollout.Running, Membership: rollout.Snapshot, Plan: rollout.DefaultPlan(), Version: 1, Release: u.release}
 	r.Plan.Phases = []rollout.Phase{{Name: "all", Percent: 100}}
 	r.Counts = make([]rollout.Counts, 1)
 	must(store.InsertRollout(t.Context(), r, []rollout.Device{{Rollout: "r1", ID: "d1"}}))

@@ -59,7 +59,7 @@ func (s *Server) buildRollouts() {
 	r.fleet = target.New(s.registry, s.twins, c, s.patches.waiting(), s.cfg.Now)
 	owner := rand.Text()
 	r.judges = newJudges(owner, s.stores.control, s.stores.telemetry, s.cfg.Now, s.cfg.Logger, r.wake)
-	r.director = director.New(store, r.fleet, s.cfg.Now, director.Options{Owner: owner, Told: r.told, Verdict: r.judges.verdict, Prepare: r.prepare, Grace: graceOf(&s.cfg)})
+	r.director = director.New(store, r.fleet, s.cfg.Now, director.Options{Owner: owner, Told: r.told, Verdict: r.judges.verdict, Prepare: r.prepare, Barred: r.fleet.Barred, Grace: graceOf(&s.cfg)})
 	r.desk = desk.New(s.stores.control, r.director, c, s.patches.offered(), runningVersions{r})
 	r.operator = operator.New(operator.Parts{
 		Store: s.stores.control, Reader: s.stores.control, Fleet: operator.Devices{Registry: s.registry}, Facts: r.fleet, Releases: stock{s.firmware}, Now: s.cfg.Now,
@@ -82,15 +82,12 @@ func (r *rollouts) start() {
 func (r *rollouts) told(id string, changes []rollout.Change) {
 	r.fleet.Changed(changes)
 	r.server.updates.talk.Told(id, changes)
-	for i := range changes {
-		if changes[i].Late == rollout.LateInstalled {
-			r.wasLate(id)
-			return
-		}
-		if changes[i].Moved() && changes[i].To.Ended() { // its slot is free
-			r.wake()
-			return
-		}
+	if slices.ContainsFunc(changes, func(c rollout.Change) bool { return c.Late == rollout.LateInstalled }) {
+		r.wasLate(id)
+		return
+	}
+	if slices.ContainsFunc(changes, func(c rollout.Change) bool { return c.Moved() && c.To.Ended() }) { // its slot is free
+		r.wake()
 	}
 }
 

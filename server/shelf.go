@@ -37,11 +37,15 @@ func (s shelf) Release(ctx context.Context, id string) (desk.Release, error) {
 	if err != nil {
 		return desk.Release{}, err //nolint:wrapcheck // it says what it was doing
 	}
+	trust, err := s.Trust(ctx)
+	if err != nil {
+		return desk.Release{}, err //nolint:wrapcheck // likewise
+	}
 	m, err := firmware.ParseManifest(r.Manifest)
 	if err != nil {
 		return desk.Release{}, fmt.Errorf("read the manifest of release %s: %w", id, err)
 	}
-	out := desk.Release{ID: id, Manifest: m, Signed: firmware.Signed{Manifest: r.Manifest, Signatures: r.Signatures}}
+	out := desk.Release{ID: id, Withdrawn: trust.Offerable(&r) != nil, Manifest: m, Signed: firmware.Signed{Manifest: r.Manifest, Signatures: r.Signatures}}
 	for i := range m.Files {
 		a, err := s.Artifact(ctx, m.Files[i].SHA256)
 		if err != nil {

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"os"
 	"time"
+
+	"muster"
 )
 
 var (
@@ -25,7 +27,9 @@ type download struct {
 	cancel   context.CancelFunc
 	conn     *connection // nil when it goes through net/http
 	spending spending
-	budget   int64 // bytes
+	budget   int64                           // bytes
+	stands   func(ctx context.Context) error // asks again whether the grant does
+	asked    time.Time                       // when that was last known
 
 	status int   // 0 until the header is written
 	told   bool  // a problem was written in the place of net/http's own words
@@ -119,6 +123,9 @@ func (d *download) straight(w io.Writer, f *os.File, n int64) (int64, error) {
 
 // piece sends at most n bytes by send, once they are allowed.
 func (d *download) piece(n int64, send func(w io.Writer, most int64) (int64, error)) (int64, error) {
+	if err := d.ask(); err != nil {
+		return 0, d.fail(err)
+	}
 	n = d.h.budgets.take(d.spending, min(n, d.h.pace.piece), d.budget)
 	if n == 0 {
 		return 0, d.fail(errSpent)
@@ -144,6 +151,23 @@ func (d *download) piece(n int64, send func(w io.Writer, most int64) (int64, err
 		return sent, d.fail(err)
 	}
 	return sent, nil
+}
+
+// ask has a download that lasts end when its grant does not stand any more: its release was withdrawn, or
+// its action is over. Who cannot be asked just then ends nothing.
+func (d *download) ask() error {
+	now := d.h.Now()
+	if now.Sub(d.asked) < askAgain {
+		return nil
+	}
+	d.asked = now
+	err := d.stands(d.ctx)
+	switch muster.KindOf(err) {
+	case muster.NotFound, muster.Conflict, muster.Forbidden:
+		return err
+	default:
+		return nil
+	}
 }
 
 func (d *download) fail(err error) error {

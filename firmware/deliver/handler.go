@@ -45,6 +45,7 @@ func (l Limits) withDefaults() Limits {
 const (
 	askTime   = 5 * time.Second // bounds the question whether an action goes on
 	allowTime = 2 * time.Second // for how long the answer that it does is good
+	askAgain  = 3 * time.Second // after which a download under way asks again
 )
 
 // Config is what New needs; all but Limits must be set.
@@ -169,6 +170,7 @@ func (h *Handler) send(w http.ResponseWriter, r *http.Request, g Grant, f *os.Fi
 	d := &download{
 		ResponseWriter: w, h: h, ctx: ctx, cancel: cancel, conn: connOf(r.Context()),
 		spending: spending{g.Device, g.Action, g.Digest}, budget: int64(h.Limits.Budget) * size,
+		stands: func(ctx context.Context) error { return h.ask(ctx, g) }, asked: h.Now(),
 	}
 	if r.Method == http.MethodGet && h.budgets.look(d.spending).used >= d.budget {
 		h.metrics.downloads.WithLabelValues(resultSpent).Inc()

@@ -59,7 +59,7 @@ func (d *Desk) Offer(ctx context.Context, device muster.DeviceID) (Offer, error)
 	}
 	o := Offer{
 		Device: device, Rollout: a.Device.Rollout, Action: a.Device.Action, Attempt: a.Device.Attempt,
-		State: a.Device.State, Deadline: a.Device.Deadline, Windows: a.Windows, Zone: a.Zone,
+		State: a.Device.State, Deadline: a.Device.Deadline, Offered: a.Offered, Windows: a.Windows, Zone: a.Zone,
 	}
 	if !o.State.InFlight() {
 		if a.Closed >= o.Action || !takenBack(o.State) {
@@ -69,6 +69,12 @@ func (d *Desk) Offer(ctx context.Context, device muster.DeviceID) (Offer, error)
 	}
 	if o.Release, err = d.releases.Release(ctx, a.Release); err != nil {
 		return Offer{}, fmt.Errorf("look up the release of rollout %s: %w", o.Rollout, err)
+	}
+	if o.Release.Withdrawn && !o.Stop && o.State <= rollout.Downloaded { // before its rollout has recalled it
+		if a.Closed >= o.Action {
+			return Offer{}, errNothing()
+		}
+		o.Stop = true
 	}
 	if d.patches != nil && !o.Stop && a.Device.Failures == 0 { // who failed, perhaps by a patch, gets the whole image
 		for i := range o.Release.Files {
@@ -109,7 +115,19 @@ func (d *Desk) Report(ctx context.Context, r director.Report) error {
 }
 
 // Runs takes what a device says it runs, which is about no action, and returns when it is kept.
-func (d *Desk) Runs(ctx context.Context, r Runs) error { return d.wait(ctx, waiting{runs: r}) }
+// What was so before the newest offer is not kept.
+func (d *Desk) Runs(ctx context.Context, r Runs) error {
+	if r.At > 0 {
+		a, err := d.store.LastAction(ctx, r.Device)
+		if err != nil && muster.KindOf(err) != muster.NotFound {
+			return err //nolint:wrapcheck // the store says what it was doing
+		}
+		if err == nil && r.At < a.Offered {
+			return nil
+		}
+	}
+	return d.wait(ctx, waiting{runs: r})
+}
 
 // wait has Run take w, and returns what came of it.
 func (d *Desk) wait(ctx context.Context, w waiting) error {
@@ -188,7 +206,7 @@ func (d *Desk) commit(ctx context.Context, group []waiting) {
 		case errs[i] != nil:
 			continue
 		case group[i].bare():
-			list = append(list, director.SeenReport(group[i].runs.Device))
+			list = append(list, director.SeenReport(group[i].runs.Device, group[i].runs.Product))
 		default:
 			list = append(list, group[i].report)
 		}

@@ -15,10 +15,11 @@ type Offer struct {
 	Action  int32 // names the attempt to the device, in every door
 	Attempt int
 	State   rollout.State
-	// Stop says that the action was taken back after it was offered, and that the device
-	// has not said yet that it knows. Else the action is in flight.
+	// Stop says that the action was taken back after it was offered, or its release was withdrawn before the
+	// device installs, and that the device has not said yet that it knows. Else the action is in flight.
 	Stop     bool
 	Deadline muster.Micros    // when silence ends the attempt; 0 for never
+	Offered  muster.Micros    // when the action was
 	Windows  []rollout.Window // in which it may install; none for always
 	Zone     string           // of devices that have none
 	Release  Release
@@ -30,6 +31,9 @@ type Release struct {
 	Manifest *firmware.Manifest
 	Signed   firmware.Signed // what devices verify: the canonical manifest, and its signatures
 	Files    []File          // in the manifest's order
+	// Withdrawn says that it may be offered to nobody any more: revoked, out of date, or signed by too few keys
+	// that are good. No byte of it is sent.
+	Withdrawn bool
 }
 
 // File is an image of a release, with the digests that clients of other protocols ask for.
@@ -67,7 +71,8 @@ type Action struct {
 	Release string
 	Windows []rollout.Window // of the rollout's plan, as Zone is
 	Zone    string
-	Closed  int32 // the newest action whose end the device knows
+	Closed  int32         // the newest action whose end the device knows
+	Offered muster.Micros // when the action was; 0 where the log does not say
 }
 
 // Store keeps what devices were offered.

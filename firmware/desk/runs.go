@@ -12,8 +12,9 @@ import (
 type Runs struct {
 	Device  muster.DeviceID
 	Version string
-	Product string // that it is of; empty where the device does not say
-	Beside  bool   // Product is beside the firmware: ThingsBoard's software
+	Product string        // that it is of; empty where the device does not say
+	Beside  bool          // Product is beside the firmware: ThingsBoard's software
+	At      muster.Micros // when that was, of what a device says later; 0 for now
 }
 
 // Versions keep what devices say they run, whichever door they say it by: the newest word counts, for rules

@@ -53,7 +53,9 @@ type Store interface {
 type Last struct {
 	Rollout string
 	Release string
+	Product string // of the release
 	State   rollout.State
+	Retries bool // it waits for another attempt, after one that failed
 	Late    rollout.Late
 }
 
@@ -81,6 +83,10 @@ type Options struct {
 	// Verdict is what the telemetry of a rollout's phase says, and that in a sentence; nil for never
 	// asked. It is called within transactions, and answers from memory.
 	Verdict func(r *rollout.Rollout) (rollout.Verdict, string)
+	// Barred says that the release of a rollout may be offered to nobody any more: revoked, out of date, or
+	// signed by too few keys that are good; nil for never. It is called within transactions, and answers
+	// from memory.
+	Barred func(r *rollout.Rollout) bool
 	// Prepare has the fleet know a rollout, before reports about it are looked at; nil where it
 	// always does. It may read the store.
 	Prepare func(ctx context.Context, rollout string) error
@@ -110,6 +116,9 @@ func New(store Store, fleet Fleet, now func() time.Time, o Options) *Director {
 	}
 	if o.Verdict == nil {
 		o.Verdict = func(*rollout.Rollout) (rollout.Verdict, string) { return rollout.NotAsked, "" }
+	}
+	if o.Barred == nil {
+		o.Barred = func(*rollout.Rollout) bool { return false }
 	}
 	if o.Told == nil {
 		o.Told = func(string, []rollout.Change) {}
@@ -288,7 +297,10 @@ func (d *Director) away(dev *rollout.Device, now muster.Micros) bool {
 func (d *Director) advance(ctx context.Context, id string, f Fence) (status rollout.Status, forced bool, err error) {
 	_, _, err = d.decide(ctx, id, f, Select{}, func(r *rollout.Rollout, _ []*rollout.Device) ([]rollout.Change, error) {
 		now := d.micros()
-		if r.Status == rollout.Scheduled && r.StartAt <= now {
+		switch due := r.Status == rollout.Scheduled && r.StartAt <= now; {
+		case (due || r.Status == rollout.Running) && d.o.Barred(r):
+			r.Withdraw()
+		case due:
 			r.Run(now)
 		}
 		for range r.Plan.Phases {

@@ -217,3 +217,24 @@ func TestADeletedDeviceTakesNoSlot(t *testing.T) {
 		})
 	}
 }
+
+func TestARolloutOfAReleaseThatWasWithdrawnIsPausedAndDoesNotBegin(t *testing.T) {
+	for _, status := range []rollout.Status{rollout.Running, rollout.Scheduled} {
+		m, f, barred := newMemory(), &still{at: time.Unix(1_800_000_000, 0), reachable: true}, false
+		plan := rollout.DefaultPlan()
+		plan.Phases = []rollout.Phase{{Percent: 100}}
+		m.add(rollout.Rollout{ID: "r", Number: 1, Seed: "s", Status: status, StartAt: muster.MicrosOf(f.at.Add(time.Hour)), Membership: rollout.Snapshot, Plan: plan}, []muster.DeviceID{"pump"})
+		d := director.New(m, f, func() time.Time { return f.at }, director.Options{Owner: "one", Barred: func(*rollout.Rollout) bool { return barred }})
+		tick(t, d)
+		dev := m.rollouts["r"].devices["pump"]
+		if started := dev.State == rollout.Offered; started != (status == rollout.Running) {
+			t.Fatalf("%s: the device is %s", status, dev.State)
+		}
+		barred, f.at = true, f.at.Add(2*time.Hour)
+		dev.Deadline = 0
+		tick(t, d)
+		if r := m.rollouts["r"].r; r.Status != rollout.Paused || r.Reason != rollout.ReleaseWithdrawn || dev.State != rollout.Queued {
+			t.Errorf("%s: it is %s, %q, the device %s", status, r.Status, r.Reason, dev.State)
+		}
+	}
+}

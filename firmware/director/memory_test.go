@@ -126,7 +126,7 @@ func (m *memory) LastActions(_ context.Context, ids []muster.DeviceID) (map[must
 		for _, id := range ids {
 			if d := k.devices[id]; d != nil && d.Action > newest[id] {
 				newest[id] = d.Action
-				out[id] = director.Last{Rollout: k.r.ID, Release: k.r.Release, State: d.State, Late: d.Late}
+				out[id] = director.Last{Rollout: k.r.ID, Release: k.r.Release, Product: k.r.Product, State: d.State, Retries: d.Retries(), Late: d.Late}
 			}
 		}
 	}

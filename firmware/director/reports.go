@@ -15,6 +15,9 @@ type Report struct {
 	// Version is one that the device reports, in the place of Fact's event: whether it is the
 	// release's is decided where the release is known.
 	Version string
+	// Product is what the version is of, where the device says it: that of another product says nothing of
+	// the release.
+	Product string
 
 	seen bool // the fleet knows the version
 }
@@ -47,7 +50,7 @@ func (d *Director) Reports(ctx context.Context, list []Report) []error {
 		rest = append(rest, i)
 	}
 	for _, id := range lots.order {
-		d.reportsOf(ctx, id, list, lots.by[id], errs, rollout.Step)
+		d.reportsOf(ctx, id, list, lots.by[id], errs)
 	}
 	if len(rest) > 0 {
 		d.late(ctx, list, rest, errs)
@@ -105,45 +108,54 @@ func (d *Director) late(ctx context.Context, list []Report, at []int, errs []err
 		}
 	}
 	for _, id := range lots.order {
-		d.reportsOf(ctx, id, list, lots.by[id], errs, rollout.After)
+		d.reportsOf(ctx, id, list, lots.by[id], errs)
 	}
 }
 
 // follow is rollout.Follows for the newest that a device was offered, as far as can be known without a
 // transaction.
 func (d *Director) follow(ctx context.Context, l *Last, p *Report) (late rollout.Late, ok bool, err error) {
-	if _, ever := rollout.Follows(l.State, "", rollout.SeesTarget); !ever { // it is not followed
+	if _, ever := rollout.Follows(l.State, l.Retries, "", rollout.SeesTarget); !ever { // it is not followed
 		return "", false, nil
 	}
 	if err := d.o.Prepare(ctx, l.Rollout); err != nil {
 		return "", false, fmt.Errorf("look up the release of rollout %s: %w", l.Rollout, err)
 	}
-	f, err := d.fact(&rollout.Rollout{ID: l.Rollout, Release: l.Release}, p)
+	f, err := d.fact(&rollout.Rollout{ID: l.Rollout, Release: l.Release, Product: l.Product}, p)
 	if err != nil {
 		return "", false, nil //nolint:nilerr // it names no version, or one of what is not known any more
 	}
-	late, ok = rollout.Follows(l.State, l.Late, f.Event)
-	return late, ok || rollout.Known(l.State, f.Event), nil
+	late, ok = rollout.Follows(l.State, l.Retries, l.Late, f.Event)
+	return late, ok || rollout.Known(l.State, l.Retries, f.Event), nil
 }
 
-// SeenReport is a report of a device that has just said which versions it has, which the fleet knows by now.
-func SeenReport(device muster.DeviceID) Report { return Report{Device: device, seen: true} }
+// SeenReport is a report of a device that has just said which versions it has, which the fleet knows by now:
+// that of a product, where it is not empty.
+func SeenReport(device muster.DeviceID, product string) Report {
+	return Report{Device: device, Product: product, seen: true}
+}
 
 // Seen is Reports for devices that have just said which versions they have, which the fleet
 // knows by now.
 func (d *Director) Seen(ctx context.Context, devices []muster.DeviceID) []error {
 	list := make([]Report, len(devices))
 	for i, id := range devices {
-		list[i] = SeenReport(id)
+		list[i] = SeenReport(id, "")
 	}
 	return d.Reports(ctx, list)
 }
 
-// stepper is rollout.Step or rollout.After.
-type stepper func(r *rollout.Rollout, d *rollout.Device, f rollout.Fact, now muster.Micros) (rollout.Change, error)
+// hear applies a fact that a device reports: to what is in flight at it, else, also when a fact of the same
+// group has just ended that, to what was.
+func hear(r *rollout.Rollout, d *rollout.Device, f rollout.Fact, now muster.Micros) (rollout.Change, error) {
+	if d.State.InFlight() {
+		return rollout.Step(r, d, f, now) //nolint:wrapcheck // its own words
+	}
+	return rollout.After(r, d, f, now) //nolint:wrapcheck // likewise
+}
 
 // reportsOf applies the reports at some places to one rollout.
-func (d *Director) reportsOf(ctx context.Context, id string, list []Report, at []int, errs []error, do stepper) {
+func (d *Director) reportsOf(ctx context.Context, id string, list []Report, at []int, errs []error) {
 	ids, seen := make([]muster.DeviceID, 0, len(at)), map[muster.DeviceID]bool{}
 	for _, i := range at {
 		if dev := list[i].Device; !seen[dev] {
@@ -154,7 +166,7 @@ func (d *Director) reportsOf(ctx context.Context, id string, list []Report, at [
 	if err != nil {
 		err = fmt.Errorf("look up the release of rollout %s: %w", id, err)
 	} else {
-		err = d.apply(ctx, id, list, at, ids, errs, do)
+		err = d.apply(ctx, id, list, at, ids, errs)
 	}
 	if err != nil {
 		for _, i := range at {
@@ -164,7 +176,7 @@ func (d *Director) reportsOf(ctx context.Context, id string, list []Report, at [
 }
 
 // apply is reportsOf in a transaction, with the devices that the reports are about.
-func (d *Director) apply(ctx context.Context, id string, list []Report, at []int, ids []muster.DeviceID, errs []error, do stepper) error {
+func (d *Director) apply(ctx context.Context, id string, list []Report, at []int, ids []muster.DeviceID, errs []error) error {
 	_, _, err := d.decide(ctx, id, Fence{}, Select{IDs: ids}, func(r *rollout.Rollout, devices []*rollout.Device) (out []rollout.Change, _ error) {
 		by := make(map[muster.DeviceID]*rollout.Device, len(devices))
 		for _, dev := range devices {
@@ -181,10 +193,10 @@ func (d *Director) apply(ctx context.Context, id string, list []Report, at []int
 			if errs[i] = err; err != nil {
 				continue
 			}
-			switch c, err := do(r, dev, fact, now); {
+			switch c, err := hear(r, dev, fact, now); {
 			case err == nil:
 				out = append(out, c)
-			case muster.KindOf(err) != muster.Conflict || !rollout.Known(dev.State, fact.Event):
+			case muster.KindOf(err) != muster.Conflict || !rollout.Known(dev.State, dev.Retries(), fact.Event):
 				errs[i] = err
 			}
 		}
@@ -196,6 +208,9 @@ func (d *Director) apply(ctx context.Context, id string, list []Report, at []int
 // fact returns what a report is to a rollout.
 func (d *Director) fact(r *rollout.Rollout, p *Report) (rollout.Fact, error) {
 	f, version := p.Fact, p.Version
+	if p.Product != "" && r.Product != "" && p.Product != r.Product {
+		return f, muster.Errorf(muster.Conflict, "the version is of another product")
+	}
 	if (p.seen || version != "") && !d.fleet.Knows(r.ID) { // an unknown release's version is no other one
 		return f, muster.Errorf(muster.Unavailable, "the rollout's release is not known yet")
 	}

@@ -287,7 +287,7 @@ func (s *simulation) verify(r *rollout.Rollout) {
 		} else if d.State == rollout.Rebooting && d.Soaking {
 			counts[d.Phase].Soaking++
 		}
-		if d.Late == rollout.LateInstalled {
+		if d.Late == rollout.LateInstalled && !d.State.InFlight() {
 			counts[d.Phase].Late++
 		}
 		if got, ok := s.rows[id]; ok && got != d.State {

@@ -255,6 +255,9 @@ func (o *Operator) begin(ctx context.Context, r *rollout.Rollout, by rollout.Per
 	if err := trial.Start(by, o.o.Approvals, now); err != nil { // before the work
 		return nil, err //nolint:wrapcheck // its own words
 	}
+	if o.o.Approvals > 0 && !r.Written() {
+		return nil, errUnwritten(muster.Conflict)
+	}
 	if err := o.p.Releases.Startable(ctx, r.Release); err != nil {
 		return nil, muster.At(err, "release")
 	}

@@ -161,3 +161,107 @@ func TestADeviceThatSaysAgainThatItHasItsOldVersionIsNoFault(t *testing.T) {
 		r.Errorf("a download after the end: %v", err)
 	}
 }
+
+// inRollback makes the rollback of a rollout that was stopped, and returns who is in it.
+func (r *rig) inRollback(id string) (got []muster.DeviceID) {
+	r.Helper()
+	back := r.must(r.operator.Rollback(r.ctx(), ann, id, operator.Spec{Supersede: rollout.Wait, Start: true}))
+	for _, x := range r.devices(back.ID) {
+		got = append(got, x.ID)
+	}
+	slices.Sort(got)
+	return got
+}
+
+func TestWhoSoakedWhenItsAttemptEndedHasTheReleaseAndIsTakenBack(t *testing.T) {
+	onEach(t, 7, operator.Options{}, func(r *rig) {
+		d := r.create(starting, allAtOnce, func(s *operator.Spec) {
+			s.Plan.Phases[0].Failure = rollout.Threshold{}
+			s.Plan.Attempts, s.Plan.RetryAfter, s.Plan.Soak = 2, time.Hour, time.Hour
+		})
+		r.tick()
+		ids := r.fleet.ids
+		has := func(id muster.DeviceID) director.Report { return director.Report{Device: id, Version: "2.0.0"} }
+		says := func(id muster.DeviceID, e rollout.Event) director.Report {
+			return director.Report{Device: id, Fact: rollout.Fact{Event: e}}
+		}
+		for i, list := range [][]director.Report{
+			{has(ids[0])}, // given up by force
+			{has(ids[1]), says(ids[1], rollout.SaysFailed)},                                        // waits for a retry
+			{says(ids[2], rollout.SaysInstalling), says(ids[2], rollout.SaysFailed), has(ids[2])},  // reports it with its failure
+			{has(ids[3]), says(ids[3], rollout.SaysDownloading), says(ids[3], rollout.SaysFailed)}, // began again
+			{says(ids[4], rollout.SaysRebooting), {Device: ids[4], Version: "1.0.0"}},              // came back with the old one
+			{has(ids[5]), says(ids[5], rollout.SaysFailed), {Device: ids[5], Version: "1.0.0"}},    // after the failure
+		} {
+			for k, err := range r.director.Reports(r.Context(), list) {
+				if err != nil {
+					r.Fatalf("device %d, report %d: %v", i, k, err)
+				}
+			}
+		}
+		r.must(r.operator.Abort(r.ctx(), d.ID, true))
+		r.tick()
+		want := []rollout.Late{rollout.LateInstalled, rollout.LateInstalled, rollout.LateInstalled, rollout.LateInstalled, "", rollout.LateBack, ""}
+		for i, late := range want {
+			if did, state := r.lateOf(d.ID, ids[i]); did != late || state.InFlight() {
+				r.Errorf("device %d is %s, and late %q, want %q", i, state, did, late)
+			}
+		}
+		if now := r.must(r.operator.Rollout(r.Context(), d.ID)); now.Counts[0].Late != 4 {
+			r.Errorf("it counts %+v", now.Counts[0])
+		}
+		if wrong, err := r.store.RecountRollout(r.Context(), d.ID); err != nil || wrong {
+			r.Errorf("the counts are not those of the rows: %v, %v", wrong, err)
+		}
+		if got := r.inRollback(d.ID); !slices.Equal(got, ids[:4]) {
+			r.Errorf("the rollback has %v, want %v", got, ids[:4])
+		}
+	})
+}
+
+func TestWhoWaitsForARetrySaysNothingNewWithItsOldVersionOrItsFailure(t *testing.T) {
+	onEach(t, 2, operator.Options{}, func(r *rig) {
+		d := r.create(starting, allAtOnce, func(s *operator.Spec) {
+			s.Plan.Phases[0].Failure = rollout.Threshold{}
+			s.Plan.Attempts, s.Plan.RetryAfter = 3, time.Hour
+		})
+		r.tick()
+		id := r.fleet.ids[0]
+		failed := director.Report{Device: id, Fact: rollout.Fact{Event: rollout.SaysFailed, Action: r.devices(d.ID)[0].Action}}
+		old := director.Report{Device: id, Version: "1.0.0"}
+		for _, list := range [][]director.Report{{failed, failed, old}, {failed}, {old}} { // in the group of the failure, and later
+			for k, err := range r.director.Reports(r.Context(), list) {
+				if err != nil {
+					r.Errorf("word %d of %d: %v", k+1, len(list), err)
+				}
+			}
+		}
+		if did, state := r.lateOf(d.ID, id); state != rollout.Queued || did != "" {
+			r.Errorf("it is %s, and late %q", state, did)
+		}
+		if err := r.says(id, rollout.Fact{}, "2.0.0"); err != nil {
+			r.Errorf("that it has the release is news: %v", err)
+		}
+		if did, _ := r.lateOf(d.ID, id); did != rollout.LateInstalled {
+			r.Errorf("it has the release, and is late %q", did)
+		}
+	})
+}
+
+func TestAVersionOfAnotherProductIsNotLate(t *testing.T) {
+	r := sqliteRig(t, 2, operator.Options{})
+	d := r.create(starting, allAtOnce)
+	r.tick()
+	r.must(r.operator.Abort(r.ctx(), d.ID, true))
+	r.tick()
+	id := r.fleet.ids[0]
+	for _, c := range []struct {
+		product string
+		want    rollout.Late
+	}{{d.Product + "-boot", ""}, {d.Product, rollout.LateInstalled}} {
+		_ = r.director.Reports(r.Context(), []director.Report{{Device: id, Version: "2.0.0", Product: c.product}}) // it may be about nothing
+		if did, _ := r.lateOf(d.ID, id); did != c.want {
+			t.Errorf("2.0.0 of %s: late %q, want %q", c.product, did, c.want)
+		}
+	}
+}

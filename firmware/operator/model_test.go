@@ -51,7 +51,7 @@ func (r *rig) checkCounts(t *rapid.T, id string) rollout.Rollout {
 		case x.State == rollout.Rebooting && x.Soaking:
 			rows[x.Phase].Soaking++
 		}
-		if x.Late == rollout.LateInstalled {
+		if x.Late == rollout.LateInstalled && !x.State.InFlight() {
 			rows[x.Phase].Late++
 		}
 		if x.State.InFlight() {

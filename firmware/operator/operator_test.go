@@ -464,3 +464,16 @@ func TestWhyNamesWhatASleepingDeviceWaitsForAndNoTime(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatAKeyThatNobodyOwnsWroteIsNotAgreedToWhereTheServerAsksForApprovals(t *testing.T) {
+	for least, want := range map[int]muster.Kind{0: 0, 1: muster.Forbidden} {
+		r := sqliteRig(t, 2, operator.Options{Approvals: least})
+		d := r.create()
+		ownerless := rollout.Person{ID: "key_ci", Name: "CI"}
+		note := "by a key"
+		r.must(r.operator.Edit(r.ctx(), ownerless, d.ID, operator.Change{Note: &note}))
+		if _, err := r.operator.Agree(r.ctx(), bob, d.ID, ""); (err == nil) != (want == 0) || err != nil && muster.KindOf(err) != want {
+			t.Errorf("the server asks for %d: %v", least, err)
+		}
+	}
+}

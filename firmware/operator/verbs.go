@@ -50,11 +50,19 @@ func (o *Operator) Agree(ctx context.Context, by rollout.Person, id, note string
 		return rollout.Rollout{}, muster.InvalidAt("note", "a note has at most %d bytes of plain text", MaxNote)
 	}
 	return o.decide(ctx, id, "rollout.agree", func(r *rollout.Rollout) (bool, error) {
+		if o.o.Approvals > 0 && !r.Written() {
+			return false, errUnwritten(muster.Forbidden)
+		}
 		if len(r.Approvals) >= MaxApprovals {
 			return false, muster.Errorf(muster.Conflict, "%d people have agreed, which is the most", MaxApprovals)
 		}
 		return true, r.Agree(by, note, o.now())
 	})
+}
+
+// errUnwritten is about a draft of which nobody knows who the first person is.
+func errUnwritten(kind muster.Kind) error {
+	return muster.Errorf(kind, "an API key that no user owns made or wrote the rollout, and the server asks for approvals by others: make it as a user, or with a key that a user owns")
 }
 
 // Start has a draft run, or wait for its time, with the devices that match now. Conflict when

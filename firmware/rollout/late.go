@@ -22,8 +22,9 @@ const (
 func Lates() []Late { return []Late{LateInstalling, LateInstalled, LateFailed, LateBack} }
 
 // Follows returns what a device did late, of which was is known, when f happens whose attempt is not in
-// flight any more: it is in s. False when f is not looked at then. Who was confirmed is not followed.
-func Follows(s State, was Late, f Event) (next Late, ok bool) {
+// flight any more: it is in s, and retries says that it waits there for another attempt after one that failed.
+// False when f is not looked at then. Who was confirmed is not followed.
+func Follows(s State, retries bool, was Late, f Event) (next Late, ok bool) {
 	if s.InFlight() || s == Confirmed || s >= states {
 		return was, false
 	}
@@ -37,7 +38,7 @@ func Follows(s State, was Late, f Event) (next Late, ok bool) {
 		return LateInstalling, true
 	case (f == SaysInstalling || f == SaysRebooting) && told:
 		return was, true
-	case f == SaysFailed && told && (was == "" || was == LateInstalling || was == LateFailed):
+	case f == SaysFailed && told && !retries && (was == "" || was == LateInstalling || was == LateFailed):
 		return LateFailed, true
 	}
 	return was, false
@@ -45,22 +46,25 @@ func Follows(s State, was Late, f Event) (next Late, ok bool) {
 
 // Known says whether f tells nothing new of a device that came to s: that it still has another version
 // when it did not get the release, once more that it failed, or how it came to be rolled back: what a
-// device says of its version goes another way than its reports, and may be heard first.
-func Known(s State, f Event) bool {
-	if s.InFlight() || s == Confirmed || s == Queued || s >= states {
+// device says of its version goes another way than its reports, and may be heard first. retries is as for Follows.
+func Known(s State, retries bool, f Event) bool {
+	if s.InFlight() || s == Confirmed || s == Queued && !retries || s >= states {
 		return false
 	}
 	switch f {
 	case SeesOther:
 		return true
 	case SaysFailed:
-		return s == Failed || s == RolledBack
+		return s == Failed || s == RolledBack || s == Queued
 	case SaysInstalling, SaysRebooting:
 		return s == RolledBack
 	default:
 		return false
 	}
 }
+
+// Retries says whether the device waits for another attempt, after one that failed.
+func (d *Device) Retries() bool { return d.State == Queued && d.Retry > 0 }
 
 // After notes what a device did whose attempt is not in flight any more: that it installed all the
 // same, or failed to. Stale for what is about another attempt, Conflict for what does not happen then.
@@ -71,7 +75,7 @@ func After(r *Rollout, d *Device, f Fact, now muster.Micros) (Change, error) {
 	if err := d.isOf(f); err != nil {
 		return Change{}, err
 	}
-	late, ok := Follows(d.State, d.Late, f.Event)
+	late, ok := Follows(d.State, d.Retries(), d.Late, f.Event)
 	if !ok {
 		return Change{}, muster.Errorf(muster.Conflict, "%s does not happen to a device that is %s", f.Event, d.State)
 	}

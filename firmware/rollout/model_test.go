@@ -186,6 +186,9 @@ func (w *world) check(t *rapid.T) {
 		} else if d.State == rollout.Rebooting && d.Soaking {
 			counts[d.Phase].Soaking++
 		}
+		if d.Late == rollout.LateInstalled && !d.State.InFlight() {
+			counts[d.Phase].Late++
+		}
 		if d.State.InFlight() {
 			inFlight++
 			if d.Deadline == 0 {

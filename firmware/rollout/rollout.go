@@ -60,7 +60,7 @@ const (
 
 // Counts are the devices of one phase by state; Failing are those of them, in whatever
 // state, that failed and are not confirmed; Soaking those that have the version, and did not
-// fail before; Late those that reported it after the rollout was through with them, or had taken it back.
+// fail before; Late those that have it though the rollout is through with them unconfirmed, or took it back.
 type Counts struct {
 	By      [states]int `json:"by"`
 	Failing int         `json:"failing"`
@@ -200,7 +200,7 @@ type Device struct {
 	Deadline muster.Micros // when silence ends the attempt, or when the soak is over; 0 for never
 	Soaking  bool          // it has the version
 	Soaked   muster.Micros // when the soak of a device was over that is waited for: see Sleeps; 0 for none
-	Late     Late          // what it did when the attempt was over, or taken back
+	Late     Late          // what it did when the attempt was over, or taken back; installed too when that was while it soaked
 	Updated  muster.Micros
 
 	// What the store says of a device that is due, as of the same transaction.

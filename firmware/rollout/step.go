@@ -30,7 +30,7 @@ type Change struct {
 	Reason  Reason
 	Detail  string
 	Stops   Status // what this did to the rollout: Paused or Aborted; empty for nothing
-	Late    Late   // what the device turned out to do after the attempt was over: see After; empty for nothing new
+	Late    Late   // what the device did though the attempt is over: see After, and installed of one that ended while it soaked; empty for nothing new
 	At      muster.Micros
 }
 
@@ -75,6 +75,7 @@ func Step(r *Rollout, d *Device, f Fact, now muster.Micros) (Change, error) {
 		}
 	}
 	d.enter(r, next, f, now)
+	c.Late = d.left(&before, f)
 	r.count(&before, d)
 	c.To, c.Reason, c.Detail, c.Action, c.Attempt = d.State, d.Reason, d.Detail, d.Action, d.Attempt
 	if before.Failing != d.Failing || before.good() != d.good() { // a success may complete the sample
@@ -120,6 +121,21 @@ func (d *Device) enter(r *Rollout, next State, f Fact, now muster.Micros) {
 	case Downloaded, Installing, Rebooting, Canceled, states:
 	}
 	d.wait(&r.Plan, next < was, f.Event, now)
+}
+
+// left notes of a device that had the release, for it soaked, that it has it though the rollout does not count
+// it as updated: a rollback takes it along. It returns what is news of that. What is deleted has nothing.
+func (d *Device) left(before *Device, f Fact) Late {
+	switch {
+	case d.Soaking || d.State == Confirmed || d.State == RolledBack:
+		d.Late = ""
+	case before.Soaking && f.Reason != Deleted:
+		d.Late = LateInstalled
+	}
+	if d.late() && !before.late() {
+		return LateInstalled
+	}
+	return ""
 }
 
 // wait sets until when the device may be silent, or for how long it soaks. Who reports the
@@ -224,11 +240,14 @@ func (r *Rollout) count(before, after *Device) {
 		r.unforgive(after.Phase)
 	}
 	c.Soaking += one(after.soaks()) - one(before.soaks())
-	c.Late += one(after.Late == LateInstalled) - one(before.Late == LateInstalled)
+	c.Late += one(after.late()) - one(before.late())
 }
 
 // soaks says whether the device counts as soaking.
 func (d *Device) soaks() bool { return d.State == Rebooting && d.Soaking && !d.Failing }
+
+// late says whether the device has the release though the rollout is through with it, or took it back.
+func (d *Device) late() bool { return d.Late == LateInstalled && !d.State.InFlight() }
 
 // good says whether the device is a good result so far.
 func (d *Device) good() bool { return d.State == Confirmed || d.soaks() }

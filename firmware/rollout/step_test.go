@@ -308,3 +308,25 @@ func TestARolloutStopsItselfWithoutBeingTold(t *testing.T) {
 		}
 	}
 }
+
+func TestAnAttemptThatEndsWhileTheDeviceSoaksLeavesTheReleaseOnIt(t *testing.T) {
+	for _, c := range []struct {
+		end   rollout.Fact
+		state rollout.State
+		late  rollout.Late
+	}{
+		{rollout.Fact{Event: rollout.Quit}, rollout.Canceled, rollout.LateInstalled},
+		{rollout.Fact{Event: rollout.SaysFailed}, rollout.Failed, rollout.LateInstalled},
+		{rollout.Fact{Event: rollout.Silence}, rollout.TimedOut, rollout.LateInstalled},
+		{rollout.Fact{Event: rollout.SeesOther}, rollout.RolledBack, ""},
+		{rollout.Fact{Event: rollout.Soaked}, rollout.Confirmed, ""},
+		{rollout.Fact{Event: rollout.Exclude, Reason: rollout.Deleted}, rollout.Skipped, ""},
+	} {
+		r, ds := flight(t, 1, func(p *rollout.Plan) { p.Attempts = 1 })
+		step(t, r, ds[0], rollout.Fact{Event: rollout.SeesTarget}, rollout.Rebooting)
+		got := step(t, r, ds[0], c.end, c.state)
+		if ds[0].Late != c.late || got.Late != c.late || (r.Counts[0].Late == 1) != (c.late != "") {
+			t.Errorf("%s: late %q, told %q, counted %d", c.end.Event, ds[0].Late, got.Late, r.Counts[0].Late)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package rollout
 import (
 	"reflect"
 	"slices"
+	"strings"
 
 	"muster"
 )
@@ -11,6 +12,18 @@ import (
 type Person struct {
 	ID   string `json:"id"`
 	Name string `json:"name,omitempty"` // as people know it at the time
+}
+
+// userPrefix is what the ids of users begin with.
+const userPrefix = "usr_"
+
+// Known says whether it is known which person that is: a user, or who owns the key. Of a key that nobody owns it
+// is not.
+func (p Person) Known() bool { return strings.HasPrefix(p.ID, userPrefix) }
+
+// Written says by whom a draft was made and written: false when one of them is not known.
+func (r *Rollout) Written() bool {
+	return r.CreatedBy.Known() && (r.EditedBy.ID == "" || r.EditedBy.Known())
 }
 
 // Approval is a second person's yes to a draft.
@@ -106,6 +119,13 @@ func (r *Rollout) Pause() (bool, error) {
 	case Draft, Completed, Aborted:
 	}
 	return false, muster.Errorf(muster.Conflict, "the rollout is %s", r.Status)
+}
+
+// Withdraw pauses a rollout that runs, or is to: its release may be offered to nobody any more.
+func (r *Rollout) Withdraw() {
+	if r.Status == Running || r.Status == Scheduled {
+		r.Status, r.Reason = Paused, ReleaseWithdrawn
+	}
 }
 
 // Resume lets a paused rollout go on, in spite of what paused it: the failures of phases that

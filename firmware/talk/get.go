@@ -48,6 +48,9 @@ func (t *Talk) get(ctx context.Context, device muster.DeviceID, g *Get, to Peer)
 	if err != nil {
 		return err
 	}
+	if x.withdrawn {
+		return errWithdrawn()
+	}
 	if x.action != g.Action {
 		return muster.Errorf(muster.NotFound, "the action is not the device's current one")
 	}
@@ -127,7 +130,12 @@ type grant struct {
 	files   []desk.File
 	total   int64 // bytes of all
 	until   time.Time
+	offered muster.Micros
+
+	withdrawn bool // what it installs is sent no more
 }
+
+func errWithdrawn() error { return muster.Errorf(muster.NotFound, "the release was withdrawn") }
 
 // Bounds of what is remembered of grants.
 const (
@@ -205,7 +213,7 @@ func (t *Talk) grant(ctx context.Context, id muster.DeviceID) (*grant, error) {
 	m := o.Release.Manifest
 	x = &grant{
 		action: o.Action, attempt: o.Attempt, version: m.Version, product: m.Product, kind: m.Type,
-		files: o.Release.Files, until: now.Add(grantTime),
+		files: o.Release.Files, until: now.Add(grantTime), withdrawn: o.Release.Withdrawn, offered: o.Offered,
 	}
 	for _, f := range x.files {
 		x.total += f.Size

@@ -243,6 +243,9 @@ func (t *Talk) tell(ctx context.Context, id muster.DeviceID) error {
 		t.cfg.Logger.Error("a device cannot be told of its firmware", "device", id, "err", err)
 		return nil
 	}
+	if d.Release.Withdrawn && !d.Stop { // it installs, and is to be told nothing
+		return nil
+	}
 	rest, payload := "firmware/cancel", []byte(nil)
 	if d.Stop {
 		payload = cancelled(&d)

@@ -34,6 +34,7 @@ type counter struct {
 	reports []string
 	fail    func() error
 	stop    bool
+	offered muster.Micros
 }
 
 func (c *counter) Offer(_ context.Context, id muster.DeviceID) (desk.Offer, error) {
@@ -51,7 +52,7 @@ func (c *counter) Offer(_ context.Context, id muster.DeviceID) (desk.Offer, erro
 	}
 	text, err := m.Bytes()
 	return desk.Offer{
-		Device: id, Rollout: "r", Action: 257, Attempt: 1, State: rollout.Offered, Stop: c.stop,
+		Device: id, Rollout: "r", Action: 257, Attempt: 1, State: rollout.Offered, Stop: c.stop, Offered: c.offered,
 		Release: desk.Release{ID: "rel", Manifest: m, Signed: firmware.Signed{Manifest: text}, Files: []desk.File{{Filename: "pump.bin", SHA256: strings.Repeat("ab", 32), Size: 100_000}}},
 	}, err
 }
@@ -376,6 +377,37 @@ func TestThingsBoardsStatesBecomeReports(t *testing.T) {
 		})
 		want := "d1 downloading 0, d1 downloaded 0, d1 downloaded 0, d1 installing 0, d1 runs 2.0.0 0, d1 other_version 0, d1 failed 0"
 		if got := strings.Join(r.desk.reports, ", "); got != want {
+			t.Errorf("%s\nwant %s", got, want)
+		}
+	})
+}
+
+func TestWhatAThingsBoardDeviceSaysOfATimeBeforeTheOfferOrTheNewestIsNotLookedAt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		const minute, arrival = muster.Micros(60_000_000), muster.Micros(1_800_000_000_000_000)
+		r.desk.offered = arrival - 10*minute
+		r.run(t, func() {
+			r.Ready("d1", false)
+			synctest.Wait()
+			for i, said := range []struct {
+				version string
+				ago     muster.Micros
+			}{
+				{"0.1.0", 11 * minute}, // before the offer
+				{"2.0.0", 2 * minute},  // after it, and sent later
+				{"0.2.0", 3 * minute},  // before that
+				{"2.0.1", 0},
+				{"0.3.0", minute},
+			} {
+				x := reading("d1", map[string]string{"fw_state": "UPDATED", "current_fw_version": said.version})
+				x.Arrival = arrival + muster.Micros(i)
+				x.Time = x.Arrival - said.ago
+				r.Observe([]muster.Reading{x})
+				synctest.Wait()
+			}
+		})
+		if got, want := strings.Join(r.desk.reports, ", "), "d1 runs 2.0.0 0, d1 runs 2.0.1 0"; got != want {
 			t.Errorf("%s\nwant %s", got, want)
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"time"
 
 	"muster"
 	"muster/firmware/chunk"
@@ -77,7 +78,7 @@ func (t *Talk) Attributes(ctx context.Context, device muster.DeviceID) (map[stri
 	if muster.KindOf(err) == muster.NotFound && err != nil {
 		return nil, nil //nolint:nilerr // that nothing is offered is an answer
 	}
-	if err != nil || len(g.files) == 0 {
+	if err != nil || len(g.files) == 0 || g.withdrawn {
 		return nil, err
 	}
 	f := &g.files[0]
@@ -115,6 +116,9 @@ func (t *Talk) part(ctx context.Context, device muster.DeviceID, q Part, to Part
 	}
 	if (g.kind == softwareType) != q.Software || len(g.files) == 0 {
 		return muster.Errorf(muster.NotFound, "nothing of this type is offered")
+	}
+	if g.withdrawn {
+		return errWithdrawn()
 	}
 	f := &g.files[0]
 	length := int64(t.sizes.of(device, &q))
@@ -196,6 +200,8 @@ const (
 type saidTB struct {
 	soft                          bool
 	state, title, version, reason string
+
+	at muster.Micros // when it was so, of what comes later; 0 for now
 }
 
 // heard are what ThingsBoard's devices said, in the order of the devices.
@@ -205,10 +211,37 @@ type heard struct {
 	mu    sync.Mutex
 	by    map[muster.DeviceID][]saidTB
 	order []muster.DeviceID
+
+	newest map[newestOf]muster.Micros // when the newest was so that was heard
+}
+
+type newestOf struct {
+	device muster.DeviceID
+	soft   bool
+}
+
+const (
+	maxNewest = 1 << 17                                       // devices of which is known how new the newest is
+	clockSlip = muster.Micros(time.Second / time.Microsecond) // by which a device's clock may be behind
+)
+
+// old says whether something newer was heard of the same, and else keeps how new this is.
+func (h *heard) old(r *muster.Reading, soft bool) bool {
+	of, at := newestOf{r.Device, soft}, min(r.Time, r.Arrival)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if at < h.newest[of] {
+		return true
+	}
+	if len(h.newest) >= maxNewest {
+		clear(h.newest) // what is older than an offer is not looked at all the same
+	}
+	h.newest[of] = at
+	return false
 }
 
 func newHeard() *heard {
-	return &heard{wake: make(chan struct{}, 1), by: map[muster.DeviceID][]saidTB{}}
+	return &heard{wake: make(chan struct{}, 1), by: map[muster.DeviceID][]saidTB{}, newest: map[newestOf]muster.Micros{}}
 }
 
 // add says false when there was no room.
@@ -250,7 +283,8 @@ func (h *heard) take() map[muster.DeviceID][]saidTB {
 
 // Observe is told of telemetry that was kept, and takes note of what devices say in ThingsBoard's
 // keys: current_fw_version with current_fw_title, and, with an offer, fw_state; or the same
-// with sw. It does not wait.
+// with sw. What was so before the newest of that, or before the offer, is not looked at: it was sent later. It does
+// not wait.
 func (t *Talk) Observe(rs []muster.Reading) {
 	for i := range rs {
 		r := &rs[i]
@@ -262,7 +296,7 @@ func (t *Talk) Observe(rs []muster.Reading) {
 		t.mu.Unlock()
 		for _, soft := range [...]bool{false, true} {
 			s, ok := saidOf(r, soft)
-			if !ok || !active && !t.tells(r.Device, &s) {
+			if !ok || t.heard.old(r, soft) || !active && !t.tells(r.Device, &s) {
 				continue
 			}
 			if !t.heard.add(r.Device, s) {
@@ -284,7 +318,9 @@ func speaks(l *muster.Layout) bool {
 }
 
 func saidOf(r *muster.Reading, soft bool) (s saidTB, ok bool) {
-	s.soft = soft
+	if s.soft = soft; r.Time < r.Arrival-clockSlip {
+		s.at = r.Time
+	}
 	which := "fw"
 	if soft {
 		which = "sw"
@@ -359,6 +395,9 @@ func (t *Talk) reportHeard(ctx context.Context, id muster.DeviceID, s *saidTB) e
 	if err != nil && !none {
 		return err
 	}
+	if !none && s.at > 0 && s.at < g.offered {
+		return nil
+	}
 	if !none && (g.kind == softwareType) == s.soft {
 		r, ok := s.report(g)
 		if r.Device = id; ok && (r.Version != "" || !s.done()) {
@@ -386,7 +425,7 @@ func (t *Talk) runs(ctx context.Context, id muster.DeviceID, s *saidTB) error {
 	if s.soft && s.product() == "" { // of which software it is nobody knows
 		return nil
 	}
-	return t.cfg.Desk.Runs(ctx, desk.Runs{Device: id, Version: s.version, Product: s.product(), Beside: s.soft}) //nolint:wrapcheck // it says what it was doing
+	return t.cfg.Desk.Runs(ctx, desk.Runs{Device: id, Version: s.version, Product: s.product(), Beside: s.soft, At: s.at}) //nolint:wrapcheck // it says what it was doing
 }
 
 // report is what a state of ThingsBoard's means for what was offered; false for nothing. The

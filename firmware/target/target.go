@@ -199,6 +199,12 @@ func (f *Fleet) Facts(r *rollout.Rollout, id muster.DeviceID) rollout.Facts {
 	return facts
 }
 
+// Barred says whether the release of a rollout may be offered to nobody as of now; false for one that is not known.
+func (f *Fleet) Barred(r *rollout.Rollout) bool {
+	k, ok := f.release(r.Release)
+	return ok && (k.Withdrawn || !k.Signed || expired(k.Manifest, f.now()))
+}
+
 func expired(m *firmware.Manifest, now time.Time) bool {
 	return !m.Expires.IsZero() && !now.Before(m.Expires)
 }

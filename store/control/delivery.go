@@ -7,14 +7,17 @@ import (
 	"muster"
 )
 
-// ActionOpen says whether an action of a rollout goes on at a device: it was offered, and has
-// neither ended nor been taken back.
-func (c *Control) ActionOpen(ctx context.Context, device muster.DeviceID, action int64) (open bool, err error) {
-	query := `SELECT action FROM rollout_device WHERE device = $1 AND action = $2 AND ` + inFlight
+// ReleaseOfOpen returns the release of an action that goes on at a device: it was offered, and has
+// neither ended nor been taken back. Else NotFound.
+func (c *Control) ReleaseOfOpen(ctx context.Context, device muster.DeviceID, action int64) (release string, err error) {
+	found := false
+	query := `SELECT r.release FROM rollout_device d JOIN rollout r ON r.id = d.rollout WHERE d.device = $1 AND d.action = $2 AND d.` + inFlight
 	err = c.list(ctx, "look for a device's action", query, []any{string(device), action}, func(rows *sql.Rows) error {
-		open = true
-		var n int64
-		return rows.Scan(&n)
+		found = true
+		return rows.Scan(&release)
 	})
-	return open, err
+	if err == nil && !found {
+		err = muster.Errorf(muster.NotFound, "the action is over")
+	}
+	return release, err
 }

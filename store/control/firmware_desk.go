@@ -16,12 +16,15 @@ import (
 // LastAction implements desk.Store.
 func (c *Control) LastAction(ctx context.Context, device muster.DeviceID) (a desk.Action, err error) {
 	found := false
-	err = c.list(ctx, "look for a device's firmware", `SELECT r.release, r.plan, COALESCE((SELECT action FROM firmware_closed f WHERE f.device = $1), 0), `+lastActionColumns+`
+	err = c.list(ctx, "look for a device's firmware", `SELECT r.release, r.plan, COALESCE((SELECT action FROM firmware_closed f WHERE f.device = $1), 0),
+		COALESCE((SELECT MAX(l.at) FROM rollout_log l WHERE l.device = d.device AND l.rollout = d.rollout AND l.event = 'offer'), 0), `+lastActionColumns+`
 		FROM rollout_device d JOIN rollout r ON r.id = d.rollout WHERE d.device = $1 AND d.action > 0 ORDER BY d.action DESC LIMIT 1`, []any{string(device)},
 		func(rows *sql.Rows) (err error) {
 			found = true
 			var plan string
-			a.Device, err = rolloutDeviceOf(func(to ...any) error { return rows.Scan(append([]any{&a.Release, &plan, &a.Closed}, to...)...) })
+			a.Device, err = rolloutDeviceOf(func(to ...any) error {
+				return rows.Scan(append([]any{&a.Release, &plan, &a.Closed, &a.Offered}, to...)...)
+			})
 			if err != nil {
 				return err
 			}
@@ -49,21 +52,22 @@ const lastActionColumns = `d.rollout, d.device, d.rank, d.phase, d.state, d.reas
 func (c *Control) LastActions(ctx context.Context, ids []muster.DeviceID) (map[muster.DeviceID]director.Last, error) {
 	out := make(map[muster.DeviceID]director.Last, len(ids))
 	for part := range slices.Chunk(ids, maxParams) {
-		query := `SELECT d.device, d.rollout, r.release, d.state, d.late FROM rollout_device d JOIN rollout r ON r.id = d.rollout
+		query := `SELECT d.device, d.rollout, r.release, r.product, d.state, d.retry > 0, d.late FROM rollout_device d JOIN rollout r ON r.id = d.rollout
 			WHERE d.device IN (` + places(len(part)) + `) AND d.action > 0
 			AND d.action = (SELECT MAX(n.action) FROM rollout_device n WHERE n.device = d.device AND n.action > 0)`
 		err := c.list(ctx, "look for devices' last rollouts", query, idArgs(part), func(rows *sql.Rows) error {
 			var device muster.DeviceID
 			var state string
 			var l director.Last
-			if err := rows.Scan(&device, &l.Rollout, &l.Release, &state, &l.Late); err != nil {
+			var retry bool
+			if err := rows.Scan(&device, &l.Rollout, &l.Release, &l.Product, &state, &retry, &l.Late); err != nil {
 				return fmt.Errorf("read a device's last rollout: %w", err)
 			}
 			s, known := rollout.ParseState(state)
 			if !known {
 				return fmt.Errorf("device %s has no state that is known", device)
 			}
-			l.State = s
+			l.State, l.Retries = s, retry && s == rollout.Queued
 			out[device] = l
 			return nil
 		})

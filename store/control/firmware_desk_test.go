@@ -3,6 +3,7 @@ package control_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -17,11 +18,11 @@ import (
 	"muster/store/control"
 )
 
-// shelf has one release of every id.
-type shelf struct{}
+// shelf has one release of every id, which may be withdrawn.
+type shelf struct{ withdrawn *bool }
 
-func (shelf) Release(_ context.Context, id string) (desk.Release, error) {
-	return desk.Release{ID: id, Manifest: &firmware.Manifest{Product: "pump", Version: "2.0.0"}}, nil
+func (s shelf) Release(_ context.Context, id string) (desk.Release, error) {
+	return desk.Release{ID: id, Withdrawn: *s.withdrawn, Manifest: &firmware.Manifest{Product: "pump", Version: "2.0.0"}}, nil
 }
 
 // counter is a desk with a director whose clock the test moves.
@@ -32,6 +33,8 @@ type counter struct {
 	store    *control.Control
 	director *director.Director
 	at       time.Time
+
+	withdrawn bool // the release
 }
 
 func openCounter(t *testing.T, e engine, concurrent int) *counter {
@@ -45,7 +48,7 @@ func openCounter(t *testing.T, e engine, concurrent int) *counter {
 	x := &counter{t: t, handles: h, store: store, at: time.Unix(1_800_000_000, 0)}
 	now := func() time.Time { return x.at }
 	x.director = director.New(store, there{now}, now, director.Options{Owner: "n"})
-	x.Desk = desk.New(store, x.director, shelf{}, nil, unheard{})
+	x.Desk = desk.New(store, x.director, shelf{&x.withdrawn}, nil, unheard{})
 	r, devices := rolloutOf("r", 10, concurrent)
 	r.Release, r.Product, r.Plan.Phases = "rel", "pump", r.Plan.Phases[1:]
 	r.Plan.Windows, r.Plan.Zone = []rollout.Window{{From: 60, To: 60}}, "Europe/Berlin"
@@ -245,3 +248,53 @@ func TestADeviceThatAnotherProcessMadeIsNotSkippedAsDeleted(t *testing.T) {
 type unheard struct{}
 
 func (unheard) Say(_ context.Context, list []desk.Runs) []error { return make([]error, len(list)) }
+
+func TestAnOfferOfAReleaseThatWasWithdrawnIsToBeLeftUnlessTheDeviceInstalls(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		x := openCounter(t, e, 2)
+		var offered []muster.DeviceID
+		for i := range 10 {
+			id := muster.DeviceID(fmt.Sprintf("dev-%06d", i))
+			if o, err := x.Offer(t.Context(), id); err == nil && o.State == rollout.Offered {
+				offered = append(offered, id)
+			}
+		}
+		if len(offered) != 2 {
+			t.Fatalf("%v have an offer", offered)
+		}
+		a, b := offered[0], offered[1]
+		x.says(b, rollout.Fact{Event: rollout.SaysInstalling})
+		x.withdrawn = true
+		o := x.is(a, "offered", true)
+		x.is(b, "installing", false)
+		if err := x.Stopped(t.Context(), a, o.Action); err != nil {
+			t.Fatal(err)
+		}
+		x.is(a, "", false)
+	})
+}
+
+func TestAVersionOfAnotherProductOrOfBeforeTheOfferSaysNothingOfTheRelease(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		x := openCounter(t, e, 10)
+		id := muster.DeviceID("dev-000003")
+		x.says(id, rollout.Fact{Event: rollout.SaysInstalling})
+		o := x.is(id, "installing", false)
+		if o.Offered != muster.MicrosOf(x.at) {
+			t.Errorf("it was offered at %d, want %d", o.Offered, muster.MicrosOf(x.at))
+		}
+		for name, r := range map[string]desk.Runs{ // the fleet knows 1.9.0 of it
+			"another product":  {Device: id, Version: "0.9.0", Product: "bootloader"},
+			"before the offer": {Device: id, Version: "1.9.0", Product: "pump", At: o.Offered - 1},
+		} {
+			if err := x.Runs(t.Context(), r); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			x.is(id, "installing", false)
+		}
+		if err := x.Runs(t.Context(), desk.Runs{Device: id, Version: "1.9.0", Product: "pump", At: o.Offered}); err != nil {
+			t.Fatal(err)
+		}
+		x.is(id, "", false)
+	})
+}

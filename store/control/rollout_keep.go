@@ -202,7 +202,7 @@ func (g *countedGroup) addTo(counts []rollout.Counts, id string) error {
 	if s == rollout.Rebooting && g.soaking.Bool && !g.failing.Bool {
 		c.Soaking += n
 	}
-	if g.late.String == string(rollout.LateInstalled) {
+	if g.late.String == string(rollout.LateInstalled) && !s.InFlight() {
 		c.Late += n
 	}
 	return nil

@@ -106,7 +106,7 @@ func (l *rolloutRows) look(id string) (status rollout.Status) {
 		case s == rollout.Rebooting && soaking:
 			got[phase].Soaking++
 		}
-		if late == rollout.LateInstalled {
+		if late == rollout.LateInstalled && !s.InFlight() {
 			got[phase].Late++
 		}
 		if s.InFlight() {
