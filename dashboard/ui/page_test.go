@@ -366,6 +366,7 @@ func TestTheLinkTellsTheTruth(t *testing.T) {
 	b := open(t, f)
 	b.expect("WebSocket connection to")
 	b.visit("/devices")
+	b.waitText("tbody", "cc-vault-00") // the list comes after the connection
 	b.waitText(".live", "Live")
 	f.say(object{"t": "rate", "hz": 2, "why": "slow connection"})
 	b.waitText(".live", "Slowed to 2 Hz slow connection")
