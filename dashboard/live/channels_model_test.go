@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -449,5 +450,28 @@ func TestAStreamEndsWithItsRightsAndWhenTheGatewayStops(t *testing.T) {
 	<-other.done
 	if _, err := s.g.Attach(live.Principal{ID: "k"}, live.Ask{Channel: "fleet"}, other.write); muster.KindOf(err) != muster.Unavailable {
 		t.Errorf("after the stop: %v", err)
+	}
+}
+
+func TestAStreamIsNotWrittenToBeforeItRuns(t *testing.T) {
+	s := open(t, newWorld(1), live.Config{})
+	var running, early, wrote atomic.Bool
+	st, err := s.g.Attach(live.Principal{ID: "k"}, live.Ask{Channel: "fleet"}, func(events []byte, _ int) error {
+		early.CompareAndSwap(false, !running.Load())
+		wrote.CompareAndSwap(false, strings.Contains(string(events), `"bye"`))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.g.Revoke("k")
+	for range 1000 { // whoever writes that has his turns
+		runtime.Gosched()
+	}
+	running.Store(true)
+	st.Run(t.Context())
+	st.Close()
+	if early.Load() || !wrote.Load() {
+		t.Errorf("written to before it ran: %v; told why it ends: %v", early.Load(), wrote.Load())
 	}
 }

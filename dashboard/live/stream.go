@@ -2,6 +2,7 @@ package live
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"muster"
@@ -27,6 +28,10 @@ type Stream struct {
 	gone    chan struct{} // closed when it is cut
 	cutOnce sync.Once
 	entered bool
+
+	mu   sync.Mutex
+	runs bool   // before, write is its caller's alone
+	held []byte // what ended it before it ran
 }
 
 // Attach opens a channel for who, to be shown by Run; Close must be called. write sends
@@ -59,6 +64,9 @@ func (g *Gateway) Attach(who Principal, ask Ask, write func(events []byte, frame
 
 // Run shows the channel until ctx ends, write fails, or who may not see it any more.
 func (st *Stream) Run(ctx context.Context) {
+	if err := st.begin(); err != nil {
+		return
+	}
 	st.c.install(st.s, nil)
 	select {
 	case <-ctx.Done():
@@ -86,8 +94,35 @@ func (st *Stream) Close() {
 
 func (st *Stream) cut() { st.cutOnce.Do(func() { close(st.gone) }) }
 
+// begin writes what came before Run, and has others write from here on.
+func (st *Stream) begin() error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.runs = true
+	if st.held == nil {
+		return nil
+	}
+	return st.write(st.held, 1)
+}
+
+// waits keeps what is to be written before Run: that who looks has lost his rights.
+func (st *Stream) waits(data []byte) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.runs {
+		return false
+	}
+	if data != nil {
+		st.held = slices.Clone(data)
+	}
+	return true
+}
+
 // send writes events; without any, a comment shows that the server lives.
 func (st *Stream) send(data []byte, frames int) error {
+	if st.waits(data) {
+		return nil
+	}
 	if data == nil {
 		data = []byte(":\n\n")
 	}
