@@ -214,7 +214,7 @@ func (b *tab) click(selector string) {
 func (b *tab) retype(selector, text string) {
 	b.t.Helper()
 	evaluate[bool](b, "(document.querySelector("+quote(selector)+").select(), true)")
-	b.do(chromedp.SendKeys(chromedp.CSS(selector), text))
+	b.types(selector, text)
 }
 
 // media sets a media feature, such as prefers-color-scheme.
@@ -269,4 +269,13 @@ func (b *tab) shootAll(name string) {
 // quote makes a JavaScript string literal.
 func quote(s string) string {
 	return "`" + strings.NewReplacer("\\", "\\\\", "`", "\\`", "$", "\\$").Replace(s) + "`"
+}
+
+// types focuses the element of a selector and presses keys. It looks at no node: chromedp reads a
+// node's attributes while it writes them as the page changes them.
+func (b *tab) types(selector, keys string) {
+	b.t.Helper()
+	b.wait(selector, "document.querySelector("+quote(selector)+")")
+	evaluate[bool](b, "(document.querySelector("+quote(selector)+").focus(), true)")
+	b.do(chromedp.KeyEvent(keys))
 }

@@ -241,8 +241,8 @@ func TestACommandIsSentFollowedCancelledAndSentAgain(t *testing.T) {
 	if got := evaluate[string](b, `[...document.querySelectorAll(".four")].map(e => e.ariaLabel[0] + "/" + e.querySelectorAll(".on").length + "/" + e.querySelectorAll(".no").length).join(" ")`); got != "3/3/0 4/4/0 3/3/1 1/1/1" {
 		t.Errorf("the steps are %s", got)
 	}
-	b.do(chromedp.SendKeys(chromedp.CSS("[name=method]"), "led/set"))
-	b.do(chromedp.SendKeys(chromedp.CSS("[name=params]"), "{on"))
+	b.types("[name=method]", "led/set")
+	b.types("[name=params]", "{on")
 	b.click(".sendform [type=submit]")
 	b.waitText(".sendform", "This is not JSON")
 	b.retype("[name=params]", `{"on":true}`)
@@ -278,7 +278,8 @@ func TestMessagesComeAsTheyAreSentAndCanBeHeldAndPublished(t *testing.T) {
 	b.click("[aria-labelledby=messages-title] header .btn")
 	b.waitText(".msgs li:first-child", "events/door")
 	b.waitText("#messages-title + p", "3 messages")
-	b.do(chromedp.SendKeys(chromedp.CSS("[name=topic]"), "display/text"), chromedp.SendKeys(chromedp.CSS("[name=payload]"), "hello"))
+	b.types("[name=topic]", "display/text")
+	b.types("[name=payload]", "hello")
 	b.click("[aria-labelledby=publish-title] [type=submit]")
 	b.waitText("[aria-labelledby=publish-title] [role=status]", "Published.")
 	if !x.did(`POST messages? {"topic":"display/text","payload_text":"hello","qos":1,"retain":false}`)() {
@@ -302,9 +303,9 @@ func TestAccessShowsASecretOnceAndADeviceIsDeletedByItsId(t *testing.T) {
 	if strings.Contains(b.text("main"), "S3cret") {
 		t.Error("the secret is shown twice")
 	}
-	b.do(chromedp.SendKeys(chromedp.CSS("#end-id"), "cc-vault"))
+	b.types("#end-id", "cc-vault")
 	b.wait("the button to be off", `document.querySelector(".end [type=submit]").disabled`)
-	b.do(chromedp.SendKeys(chromedp.CSS("#end-id"), "-2-p1"))
+	b.types("#end-id", "-2-p1")
 	b.click(".end .check:nth-of-type(2) input")
 	b.click(".end [type=submit]")
 	b.wait("the list", `location.pathname === "/devices"`)

@@ -85,7 +85,7 @@ func TestTheAPIPageIsFilteredAndLinkedToByTheAddress(t *testing.T) {
 		t.Error("the slash that leads to the filter is typed into it")
 	}
 	b.wait("the filter to have the focus", `document.activeElement.id === "filter"`)
-	b.do(chromedp.SendKeys(chromedp.CSS("#filter"), "webhooks test"))
+	b.types("#filter", "webhooks test")
 	b.waitText(".filter p", "1 of ")
 	if got := evaluate[string](b, `[...document.querySelectorAll(".op")].map(e => e.id).join()`); got != "test-webhook" {
 		t.Errorf("the filter shows %s", got)

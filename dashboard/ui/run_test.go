@@ -174,7 +174,7 @@ func TestTheAuditLogHasItsFiltersInTheAddressAndShowsWhatChanged(t *testing.T) {
 	b.inspect("audit")
 	b.click(".auditlog > .btn")
 	b.waitText(".audit tbody", "user.create")
-	b.do(chromedp.SendKeys(chromedp.CSS(".auditfilter [name=object]"), "devices/pump-7\r"))
+	b.types(".auditfilter [name=object]", "devices/pump-7\r")
 	b.wait("the address", `location.search === "?object=devices%2Fpump-7"`)
 	b.wait("the one record", `document.querySelectorAll(".audit tbody tr[data-seq]").length === 1`)
 	b.visit("/audit?object=devices%2Fpump-7&action=device.update")
@@ -226,21 +226,21 @@ func TestThePaletteFindsPagesThingsAndDevices(t *testing.T) {
 	b.do(chromedp.KeyEvent("/"))
 	b.wait("the palette", `document.querySelector("dialog.palette[open] input") === document.activeElement`)
 	b.inspect("palette")
-	b.do(chromedp.SendKeys(chromedp.CSS(".palette input"), `pump"`))
+	b.types(".palette input", `pump"`)
 	if got := <-queries; got != `"pump\"" 8` {
 		t.Errorf("the server was asked for %s", got)
 	}
-	b.do(chromedp.SendKeys(chromedp.CSS(".palette input"), "\b"))
+	b.types(".palette input", "\b")
 	b.waitText(".palette [data-kind=device]", "pump-7 Hall 3")
 	b.waitText(".palette [data-kind=rollout]", "Pumps rol_1")
 	b.waitText(".palette [data-kind=release]", "pump-controller 2.0.0")
-	b.do(chromedp.SendKeys(chromedp.CSS(".palette input"), "s rol_3\r"))
+	b.types(".palette input", "s rol_3\r")
 	b.wait("its page", `location.pathname === "/rollouts/rol_3" && !document.querySelector("dialog.palette")`)
 	evaluate[bool](b, `document.body.dispatchEvent(new KeyboardEvent("keydown", {key: "k", ctrlKey: true, bubbles: true, cancelable: true}))`)
 	b.wait("the palette", `document.querySelector("dialog.palette[open] input")`)
-	b.do(chromedp.SendKeys(chromedp.CSS(".palette input"), "cold"))
+	b.types(".palette input", "cold")
 	b.waitText(".palette [aria-selected=true]", "cold-chain")
-	b.do(chromedp.SendKeys(chromedp.CSS(".palette input"), "\r"))
+	b.types(".palette input", "\r")
 	b.wait("its devices", `location.pathname + location.search === "/devices?q=group%3Acold-chain"`)
 }
 
@@ -265,7 +265,7 @@ func TestKeysLeadEverywhereAreShownAndCanBeTurnedOff(t *testing.T) {
 	b.wait("the second row", `document.activeElement.textContent === "Pumps rol_2"`)
 	b.do(chromedp.KeyEvent("k"), chromedp.KeyEvent("\r"))
 	b.wait("its page", `location.pathname === "/rollouts/rol_1" && document.querySelector(".askwhy input")`)
-	b.do(chromedp.SendKeys(chromedp.CSS(".askwhy input"), "gf?"))
+	b.types(".askwhy input", "gf?")
 	if got := evaluate[string](b, `location.pathname + document.querySelector(".askwhy input").value + !document.querySelector("dialog")`); got != "/rollouts/rol_1gf?true" {
 		t.Errorf("while one types keys do something: %s", got)
 	}

@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-
-	"github.com/chromedp/chromedp"
 )
 
 func TestARolloutIsShownAsItGoesOnAndSaysWhatStopsIt(t *testing.T) {
@@ -50,7 +48,7 @@ func TestTheFirstRuleThatHoldsADeviceBackIsNamed(t *testing.T) {
 	if got := evaluate[string](b, `[...document.querySelectorAll(".rules li")].map(e => e.dataset.rule + (e.classList.contains("first") ? "!" : "")).join(" ")`); got != "in_rollout window_open! reachable" {
 		t.Errorf("the rules are %s", got)
 	}
-	b.do(chromedp.SendKeys(chromedp.CSS(".askwhy input"), "x\r"))
+	b.types(".askwhy input", "x\r")
 	b.wait("the address to have it", `location.search === "?why=mtr-7x"`)
 }
 
@@ -83,9 +81,12 @@ func TestARolloutIsMadeOfAReleaseForDevicesThatTheServerCounts(t *testing.T) {
 	b.wait("the name", `document.querySelector(".newrollout [name=name]").value === "pump-controller 2.0.0"`)
 	b.click(".moreof summary")
 	b.click(`fieldset[class*="phases"] > .btn`)
-	b.do(chromedp.SendKeys(chromedp.CSS(`[name="plan/phases/0/devices"]`), "25%"), chromedp.SendKeys(chromedp.CSS(`[name="plan/phases/0/stop"]`), "10%"), chromedp.SendKeys(chromedp.CSS(`[name="plan/phases/0/sample"]`), "20"))
+	b.types(`[name="plan/phases/0/devices"]`, "25%")
+	b.types(`[name="plan/phases/0/stop"]`, "10%")
+	b.types(`[name="plan/phases/0/sample"]`, "20")
 	b.click(`fieldset[class*="phases"] > .btn`)
-	b.do(chromedp.SendKeys(chromedp.CSS(`[name="plan/phases/1/devices"]`), "100%"), chromedp.SendKeys(chromedp.CSS(`[name="plan/concurrent"]`), "50"))
+	b.types(`[name="plan/phases/1/devices"]`, "100%")
+	b.types(`[name="plan/concurrent"]`, "50")
 	b.inspect("rollout-new")
 	b.click(".newrollout .btn.pri")
 	f.wants("POST", "/rollouts", "", `{"name":"pump-controller 2.0.0","release":"rel_1","q":"id:*","membership":"snapshot","supersede":"wait","start":false,`+
@@ -133,7 +134,8 @@ func TestFirmwareSaysWhoSignedAndWhichVersionsDevicesReport(t *testing.T) {
 	b.inspect("firmware")
 	b.click(`[aria-label="Release from it: pump.swu"]`)
 	b.wait("what the image says", `document.querySelector("[name='manifest/version']").value === "2.1.0"`)
-	b.do(chromedp.SendKeys(chromedp.CSS(`[name="manifest/product"]`), "pump-controller"), chromedp.SendKeys(chromedp.CSS(`[name="manifest/hw_compat"]`), "pc-1:1.0,1.2; pc-2\r"))
+	b.types(`[name="manifest/product"]`, "pump-controller")
+	b.types(`[name="manifest/hw_compat"]`, "pc-1:1.0,1.2; pc-2\r")
 	got := <-f.changes
 	for _, part := range []string{`"product":"pump-controller"`, `"hw_compat":[{"board":"pc-1","revisions":["1.0","1.2"]},{"board":"pc-2"}]`, `"size":4194304`, `"format":"swupdate"`, `"schema":1`} {
 		if !strings.Contains(got.body, part) {
