@@ -58,7 +58,7 @@ func (r *Registry) Arrange(by Arranging, only *query.Expr) (*Arrangement, error)
 	}
 	a := arranger{by: by, now: muster.MicrosOf(r.now()), sections: map[string]*gathered{}}
 	if only == nil {
-		r.gatherAll(&a)
+		r.eachPresent(a.add)
 	} else {
 		ids := r.MatchAll(only)
 		for len(ids) > 0 {
@@ -70,7 +70,8 @@ func (r *Registry) Arrange(by Arranging, only *query.Expr) (*Arrangement, error)
 	return a.arrange(), nil
 }
 
-func (r *Registry) gatherAll(a *arranger) {
+// eachPresent calls see for every device, with the registry and presence held for some of them at a time.
+func (r *Registry) eachPresent(see func(*entry)) {
 	last := muster.DeviceID("")
 	for more := true; more; {
 		r.mu.RLock()
@@ -79,7 +80,7 @@ func (r *Registry) gatherAll(a *arranger) {
 		more = len(part) > selectChunk
 		part = part[:min(selectChunk, len(part))]
 		for _, e := range part {
-			a.add(e)
+			see(e)
 			last = e.ID
 		}
 		r.presence.mu.Unlock()

@@ -41,21 +41,10 @@ const leastCause = 5
 func (r *Registry) ChangeSince(since muster.Micros) PresenceChange {
 	c := comparison{since: since, by: map[share]*common{}}
 	total := 0
-	last := muster.DeviceID("")
-	for more := true; more; {
-		r.mu.RLock()
-		r.presence.mu.Lock()
-		part := r.after(last)
-		more = len(part) > selectChunk
-		part = part[:min(selectChunk, len(part))]
-		for _, e := range part {
-			c.look(e)
-			last = e.ID
-		}
-		total += len(part)
-		r.presence.mu.Unlock()
-		r.mu.RUnlock()
-	}
+	r.eachPresent(func(e *entry) {
+		c.look(e)
+		total++
+	})
 	out := PresenceChange{Since: since, Counts: make(map[muster.PresenceState]int, len(stateNames)), Silent: c.silent}
 	for s, name := range stateNames {
 		out.Counts[name] = c.counts[s]

@@ -12,9 +12,7 @@ import (
 // The first example of docs/notifications.md runs as it is written there, on a server that nobody has used yet.
 func TestNotificationsFirstExampleRunsAsItIsWritten(t *testing.T) {
 	for _, tool := range []string{"sh", "curl"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed: %v", tool, err)
-		}
+		needs(t, tool)
 	}
 	page, err := os.ReadFile("../docs/notifications.md")
 	if err != nil {
