@@ -1,7 +1,7 @@
 // What every page has: the keys that lead to other pages, their sheet, and the palette.
 
 import { signal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { useLayoutEffect } from "preact/hooks";
 import { pause, paused } from "../lib/live";
 import { PLACES } from "../lib/pages";
 import { go } from "../lib/route";
@@ -17,7 +17,7 @@ export const palette = signal(false);
 export const sheet = signal(false);
 
 export function Everywhere() {
-  useEffect(() => {
+  useLayoutEffect(() => {
     const onKey = (e: KeyboardEvent) => {
       if (!(e.ctrlKey || e.metaKey) || e.altKey || e.shiftKey || e.key.toLowerCase() !== "k") return;
       e.preventDefault();

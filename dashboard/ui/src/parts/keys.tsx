@@ -1,14 +1,15 @@
 // Keys of a page: what a part registers while it is shown.
 
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { addKeys, type Key } from "../lib/keymap";
 
 /** Adds the keys to the keyboard and to the sheet of keys for as long as the part is shown.
- * What is run is always the newest function given. */
+ * What is run is always the newest function given. They are there as soon as the part is seen: after the
+ * paint, what is pressed at once would be lost. */
 export function useKeys(title: string, list: readonly Key[]): void {
   const now = useRef(list);
   now.current = list;
-  useEffect(() => addKeys({ title, list: list.map((k, i) => ({ keys: k.keys, what: k.what, ...(k.run && { run: () => now.current[i]?.run?.() }) })) }), [title, list.map((k) => k.keys + k.what).join("\n")]);
+  useLayoutEffect(() => addKeys({ title, list: list.map((k, i) => ({ keys: k.keys, what: k.what, ...(k.run && { run: () => now.current[i]?.run?.() }) })) }), [title, list.map((k) => k.keys + k.what).join("\n")]);
 }
 
 const ROWS = "main .wide tbody th a, main .ros .to";
