@@ -23,17 +23,18 @@ import (
 // oneBrowser is what all tests share: to start one takes longer than most of them.
 var oneBrowser browser
 
-func TestMain(m *testing.M) {
-	code := m.Run()
+func TestMain(m *testing.M) { goleak.VerifyTestMain(closing{m}) }
+
+// closing runs the tests and closes the browser after them.
+type closing struct{ tests *testing.M }
+
+func (c closing) Run() int {
+	code := c.tests.Run()
 	if err := oneBrowser.close(); err != nil {
 		fmt.Fprintln(os.Stderr, "close the browser:", err)
-		code = max(code, 1)
+		return max(code, 1)
 	}
-	if err := goleak.Find(); code == 0 && err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	return code
 }
 
 // browser is a Chromium that is started when it is first asked for.
