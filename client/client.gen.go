@@ -2279,9 +2279,11 @@ type RollbackRollout struct {
 
 // RolloutApproval is a schema of the API.
 type RolloutApproval struct {
-	At   time.Time     `json:"at"`
-	By   RolloutPerson `json:"by"`
-	Note *string       `json:"note,omitempty"`
+	At time.Time     `json:"at"`
+	By RolloutPerson `json:"by"`
+	// Whether the person may agree now: who is disabled, or lost the right, does not count when the rollout starts
+	Counts bool    `json:"counts"`
+	Note   *string `json:"note,omitempty"`
 }
 
 // RolloutBody is a schema of the API.
@@ -2476,7 +2478,7 @@ type RolloutProgress struct {
 	// The phase that it is in, from 1
 	Phase  int64                  `json:"phase"`
 	Phases []RolloutPhaseProgress `json:"phases"`
-	// Why it is paused or aborted: operator, failure_threshold, success_threshold, regression, release_revoked or superseded
+	// Why it is held, paused or aborted: operator, failure_threshold, success_threshold, regression, release_revoked, superseded or approvals (its time has come, and too few people have agreed)
 	Reason *string `json:"reason,omitempty"`
 	Status string  `json:"status"`
 	// What the telemetry of updated devices says against that of the others, in a sentence, in a phase that asks
@@ -3287,7 +3289,7 @@ type AgreeToRolloutParams struct {
 	IfMatch string
 }
 
-// AgreeToRollout: Agree to a draft, as a second person. It needs a user, or a key that a user owns, who neither made nor wrote it. Who changes the draft takes it back.
+// AgreeToRollout: Agree to a rollout that did not begin yet, as a second person. It needs a user, or a key that a user owns, who neither made nor wrote it. Who changes the draft takes it back. One that is scheduled and held for it begins.
 // It is POST /api/v1/rollouts/{rollout}/approvals.
 func (c *Client) AgreeToRollout(ctx context.Context, rollout string, body *AgreedRollout, params *AgreeToRolloutParams) (*RolloutBody, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/rollouts/" + segment(rollout) + "/approvals", query: url.Values{}, header: http.Header{}}
