@@ -200,7 +200,7 @@ func idleClients() int {
 	if _, err := fmt.Sscanf(os.Getenv(idleClientsEnv), "%d %s %s %s", &n, &url, &origin, &sub); err != nil {
 		return 2
 	}
-	d := websocket.Dialer{Subprotocols: []string{live.Subprotocol}}
+	d := websocket.Dialer{Subprotocols: []string{live.Subprotocol}, EnableCompression: true}
 	held := make([]*websocket.Conn, 0, n) // a socket that is collected is closed
 	for i := range n {
 		h := http.Header{"Origin": {origin}, "Cookie": {"session=u" + strconv.Itoa(i)}}
