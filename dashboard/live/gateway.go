@@ -45,6 +45,11 @@ const (
 	sendBuffer     = 64 << 10 // kernel bytes a stalled reader may hold
 	maxChannels    = 128      // per connection
 	sourceTimeout  = 2 * time.Second
+
+	// Text messages of a size between these go deflated to who inflates: shorter ones are few
+	// bytes a second however they go, longer ones go in pieces.
+	minDeflated = 2 << 10
+	maxDeflated = 64 << 10
 )
 
 func (c Config) withDefaults() Config {
@@ -127,6 +132,8 @@ func New(cfg Config, deps Deps) *Gateway {
 		Subprotocols:    []string{Subprotocol},
 		CheckOrigin:     g.originAllowed,
 		Error:           refuseUpgrade,
+
+		EnableCompression: true, // without context takeover: an idle socket keeps nothing for it
 	}
 	return g
 }
@@ -232,7 +239,7 @@ type Stats struct {
 	Streams     int    `json:"streams"`      // of server-sent events that show its channels
 	Rows        int    `json:"rows"`         // devices that somebody watches
 	Messages    uint64 `json:"messages"`     // WebSocket messages written
-	Bytes       uint64 `json:"bytes"`        // in them
+	Bytes       uint64 `json:"bytes"`        // in them, before they are deflated
 	Failed      uint64 `json:"failed"`       // connections ended because a write failed or did not drain
 	Overflows   uint64 `json:"overflows"`    // connections ended because they did not read their answers
 	Slowed      uint64 `json:"slowed"`       // steps down in rate
