@@ -7171,6 +7171,23 @@ func (c *Client) SendNotification(ctx context.Context, body *NewNotification, pa
 	return out, nil
 }
 
+// SendToStreamParams are the optional parameters of SendToStream.
+type SendToStreamParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// SendToStream: Send commands to a stream of the channel page. The commands are those of the WebSocket, but for hello, and what they are answered comes in the stream (docs/stream.md). 404 when this server has no such stream of the same session or key: open another.
+// It is POST /api/v1/stream/{stream}.
+func (c *Client) SendToStream(ctx context.Context, stream string, body []map[string]any, params *SendToStreamParams) error {
+	r := request{method: http.MethodPost, path: "/api/v1/stream/" + segment(stream), query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	return c.call(ctx, &r, nil)
+}
+
 // SetUpParams are the optional parameters of SetUp.
 type SetUpParams struct {
 	// The same key with the same request gives the same answer for 24 hours, and does nothing more
@@ -7311,7 +7328,7 @@ func (c *Client) StartTask(ctx context.Context, body *NewTask, params *StartTask
 
 // StreamParams are the optional parameters of Stream.
 type StreamParams struct {
-	// What to follow: events, fleet, devices, device:{id}, tasks, task:{id}, rollout:{id}, system or inbox
+	// What to follow: events, fleet, devices, device:{id}, tasks, task:{id}, rollout:{id}, here:{id}, system or inbox; or page, for all that a WebSocket carries
 	Channel string
 	// Of events: types, or families with .*, separated by commas; all when empty
 	Types string

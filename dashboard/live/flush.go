@@ -149,10 +149,7 @@ func (c *client) write(j *job) error {
 func (c *client) send(j *job, m *message) error {
 	data := m.bytes()
 	if c.out != nil {
-		if data == nil && !j.ping {
-			return nil
-		}
-		return c.out.send(data, m.frames)
+		return c.out.sendAll(j, m, data)
 	}
 	if j.pong {
 		if err := c.conn.WriteControl(websocket.PongMessage, j.pongMsg, c.writeDeadline()); err != nil {

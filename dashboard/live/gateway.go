@@ -102,7 +102,8 @@ type Gateway struct {
 	next    int  // wheel slot of the next client
 	wheel   [pingSeconds]map[*client]struct{}
 	users   map[string]int
-	clients sync.WaitGroup // one per reader and per flush
+	lines   map[string]*Stream // of the channel page, by their ids
+	clients sync.WaitGroup     // one per reader and per flush
 	loops   *lifecycle.Group
 	baseCtx context.Context //nolint:containedctx // the gateway's life, which sockets share and requests do not
 
@@ -111,7 +112,7 @@ type Gateway struct {
 
 // New returns a gateway that refuses connections until Start.
 func New(cfg Config, deps Deps) *Gateway {
-	g := &Gateway{cfg: cfg.withDefaults(), deps: deps, users: map[string]int{}}
+	g := &Gateway{cfg: cfg.withDefaults(), deps: deps, users: map[string]int{}, lines: map[string]*Stream{}}
 	g.index.rows = map[muster.DeviceID]*row{}
 	g.index.pages = map[*row]struct{}{}
 	g.counts.groups = map[matched]*matchGroup{}

@@ -7,6 +7,7 @@ import { session } from "./lib/session";
 import { OverviewPage } from "./pages/overview";
 import { SetupPanel } from "./pages/setup";
 import { SignInPage } from "./pages/signin";
+import { Away } from "./parts/away";
 import { Everywhere } from "./parts/everywhere";
 import { lazy } from "./parts/lazy";
 import { Rail } from "./parts/rail";
@@ -106,6 +107,7 @@ function Shell() {
           {r.page === "devices" && <DevicesPage />}
         </main>
       </div>
+      <Away />
       <Toast />
       <Everywhere />
     </div>

@@ -3690,6 +3690,10 @@ export const sendCommand = (device: string, body: NewCommand, query?: { wait?: s
 export const sendNotification = (body: NewNotification, stop?: AbortSignal): Promise<SentNotification> =>
   call<SentNotification>("POST", `/notifications`, body, stop);
 
+/** Send commands to a stream of the channel page */
+export const sendToStream = (stream: string, body: Array<Record<string, unknown>> | null, stop?: AbortSignal): Promise<undefined> =>
+  call<undefined>("POST", `/stream/${at(stream)}`, body, stop);
+
 /** Become the first admin, with the session of the set-up link */
 export const setUp = (body: FirstAdmin, stop?: AbortSignal): Promise<User> =>
   call<User>("POST", `/setup`, body, stop);
