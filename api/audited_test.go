@@ -19,6 +19,7 @@ func unauditedOperations() map[string]string {
 	return map[string]string{
 		"write-telemetry":    "it is what devices say, thousands of times a second; devices that it makes are recorded",
 		"write-influx":       "likewise",
+		"send-to-stream":     "what shows is chosen; its two commands that change something leave what ack-notification and send-notification leave",
 		"preview-template":   "it changes nothing",
 		"send-notification":  "the notification itself is kept, with who sent it and when",
 		"ack-notification":   "the receipt is kept, with who acked, when and by which door",

@@ -99,6 +99,9 @@ func notificationDoings() doings {
 			id, who := w.newNotification()
 			return deed{path: "/notifications:mark", body: object{"ids": []string{id}, "state": "seen"}, who: []option{who.as}}
 		},
+		"send-to-stream": func(*writer) deed {
+			return deed{path: "/stream/" + talkID, body: []object{{"t": "ping", "id": 1, "ts": 1}}}
+		},
 		"read-inbox": func(w *writer) deed {
 			_, who := w.newNotification()
 			return deed{path: "/me/inbox:read-all", who: []option{who.as}}

@@ -45,7 +45,7 @@ func deviceWords() map[string]any {
 		"{}": "text",
 		// parameters
 		"path device": "pump-7", "path profile": "pump", "path group": "cold-chain", "path account": "svc_5f0c", "path key": "key_9d3e",
-		"path credential": "cred_41aa", "path authority": "ca_77b1", "path candidate": "cand_c0de", "path block": "block_0001", "path command": "184467",
+		"path credential": "cred_41aa", "path authority": "ca_77b1", "path candidate": "cand_c0de", "path stream": "5f0c41aa9d3e77b1", "path block": "block_0001", "path command": "184467",
 		"path job": "1844", "path seq": 42, "query q": "group:cold-chain v.battery<15", "query keys": "temperature,battery", "query from": "now-3h",
 		"query to": "now", "query sort": "-seen", "query fields": "status,tag:site", "query match": "ber", "query columns": "id,status,v.temperature", "query ids": "pump-7,pump-8", "query key": "temperature", "header If-Match": `"7"`, "header Idempotency-Key": "restart-pump-7-1",
 		// names and ids
@@ -175,6 +175,7 @@ func requestExamples() map[string]string {
 		"send-notification":              `{"topic":"cold-chain","severity":"major","title":"Pump 7 is offline","dedup_key":"offline pump-7"}`,
 		"mark-notifications":             `{"ids":["ntf_0m8k2c1x5tq"],"state":"seen"}`,
 		"requeue-deliveries":             `{"ids":["dlv_0m8k2c1x5tq"]}`,
+		"send-to-stream":                 `[{"t":"sub","id":2,"ch":"devices","q":"group:cold-chain","limit":50},{"t":"unsub","id":3,"ch":"fleet"}]`,
 		"ack-notification":               `{"note":"I am on my way"}`,
 		"read-inbox":                     `{"up_to":"ntf_0m8k2c1x5tq"}`,
 		"begin-upload":                   `{"sha256":"` + exampleDigest + `","size":4,"filename":"pump.bin"}`,

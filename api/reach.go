@@ -31,7 +31,7 @@ func opensToSelectors(operation string) bool {
 	case "list-devices", "list-device-facets", "explain-device-query", "list-sparklines", "export-devices", "list-groups", "get-group", // count and show what is within
 		"create-device", "import-devices", "update-devices", "delete-devices", // change what is within
 		"list-rollout-devices", "list-rejected", "list-candidates", "get-candidate", "adopt-candidate", "refuse-candidate",
-		"write-telemetry", "stream": // filter by the selector itself
+		"write-telemetry", "stream", "send-to-stream": // filter by the selector itself
 		return true
 	}
 	return false

@@ -130,7 +130,7 @@ func TestAnOperationThatNobodyHasOpenedIsForbiddenToAKeyWithASelector(t *testing
 		"get-me": true, "sign-out": true, "list-profiles": true, "get-profile": true, "list-event-types": true, "list-devices": true,
 		"list-device-facets": true, "explain-device-query": true, "list-sparklines": true, "export-devices": true, "list-groups": true, "get-group": true, "create-device": true, "import-devices": true,
 		"update-devices": true, "delete-devices": true, "list-rejected": true, "list-candidates": true, "get-candidate": true,
-		"adopt-candidate": true, "refuse-candidate": true, "stream": true, "write-telemetry": true, "list-rollout-devices": true,
+		"adopt-candidate": true, "refuse-candidate": true, "stream": true, "send-to-stream": true, "write-telemetry": true, "list-rollout-devices": true,
 	}
 	for _, o := range operations(r.rig) {
 		public := cmp.Equal(o.Security, []map[string][]string{{}})

@@ -96,6 +96,22 @@ type live struct {
 func (l *live) Latest(id muster.DeviceID) (ingest.LatestRow, bool) { r, ok := l.rows[id]; return r, ok }
 func (l *live) DeviceLedger(id muster.DeviceID) ingest.Ledger      { return l.ledgers[id] }
 
+// talks has one stream of the channel page, and no channel to open.
+type talks struct{}
+
+const talkID = "0123456789abcdef"
+
+func (talks) OpenChannel(accounts.Principal, api.ChannelAsk, func([]byte, int) error) (api.Channel, error) {
+	return nil, muster.Errorf(muster.NotFound, "there is no such channel")
+}
+
+func (talks) Say(_ accounts.Principal, id string, commands []byte) error {
+	if id != talkID || !json.Valid(commands) {
+		return muster.Errorf(muster.NotFound, "there is no such stream")
+	}
+	return nil
+}
+
 const adminKey = "mst_admin-key-of-the-tests-000"
 
 func newRig(t *testing.T, change ...func(*api.Deps)) *rig {
@@ -146,7 +162,7 @@ func newRigOn(t *testing.T, open opener, change ...func(*api.Deps)) *rig {
 		Audit:  store,
 		Feed:   events,
 		Notify: r.notify, Deliveries: store, ChannelTester: r.tester,
-		Webhooks: r.newWebhooks(store),
+		Webhooks: r.newWebhooks(store), Channels: talks{},
 		Firmware: r.firmware, Rollouts: r.newRollouts(store),
 		OfferKey: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)).Public().(ed25519.PublicKey),
 		Limits:   api.Limits{Rate: 1e5, Burst: 1e5, SignIn: 1e5, Tests: 1e5, Nobody: 1e5},

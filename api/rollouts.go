@@ -105,9 +105,10 @@ type rolloutPerson struct {
 }
 
 type rolloutApproval struct {
-	By   rolloutPerson `json:"by"`
-	At   string        `json:"at" format:"date-time"`
-	Note string        `json:"note,omitempty"`
+	By     rolloutPerson `json:"by"`
+	At     string        `json:"at" format:"date-time"`
+	Note   string        `json:"note,omitempty"`
+	Counts bool          `json:"counts" doc:"Whether the person may agree now: who is disabled, or lost the right, does not count when the rollout starts"`
 }
 
 // RolloutPhaseProgress is how far a phase is.
@@ -124,7 +125,7 @@ type RolloutPhaseProgress struct {
 type RolloutProgress struct {
 	ID         string                 `json:"id"`
 	Status     string                 `json:"status" enum:"draft,scheduled,running,paused,completed,aborted"`
-	Reason     string                 `json:"reason,omitempty" doc:"Why it is paused or aborted: operator, failure_threshold, success_threshold, regression, release_revoked or superseded"`
+	Reason     string                 `json:"reason,omitempty" doc:"Why it is held, paused or aborted: operator, failure_threshold, success_threshold, regression, release_revoked, superseded or approvals (its time has come, and too few people have agreed)"`
 	Phase      int                    `json:"phase" minimum:"1" doc:"The phase that it is in, from 1"`
 	Waiting    bool                   `json:"waiting" doc:"The phase is over, and a person must approve before the next begins"`
 	Telemetry  string                 `json:"telemetry,omitempty" doc:"What the telemetry of updated devices says against that of the others, in a sentence, in a phase that asks"`
@@ -193,7 +194,7 @@ type rolloutReason struct {
 	Devices int    `json:"devices" minimum:"1"`
 }
 
-func rolloutOf(p *operator.Progress) rolloutBody {
+func (a *API) rolloutOf(p *operator.Progress) rolloutBody {
 	r := &p.Rollout
 	out := rolloutBody{
 		ID: r.ID, Number: int(r.Number), Product: r.Product, Of: r.Of, Plan: planOf(&r.Plan), Forced: r.Forced, Approvals: make([]rolloutApproval, len(r.Approvals)),
@@ -211,8 +212,8 @@ func rolloutOf(p *operator.Progress) rolloutBody {
 		by := rolloutPerson(r.StartedBy)
 		out.StartedBy = &by
 	}
-	for i, a := range r.Approvals {
-		out.Approvals[i] = rolloutApproval{rolloutPerson(a.By), stamp(a.At), a.Note}
+	for i, x := range r.Approvals {
+		out.Approvals[i] = rolloutApproval{rolloutPerson(x.By), stamp(x.At), x.Note, a.Accounts.May(x.By.ID, accounts.FirmwareWrite)}
 	}
 	return out
 }
@@ -237,7 +238,7 @@ func (a *API) rolloutAnswer(ctx context.Context, r rollout.Rollout, err error) (
 	}
 	p := operator.ProgressOf(r)
 	documented(ctx, rolloutTag(r))
-	return &body[rolloutBody]{rolloutOf(&p)}, nil
+	return &body[rolloutBody]{a.rolloutOf(&p)}, nil
 }
 
 func parseStart(text string) (muster.Micros, error) {
@@ -373,7 +374,7 @@ func (a *API) listRollouts(ctx context.Context, in *struct {
 	items := make([]rolloutBody, len(found))
 	for i := range found {
 		p := operator.ProgressOf(found[i])
-		items[i] = rolloutOf(&p)
+		items[i] = a.rolloutOf(&p)
 	}
 	return list(items, next), nil
 }
@@ -400,7 +401,7 @@ func (a *API) getRollout(ctx context.Context, in *RolloutPath) (*body[rolloutBod
 	if err != nil {
 		return nil, err
 	}
-	out := rolloutOf(&p)
+	out := a.rolloutOf(&p)
 	for _, n := range reasons {
 		out.Reasons = append(out.Reasons, rolloutReason{n.State, string(n.Reason), n.Devices})
 	}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -46,10 +47,11 @@ func (s stock) Known(ctx context.Context, id string) (operator.Release, error) {
 
 func (r *rig) newRollouts(store *control.Control) *operator.Operator {
 	notes := operator.NewNoting(store)
-	r.director = director.New(notes, anyFleet{}, time.Now, director.Options{Owner: "rig"})
+	quorum := rollout.Quorum{May: func(p rollout.Person) bool { return r.accounts.May(p.ID, accounts.FirmwareWrite) }}
+	r.director = director.New(notes, anyFleet{}, time.Now, director.Options{Owner: "rig", Quorum: quorum})
 	r.rollouts = operator.New(operator.Parts{
 		Store: store, Reader: store, Fleet: operator.Devices{Registry: r.registry}, Facts: anyFleet{}, Releases: stock{r.firmware}, Now: time.Now,
-	}, notes, operator.Options{})
+	}, notes, operator.Options{Quorum: quorum})
 	return r.rollouts
 }
 
@@ -248,10 +250,40 @@ func TestAPersonAgreesOnceWithWhateverKey(t *testing.T) {
 	w.do("POST", at+"/start", nil, ann.as).wantStatus(t, 200)
 }
 
+func TestWhoAgreedAndIsDisabledOrLostTheRightIsShownNotToCountAndDoesNot(t *testing.T) {
+	w := newWriter(t)
+	ann, eve := w.enters("ann", accounts.Operator), w.enters("eve", accounts.Operator)
+	_, newer := w.releases()
+	w.newDevice()
+	made := w.do("POST", "/api/v1/rollouts", object{"name": "one", "release": newer, "q": "id:*", "min_approvals": 1}, ann.as).wantStatus(t, 201).decode(t)
+	at := "/api/v1/rollouts/" + made["id"].(string)
+	w.do("POST", at+"/approvals", object{}, eve.as).wantStatus(t, 200)
+	for _, c := range []struct {
+		change object
+		counts bool
+	}{{object{"disabled": true}, false}, {object{"disabled": false}, true}, {object{"role": "viewer"}, false}} {
+		w.ask("PATCH", "/users/"+eve.id, c.change)
+		got := w.do("GET", at, nil, ann.as).wantStatus(t, 200).decode(t)["approvals"].([]any)
+		if len(got) != 1 || got[0].(object)["counts"] != c.counts {
+			t.Errorf("after %v: %v", c.change, got)
+		}
+		if !c.counts {
+			if a := w.do("POST", at+"/start", nil, ann.as).wantStatus(t, 409); !strings.Contains(string(a.body), "who may not any more") {
+				t.Errorf("it is not said why: %s", a.body)
+			}
+		}
+	}
+	w.ask("PATCH", "/users/"+eve.id, object{"role": "operator"})
+	w.do("POST", at+"/start", nil, ann.as).wantStatus(t, 200)
+}
+
 func TestWhoMayDoWhatWithRollouts(t *testing.T) {
 	w := newWriter(t)
-	at := w.rollout(object{"min_approvals": 1})
-	viewer, eve := w.enters("viewer", accounts.Viewer), w.enters("eve", accounts.Operator)
+	ann, viewer, eve := w.enters("ann", accounts.Operator), w.enters("viewer", accounts.Viewer), w.enters("eve", accounts.Operator)
+	_, newer := w.releases()
+	w.newDevice()
+	made := w.do("POST", "/api/v1/rollouts", object{"name": "one", "release": newer, "q": "id:*", "min_approvals": 1}, ann.as).wantStatus(t, 201).decode(t)
+	at := "/rollouts/" + made["id"].(string)
 	for _, c := range []struct {
 		who    option
 		method string
@@ -267,7 +299,8 @@ func TestWhoMayDoWhatWithRollouts(t *testing.T) {
 		{bearer(w.admin), "POST", at + "/approvals", 403},
 		{eve.as, "POST", at + "/approvals", 200},
 		{eve.as, "POST", at + "/approvals", 409},
-		{bearer(w.admin), "POST", at + "/start", 200},
+		{bearer(w.admin), "POST", at + "/start", 403}, // a key that nobody owns
+		{ann.as, "POST", at + "/start", 200},
 	} {
 		var body any
 		if c.method == http.MethodPost {

@@ -95,7 +95,7 @@ func (a *API) rolloutVerbs() {
 		})
 	bareVerb(a, "approve-rollout", "approve", "Let the next phase begin at a manual gate", "409 where none waits.",
 		func(ctx context.Context, id string) (rollout.Rollout, error) { return a.Rollouts.Approve(ctx, id) })
-	verb(a, "agree-to-rollout", "approvals", "Agree to a draft, as a second person", "It needs a user, or a key that a user owns, who neither made nor wrote it. Who changes the draft takes it back.",
+	verb(a, "agree-to-rollout", "approvals", "Agree to a rollout that did not begin yet, as a second person", "It needs a user, or a key that a user owns, who neither made nor wrote it. Who changes the draft takes it back. One that is scheduled and held for it begins.",
 		func(ctx context.Context, id string, b *agreedRollout) (rollout.Rollout, error) {
 			by, person := a.personOf(ctx)
 			if !person {

@@ -57,6 +57,9 @@ type ChannelAsk struct {
 type Channels interface {
 	// OpenChannel opens one for who. It is to be closed. write sends whole events.
 	OpenChannel(who accounts.Principal, ask ChannelAsk, write func(events []byte, frames int) error) (Channel, error)
+	// Say obeys commands, JSON as a WebSocket is sent it, for the stream of the channel page with
+	// the id; NotFound when this server has no such stream of who's.
+	Say(who accounts.Principal, id string, commands []byte) error
 }
 
 // Channel is one that is open.
@@ -161,7 +164,7 @@ func (a *API) EndStreams() {
 }
 
 type streamInput struct {
-	Channel string `query:"channel" default:"events" maxLength:"140" doc:"What to follow: events, fleet, devices, device:{id}, tasks, task:{id}, rollout:{id}, system or inbox" example:"events"`
+	Channel string `query:"channel" default:"events" maxLength:"140" doc:"What to follow: events, fleet, devices, device:{id}, tasks, task:{id}, rollout:{id}, here:{id}, system or inbox; or page, for all that a WebSocket carries" example:"events"`
 	Types   string `query:"types" maxLength:"1024" doc:"Of events: types, or families with .*, separated by commas; all when empty" example:"presence.*,device.created"`
 	Q       string `query:"q" maxLength:"4096" doc:"Of events: only those of devices that match now. Of devices: those to show" example:"group:hall-3"`
 	After   string `query:"after" maxLength:"4096" doc:"Of events and inbox: the id of the last one that was read, where Last-Event-ID cannot be sent. Of devices: the next of the page before"`
@@ -183,6 +186,7 @@ func (a *API) streamRoutes() {
 			"text/event-stream": {Schema: &huma.Schema{Type: "string", Description: "Server-sent events"}},
 		}}},
 	}
+	a.talkRoute()
 	a.routeFor(streamTime, accounts.DevicesRead, &op)
 	huma.Register(a.huma, op, func(ctx context.Context, in *streamInput) (*huma.StreamResponse, error) {
 		body, err := a.stream(ctx, in)

@@ -20,6 +20,7 @@ import (
 type UserReader interface {
 	Users() []accounts.User
 	User(id string) (accounts.User, error)
+	May(id, scope string) bool
 }
 
 // UserWriter makes, changes and deletes users.

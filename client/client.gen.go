@@ -2279,9 +2279,11 @@ type RollbackRollout struct {
 
 // RolloutApproval is a schema of the API.
 type RolloutApproval struct {
-	At   time.Time     `json:"at"`
-	By   RolloutPerson `json:"by"`
-	Note *string       `json:"note,omitempty"`
+	At time.Time     `json:"at"`
+	By RolloutPerson `json:"by"`
+	// Whether the person may agree now: who is disabled, or lost the right, does not count when the rollout starts
+	Counts bool    `json:"counts"`
+	Note   *string `json:"note,omitempty"`
 }
 
 // RolloutBody is a schema of the API.
@@ -2476,7 +2478,7 @@ type RolloutProgress struct {
 	// The phase that it is in, from 1
 	Phase  int64                  `json:"phase"`
 	Phases []RolloutPhaseProgress `json:"phases"`
-	// Why it is paused or aborted: operator, failure_threshold, success_threshold, regression, release_revoked or superseded
+	// Why it is held, paused or aborted: operator, failure_threshold, success_threshold, regression, release_revoked, superseded or approvals (its time has come, and too few people have agreed)
 	Reason *string `json:"reason,omitempty"`
 	Status string  `json:"status"`
 	// What the telemetry of updated devices says against that of the others, in a sentence, in a phase that asks
@@ -3287,7 +3289,7 @@ type AgreeToRolloutParams struct {
 	IfMatch string
 }
 
-// AgreeToRollout: Agree to a draft, as a second person. It needs a user, or a key that a user owns, who neither made nor wrote it. Who changes the draft takes it back.
+// AgreeToRollout: Agree to a rollout that did not begin yet, as a second person. It needs a user, or a key that a user owns, who neither made nor wrote it. Who changes the draft takes it back. One that is scheduled and held for it begins.
 // It is POST /api/v1/rollouts/{rollout}/approvals.
 func (c *Client) AgreeToRollout(ctx context.Context, rollout string, body *AgreedRollout, params *AgreeToRolloutParams) (*RolloutBody, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/rollouts/" + segment(rollout) + "/approvals", query: url.Values{}, header: http.Header{}}
@@ -7169,6 +7171,23 @@ func (c *Client) SendNotification(ctx context.Context, body *NewNotification, pa
 	return out, nil
 }
 
+// SendToStreamParams are the optional parameters of SendToStream.
+type SendToStreamParams struct {
+	// The same key with the same request gives the same answer for 24 hours, and does nothing more
+	IdempotencyKey string
+}
+
+// SendToStream: Send commands to a stream of the channel page. The commands are those of the WebSocket, but for hello, and what they are answered comes in the stream (docs/stream.md). 404 when this server has no such stream of the same session or key: open another.
+// It is POST /api/v1/stream/{stream}.
+func (c *Client) SendToStream(ctx context.Context, stream string, body []map[string]any, params *SendToStreamParams) error {
+	r := request{method: http.MethodPost, path: "/api/v1/stream/" + segment(stream), query: url.Values{}, header: http.Header{}}
+	r.json(body)
+	if params != nil {
+		r.headerValue("Idempotency-Key", params.IdempotencyKey)
+	}
+	return c.call(ctx, &r, nil)
+}
+
 // SetUpParams are the optional parameters of SetUp.
 type SetUpParams struct {
 	// The same key with the same request gives the same answer for 24 hours, and does nothing more
@@ -7309,7 +7328,7 @@ func (c *Client) StartTask(ctx context.Context, body *NewTask, params *StartTask
 
 // StreamParams are the optional parameters of Stream.
 type StreamParams struct {
-	// What to follow: events, fleet, devices, device:{id}, tasks, task:{id}, rollout:{id}, system or inbox
+	// What to follow: events, fleet, devices, device:{id}, tasks, task:{id}, rollout:{id}, here:{id}, system or inbox; or page, for all that a WebSocket carries
 	Channel string
 	// Of events: types, or families with .*, separated by commas; all when empty
 	Types string

@@ -187,26 +187,25 @@ func TestAHundredMegabytesAreRefusedBeforeTheyAreRead(t *testing.T) {
 }
 
 func TestWhoSendsSlowlyHoldsNobodyAndIsCut(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t)
-	t.Run("group", func(t *testing.T) {
-		for name, text := range map[string]string{
-			"a head that does not end": "GET /api/v1/me HTTP/1.1\r\nHost: m\r\nX-A: ",
-			"a body that does not come": "POST /api/v1/devices HTTP/1.1\r\nHost: m\r\n" + asAdmin +
-				"Content-Type: application/json\r\nContent-Length: 20\r\n\r\n{",
-			"a body that does not come, of a stranger": "POST /api/v1/devices HTTP/1.1\r\nHost: m\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{",
-			"a list that does not come":                "POST /api/v1/devices:import HTTP/1.1\r\nHost: m\r\n" + asAdmin + "Content-Type: text/csv\r\nContent-Length: 20\r\n\r\nid",
-		} {
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				began := time.Now()
-				r := rawDial(t, s)
-				r.say(text)
-				_, err := io.Copy(io.Discard, r.answers) // until the server hangs up
-				if took := time.Since(began); errors.Is(err, context.DeadlineExceeded) || took > 50*time.Second {
-					t.Errorf("it was held for %s: %v", took, err)
-				}
-			})
+	held := map[string]*raw{}
+	began := time.Now()
+	for name, text := range map[string]string{
+		"a head that does not end": "GET /api/v1/me HTTP/1.1\r\nHost: m\r\nX-A: ",
+		"a body that does not come": "POST /api/v1/devices HTTP/1.1\r\nHost: m\r\n" + asAdmin +
+			"Content-Type: application/json\r\nContent-Length: 20\r\n\r\n{",
+		"a body that does not come, of a stranger": "POST /api/v1/devices HTTP/1.1\r\nHost: m\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{",
+		"a list that does not come":                "POST /api/v1/devices:import HTTP/1.1\r\nHost: m\r\n" + asAdmin + "Content-Type: text/csv\r\nContent-Length: 20\r\n\r\nid",
+	} {
+		held[name] = rawDial(t, s)
+		held[name].say(text)
+	}
+	for name, r := range held {
+		_, err := io.Copy(io.Discard, r.answers) // until the server hangs up
+		if took := time.Since(began); errors.Is(err, context.DeadlineExceeded) || took > 50*time.Second {
+			t.Errorf("%s: it was held for %s: %v", name, took, err)
 		}
-	})
+	}
 	mustAnswer(t, s)
 }

@@ -73,6 +73,7 @@ func globbed(t *testing.T, pattern string) []string {
 // TestTwoServersShareABucketAndADatabase uploads to one and fetches from the other, which never had the
 // image, also while the bucket is away.
 func TestTwoServersShareABucketAndADatabase(t *testing.T) {
+	t.Parallel()
 	database := pgtest.Empty(t, pgtest.Server(t, "MUSTER_TEST_POSTGRES"))
 	f := s3test.New(t)
 	start := func() *updating {
@@ -120,6 +121,7 @@ func TestTwoServersShareABucketAndADatabase(t *testing.T) {
 }
 
 func TestTheKeysOfABucketAreNotTold(t *testing.T) {
+	t.Parallel()
 	f := s3test.New(t)
 	var log safeBuffer
 	keys := filepath.Join(t.TempDir(), "keys")

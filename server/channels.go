@@ -109,3 +109,12 @@ func (c channels) OpenChannel(who accounts.Principal, ask api.ChannelAsk, write 
 	}
 	return st, nil
 }
+
+// Say implements api.Channels.
+func (c channels) Say(who accounts.Principal, id string, commands []byte) error {
+	p, err := c.viewers.viewer(who, nil)
+	if err != nil {
+		return err
+	}
+	return c.gateway.Say(p, id, commands) //nolint:wrapcheck // it says what is not there
+}

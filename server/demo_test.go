@@ -10,6 +10,7 @@ import (
 )
 
 func TestTheDemoShowsARolloutThatRunsFailsAndStopsItself(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, func(c *server.Config) {
 		c.Demo = true
 		c.DDI.Idle, c.DDI.Busy = time.Second, time.Second

@@ -121,6 +121,7 @@ func someone(t *testing.T, role string) func(*Server) string {
 }
 
 func TestAWebhookOfATopicIsWordedByItsTemplate(t *testing.T) {
+	t.Parallel()
 	const good = `{"text":{{json .Title}},"where":{{json .Topic}},"hall":{{.Data.hall}},"state":"{{.State}}"{{if .AckLink}},"ack":1{{end}}}`
 	const words = `{"text":"The \"door\" is open","where":"Cold chain","hall":3,"state":"open"}`
 	for name, tt := range map[string]struct {
@@ -404,6 +405,7 @@ func TestTheLiveChannelOfEventsTellsOfDeadDeliveriesToAdminsAlone(t *testing.T) 
 
 // Each attempt asks again, a retry and a replay too.
 func TestAnAttemptOfAWebhookOfAllTopicsAsksAgainWhetherWhoAnswersForItMayLearnOfIt(t *testing.T) {
+	t.Parallel()
 	dead := feed.NewEvent(feed.DeliveryDead, "", 5, map[string]string{"delivery": "dlv_x", "channel": "email", "target": "usr_x"})
 	made := feed.NewEvent(feed.DeviceCreated, "d1", 5, map[string]string{"device": "d1"})
 	for name, tt := range map[string]struct {

@@ -179,6 +179,7 @@ func TestNoPatchesAreOfferedWhenTheyAreOff(t *testing.T) {
 }
 
 func TestAVirtualFleetTakesPatches(t *testing.T) {
+	t.Parallel()
 	u, tokens, _ := startPatching(t, func(*server.Config) {}, "sim-0001", "sim-0002")
 	u.soak = 0
 	ctx, cancel := context.WithCancel(context.Background())

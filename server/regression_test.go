@@ -75,6 +75,7 @@ func updatesCanaries(t *testing.T) (*updating, map[string]*firmwareClient, strin
 }
 
 func TestARolloutWhoseDevicesMeasureWorseStopsItself(t *testing.T) {
+	t.Parallel()
 	u, clients, id := updatesCanaries(t)
 	u.draws(clients, map[string]string{"c1": "3", "c2": "3.5", "d1": "2", "d2": "2.1", "d3": "1.9"}, id, func(x gatedState) bool { return x.Progress.Status == "paused" })
 	x := u.gated(id)
@@ -101,6 +102,7 @@ func TestARolloutWhoseDevicesMeasureWorseStopsItself(t *testing.T) {
 }
 
 func TestARolloutWhoseDevicesMeasureTheSameGoesOn(t *testing.T) {
+	t.Parallel()
 	u, clients, id := updatesCanaries(t)
 	u.draws(clients, map[string]string{"c1": "2.2", "c2": "2.3", "d1": "2", "d2": "2.1", "d3": "1.9"}, id, func(x gatedState) bool {
 		return x.Progress.Phase == 2 && x.Progress.Phases[1].States["offered"] == 3

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/accounts"
 	"muster/audit"
 	"muster/devices"
 	"muster/feed"
@@ -59,11 +60,14 @@ func (s *Server) buildRollouts() {
 	r.fleet = target.New(s.registry, s.twins, c, s.patches.waiting(), s.cfg.Now)
 	owner := rand.Text()
 	r.judges = newJudges(owner, s.stores.control, s.stores.telemetry, s.cfg.Now, s.cfg.Logger, r.wake)
-	r.director = director.New(store, r.fleet, s.cfg.Now, director.Options{Owner: owner, Told: r.told, Verdict: r.judges.verdict, Prepare: r.prepare, Barred: r.fleet.Barred, Grace: graceOf(&s.cfg)})
+	quorum := rollout.Quorum{Least: s.cfg.Firmware.Approvals, May: func(p rollout.Person) bool { return s.accounts.May(p.ID, accounts.FirmwareWrite) }}
+	r.director = director.New(store, r.fleet, s.cfg.Now, director.Options{
+		Owner: owner, Told: r.told, Verdict: r.judges.verdict, Prepare: r.prepare, Barred: r.fleet.Barred, Quorum: quorum, Grace: graceOf(&s.cfg),
+	})
 	r.desk = desk.New(s.stores.control, r.director, c, s.patches.offered(), runningVersions{r})
 	r.operator = operator.New(operator.Parts{
 		Store: s.stores.control, Reader: s.stores.control, Fleet: operator.Devices{Registry: s.registry}, Facts: r.fleet, Releases: stock{s.firmware}, Now: s.cfg.Now,
-	}, notes, operator.Options{Told: r.told, Approvals: s.cfg.Firmware.Approvals})
+	}, notes, operator.Options{Told: r.told, Quorum: quorum})
 	s.rollouts = r
 }
 

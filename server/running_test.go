@@ -111,9 +111,11 @@ func (u *updating) wantsRuns(version string) {
 // TestTheVersionThatADeviceConfirmsIsItsOwnByEachDoor has a device install a release, and be asked then for
 // the same release once more, and for the one before.
 func TestTheVersionThatADeviceConfirmsIsItsOwnByEachDoor(t *testing.T) {
+	t.Parallel()
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	for name, d := range doors() {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			u := &updating{t: t, image: imageOf(5_000), ids: []string{"d1"}, rollout: "first", soak: time.Millisecond, retry: time.Hour}
 			u.Server = servertest.Start(t, func(c *server.Config) {
 				c.PresenceGrace = -1

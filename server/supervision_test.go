@@ -146,6 +146,7 @@ func (a *alive) goesOn() {
 }
 
 func TestEachLoopIsStartedAgainWhenItFailsAndTheRestGoesOn(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t)
 	a := bringUp(t, s)
 	a.goesOn()

@@ -17,6 +17,7 @@ import (
 // TestAVersionThatIsReportedBeforeTheFirstRoundAfterAStartIsNoRollBack has a server end while
 // one device restarts into the release and another one soaks: both come back to the next one.
 func TestAVersionThatIsReportedBeforeTheFirstRoundAfterAStartIsNoRollBack(t *testing.T) {
+	t.Parallel()
 	cfg := server.Config{
 		DataDir: t.TempDir(), HTTPAddr: "127.0.0.1:0", MQTTAddr: "127.0.0.1:0", AckLevel: ingest.LevelDurable,
 		LogMaxBytes: 256 << 20, MaxPacket: 256 << 10, AdminKey: servertest.AdminKey, Version: "test",

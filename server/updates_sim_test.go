@@ -78,6 +78,7 @@ func TestARolloutToAVirtualFleetThatFailsByDDIStopsItself(t *testing.T) {
 }
 
 func TestAVirtualFleetFailsByDDIInEachWay(t *testing.T) {
+	t.Parallel()
 	u, tokens := startUpdating(t, "app", 20_000, "sim-0001", "sim-0002", "sim-0003", "sim-0004", "sim-0005", "sim-0006", "sim-0007", "sim-0008", "sim-0009")
 	u.simulate(tokens, 1, len(u.ids))
 	u.begin(func(p *rollout.Plan) {

@@ -200,6 +200,7 @@ func TestAWholeUpdateOverMQTTGoesOnAtAnyOffsetAfterACut(t *testing.T) {
 }
 
 func TestAnOfferThatIsTakenBackIsToldUntilTheDeviceHasAnswered(t *testing.T) {
+	t.Parallel()
 	versionsOf(t, func(t *testing.T, client func(u *updating, id, token string) *firmwareClient, _ bool) {
 		u, tokens := startUpdating(t, "app", 9_000, "d1")
 		c := client(u, "d1", tokens["d1"])

@@ -173,34 +173,51 @@ func (r *rolls) await(what string, ok func() bool) {
 	}
 }
 
-func TestASecondPersonAgreesByCommand(t *testing.T) {
-	r := newRolls(t)
-	id := r.create("--approvals", "1")
-	r.says(1, "must agree", "start", id)
-	r.says(1, "second person", "agree", id)
+// keyOf makes an admin, and returns a key that he owns.
+func (r *rolls) keyOf(t *testing.T, email string) string {
+	t.Helper()
 	t.Setenv("MUSTER_PASSWORD", usersPassword)
-	r.muster(0, "user", "create", "eve@example.com", "--role", "admin")
+	r.muster(0, "user", "create", email, "--role", "admin")
 	t.Setenv("MUSTER_PASSWORD", "")
-	eve := signIn(t, r.server, "eve@example.com", usersPassword)
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.server+"/api/v1/api-keys", strings.NewReader(`{"name":"eve's","scopes":["firmware:read","firmware:write"],"owner":"me"}`))
+	who := signIn(t, r.server, email, usersPassword)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.server+"/api/v1/api-keys", strings.NewReader(`{"name":"own","scopes":["firmware:read","firmware:write"],"owner":"me"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.AddCookie(eve.cookie)
+	req.AddCookie(who.cookie)
 	res := send(t, req)
 	defer res.Body.Close()
 	var key struct{ Secret string }
 	if err := json.NewDecoder(res.Body).Decode(&key); err != nil || res.StatusCode != http.StatusCreated {
-		t.Fatalf("a key of Eve's: %s, %v", res.Status, err)
+		t.Fatalf("a key of %s: %s, %v", email, res.Status, err)
 	}
+	return key.Secret
+}
+
+// with has a verb of rollouts with a key, and returns what it prints.
+func (r *rolls) with(t *testing.T, key string, args ...string) string {
+	t.Helper()
 	var o, e bytes.Buffer
-	if code := run(t.Context(), []string{"rollout", "agree", id, "--note", "seen", "--server", r.server, "--key", key.Secret}, &console{&o, &e}); code != 0 {
-		t.Fatalf("Eve agrees: %s%s", o.String(), e.String())
+	if code := run(t.Context(), append(append([]string{"rollout"}, args...), "--server", r.server, "--key", key), &console{&o, &e}); code != 0 {
+		t.Fatalf("rollout %v: %s%s", args, o.String(), e.String())
 	}
+	return o.String()
+}
+
+func TestASecondPersonAgreesByCommand(t *testing.T) {
+	r := newRolls(t)
+	r.says(1, "no user owns", "start", r.create("--approvals", "1")) // the server's own key
+	ann, eve := r.keyOf(t, "ann@example.com"), r.keyOf(t, "eve@example.com")
+	id := strings.Fields(r.with(t, ann, "create", "Pumps", "--release", r.newer, "--query", "id:pump-*", "--approvals", "1"))[1]
+	r.says(1, "must agree", "start", id)
+	r.says(1, "second person", "agree", id)
+	r.with(t, eve, "agree", id, "--note", "seen")
 	if x := r.shown(id); len(x.Approvals) != 1 || *x.Approvals[0].Note != "seen" {
 		t.Errorf("%+v", x.Approvals)
 	}
-	r.says(0, "running", "start", id)
+	if out := r.with(t, ann, "start", id); !strings.Contains(out, "running") {
+		t.Errorf("started: %s", out)
+	}
 	r.says(1, "no such file", "create", "x", "--release", r.newer, "--query", "id:*", "--plan", filepath.Join(r.dir, "none.json"))
 }

@@ -7,9 +7,9 @@ import (
 	"strconv"
 )
 
-func (g *Gateway) welcome(re *int64, who Principal) []byte {
+func (g *Gateway) welcome(re *int64, sid string, who Principal) []byte {
 	b := appendRe([]byte(`{"t":"welcome"`), re)
-	b = appendString(append(b, `,"sid":`...), newSessionID())
+	b = appendString(append(b, `,"sid":`...), sid)
 	b = strconv.AppendInt(append(b, `,"proto":1,"ping":`...), pingSeconds, 10)
 	b = strconv.AppendInt(append(b, `,"time":`...), g.deps.Now().UnixMilli(), 10)
 	b = appendString(append(b, `,"version":`...), g.cfg.Version)

@@ -95,6 +95,8 @@ func BenchmarkConflation(b *testing.B) {
 		}
 		ours, theirs = ours+middle-start, theirs+cpuTime()-middle
 	}
+	fmt.Printf("  %-58s %8.3f   %s\n", fmt.Sprintf("processor for %d updates/s to %d viewers, of a frame for each", benchRate, benchViewers),
+		float64(ours)/float64(theirs), atMost(float64(ours)/float64(theirs), 1.0/20))
 	b.ReportMetric(float64(ours.Microseconds())/float64(b.N*benchRate), "cpu-us/update")
 	b.ReportMetric(float64(theirs.Microseconds())/float64(b.N*benchRate), "cpu-us/update-unconflated")
 	b.ReportMetric(float64(ours)/float64(theirs), "ratio")
@@ -200,7 +202,7 @@ func idleClients() int {
 	if _, err := fmt.Sscanf(os.Getenv(idleClientsEnv), "%d %s %s %s", &n, &url, &origin, &sub); err != nil {
 		return 2
 	}
-	d := websocket.Dialer{Subprotocols: []string{live.Subprotocol}}
+	d := websocket.Dialer{Subprotocols: []string{live.Subprotocol}, EnableCompression: true}
 	held := make([]*websocket.Conn, 0, n) // a socket that is collected is closed
 	for i := range n {
 		h := http.Header{"Origin": {origin}, "Cookie": {"session=u" + strconv.Itoa(i)}}
@@ -235,9 +237,33 @@ func idleClients() int {
 // BenchmarkSocketMemory reports the resident memory of the server per socket that
 // is connected and idle, and per viewer of 50 rows.
 func BenchmarkSocketMemory(b *testing.B) {
-	b.Run("idle", func(b *testing.B) { socketMemory(b, 4000, `{"t":"ping","id":2}`) })
-	b.Run("idle with its inbox", func(b *testing.B) { socketMemory(b, 4000, inboxCommand) })
-	b.Run("viewer of 50 rows", func(b *testing.B) { socketMemory(b, 1000, `{"t":"sub","id":2,"ch":"devices"}`) })
+	for _, c := range []struct {
+		name string
+		n    int
+		sub  string
+		goal float64 // KB, 0 for none
+	}{
+		{"idle", 4000, `{"t":"ping","id":2}`, 7},
+		{"idle with its inbox", 4000, inboxCommand, 0},
+		{"viewer of 50 rows", 1000, `{"t":"sub","id":2,"ch":"devices"}`, 40},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			kb := socketMemory(b, c.n, c.sub)
+			verdict := "beside them"
+			if c.goal > 0 {
+				verdict = atMost(kb, c.goal)
+			}
+			fmt.Printf("  %-58s %8.1f   %s\n", "KB resident of the server for each socket: "+c.name, kb, verdict)
+		})
+	}
+}
+
+// atMost returns a goal that a figure is not to exceed, and whether it does.
+func atMost(got, goal float64) string {
+	if got <= goal {
+		return fmt.Sprintf("goal <= %g: met", goal)
+	}
+	return fmt.Sprintf("goal <= %g: NOT MET", goal)
 }
 
 // others has another process open n sockets with a command each, until end is called.
@@ -266,7 +292,8 @@ func (s *site) others(b *testing.B, n int, sub string) (end func()) {
 	}
 }
 
-func socketMemory(b *testing.B, n int, sub string) {
+// socketMemory returns the KB that each of n sockets with a command takes.
+func socketMemory(b *testing.B, n int, sub string) (kb float64) {
 	for b.Loop() {
 		w := newWorld(benchRows)
 		if sub == inboxCommand {
@@ -284,7 +311,8 @@ func socketMemory(b *testing.B, n int, sub string) {
 			}
 		}
 		after := resident()
-		b.ReportMetric(float64(after-before)/float64(n)/1024, "KB/socket")
+		kb = float64(after-before) / float64(n) / 1024
+		b.ReportMetric(kb, "KB/socket")
 		b.ReportMetric(float64(runtime.NumGoroutine())/float64(n), "goroutines/socket")
 		end()
 		s.close()
@@ -292,6 +320,7 @@ func socketMemory(b *testing.B, n int, sub string) {
 			w.post.close()
 		}
 	}
+	return kb
 }
 
 const inboxCommand = `{"t":"sub","id":2,"ch":"inbox"}`

@@ -1,6 +1,7 @@
 package live
 
 import (
+	"compress/flate"
 	"errors"
 	"io"
 	"net"
@@ -44,6 +45,7 @@ type client struct {
 	conn *websocket.Conn // nil of a stream
 	out  *Stream         // of a stream, else nil
 	slot int
+	thin bool // the peer inflates (RFC 7692)
 
 	waiting bool // guarded by g.mu: counted among those without a session
 	marked  bool // the tick loop's own: is in g.ready
@@ -88,6 +90,7 @@ type client struct {
 // deep, because a stack that has grown beyond 2 KB stays so with an idle socket.
 func (c *client) begin() {
 	c.conn.SetReadLimit(readLimit)
+	c.conn.EnableWriteCompression(false) // but for what deflate sends
 	c.conn.SetPongHandler(func(string) error { c.heard.Store(true); return nil })
 	c.conn.SetPingHandler(c.pinged)
 	c.deadline(c.g.cfg.HelloTimeout)
@@ -110,8 +113,14 @@ func (c *client) run() {
 func (c *client) obeyFrame(kind int, body io.Reader) {
 	c.work.Go(func() {
 		defer c.cutOnPanic()
-		data, err := io.ReadAll(body) // at most readLimit
-		if err == nil {
+		data, err := io.ReadAll(io.LimitReader(body, readLimit+1)) // what is deflated may hold more than was sent
+		_, corrupt := errors.AsType[flate.CorruptInputError](err)
+		switch {
+		case corrupt:
+			c.bye(codeProtocol, "a frame cannot be inflated")
+		case len(data) > readLimit:
+			c.bye(websocket.CloseMessageTooBig, "a frame is too long")
+		case err == nil:
 			c.heard.Store(true)
 			c.frame(kind, data)
 		} // else NextReader fails next, with the same error

@@ -153,7 +153,7 @@ func (c *client) hello(cmd *command) bool {
 	c.traffic = c.g.deps.Traffic.Open(traffic.Who{ID: who.Owner, Name: who.Name}, traffic.WebSocket)
 	c.mu.Unlock()
 	c.deadline(c.g.cfg.SilenceTimeout)
-	c.reply(c.g.welcome(cmd.ID, who))
+	c.reply(c.g.welcome(cmd.ID, newSessionID(), who))
 	return true
 }
 

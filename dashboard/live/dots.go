@@ -203,7 +203,7 @@ func (g *Gateway) openDots(s *sub) error {
 
 // dotsFor reads the fields of a sub command for dots.
 func (g *Gateway) dotsFor(s *sub, cmd *command) error {
-	if g.deps.Dots == nil || s.c.out != nil { // an event of a stream is text
+	if g.deps.Dots == nil || s.c.out != nil && s.c.out.sid == "" { // who asks for one channel reads text
 		return errChannel
 	}
 	s.kind = kindDots

@@ -149,10 +149,7 @@ func (c *client) write(j *job) error {
 func (c *client) send(j *job, m *message) error {
 	data := m.bytes()
 	if c.out != nil {
-		if data == nil && !j.ping {
-			return nil
-		}
-		return c.out.send(data, m.frames)
+		return c.out.sendAll(j, m, data)
 	}
 	if j.pong {
 		if err := c.conn.WriteControl(websocket.PongMessage, j.pongMsg, c.writeDeadline()); err != nil {
@@ -195,6 +192,9 @@ func (c *client) sendMessage(j *job, kind int, data []byte) error {
 // sendData writes one message. A long one goes in pieces, each with a deadline of
 // its own, so that a thin line is not taken for a stalled one.
 func (c *client) sendData(kind int, data []byte) error {
+	if c.thin && kind == websocket.TextMessage && len(data) >= minDeflated && len(data) <= maxDeflated {
+		return c.sendDeflated(data)
+	}
 	_ = c.conn.SetWriteDeadline(c.writeDeadline()) // always nil: it only notes the time
 	if len(data) <= 2*writeChunkBytes {
 		return c.conn.WriteMessage(kind, data)
@@ -212,6 +212,20 @@ func (c *client) sendData(kind int, data []byte) error {
 		data = data[n:]
 	}
 	return w.Close()
+}
+
+// sendDeflated writes one message deflated. It is deflated before the write and not in it: what
+// deflates takes a megabyte, and a reader that stalls must not hold one.
+func (c *client) sendDeflated(data []byte) error {
+	pm, err := websocket.NewPreparedMessage(websocket.TextMessage, data)
+	if err != nil {
+		return err
+	}
+	pieces := (len(data) + writeChunkBytes - 1) / writeChunkBytes
+	_ = c.conn.SetWriteDeadline(socketDeadline(time.Duration(pieces) * c.g.cfg.WriteTimeout)) // always nil
+	c.conn.EnableWriteCompression(true)
+	defer c.conn.EnableWriteCompression(false)
+	return c.conn.WritePreparedMessage(pm)
 }
 
 func (c *client) writeDeadline() time.Time { return socketDeadline(c.g.cfg.WriteTimeout) }

@@ -45,6 +45,11 @@ const (
 	sendBuffer     = 64 << 10 // kernel bytes a stalled reader may hold
 	maxChannels    = 128      // per connection
 	sourceTimeout  = 2 * time.Second
+
+	// Text messages of a size between these go deflated to who inflates: shorter ones are few
+	// bytes a second however they go, longer ones go in pieces.
+	minDeflated = 2 << 10
+	maxDeflated = 64 << 10
 )
 
 func (c Config) withDefaults() Config {
@@ -97,7 +102,8 @@ type Gateway struct {
 	next    int  // wheel slot of the next client
 	wheel   [pingSeconds]map[*client]struct{}
 	users   map[string]int
-	clients sync.WaitGroup // one per reader and per flush
+	lines   map[string]*Stream // of the channel page, by their ids
+	clients sync.WaitGroup     // one per reader and per flush
 	loops   *lifecycle.Group
 	baseCtx context.Context //nolint:containedctx // the gateway's life, which sockets share and requests do not
 
@@ -106,7 +112,7 @@ type Gateway struct {
 
 // New returns a gateway that refuses connections until Start.
 func New(cfg Config, deps Deps) *Gateway {
-	g := &Gateway{cfg: cfg.withDefaults(), deps: deps, users: map[string]int{}}
+	g := &Gateway{cfg: cfg.withDefaults(), deps: deps, users: map[string]int{}, lines: map[string]*Stream{}}
 	g.index.rows = map[muster.DeviceID]*row{}
 	g.index.pages = map[*row]struct{}{}
 	g.counts.groups = map[matched]*matchGroup{}
@@ -127,6 +133,8 @@ func New(cfg Config, deps Deps) *Gateway {
 		Subprotocols:    []string{Subprotocol},
 		CheckOrigin:     g.originAllowed,
 		Error:           refuseUpgrade,
+
+		EnableCompression: true, // without context takeover: an idle socket keeps nothing for it
 	}
 	return g
 }
@@ -232,7 +240,7 @@ type Stats struct {
 	Streams     int    `json:"streams"`      // of server-sent events that show its channels
 	Rows        int    `json:"rows"`         // devices that somebody watches
 	Messages    uint64 `json:"messages"`     // WebSocket messages written
-	Bytes       uint64 `json:"bytes"`        // in them
+	Bytes       uint64 `json:"bytes"`        // in them, before they are deflated
 	Failed      uint64 `json:"failed"`       // connections ended because a write failed or did not drain
 	Overflows   uint64 `json:"overflows"`    // connections ended because they did not read their answers
 	Slowed      uint64 `json:"slowed"`       // steps down in rate

@@ -110,7 +110,7 @@ type peer struct {
 }
 
 func (s *site) dial(header http.Header) (*websocket.Conn, *http.Response, error) {
-	d := websocket.Dialer{Subprotocols: []string{live.Subprotocol}, HandshakeTimeout: waitLong}
+	d := websocket.Dialer{Subprotocols: []string{live.Subprotocol}, HandshakeTimeout: waitLong, EnableCompression: true} // as browsers do
 	return d.Dial(s.url(), header)
 }
 

@@ -45,7 +45,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	boundSendBuffer(conn.NetConn())
-	c := &client{g: g, conn: conn, who: &who, authErr: authErr, waiting: waiting, hz: ticksPerSecond}
+	c := &client{g: g, conn: conn, who: &who, authErr: authErr, waiting: waiting, hz: ticksPerSecond, thin: inflates(r)}
 	if g.deps.Stranger != nil {
 		c.stranger = g.deps.Stranger(r)
 	}
@@ -67,6 +67,11 @@ func (b bare) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		conn = wrapped.Bare()
 	}
 	return conn, rw, err //nolint:wrapcheck // the upgrader answers with it
+}
+
+// inflates says whether the client offered to inflate, which the upgrader agrees to.
+func inflates(r *http.Request) bool {
+	return strings.Contains(strings.Join(r.Header.Values("Sec-WebSocket-Extensions"), ","), "permessage-deflate")
 }
 
 // requestIDHeader is set by who serves the path, and taken into the answer to an upgrade.

@@ -10,7 +10,7 @@ import (
 
 // Ask is what a stream shows: the fields of a sub command.
 type Ask struct {
-	Channel string // any but events, which has a stream of its own
+	Channel string // any but events, which has a stream of its own; page for a whole connection
 	Q       string
 	Sort    string
 	After   string
@@ -20,10 +20,11 @@ type Ask struct {
 
 // Stream shows one channel by server-sent events: each frame that a socket would be sent
 // on it is the data of one event. It is conflated, slowed down, limited and ended by the
-// same code.
+// same code. One of the channel page shows what its commands ask for.
 type Stream struct {
 	c       *client
-	s       *sub
+	s       *sub   // nil of the channel page
+	sid     string // of the channel page, else empty
 	write   func(events []byte, frames int) error
 	gone    chan struct{} // closed when it is cut
 	cutOnce sync.Once
@@ -32,6 +33,9 @@ type Stream struct {
 	mu   sync.Mutex
 	runs bool   // before, write is its caller's alone
 	held []byte // what ended it before it ran
+
+	talk sync.Mutex // held while a frame is obeyed
+	over bool       // guarded by talk
 }
 
 // Attach opens a channel for who, to be shown by Run; Close must be called. write sends
@@ -41,6 +45,9 @@ type Stream struct {
 func (g *Gateway) Attach(who Principal, ask Ask, write func(events []byte, frames int) error) (*Stream, error) {
 	st := &Stream{write: write, gone: make(chan struct{})}
 	st.c = &client{g: g, out: st, who: &who, greeted: true, hz: ticksPerSecond}
+	if ask.Channel == chPage {
+		return st, g.attachPage(st)
+	}
 	cmd := command{Ch: ask.Channel, Q: ask.Q, Sort: ask.Sort, After: ask.After, Cols: ask.Cols}
 	if ask.Limit != 0 {
 		cmd.Limit = &ask.Limit
@@ -67,7 +74,11 @@ func (st *Stream) Run(ctx context.Context) {
 	if err := st.begin(); err != nil {
 		return
 	}
-	st.c.install(st.s, nil)
+	if st.s == nil {
+		st.c.reply(st.c.g.welcome(nil, st.sid, *st.c.who))
+	} else {
+		st.c.install(st.s, nil)
+	}
 	select {
 	case <-ctx.Done():
 	case <-st.gone:
@@ -81,12 +92,17 @@ func (st *Stream) Close() {
 		return
 	}
 	st.entered = false
+	st.hangUp()
 	c.mu.Lock()
 	c.ended = true
+	subs := c.subs
 	c.subs = nil
 	c.mu.Unlock()
 	c.flushers.Wait()
-	if st.s != nil {
+	for _, s := range subs {
+		c.g.closeSub(s)
+	}
+	if st.s != nil { // else it would stay when it was not installed
 		c.g.closeSub(st.s)
 	}
 	c.g.leaveStream(c)

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"context"
+	"fmt"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -19,7 +20,60 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// oneBrowser is what all tests share: to start one takes longer than most of them.
+var oneBrowser browser
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(closing{m}) }
+
+// closing runs the tests and closes the browser after them.
+type closing struct{ tests *testing.M }
+
+func (c closing) Run() int {
+	code := c.tests.Run()
+	if err := oneBrowser.close(); err != nil {
+		fmt.Fprintln(os.Stderr, "close the browser:", err)
+		return max(code, 1)
+	}
+	return code
+}
+
+// browser is a Chromium that is started when it is first asked for.
+type browser struct {
+	mu  sync.Mutex
+	ctx context.Context
+	end context.CancelFunc
+}
+
+// started returns the context of the running browser.
+func (b *browser) started(path string) (context.Context, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ctx != nil {
+		return b.ctx, nil
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.Flag("headless", "new"), chromedp.Flag("disable-gpu", true),
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("no-sandbox", os.Geteuid() == 0),
+		chromedp.WindowSize(1440, 900))
+	allocator, end := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, _ := chromedp.NewContext(allocator)
+	if err := chromedp.Do(ctx); err != nil {
+		end()
+		return nil, err
+	}
+	b.ctx, b.end = ctx, end
+	return ctx, nil
+}
+
+func (b *browser) close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ctx == nil {
+		return nil
+	}
+	defer b.end()
+	return chromedp.Cancel(b.ctx)
+}
 
 // patience bounds every wait for the page.
 const patience = 20 * time.Second
@@ -53,26 +107,24 @@ func chromium(t *testing.T) string {
 
 func open(t *testing.T, f *fakeServer) *tab {
 	t.Helper()
-	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(chromium(t)), chromedp.Flag("headless", "new"), chromedp.Flag("disable-gpu", true),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("no-sandbox", os.Geteuid() == 0),
-		chromedp.WindowSize(1440, 900))
+	shared, err := oneBrowser.started(chromium(t))
+	if err != nil {
+		t.Fatalf("start the browser: %v", err)
+	}
 	server := httptest.NewServer(f.handler())
-	allocator, endBrowser := chromedp.NewExecAllocator(t.Context(), options...)
-	ctx, _ := chromedp.NewContext(allocator)
+	ctx, _ := chromedp.NewContext(shared, chromedp.WithNewBrowserContext()) // a profile of its own
 	b := &tab{t: t, ctx: ctx, base: server.URL}
 	t.Cleanup(func() {
-		if err := chromedp.Cancel(ctx); err != nil && t.Context().Err() == nil {
-			t.Errorf("close the browser: %v", err)
+		if err := chromedp.Cancel(ctx); err != nil {
+			t.Errorf("close the tab: %v", err)
 		}
-		endBrowser()
 		f.cut(true)
 		server.Close()
 		f.done.Wait()
 		b.verify()
 	})
 	if err := chromedp.Listen(ctx, b.hear); err != nil {
-		t.Fatalf("start the browser: %v", err)
+		t.Fatalf("open a tab: %v", err)
 	}
 	b.do(chromedp.EmulateViewport(1440, 900), chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
 		_, err := cdp.Call(ctx, target, network.Enable, network.EnableParams{})

@@ -93,6 +93,9 @@ func (f *fakeServer) handler() http.Handler {
 	}
 	f.deviceRoutes(mux)
 	mux.HandleFunc("GET /api/v1/live", f.guarded(f.live))
+	if f.extra["GET /api/v1/stream"] == nil {
+		mux.HandleFunc("GET /api/v1/stream", func(w http.ResponseWriter, _ *http.Request) { problem(w, 503, "unavailable", "not now") })
+	}
 	for pattern, h := range f.extra {
 		mux.HandleFunc(pattern, h)
 	}

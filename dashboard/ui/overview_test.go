@@ -197,6 +197,7 @@ func TestEveryDeviceIsADotThatFollowsItsState(t *testing.T) {
 	if got := b.text(".gridwrap .block"); got != "north 1,200" {
 		t.Errorf("the first section is %q", got)
 	}
+	b.wait("the canvas to be painted", coloursJS+"[0] > 0")
 	px := evaluate[[]int](b, coloursJS)
 	if px[0] == 0 || px[1]*1599 != px[0]*400 || px[2]*1599 != px[0] {
 		t.Fatalf("1599 online, 400 offline and one quiet are painted as %v", px)

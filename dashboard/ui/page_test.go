@@ -365,6 +365,7 @@ func TestTheLinkTellsTheTruth(t *testing.T) {
 	f := fleetOf25(t)
 	b := open(t, f)
 	b.expect("WebSocket connection to")
+	b.expect("503") // of the stream that is tried instead
 	b.visit("/devices")
 	b.waitText("tbody", "cc-vault-00") // the list comes after the connection
 	b.waitText(".live", "Live")
@@ -376,13 +377,16 @@ func TestTheLinkTellsTheTruth(t *testing.T) {
 	f.cut(true)
 	b.wait("the dimming", `document.querySelector("[data-live=no]") && getComputedStyle(document.querySelector("td.val")).color === getComputedStyle(document.querySelector(".rail .group")).color`)
 	b.wait("the countdown", `/^Reconnecting in \d+ s$/.test(document.querySelector(".live > span:not(.vh)").textContent)`)
-	b.shoot("devices-lost")
+	b.waitText(".bar-foot", "The server has not been reached since")
+	b.wait("when it is tried next", `/Next try in \d+ s\.|Trying now\./.test(document.querySelector(".bar-foot").textContent)`)
+	b.shootAll("devices-lost")
 	f.put("cc-vault-00", "", "online", object{"temperature": 66.6}) // of which only a new list tells
 	f.mu.Lock()
 	f.refuse = false
 	f.mu.Unlock()
 	b.wait("the connection", `document.querySelector(".live.live") || (document.querySelector(".live .btn")?.click(), false)`)
 	b.wait("the rows", `document.querySelectorAll("tbody tr").length === 25 && document.querySelector("[data-live=yes]")`)
+	b.wait("the bar to go", `!document.querySelector(".bar-foot")`)
 	b.waitText("tbody tr:first-child", "66.6")
 	if n := f.seen("devices", "", nil); n != 2 {
 		t.Errorf("the list was asked for %d times, want 2", n)
@@ -426,7 +430,7 @@ func TestANewServerVersionOffersToReload(t *testing.T) {
 	f.version = "test-2"
 	b := open(t, f)
 	b.visit("/devices")
-	b.waitText(".rail .foot", "The server now runs test-2. Reload the page")
+	b.waitText(".bar-foot", "The server now runs test-2. This page is of before, and goes on until you reload it.")
 }
 
 func TestAPageWhoseCodeIsGoneOffersToReload(t *testing.T) {

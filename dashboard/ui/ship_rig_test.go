@@ -122,12 +122,12 @@ func progress(id, status string) object {
 	p := object{
 		"id": id, "status": status, "phase": 2, "waiting": false, "in_flight": 2, "concurrent": 4, "devices": 25, "ended": 14, "per_minute": 6.5, "eta_s": 120,
 		"phases": []object{
-			{"name": "canary", "devices": 4, "states": object{"confirmed": 3, "failed": 1}, "failing": 1, "soaking": 0},
-			{"name": "all", "devices": 21, "states": object{"confirmed": 10, "installing": 2, "queued": 9}, "failing": 0, "soaking": 1},
+			{"name": "canary", "devices": 4, "states": object{"confirmed": 3, "failed": 1}, "failing": 1, "soaking": 0, "late": 1},
+			{"name": "all", "devices": 21, "states": object{"confirmed": 10, "installing": 2, "queued": 9}, "failing": 0, "soaking": 1, "late": 0},
 		},
 	}
 	if status == "draft" {
-		p["devices"], p["ended"], p["phase"], p["in_flight"], p["phases"] = 0, 0, 1, 0, []object{{"name": "canary", "devices": 0, "states": object{}, "failing": 0, "soaking": 0}, {"name": "all", "devices": 0, "states": object{}, "failing": 0, "soaking": 0}}
+		p["devices"], p["ended"], p["phase"], p["in_flight"], p["phases"] = 0, 0, 1, 0, []object{{"name": "canary", "devices": 0, "states": object{}, "failing": 0, "soaking": 0, "late": 0}, {"name": "all", "devices": 0, "states": object{}, "failing": 0, "soaking": 0, "late": 0}}
 	}
 	return p
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestARolloutIsShownAsItGoesOnAndSaysWhatStopsIt(t *testing.T) {
@@ -21,6 +22,8 @@ func TestARolloutIsShownAsItGoesOnAndSaysWhatStopsIt(t *testing.T) {
 	b.waitText("[data-phase='2']", "stops at 10 % of the results, from 20 results on")
 	b.waitText("[data-phase='2']", "then a person")
 	b.waitText(".phases li.on", "all 100 % now")
+	b.waitText("[data-phase='1']", "1 late")
+	b.waitText(".rollout .facts", "Updated late1 not counted as confirmed")
 	b.waitText(".reasons", "device error")
 	b.waitText(".plan", "every day 22:00 to 04:00")
 	next := progress("rol_1", "running")
@@ -37,6 +40,31 @@ func TestARolloutIsShownAsItGoesOnAndSaysWhatStopsIt(t *testing.T) {
 	b.wait("the failed alone", `document.querySelectorAll(".rolloutdevices tbody tr").length === 1 && location.search === "?state=failed"`)
 	b.waitText(".rolloutdevices tbody", "the flash cannot be written")
 	b.inspect("rollout")
+}
+
+func TestARolloutThatIsHeldForApprovalsSaysSoAndIsAgreedTo(t *testing.T) {
+	f := shipFixture(t)
+	held := progress("rol_4", "scheduled")
+	held["reason"] = "approvals"
+	f.items["rollout:rol_4"] = held
+	body := rolloutBody("rol_4", held)
+	body["min_approvals"], body["started_at"], body["approvals"] = 2, nil, []object{
+		{"by": object{"id": "usr_2", "name": "Bo Lind"}, "at": ago(time.Hour), "counts": true}, {"by": object{"id": "usr_3", "name": "Cy Moor"}, "at": ago(time.Hour), "counts": false},
+	}
+	f.extra["GET /api/v1/rollouts/{id}"] = func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("ETag", `"3"`)
+		writeJSON(w, 200, body)
+	}
+	f.record("POST /api/v1/rollouts/{id}/approvals", 200, body)
+	b := open(t, f.fakeServer)
+	b.visit("/rollouts/rol_4")
+	b.waitText(".rollout .says", "Its time has come, and it is held: 1 of 2 people agreed to it.")
+	b.waitText(".rollout .status", "waits for approval")
+	b.waitText(".plan", "1 of 2 people")
+	b.waitText(".plan", "who may not any more")
+	b.inspect("rollout-held")
+	b.click(".rollout .ways .btn.pri")
+	f.wants("POST", "/rollouts/rol_4/approvals", `"3"`, `{}`)
 }
 
 func TestTheFirstRuleThatHoldsADeviceBackIsNamed(t *testing.T) {

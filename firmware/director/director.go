@@ -87,6 +87,9 @@ type Options struct {
 	// signed by too few keys that are good; nil for never. It is called within transactions, and answers
 	// from memory.
 	Barred func(r *rollout.Rollout) bool
+	// Quorum is what a rollout needs of people before it begins. It is asked within transactions, and answers
+	// from memory.
+	Quorum rollout.Quorum
 	// Prepare has the fleet know a rollout, before reports about it are looked at; nil where it
 	// always does. It may read the store.
 	Prepare func(ctx context.Context, rollout string) error
@@ -301,7 +304,7 @@ func (d *Director) advance(ctx context.Context, id string, f Fence) (status roll
 		case (due || r.Status == rollout.Running) && d.o.Barred(r):
 			r.Withdraw()
 		case due:
-			r.Run(now)
+			r.Run(d.o.Quorum, now)
 		}
 		for range r.Plan.Phases {
 			verdict, sentence := d.o.Verdict(r) // of each phase its own

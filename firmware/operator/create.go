@@ -20,7 +20,7 @@ const (
 	MaxName      = 100  // bytes
 	MaxNote      = 2000 // bytes
 	MaxSeed      = 64   // bytes
-	MaxApprovals = 16
+	MaxApprovals = rollout.MaxApprovals
 )
 
 // Spec is what a rollout is to be.
@@ -49,7 +49,7 @@ func (o *Operator) Create(ctx context.Context, by rollout.Person, s Spec) (rollo
 		ID: newID(), Name: s.Name, Release: s.Release, Rollback: s.Rollback, Query: s.Query, Membership: s.Membership, Seed: s.Seed, Plan: s.Plan,
 		Status: rollout.Draft, StartAt: s.StartAt, Version: 1,
 		Record: rollout.Record{
-			Of: s.Of, Note: s.Note, Supersede: s.Supersede, CreatedBy: by, Created: now, EditedBy: by, MinApprovals: max(s.MinApprovals, o.o.Approvals),
+			Of: s.Of, Note: s.Note, Supersede: s.Supersede, CreatedBy: by, Created: now, EditedBy: by, MinApprovals: max(s.MinApprovals, o.o.Quorum.Least),
 		},
 	}
 	if r.Seed == "" {
@@ -154,8 +154,8 @@ func (o *Operator) Edit(ctx context.Context, by rollout.Person, id string, c Cha
 	if err != nil {
 		return seen, err
 	}
-	if n := c.MinApprovals; n != nil && *n < o.o.Approvals {
-		return seen, muster.InvalidAt("min_approvals", "the server asks for %d approvals of every rollout: a rollout may ask for more", o.o.Approvals)
+	if n := c.MinApprovals; n != nil && *n < o.o.Quorum.Least {
+		return seen, muster.InvalidAt("min_approvals", "the server asks for %d approvals of every rollout: a rollout may ask for more", o.o.Quorum.Least)
 	}
 	edited := seen // checked beside the transaction: the catalogue is asked
 	o.edit(&edited, &c)
@@ -252,11 +252,11 @@ func (o *Operator) Delete(ctx context.Context, id string) error {
 func (o *Operator) begin(ctx context.Context, r *rollout.Rollout, by rollout.Person) ([]rollout.Device, error) {
 	now := o.now()
 	trial := *r
-	if err := trial.Start(by, o.o.Approvals, now); err != nil { // before the work
+	if err := trial.Start(by, o.o.Quorum, now); err != nil { // before the work
 		return nil, err //nolint:wrapcheck // its own words
 	}
-	if o.o.Approvals > 0 && !r.Written() {
-		return nil, errUnwritten(muster.Conflict)
+	if o.o.Quorum.Needs(r) > 0 && !by.Known() {
+		return nil, muster.Errorf(muster.Forbidden, "others must agree to the rollout, and an API key that no user owns starts no such one: start it as a user")
 	}
 	if err := o.p.Releases.Startable(ctx, r.Release); err != nil {
 		return nil, muster.At(err, "release")
@@ -276,7 +276,7 @@ func (o *Operator) begin(ctx context.Context, r *rollout.Rollout, by rollout.Per
 		return nil, err
 	}
 	r.Replacing = r.Supersede == rollout.Replace
-	return devices, r.Start(by, o.o.Approvals, now) //nolint:wrapcheck // its own words
+	return devices, r.Start(by, o.o.Quorum, now) //nolint:wrapcheck // its own words
 }
 
 // members returns which devices a rollout has when it starts now.

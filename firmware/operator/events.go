@@ -52,8 +52,8 @@ type state struct {
 func stateOf(r *rollout.Rollout) state { return state{r.Status, r.Reason, r.Phase, r.Waiting} }
 
 // events returns what is to be told of a rollout that was in the state before: that it was
-// started, paused, resumed, stopped by itself, aborted or completed, began a phase, or waits at
-// a gate. Several may be true at once.
+// started, paused, resumed, stopped by itself, aborted or completed, began a phase, waits at
+// a gate, or is held since too few people have agreed. Several may be true at once.
 func events(before state, r *rollout.Rollout, at muster.Micros) (out []feed.Event) {
 	add := func(kind string) { out = append(out, newEvent(kind, r, at)) }
 	is := stateOf(r)
@@ -78,6 +78,9 @@ func events(before state, r *rollout.Rollout, at muster.Micros) (out []feed.Even
 			add(feed.RolloutAborted)
 		case rollout.Draft, rollout.Scheduled:
 		}
+	}
+	if is.reason == rollout.Unapproved && before.reason != rollout.Unapproved {
+		add(feed.RolloutHeld)
 	}
 	if is.waiting && !before.waiting {
 		add(feed.RolloutGate)
@@ -156,6 +159,8 @@ func (n *Noting) Decide(ctx context.Context, id string, f director.Fence, now mu
 // actionOf names in the audit log what a rollout did by itself.
 func actionOf(before state, r *rollout.Rollout) string {
 	switch {
+	case r.Status == rollout.Scheduled:
+		return "rollout.hold"
 	case r.Status == before.status && r.Phase > before.phase:
 		return "rollout.phase"
 	case r.Status == before.status:

@@ -89,9 +89,8 @@ type Parts struct {
 
 // Options are an Operator's.
 type Options struct {
-	// Approvals is how many people besides who wrote a rollout must agree before it starts, at
-	// least; a rollout may ask for more.
-	Approvals int
+	// Quorum is what a rollout needs of people before it starts: the director's too.
+	Quorum rollout.Quorum
 	// Told is called with what was committed, as director.Options.Told. It does not wait.
 	Told func(id string, changes []rollout.Change)
 }

@@ -113,7 +113,7 @@ func TestWhatIsWrittenWronglyIsRefusedWithItsPlace(t *testing.T) {
 }
 
 func TestARolloutStartsOnlyWithDevicesAGoodReleaseAndTheSecondPerson(t *testing.T) {
-	onEach(t, 20, operator.Options{Approvals: 1}, func(r *rig) {
+	onEach(t, 20, operator.Options{Quorum: rollout.Quorum{Least: 1}}, func(r *rig) {
 		d := r.create()
 		_, err := r.operator.Start(r.ctx(), ann, d.ID)
 		wantKind(r.T, "nobody has agreed", err, muster.Conflict)
@@ -161,7 +161,7 @@ func TestARolloutStartsOnlyWithDevicesAGoodReleaseAndTheSecondPerson(t *testing.
 func TestADraftOfBeforeTheServerAskedForApprovalsNeedsThemToo(t *testing.T) {
 	r := sqliteRig(t, 20, operator.Options{})
 	d := r.create()
-	strict := operator.New(operator.Parts{Store: r.store, Reader: r.store, Fleet: r.fleet, Facts: r.fleet, Releases: r.catalogue, Now: r.now}, operator.NewNoting(r.store), operator.Options{Approvals: 1})
+	strict := operator.New(operator.Parts{Store: r.store, Reader: r.store, Fleet: r.fleet, Facts: r.fleet, Releases: r.catalogue, Now: r.now}, operator.NewNoting(r.store), operator.Options{Quorum: rollout.Quorum{Least: 1}})
 	_, err := strict.Start(r.ctx(), ann, d.ID)
 	wantKind(t, "nobody has agreed", err, muster.Conflict)
 	r.must(strict.Agree(r.ctx(), bob, d.ID, ""))
@@ -461,19 +461,6 @@ func TestWhyNamesWhatASleepingDeviceWaitsForAndNoTime(t *testing.T) {
 	for _, rule := range w.Rules {
 		if rule.Until != 0 {
 			t.Errorf("%s holds until %d", rule.Name, rule.Until)
-		}
-	}
-}
-
-func TestWhatAKeyThatNobodyOwnsWroteIsNotAgreedToWhereTheServerAsksForApprovals(t *testing.T) {
-	for least, want := range map[int]muster.Kind{0: 0, 1: muster.Forbidden} {
-		r := sqliteRig(t, 2, operator.Options{Approvals: least})
-		d := r.create()
-		ownerless := rollout.Person{ID: "key_ci", Name: "CI"}
-		note := "by a key"
-		r.must(r.operator.Edit(r.ctx(), ownerless, d.ID, operator.Change{Note: &note}))
-		if _, err := r.operator.Agree(r.ctx(), bob, d.ID, ""); (err == nil) != (want == 0) || err != nil && muster.KindOf(err) != want {
-			t.Errorf("the server asks for %d: %v", least, err)
 		}
 	}
 }

@@ -140,7 +140,7 @@ func newRig(t *testing.T, h control.Handles, d control.Dialect, n int, o operato
 	told := func(id string, changes []rollout.Change) { r.told[id] += len(changes) }
 	o.Told = told
 	r.operator = operator.New(operator.Parts{Store: store, Reader: store, Fleet: r.fleet, Facts: r.fleet, Releases: r.catalogue, Now: r.now}, notes, o)
-	r.director = director.New(notes, r.fleet, r.now, director.Options{Owner: "n1", Told: told, Verdict: r.verdict})
+	r.director = director.New(notes, r.fleet, r.now, director.Options{Owner: "n1", Told: told, Verdict: r.verdict, Quorum: o.Quorum})
 	return r
 }
 

@@ -44,25 +44,18 @@ func (o *Operator) apply(ctx context.Context, r *rollout.Rollout, action string,
 	return nil
 }
 
-// Agree notes that a second person agrees to a draft: see rollout.Agree.
+// Agree notes that a second person agrees to a rollout that did not begin yet: see rollout.Agree. One that was
+// held for it begins within a second. Forbidden when nobody knows who the first person is.
 func (o *Operator) Agree(ctx context.Context, by rollout.Person, id, note string) (rollout.Rollout, error) {
 	if !isText(note, MaxNote) {
 		return rollout.Rollout{}, muster.InvalidAt("note", "a note has at most %d bytes of plain text", MaxNote)
 	}
 	return o.decide(ctx, id, "rollout.agree", func(r *rollout.Rollout) (bool, error) {
-		if o.o.Approvals > 0 && !r.Written() {
-			return false, errUnwritten(muster.Forbidden)
+		if err := o.o.Quorum.Written(r, muster.Forbidden); err != nil {
+			return false, err //nolint:wrapcheck // its own words
 		}
-		if len(r.Approvals) >= MaxApprovals {
-			return false, muster.Errorf(muster.Conflict, "%d people have agreed, which is the most", MaxApprovals)
-		}
-		return true, r.Agree(by, note, o.now())
+		return true, r.Agree(by, note, o.o.Quorum, o.now())
 	})
-}
-
-// errUnwritten is about a draft of which nobody knows who the first person is.
-func errUnwritten(kind muster.Kind) error {
-	return muster.Errorf(kind, "an API key that no user owns made or wrote the rollout, and the server asks for approvals by others: make it as a user, or with a key that a user owns")
 }
 
 // Start has a draft run, or wait for its time, with the devices that match now. Conflict when
@@ -86,7 +79,7 @@ func (o *Operator) Start(ctx context.Context, by rollout.Person, id string) (rol
 				return false, muster.Errorf(muster.Stale, "it was changed meanwhile: get it again")
 			}
 			r.Upto, r.Counts, r.Replacing = begun.Upto, begun.Counts, begun.Replacing
-			return true, r.Start(by, o.o.Approvals, now)
+			return true, r.Start(by, o.o.Quorum, now)
 		})
 	})
 	if err != nil {
@@ -116,7 +109,7 @@ func (o *Operator) Pause(ctx context.Context, id string) (rollout.Rollout, error
 }
 
 // Resume has a paused rollout go on: see rollout.Resume. Conflict too when the release may not be
-// offered any more.
+// offered any more, and, before it began, when too few people have agreed.
 func (o *Operator) Resume(ctx context.Context, id string, skip bool) (rollout.Rollout, error) {
 	seen, err := o.Rollout(ctx, id)
 	if err != nil {
@@ -125,7 +118,7 @@ func (o *Operator) Resume(ctx context.Context, id string, skip bool) (rollout.Ro
 	if err := o.p.Releases.Offerable(ctx, seen.Release); err != nil {
 		return seen, err //nolint:wrapcheck // the catalogue says why
 	}
-	return o.decide(ctx, id, "rollout.resume", func(r *rollout.Rollout) (bool, error) { return r.Resume(skip, o.now()) })
+	return o.decide(ctx, id, "rollout.resume", func(r *rollout.Rollout) (bool, error) { return r.Resume(skip, o.o.Quorum, o.now()) })
 }
 
 // Abort ends a rollout for good: see rollout.Abort. When it returns nothing is offered any

@@ -25,7 +25,7 @@ type world struct {
 
 // resume goes on in spite of what paused the rollout.
 func (w *world) resume(t *rapid.T) {
-	if changed, err := w.r.Resume(rapid.Bool().Draw(t, "skip"), w.now); err != nil || !changed {
+	if changed, err := w.r.Resume(rapid.Bool().Draw(t, "skip"), rollout.Quorum{}, w.now); err != nil || !changed {
 		return
 	}
 	for _, d := range w.devices {

@@ -31,7 +31,7 @@ const (
 	Dynamic  Membership = "dynamic"  // later ones too, from the phase on that it is in
 )
 
-// Reason says why a rollout is paused or aborted, or why a device is where it is.
+// Reason says why a rollout is held, paused or aborted, or why a device is where it is.
 type Reason string
 
 // Reasons of rollouts.
@@ -42,6 +42,7 @@ const (
 	Regression       Reason = "regression"
 	ReleaseWithdrawn Reason = "release_revoked"
 	Superseded       Reason = "superseded"
+	Unapproved       Reason = "approvals" // its time has come, and too few people have agreed: it is held
 )
 
 // Reasons of devices. What a device itself gives as the reason of a failure is kept beside.

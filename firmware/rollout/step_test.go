@@ -221,7 +221,7 @@ func TestARolloutWhoseLastDevicesFailedIsNotCompleted(t *testing.T) {
 			t.Errorf("%s: it is paused for %s, ended %d", name, r.Reason, r.Ended)
 		}
 		for _, skip := range []bool{false, true} {
-			if _, err := r.Resume(skip, began); muster.KindOf(err) != muster.Conflict {
+			if _, err := r.Resume(skip, rollout.Quorum{}, began); muster.KindOf(err) != muster.Conflict {
 				t.Errorf("%s: it is resumed: %v", name, err)
 			}
 		}

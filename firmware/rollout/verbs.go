@@ -3,35 +3,9 @@ package rollout
 import (
 	"reflect"
 	"slices"
-	"strings"
 
 	"muster"
 )
-
-// Person is who does something to a rollout.
-type Person struct {
-	ID   string `json:"id"`
-	Name string `json:"name,omitempty"` // as people know it at the time
-}
-
-// userPrefix is what the ids of users begin with.
-const userPrefix = "usr_"
-
-// Known says whether it is known which person that is: a user, or who owns the key. Of a key that nobody owns it
-// is not.
-func (p Person) Known() bool { return strings.HasPrefix(p.ID, userPrefix) }
-
-// Written says by whom a draft was made and written: false when one of them is not known.
-func (r *Rollout) Written() bool {
-	return r.CreatedBy.Known() && (r.EditedBy.ID == "" || r.EditedBy.Known())
-}
-
-// Approval is a second person's yes to a draft.
-type Approval struct {
-	By   Person        `json:"by"`
-	At   muster.Micros `json:"at"`
-	Note string        `json:"note,omitempty"`
-}
 
 // Supersede says what becomes of devices that are in older rollouts of the same product too.
 type Supersede string
@@ -66,43 +40,31 @@ type Record struct {
 	Telemetry string `json:"telemetry,omitempty"` // what the phase's says, in a sentence; empty where nobody asks
 }
 
-// Agree notes that a second person agrees to a draft. Who made it, or wrote it last, is
-// Forbidden to: two must have seen what starts. A second time is a Conflict, and so is a
-// rollout that is not a draft any more.
-func (r *Rollout) Agree(by Person, note string, now muster.Micros) error {
-	switch {
-	case r.Status != Draft:
-		return muster.Errorf(muster.Conflict, "the rollout is %s: drafts alone are agreed to", r.Status)
-	case by.ID == r.CreatedBy.ID || by.ID == r.EditedBy.ID:
-		return muster.Errorf(muster.Forbidden, "who made or wrote the rollout may not agree to it: that is for a second person")
-	case slices.ContainsFunc(r.Approvals, func(a Approval) bool { return a.By.ID == by.ID }):
-		return muster.Errorf(muster.Conflict, "you have agreed already")
-	}
-	r.Approvals = append(slices.Clone(r.Approvals), Approval{by, now, note})
-	return nil
-}
-
 // Start makes a draft run, or wait for its time. Its devices are placed and counted before.
-// Conflict when it is no draft, or fewer people have agreed than it asks for, or least.
-func (r *Rollout) Start(by Person, least int, now muster.Micros) error {
-	needs := max(r.MinApprovals, least)
-	switch {
-	case r.Status != Draft:
+// Conflict when it is no draft, or q is not met.
+func (r *Rollout) Start(by Person, q Quorum, now muster.Micros) error {
+	if r.Status != Draft {
 		return muster.Errorf(muster.Conflict, "the rollout is %s, and was started before", r.Status)
-	case len(r.Approvals) < needs:
-		return muster.Errorf(muster.Conflict, "%d people besides who made the rollout must agree before it starts, %d have", needs, len(r.Approvals))
+	}
+	if err := q.Met(r); err != nil {
+		return err
 	}
 	r.StartedBy = by
 	if r.StartAt > now {
 		r.Status = Scheduled
 		return nil
 	}
-	r.Run(now)
+	r.Run(q, now)
 	return nil
 }
 
-// Run lets a rollout begin whose time has come.
-func (r *Rollout) Run(now muster.Micros) {
+// Run lets a rollout begin whose time has come. Where q is not met it is held: Scheduled with the
+// reason approvals, until it is.
+func (r *Rollout) Run(q Quorum, now muster.Micros) {
+	if q.Met(r) != nil {
+		r.Status, r.Reason, r.MinApprovals = Scheduled, Unapproved, q.Needs(r)
+		return
+	}
 	r.Status, r.Reason, r.PhaseAt, r.Started = Running, "", now, now
 }
 
@@ -131,9 +93,9 @@ func (r *Rollout) Withdraw() {
 // Resume lets a paused rollout go on, in spite of what paused it: the failures of phases that
 // have too many, also since it was paused, are not counted again, and telemetry that got worse in this phase is not looked at again. skip begins
 // the next phase though this one has not succeeded. It says whether anything changed. Conflict
-// when the rollout is not paused, when there is no next phase, and without skip for a phase that
-// cannot succeed any more.
-func (r *Rollout) Resume(skip bool, now muster.Micros) (bool, error) {
+// when the rollout is not paused, when there is no next phase, without skip for a phase that
+// cannot succeed any more, and for one that did not begin yet when q is not met.
+func (r *Rollout) Resume(skip bool, q Quorum, now muster.Micros) (bool, error) {
 	switch {
 	case r.Status == Running && !skip:
 		return false, nil
@@ -146,6 +108,11 @@ func (r *Rollout) Resume(skip bool, now muster.Micros) (bool, error) {
 	case !skip && r.Reason == TooFewSuccesses:
 		return false, muster.Errorf(muster.Conflict, "phase %s has ended with too few successes: go on with the next one (skip_phase), or abort", r.phaseName(r.Phase))
 	}
+	if r.Started == 0 {
+		if err := q.Met(r); err != nil {
+			return false, err
+		}
+	}
 	r.forgive()
 	if r.Reason == Regression {
 		r.Overruled = r.Phase + 1
@@ -155,7 +122,7 @@ func (r *Rollout) Resume(skip bool, now muster.Micros) (bool, error) {
 	case r.Started == 0 && r.StartAt > now:
 		r.Status = Scheduled
 	case r.Started == 0:
-		r.Run(now)
+		r.Run(q, now)
 	default:
 		r.Status = Running
 	}

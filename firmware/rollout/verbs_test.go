@@ -13,7 +13,7 @@ import (
 func draftOf(change func(*rollout.Rollout)) *rollout.Rollout {
 	r := &rollout.Rollout{
 		Status: rollout.Draft, Plan: rollout.DefaultPlan(), Counts: make([]rollout.Counts, 3),
-		Record: rollout.Record{CreatedBy: rollout.Person{ID: "ann"}, EditedBy: rollout.Person{ID: "bob"}},
+		Record: rollout.Record{CreatedBy: rollout.Person{ID: "usr_ann"}, EditedBy: rollout.Person{ID: "usr_bob"}},
 	}
 	if change != nil {
 		change(r)
@@ -24,10 +24,12 @@ func draftOf(change func(*rollout.Rollout)) *rollout.Rollout {
 func TestAVerbIsDoneWhereItMayBeAndRefusedElsewhere(t *testing.T) {
 	type verb = func(*rollout.Rollout) (bool, error)
 	verbs := map[string]verb{
-		"start":  func(r *rollout.Rollout) (bool, error) { return true, r.Start(rollout.Person{ID: "ann"}, 0, began) },
+		"start": func(r *rollout.Rollout) (bool, error) {
+			return true, r.Start(rollout.Person{ID: "usr_ann"}, rollout.Quorum{}, began)
+		},
 		"pause":  (*rollout.Rollout).Pause,
-		"resume": func(r *rollout.Rollout) (bool, error) { return r.Resume(false, began) },
-		"skip":   func(r *rollout.Rollout) (bool, error) { return r.Resume(true, began) },
+		"resume": func(r *rollout.Rollout) (bool, error) { return r.Resume(false, rollout.Quorum{}, began) },
+		"skip":   func(r *rollout.Rollout) (bool, error) { return r.Resume(true, rollout.Quorum{}, began) },
 		"abort":  func(r *rollout.Rollout) (bool, error) { return r.Abort(false, rollout.ByOperator, began) },
 		"force":  func(r *rollout.Rollout) (bool, error) { return r.Abort(true, rollout.ByOperator, began) },
 	}
@@ -64,7 +66,7 @@ func TestAVerbIsDoneWhereItMayBeAndRefusedElsewhere(t *testing.T) {
 
 func TestARolloutWaitsForItsTimeAlsoAfterAPause(t *testing.T) {
 	r := draftOf(func(r *rollout.Rollout) { r.StartAt = began + 10 })
-	if err := r.Start(rollout.Person{ID: "ann"}, 0, began); err != nil || r.Status != rollout.Scheduled || r.Started != 0 {
+	if err := r.Start(rollout.Person{ID: "usr_ann"}, rollout.Quorum{}, began); err != nil || r.Status != rollout.Scheduled || r.Started != 0 {
 		t.Fatalf("%s, %v", r.Status, err)
 	}
 	for at, want := range map[muster.Micros]rollout.Status{began: rollout.Scheduled, began + 10: rollout.Running} {
@@ -72,7 +74,7 @@ func TestARolloutWaitsForItsTimeAlsoAfterAPause(t *testing.T) {
 		if _, err := again.Pause(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := again.Resume(false, at); err != nil || again.Status != want || (again.Started != 0) != (want == rollout.Running) {
+		if _, err := again.Resume(false, rollout.Quorum{}, at); err != nil || again.Status != want || (again.Started != 0) != (want == rollout.Running) {
 			t.Errorf("resumed at %d it is %s: %v", at, again.Status, err)
 		}
 	}
@@ -83,21 +85,21 @@ func TestASecondPersonAgreesAndNobodyTwice(t *testing.T) {
 	for _, c := range []struct {
 		who  string
 		want muster.Kind
-	}{{"ann", muster.Forbidden}, {"bob", muster.Forbidden}, {"eve", 0}, {"eve", muster.Conflict}} {
-		if err := r.Agree(rollout.Person{ID: c.who}, "", began); (err == nil) != (c.want == 0) || err != nil && muster.KindOf(err) != c.want {
+	}{{"usr_ann", muster.Forbidden}, {"usr_bob", muster.Forbidden}, {"usr_eve", 0}, {"usr_eve", muster.Conflict}} {
+		if err := r.Agree(rollout.Person{ID: c.who}, "", rollout.Quorum{}, began); (err == nil) != (c.want == 0) || err != nil && muster.KindOf(err) != c.want {
 			t.Errorf("%s agrees: %v", c.who, err)
 		}
 	}
-	if err := r.Start(rollout.Person{ID: "ann"}, 0, began); muster.KindOf(err) != muster.Conflict || err == nil {
+	if err := r.Start(rollout.Person{ID: "usr_ann"}, rollout.Quorum{}, began); muster.KindOf(err) != muster.Conflict || err == nil {
 		t.Errorf("one of two has agreed: %v", err)
 	}
-	if err := r.Agree(rollout.Person{ID: "kim"}, "looks good", began); err != nil {
+	if err := r.Agree(rollout.Person{ID: "usr_kim"}, "looks good", rollout.Quorum{}, began); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Start(rollout.Person{ID: "ann"}, 0, began); err != nil || r.Status != rollout.Running || r.StartedBy.ID != "ann" {
+	if err := r.Start(rollout.Person{ID: "usr_ann"}, rollout.Quorum{}, began); err != nil || r.Status != rollout.Running || r.StartedBy.ID != "usr_ann" {
 		t.Errorf("%s, %v", r.Status, err)
 	}
-	if err := r.Agree(rollout.Person{ID: "joe"}, "", began); muster.KindOf(err) != muster.Conflict || err == nil {
+	if err := r.Agree(rollout.Person{ID: "usr_joe"}, "", rollout.Quorum{}, began); muster.KindOf(err) != muster.Conflict || err == nil {
 		t.Errorf("it runs, and somebody agrees: %v", err)
 	}
 }
@@ -111,7 +113,7 @@ func TestAResumedRolloutStopsAtNewFailuresAndNotAtTheOldOnes(t *testing.T) {
 	if fail(0) != "" || fail(1) != rollout.Paused {
 		t.Fatalf("it is %s after two failures", r.Status)
 	}
-	if _, err := r.Resume(false, began); err != nil {
+	if _, err := r.Resume(false, rollout.Quorum{}, began); err != nil {
 		t.Fatal(err)
 	}
 	step(t, r, ds[2], rollout.Fact{Event: rollout.SeesTarget}, rollout.Rebooting)
@@ -129,7 +131,7 @@ func TestAForgivenDeviceThatIsConfirmedIsNotForgivenTwice(t *testing.T) {
 	if c := step(t, r, ds[0], rollout.Fact{Event: rollout.SaysFailed}, rollout.Queued); c.Stops != rollout.Paused {
 		t.Fatal("it goes on")
 	}
-	if _, err := r.Resume(false, began); err != nil {
+	if _, err := r.Resume(false, rollout.Quorum{}, began); err != nil {
 		t.Fatal(err)
 	}
 	step(t, r, ds[0], rollout.Fact{Event: rollout.Offer}, rollout.Offered)
@@ -147,10 +149,10 @@ func TestAPhaseThatCannotSucceedIsSkippedAndOneWhoseTelemetryGotWorseIsOverruled
 	r := draftOf(func(r *rollout.Rollout) {
 		r.Status, r.Reason, r.Started = rollout.Paused, rollout.TooFewSuccesses, began
 	})
-	if _, err := r.Resume(false, began); muster.KindOf(err) != muster.Conflict || err == nil || !strings.Contains(err.Error(), "canary") {
+	if _, err := r.Resume(false, rollout.Quorum{}, began); muster.KindOf(err) != muster.Conflict || err == nil || !strings.Contains(err.Error(), "canary") {
 		t.Errorf("it goes on in the phase: %v", err)
 	}
-	if _, err := r.Resume(true, began); err != nil || r.Phase != 1 || r.Status != rollout.Running {
+	if _, err := r.Resume(true, rollout.Quorum{}, began); err != nil || r.Phase != 1 || r.Status != rollout.Running {
 		t.Errorf("phase %d, %s, %v", r.Phase, r.Status, err)
 	}
 	r = draftOf(func(r *rollout.Rollout) {
@@ -160,7 +162,7 @@ func TestAPhaseThatCannotSucceedIsSkippedAndOneWhoseTelemetryGotWorseIsOverruled
 	if !r.Advance(rollout.Worse, began) || r.Reason != rollout.Regression {
 		t.Fatalf("%s %s", r.Status, r.Reason)
 	}
-	if _, err := r.Resume(false, began); err != nil {
+	if _, err := r.Resume(false, rollout.Quorum{}, began); err != nil {
 		t.Fatal(err)
 	}
 	if r.Advance(rollout.Worse, began); r.Status != rollout.Running {

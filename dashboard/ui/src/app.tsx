@@ -2,11 +2,12 @@
 
 import { useEffect } from "preact/hooks";
 import { isLive, link, paused } from "./lib/live";
-import { route } from "./lib/route";
+import { route, type Route } from "./lib/route";
 import { session } from "./lib/session";
 import { OverviewPage } from "./pages/overview";
 import { SetupPanel } from "./pages/setup";
 import { SignInPage } from "./pages/signin";
+import { Away } from "./parts/away";
 import { Everywhere } from "./parts/everywhere";
 import { lazy } from "./parts/lazy";
 import { Rail } from "./parts/rail";
@@ -38,6 +39,16 @@ const AuditPage = lazy(() => import("./pages/set-run").then((m) => m.AuditPage))
 const SystemPage = lazy(() => import("./pages/set-run").then((m) => m.SystemPage));
 const TasksPage = lazy(() => import("./pages/set-run").then((m) => m.TasksPage));
 const UsersPage = lazy(() => import("./pages/set-people").then((m) => m.UsersPage));
+
+const CODE: Partial<Record<Route["page"], { preload(): void }>> = {
+  devices: DevicesPage, groups: GroupsPage, group: GroupPage, device: DevicePage, inbox: InboxPage, topics: TopicsPage, topic: TopicPage, webhooks: WebhooksPage, webhook: WebhookPage,
+  firmware: FirmwarePage, release: ReleasePage, rollouts: RolloutsPage, rollout: RolloutPage, dashboard: SystemPage, audit: AuditPage, tasks: TasksPage,
+};
+
+/** Asks for the code of the page that the address names, while it is not known yet who is signed in. */
+export function preloadPage(): void {
+  CODE[route.peek().page]?.preload();
+}
 
 export function App() {
   switch (route.value.page) {
@@ -96,6 +107,7 @@ function Shell() {
           {r.page === "devices" && <DevicesPage />}
         </main>
       </div>
+      <Away />
       <Toast />
       <Everywhere />
     </div>

@@ -2,7 +2,7 @@
 
 import { effect } from "@preact/signals";
 import { render } from "preact";
-import { App } from "./app";
+import { App, preloadPage } from "./app";
 import { startClock } from "./lib/clock";
 import { startFleet } from "./lib/fleet";
 import { startInbox } from "./lib/inbox";
@@ -20,6 +20,7 @@ startRouter();
 startKeys();
 startToast();
 startInbox();
+preloadPage();
 
 let started = false;
 effect(() => {

@@ -1,17 +1,18 @@
-// The live connection: one WebSocket to /api/v1/live, subprotocol muster.v1. It
-// says honestly how live the page is, reconnects with full jitter, and brings
-// every subscription back by itself.
+// The live connection: one WebSocket to /api/v1/live, subprotocol muster.v1, or a stream
+// where none gets through. It says honestly how live the page is, reconnects with full
+// jitter, and brings every subscription back by itself.
 
 import { batch, signal } from "@preact/signals";
+import { askedBy, delayOf } from "./backoff";
 import { serverNow, setServerTime } from "./clock";
 import { getMe } from "./schema.gen";
 import { me, session } from "./session";
+import { openSocket, openStream, type Wire } from "./wire";
 
 const PING_MS = 15_000;
 const PONG_MS = 10_000; // without an answer for so long the connection is dead
 const WELCOME_MS = 10_000;
-const BACKOFF_MS = 500;
-const BACKOFF_MAX_MS = 30_000;
+const BACK_MS = 60_000; // between two looks whether a WebSocket gets through by now
 const SETTLED_MS = 5_000; // a connection that lasted so long starts the backoff anew
 const RESYNC_MS = 5_000; // at most one resubscription in so long after gaps
 const ANSWER_MS = 10_000; // a command without an answer for so long has failed
@@ -35,6 +36,8 @@ export const link = signal<Link>({ kind: "connecting", since: serverNow() });
 /** The last measured round trip in ms, -1 before the first. */
 export const roundTrip = signal(-1);
 export const welcome = signal<Welcome | null>(null);
+/** Whether the connection is a stream, because no WebSocket gets through. */
+export const streamed = signal(false);
 /** Whether the reader wants what is live to stand still. */
 export const paused = signal(false);
 
@@ -100,7 +103,9 @@ interface Sub {
 
 const subs = new Map<string, Sub>();
 const waiting = new Map<number, Waiting>();
-let socket: WebSocket | null = null;
+let wire: Wire | null = null;
+let trying: Wire | null = null; // a WebSocket that may take the place of a stream
+let parting = false; // the server said bye
 let open = false; // welcomed
 let openedAt = 0;
 let lastLive = serverNow();
@@ -111,6 +116,7 @@ let nextID = 1;
 let retryTimer = 0;
 let pingTimer = 0;
 let pongTimer = 0;
+let backTimer = 0;
 
 /** Shows a channel to on until the returned function is called. A second
  * subscription to the same channel takes its place. */
@@ -165,44 +171,72 @@ export function retryNow(): void {
 /** Connects anew, as whoever is signed in now: a connection stays that of who made it. */
 export function renew(): void {
   attempt = 0;
-  socket?.close();
+  wire?.close();
 }
 
 function connect(): void {
   clearTimeout(retryTimer);
   link.value = { kind: "connecting", since: lastLive };
-  const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-  const ws = new WebSocket(`${scheme}//${location.host}/api/v1/live`, "muster.v1");
-  ws.binaryType = "arraybuffer";
-  socket = ws;
-  const patience = setTimeout(() => ws.close(), WELCOME_MS);
-  ws.onopen = () => send({ t: "hello", id: nextID++ });
-  ws.onmessage = (e) => {
-    if (socket !== ws) return;
-    if (!receive(e.data)) ws.close();
-    else if (open) clearTimeout(patience);
-  };
-  ws.onclose = () => {
-    clearTimeout(patience);
-    if (socket === ws) void closed();
-  };
+  dial(streamed.peek());
 }
 
-async function closed(): Promise<void> {
-  const welcomed = open;
-  socket = null;
+/** Opens a connection. A beside takes the place of the one there is once it is welcomed. */
+function dial(stream: boolean, beside = false): void {
+  let patience = 0;
+  const w: Wire = (stream ? openStream : openSocket)({
+    opened: () => w.send({ t: "hello", id: nextID++ }),
+    message: (data) => {
+      if (trying === w && typeof data === "string" && data.includes('"welcome"')) takeOver(w);
+      if (wire !== w) return;
+      if (!receive(data)) w.close();
+      else if (open) clearTimeout(patience);
+    },
+    closed: (code) => {
+      clearTimeout(patience);
+      if (trying === w) trying = null;
+      if (wire === w) closed(code);
+    },
+  });
+  patience = window.setTimeout(() => w.close(), WELCOME_MS);
+  if (beside) trying = w;
+  else wire = w;
+}
+
+/** Gives up the stream for a WebSocket that got through. */
+function takeOver(w: Wire): void {
+  const old = wire;
+  trying = null;
+  wire = w;
+  down();
+  old?.close();
+}
+
+/** Ends what belongs to a connection. */
+function down(): void {
   open = false;
   clearInterval(pingTimer);
+  clearInterval(backTimer);
   clearTimeout(pongTimer);
   for (const id of [...waiting.keys()]) settle(id, (w) => w.failed(new CommandError("lost", "The connection was lost.")));
+}
+
+function closed(code: number): void {
+  const was = wire;
+  const welcomed = open;
+  wire = null;
+  down();
+  trying?.close();
+  trying = null;
+  if (was && !was.stream && !welcomed && !parting) return dial(true); // perhaps a proxy refuses WebSockets alone
+  streamed.value = welcomed && was !== null && was.stream;
   if (welcomed && Date.now() - openedAt > SETTLED_MS) attempt = 0;
-  const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_MS * 2 ** attempt++);
-  const delay = Math.max(hint, Math.random() * ceiling);
+  const delay = delayOf(attempt++, Math.max(hint, askedBy(code)));
   hint = 0;
+  parting = false;
   roundTrip.value = -1;
   link.value = { kind: "waiting", since: lastLive, retryAt: serverNow() + delay, why: stopped };
   if (!stopped) retryTimer = window.setTimeout(connect, delay);
-  if (!welcomed || stopped) await whoAmI();
+  if (!welcomed || stopped) void whoAmI();
 }
 
 /** A refused upgrade does not say why; the API does. */
@@ -216,7 +250,7 @@ async function whoAmI(): Promise<void> {
 }
 
 function send(m: Record<string, unknown>): void {
-  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(m));
+  wire?.send(m);
 }
 
 function sendSub(s: Sub): void {
@@ -268,14 +302,16 @@ function take(f: Frame): void {
     case "error":
       return refused(f);
     case "bye":
+      parting = true;
       hint = Number(f["retry_ms"] ?? 0);
       if (Number(f["code"]) >= 4500) stopped = String(f["why"] || "the server ended the session");
-      socket?.close();
+      wire?.close();
   }
 }
 
 function welcomed(f: Frame): void {
   open = true;
+  streamed.value = wire?.stream ?? false;
   openedAt = Date.now();
   setServerTime(Number(f["time"]));
   welcome.value = { version: String(f["version"] ?? ""), mqtt_port: Number(f["mqtt_port"] ?? 0) };
@@ -284,13 +320,14 @@ function welcomed(f: Frame): void {
   for (const s of subs.values()) sendSub(s);
   ping();
   pingTimer = window.setInterval(ping, PING_MS);
+  if (streamed.peek()) backTimer = window.setInterval(() => trying || dial(false, true), BACK_MS);
 }
 
 function ping(): void {
-  const ws = socket;
+  const w = wire;
   send({ t: "ping", id: nextID++, ts: Math.round(performance.now()) });
   clearTimeout(pongTimer);
-  pongTimer = window.setTimeout(() => ws?.close(), PONG_MS);
+  pongTimer = window.setTimeout(() => w?.close(), PONG_MS);
 }
 
 function forward(f: Frame): void {

@@ -9,6 +9,7 @@ const T = {
   draft: "A draft: nothing is offered.",
   agree: (have: number, need: number) => `A draft: ${have} of ${plural(need, "person", "people")} agreed to it.`,
   scheduled: "It waits for its time.",
+  held: (have: number, need: number) => `Its time has come, and it is held: ${have} of ${plural(need, "person", "people")} agreed to it.`,
   waits: (name: string) => `Phase ${name} is over, and a person must approve before the next begins.`,
   running: (flying: number, most: number) => `${count(flying)} of at most ${count(most)} are being updated.`,
   none: "No device has joined yet.",
@@ -58,14 +59,19 @@ export function hasEnded(p: RolloutProgress): boolean {
   return p.status === "completed" || p.status === "aborted";
 }
 
+/** How many people have agreed who may do so now. */
+export function agreed(r: RolloutBody): number {
+  return r.approvals.filter((a) => a.counts).length;
+}
+
 /** How a rollout stands, in a sentence. */
 export function sentence(r: RolloutBody, p: RolloutProgress): string {
   const why = p.reason ? T.reasons[p.reason] ?? p.reason : "";
   switch (p.status) {
     case "draft":
-      return r.min_approvals ? T.agree(r.approvals.length, r.min_approvals) : T.draft;
+      return r.min_approvals ? T.agree(agreed(r), r.min_approvals) : T.draft;
     case "scheduled":
-      return T.scheduled;
+      return p.reason === "approvals" ? T.held(agreed(r), r.min_approvals ?? 0) : T.scheduled;
     case "paused":
       return `${T.paused} ${why}.`;
     case "aborted":

@@ -2080,6 +2080,8 @@ export type RollbackRollout = {
 export type RolloutApproval = {
   at: string;
   by: RolloutPerson;
+  /** Whether the person may agree now: who is disabled, or lost the right, does not count when the rollout starts */
+  counts: boolean;
   note?: string;
 };
 
@@ -2266,7 +2268,7 @@ export type RolloutProgress = {
   /** The phase that it is in, from 1 */
   phase: number;
   phases: Array<RolloutPhaseProgress>;
-  /** Why it is paused or aborted: operator, failure_threshold, success_threshold, regression, release_revoked or superseded */
+  /** Why it is held, paused or aborted: operator, failure_threshold, success_threshold, regression, release_revoked, superseded or approvals (its time has come, and too few people have agreed) */
   reason?: string;
   status: "draft" | "scheduled" | "running" | "paused" | "completed" | "aborted";
   /** What the telemetry of updated devices says against that of the others, in a sentence, in a phase that asks */
@@ -2908,7 +2910,7 @@ export const addSigningKey = (body: NewFirmwareKey, stop?: AbortSignal): Promise
 export const adoptCandidate = (candidate: string, body: Adoption, stop?: AbortSignal): Promise<CreatedDevice> =>
   call<CreatedDevice>("POST", `/inbox/${at(candidate)}/adopt`, body, stop);
 
-/** Agree to a draft, as a second person */
+/** Agree to a rollout that did not begin yet, as a second person */
 export const agreeToRollout = (rollout: string, body: AgreedRollout, stop?: AbortSignal): Promise<RolloutBody> =>
   call<RolloutBody>("POST", `/rollouts/${at(rollout)}/approvals`, body, stop);
 
@@ -3687,6 +3689,10 @@ export const sendCommand = (device: string, body: NewCommand, query?: { wait?: s
 /** Send a notification to a topic */
 export const sendNotification = (body: NewNotification, stop?: AbortSignal): Promise<SentNotification> =>
   call<SentNotification>("POST", `/notifications`, body, stop);
+
+/** Send commands to a stream of the channel page */
+export const sendToStream = (stream: string, body: Array<Record<string, unknown>> | null, stop?: AbortSignal): Promise<undefined> =>
+  call<undefined>("POST", `/stream/${at(stream)}`, body, stop);
 
 /** Become the first admin, with the session of the set-up link */
 export const setUp = (body: FirstAdmin, stop?: AbortSignal): Promise<User> =>

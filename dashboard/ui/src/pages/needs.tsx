@@ -17,7 +17,7 @@ const T = {
   rejectedSub: (r: Rejected) => `${r.device}: ${r.reason}`,
   unacked: (n: number) => `${counted(n)} ${n === 1 ? "notification asks" : "notifications ask"} for an acknowledgement`,
   held: (name: string) => `The rollout ${name} is held`,
-  heldWhy: { operator: "paused by a person", failure_threshold: "too many devices failed", success_threshold: "too few devices succeeded", regression: "the telemetry of updated devices is worse", release_revoked: "its release was revoked", superseded: "a newer rollout took its devices" } as Record<string, string>,
+  heldWhy: { operator: "paused by a person", failure_threshold: "too many devices failed", success_threshold: "too few devices succeeded", regression: "the telemetry of updated devices is worse", release_revoked: "its release was revoked", superseded: "a newer rollout took its devices", approvals: "its time has come, and more people must agree to it" } as Record<string, string>,
   waiting: (name: string) => `The rollout ${name} waits for a person`,
   waitingSub: "its phase is over, and the next one needs a decision",
   dead: (n: number, most: boolean) => `${count(n)}${most ? " or more" : ""} ${n === 1 ? "delivery was" : "deliveries were"} given up`,
@@ -38,14 +38,15 @@ interface Facts {
 
 async function ask(stop: AbortSignal): Promise<Facts> {
   const rollouts = may("firmware:read");
-  const [silent, rejected, paused, running, dead] = await Promise.all([
+  const [silent, rejected, paused, scheduled, running, dead] = await Promise.all([
     listDevices({ q: "status:silent", limit: 1, total: true }, stop),
     listRejected({ limit: MOST }, stop),
     rollouts ? listRollouts({ status: "paused", limit: MOST }, stop) : { items: [] },
+    rollouts ? listRollouts({ status: "scheduled", limit: MOST }, stop) : { items: [] },
     rollouts ? listRollouts({ status: "running", limit: MOST }, stop) : { items: [] },
     isAdmin() ? listDeliveries({ state: "dead", limit: MOST }, stop) : { items: [] },
   ]);
-  return { silent: silent.total ?? 0, rejected: rejected.items, rollouts: [...paused.items, ...running.items.filter((r) => r.progress.waiting)], dead: dead.items };
+  return { silent: silent.total ?? 0, rejected: rejected.items, rollouts: [...paused.items, ...scheduled.items.filter((r) => r.progress.reason), ...running.items.filter((r) => r.progress.waiting)], dead: dead.items };
 }
 
 export function Needs({ open }: { open: number }) {

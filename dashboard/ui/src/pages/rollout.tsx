@@ -58,6 +58,9 @@ const T = {
   never: "nothing stops it",
   needed: (n: number) => `needs ${measure(n)} % confirmed`,
   soaking: (n: number) => `${count(n)} soaking`,
+  late: (n: number) => `${count(n)} late`,
+  lateAll: "Updated late",
+  lateSub: "not counted as confirmed",
   thenWait: (s: number) => `then ${duration(s * 1000)}`,
   manual: "then a person",
   noDevices: "no devices",
@@ -164,12 +167,14 @@ function Legend({ r, states }: { r: RolloutBody; states: Record<string, number> 
 }
 
 function Facts({ r, p }: { r: RolloutBody; p: RolloutProgress }) {
+  const late = p.phases.reduce((n, f) => n + f.late, 0);
   return (
     <dl class="facts few">
       <div><dt>{T.release}</dt><dd><a class="link" href={"/firmware/" + encodeURIComponent(r.release)}>{r.product}</a></dd></div>
       <div><dt>{T.devices}</dt><dd class="val">{count(p.devices)} {r.q && <small class="mono">{r.q}</small>}</dd></div>
       <div><dt>{T.ended}</dt><dd class="val">{count(p.ended)}</dd></div>
       <div><dt>{T.inFlight}</dt><dd class="val">{count(p.in_flight)} <small>{T.ofMost(p.concurrent)}</small></dd></div>
+      {late > 0 && <div><dt>{T.lateAll}</dt><dd class="val">{count(late)} <small>{T.lateSub}</small></dd></div>}
       {p.status === "running" && <div><dt>{T.speed}</dt><dd class="val">{p.per_minute === null ? T.unknown : T.perMinute(p.per_minute)}</dd></div>}
       {p.status === "running" && <div><dt>{T.eta}</dt><dd class="val">{p.eta_s === null ? T.unknown : T.about(p.eta_s)}</dd></div>}
       {r.started_at && <div><dt>{T.started}</dt><dd><time title={absolute(Date.parse(r.started_at))}>{ago(Date.parse(r.started_at), now.value)}</time> {r.started_by && <small>{T.by(r.started_by.name ?? r.started_by.id)}</small>}</dd></div>}
@@ -193,16 +198,18 @@ function Verbs({ r, p, act, write, onRollback }: Acts) {
   const abort = asked(T.abort, T.abortSure(p.devices - p.ended), () => abortRollout(r.id, changing(r, { force: false })));
   const back = <button key="back" type="button" class="btn" disabled={!write} onClick={onRollback}>{RollbackForm.word}</button>;
   const resume = verb(T.resume, () => resumeRollout(r.id, changing(r, {})), true);
+  const agree = (first: boolean) => !r.started_at && (r.min_approvals ?? 0) > 0 && verb(T.agree, () => agreeToRollout(r.id, changing(r, {})), first);
+  const held = p.status === "scheduled" && p.reason === "approvals";
   switch (p.status) {
     case "draft":
-      return <>{verb(T.start, () => startRollout(r.id), true)}{(r.min_approvals ?? 0) > 0 && verb(T.agree, () => agreeToRollout(r.id, changing(r, {})))}
+      return <>{verb(T.start, () => startRollout(r.id), true)}{agree(false)}
         {asked(T.drop, T.sure, () => deleteRollout(r.id).then(() => (go("/rollouts"), undefined)))}</>;
     case "scheduled":
-      return <>{verb(T.pause, () => pauseRollout(r.id), true)}{abort}</>;
+      return <>{agree(held)}{verb(T.pause, () => pauseRollout(r.id), !held)}{abort}</>;
     case "running":
       return <>{p.waiting && verb(T.approve, () => approveRollout(r.id), true)}{verb(T.pause, () => pauseRollout(r.id), !p.waiting)}{verb(T.supersede, () => supersedeRollout(r.id))}{abort}</>;
     case "paused":
-      return <>{resume}{verb(T.skip, () => resumeRollout(r.id, changing(r, { skip_phase: true })))}{back}{abort}</>;
+      return <>{resume}{agree(false)}{verb(T.skip, () => resumeRollout(r.id, changing(r, { skip_phase: true })))}{back}{abort}</>;
     default:
       return <>{back}{p.status === "aborted" && !r.forced && p.in_flight > 0 && asked(T.force, T.forceSure(p.in_flight), () => abortRollout(r.id, changing(r, { force: true })))}</>;
   }
@@ -226,7 +233,7 @@ function Phase({ n, plan, at, current }: { n: number; plan: RolloutPhase; at: Ro
     <li data-phase={n} class={current ? "on" : ""}>
       <div class="h"><span><b>{name}</b> <small>{whom(plan)}</small></span> {current && <span class="tag">{T.now}</span>}<span class="r val">{at ? plural(at.devices, "device", "devices") : T.noDevices}</span></div>
       {at && at.devices > 0 && <StateBar states={at.states} label={`${name}: ${statesText(at.states)}`} />}
-      {at && at.devices > 0 && <p class="sub val">{statesText(at.states)}{at.soaking > 0 && `, ${T.soaking(at.soaking)}`}</p>}
+      {at && at.devices > 0 && <p class="sub val">{statesText(at.states)}{at.soaking > 0 && `, ${T.soaking(at.soaking)}`}{at.late > 0 && `, ${T.late(at.late)}`}</p>}
       <p class="sub">{rules(plan, at).join(" · ")}</p>
     </li>
   );

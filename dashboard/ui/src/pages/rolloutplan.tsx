@@ -6,7 +6,7 @@ import { useForm } from "../lib/form";
 import { count, day, duration, plural } from "../lib/format";
 import { planOf } from "../lib/plan";
 import { go } from "../lib/route";
-import { hasEnded, rolloutPath } from "../lib/rollouts";
+import { agreed, hasEnded, rolloutPath } from "../lib/rollouts";
 import { changeRollout, listReleases, rollbackRollout, type FirmwareRelease, type RolloutBody, type RolloutPlan, type RolloutProgress } from "../lib/schema.gen";
 import { may } from "../lib/session";
 import { Choice } from "../parts/choice";
@@ -33,6 +33,7 @@ const T = {
   supersedes: { wait: "are waited for", replace: "let their devices go" } as Record<string, string>,
   seed: "Seed",
   approvals: "Agreed to",
+  gone: ", who may not any more",
   approvalsOf: (n: number) => plural(n, "person", "people"),
   made: "Made",
   by: (name: string, at: string) => `${name}, ${at}`,
@@ -67,7 +68,7 @@ export function PlanSection({ r, p, set }: { r: RolloutBody; p: RolloutProgress;
         <Fact word={T.supersede}>{T.supersedes[r.supersede ?? "wait"]}</Fact>
         <Fact word={T.seed}><span class="mono">{r.seed}</span></Fact>
         <Fact word={T.made}>{T.by(r.created_by.name ?? r.created_by.id, day(r.created_at))}</Fact>
-        {(r.min_approvals ?? 0) > 0 && <Fact word={T.approvals}>{count(r.approvals.length)} of {T.approvalsOf(r.min_approvals ?? 0)} {r.approvals.map((a) => <small key={a.at}> {T.by(a.by.name ?? a.by.id, day(a.at))}</small>)}</Fact>}
+        {(r.min_approvals ?? 0) > 0 && <Fact word={T.approvals}>{count(agreed(r))} of {T.approvalsOf(r.min_approvals ?? 0)} {r.approvals.map((a) => <small key={a.at}> {T.by(a.by.name ?? a.by.id, day(a.at))}{!a.counts && T.gone}</small>)}</Fact>}
       </dl>
       {may("firmware:write") && !hasEnded(p) && <ChangeForm key={`${plan.concurrent} ${plan.per_minute}`} r={r} set={set} />}
     </section>

@@ -9,20 +9,25 @@ const T = {
   reload: "Reload the page",
 };
 
-/** Returns a component that loads its code once it is shown, by load. While that
- * takes, the page is empty; when it fails, the reader is offered a reload: after an
+/** A component whose code may be asked for before it is shown. */
+export type Lazy<P extends object> = ComponentType<P> & { preload(): void };
+
+/** Returns a component that loads its code once it is shown, or before by preload, by load.
+ * While that takes, the page is empty; when it fails, the reader is offered a reload: after an
  * update of the server the old page's files are gone. */
-export function lazy<P extends object>(load: () => Promise<ComponentType<P>>): ComponentType<P> {
+export function lazy<P extends object>(load: () => Promise<ComponentType<P>>): Lazy<P> {
   const code = signal<{ page?: ComponentType<P>; failed?: boolean } | null>(null);
   let asked = false;
-  return (props: P) => {
-    if (!asked) {
-      asked = true;
-      load().then(
-        (page) => (code.value = { page }),
-        () => (code.value = { failed: true }),
-      );
-    }
+  const preload = () => {
+    if (asked) return;
+    asked = true;
+    load().then(
+      (page) => (code.value = { page }),
+      () => (code.value = { failed: true }),
+    );
+  };
+  const Shown = (props: P) => {
+    preload();
     const c = code.value;
     if (c?.page) {
       const Page = c.page;
@@ -37,4 +42,5 @@ export function lazy<P extends object>(load: () => Promise<ComponentType<P>>): C
     }
     return <p class="vh" role="status">{T.loading}</p>;
   };
+  return Object.assign(Shown, { preload });
 }

@@ -3,7 +3,6 @@
 import { fleet } from "../lib/fleet";
 import { counts } from "../lib/inbox";
 import { count, counted } from "../lib/format";
-import { welcome } from "../lib/live";
 import { PLACES } from "../lib/pages";
 import { route } from "../lib/route";
 import { pageVersion } from "../lib/version";
@@ -16,8 +15,6 @@ const T = {
   open: (n: number) => `${counted(n)} open`,
   api: "API",
   apiHint: "What the HTTP API can do, with examples",
-  updated: (v: string) => `The server now runs ${v}.`,
-  reload: "Reload the page",
 };
 
 export function Rail() {
@@ -65,12 +62,5 @@ function Figure({ of }: { of: string }) {
 }
 
 function Version() {
-  const mine = pageVersion();
-  const servers = welcome.value?.version ?? "";
-  if (servers === "" || servers === mine) return <div class="ver">{mine}</div>;
-  return (
-    <div class="ver">
-      {T.updated(servers)} <button type="button" class="btn txt" onClick={() => location.reload()}>{T.reload}</button>
-    </div>
-  );
+  return <div class="ver">{pageVersion()}</div>;
 }

@@ -7,7 +7,7 @@ const T = { waits: "waits for approval", held: "held" };
 const TONE: Record<RolloutProgress["status"], string> = { draft: "idle", scheduled: "idle", running: "upd", paused: "warn", completed: "ok", aborted: "off" };
 
 export function RolloutStatus({ of: p }: { of: RolloutProgress }) {
-  const asks = p.status === "running" && p.waiting;
+  const asks = p.status === "running" && p.waiting || p.status === "scheduled" && p.reason === "approvals";
   const tone = asks ? "warn" : TONE[p.status];
   const word = asks ? T.waits : p.status === "paused" && p.reason !== "operator" ? T.held : p.status;
   return <span class={`status ${tone}`}><svg class="g" viewBox="0 0 12 12" aria-hidden="true">{shape(asks ? "paused" : p.status)}</svg> {word}</span>;

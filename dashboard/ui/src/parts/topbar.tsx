@@ -2,7 +2,7 @@
 
 import { now } from "../lib/clock";
 import { clock } from "../lib/format";
-import { link, pause, paused, retryNow, roundTrip } from "../lib/live";
+import { link, pause, paused, retryNow, roundTrip, streamed } from "../lib/live";
 import { route } from "../lib/route";
 import { called } from "../lib/called";
 import { me } from "../lib/session";
@@ -18,6 +18,8 @@ const T = {
   goOn: "Go on",
   live: "Live",
   ms: (n: number) => `${n} ms`,
+  stream: "by stream",
+  streamHint: "No WebSocket gets through to the server, so the page is fed by server-sent events, with all that is live. It looks each minute whether one gets through.",
   slowed: (hz: number) => `Slowed to ${hz} Hz`,
   connecting: "Connecting",
   retryIn: (s: number) => `Reconnecting in ${s} s`,
@@ -87,9 +89,9 @@ function Words() {
   const l = link.value;
   switch (l.kind) {
     case "live":
-      return <span>{T.live} {roundTrip.value >= 0 && <small>{T.ms(roundTrip.value)}</small>}</span>;
+      return <span>{T.live} {roundTrip.value >= 0 && <small>{T.ms(roundTrip.value)}</small>} <Way /></span>;
     case "slow":
-      return <span>{T.slowed(l.hz)} {l.why && <small class="long">{l.why}</small>}</span>;
+      return <span>{T.slowed(l.hz)} {l.why && <small class="long">{l.why}</small>} <Way /></span>;
     case "connecting":
       return <span>{T.connecting}</span>;
     case "waiting": {
@@ -100,6 +102,11 @@ function Words() {
       return <span>{T.retryIn(Math.max(1, Math.ceil((l.retryAt - t) / 1000)))}</span>;
     }
   }
+}
+
+/** Says that the page does without a WebSocket. */
+function Way() {
+  return streamed.value ? <small title={T.streamHint}>{T.stream}</small> : null;
 }
 
 function Avatar() {
