@@ -90,7 +90,7 @@ func (b *tab) pictured(dir string, p picturedPage) {
 	b.wait(p.path, fmt.Sprintf("document.querySelector(%q)", p.drawn))
 	b.wait("the live connection", `document.querySelector(".live")?.textContent.includes("Live")`)
 	if p.name == "overview" {
-		b.wait("lines, traffic and rollouts", `document.querySelectorAll(".tail li").length > 5 && document.querySelector(".traffic canvas, .traffic svg") && document.querySelector(".ro")`)
+		b.wait("lines, traffic and rollouts", `document.querySelectorAll(".tail li").length > 5 && document.querySelector(".traffic.plot") && document.querySelector(".ro")`)
 		b.wait("some history of the figures", `new Promise(r => setTimeout(() => r(true), 45000))`)
 	}
 	for _, theme := range []string{"light", "dark"} {
