@@ -49,7 +49,7 @@ func TestStatesAreToldApartWithoutSeeingColours(t *testing.T) {
 		for _, vision := range []emulation.SetEmulatedVisionDeficiencyType{"none", "deuteranopia", "protanopia", "tritanopia", "achromatopsia"} {
 			t.Run(fmt.Sprintf("%s, %s", theme, vision), func(t *testing.T) {
 				b.do(cdpCall(emulation.SetEmulatedVisionDeficiency, emulation.SetEmulatedVisionDeficiencyParams{Type: vision}))
-				b.wait("two frames", `new Promise(r => requestAnimationFrame(() => requestAnimationFrame(() => r(true))))`)
+				b.frames(t)
 				drawnApart(t, b, fmt.Sprintf("vision-%s-%s.png", vision, theme))
 			})
 		}
@@ -103,6 +103,16 @@ func (b *tab) shot(t *testing.T, name string) picture.Image {
 		t.Fatalf("read a picture: %v", err)
 	}
 	return img
+}
+
+// frames waits for two frames, after which what was asked for is drawn.
+func (b *tab) frames(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	if _, err := chromedp.Run(ctx, chromedp.Evaluate[bool](`new Promise(r => requestAnimationFrame(() => requestAnimationFrame(() => r(true))))`, chromedp.EvalAwaitPromise)); err != nil {
+		t.Fatalf("wait for frames: %v", err)
+	}
 }
 
 // area is where an element is in the window.
