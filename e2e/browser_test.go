@@ -145,10 +145,18 @@ func (b *tab) wait(what, expression string) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, pageLimit)
 	defer cancel()
-	_, err := chromedp.Run(ctx, chromedp.Poll[bool]("!!("+expression+")", chromedp.WithPollingTimeout(pageLimit-time.Second)))
+	err := poll(ctx, expression)
+	for err != nil && ctx.Err() == nil && strings.Contains(err.Error(), "Cannot find context") {
+		err = poll(ctx, expression) // the page that it began on has just gone
+	}
 	if err != nil {
 		b.t.Fatalf("waited in vain for %s: %v\n%s", what, err, b.page())
 	}
+}
+
+func poll(ctx context.Context, expression string) error {
+	_, err := chromedp.Run(ctx, chromedp.Poll[bool]("!!("+expression+")", chromedp.WithPollingTimeout(pageLimit-time.Second)))
+	return err
 }
 
 func evaluate[T any](b *tab, expression string) T {
