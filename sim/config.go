@@ -13,7 +13,10 @@ const (
 	Sensor  = "sensor"  // temperature, humidity, battery
 	Meter   = "meter"   // power, energy, voltage
 	Tracker = "tracker" // lat, lon, speed, heading, battery
-	Mixed   = "mixed"   // sensors, meters and trackers in turn
+	Cold    = "cold"    // cold stores: temperature, door, battery
+	Pump    = "pump"    // pressure, flow, power
+	Light   = "light"   // street lights: power, brightness
+	Mixed   = "mixed"   // sensors, meters and trackers in turn; with gateways, what each gateway's site has
 )
 
 // The bounds of a Config.
@@ -21,6 +24,7 @@ const (
 	MaxDevices = 1_000_000
 	MaxWindow  = 1024 // the server's answers to a full window fit in any socket buffer
 	MaxRate    = 100_000
+	MaxSilent  = 0.5
 )
 
 const (
@@ -42,6 +46,18 @@ type Config struct {
 	Ramp    float64 // first connections per second; default 500
 	Limit   int     // messages per device, after which it leaves; 0 means no end
 	Seed    uint64  // the same seed makes the same values
+
+	// Gateways is how many connections the devices share: each gateway is at one site and speaks for
+	// the devices there, which are its children and have no credential. 0 for none: each device has its
+	// own connection. Credentials are then asked for gateways, and Limit counts for each device on the average.
+	Gateways int
+	// Silent is the part of the devices behind gateways, 0 to MaxSilent, that fall silent: a third each never
+	// speaks, stops after a few messages, and is taken off by its gateway after a few.
+	Silent float64
+	// Cut is for how long one gateway, CutGateway, loses its connection, without a goodbye; 0 for not at all.
+	Cut time.Duration
+	// CutAfter is when that happens, counted from the start of the run.
+	CutAfter time.Duration
 
 	// Firmware has each device hold a second connection, on which it installs what it is
 	// offered, restarts and says what it runs then.
@@ -66,13 +82,20 @@ type Config struct {
 	Now func() time.Time
 }
 
-// ID returns the device id of device i, counted from 0: ID(0) is "sim-0001".
+// ID returns the device id of device i, counted from 0: ID(0) is "sim-0001", and with
+// gateways as "sim-mtr-00001".
 func (c Config) ID(i int) muster.DeviceID {
-	prefix := c.Prefix
-	if prefix == "" {
-		prefix = defaultPrefix
+	if c.Gateways > 0 {
+		return muster.DeviceID(fmt.Sprintf("%s-%s-%05d", c.prefix(), c.lotOf(c.GatewayOf(i)).prefix, i+1))
 	}
-	return muster.DeviceID(fmt.Sprintf("%s-%04d", prefix, i+1))
+	return muster.DeviceID(fmt.Sprintf("%s-%04d", c.prefix(), i+1))
+}
+
+func (c Config) prefix() string {
+	if c.Prefix == "" {
+		return defaultPrefix
+	}
+	return c.Prefix
 }
 
 // ProfileOf returns the profile of device i, never Mixed.
@@ -80,7 +103,16 @@ func (c Config) ProfileOf(i int) string {
 	if c.Profile != Mixed && c.Profile != "" {
 		return c.Profile
 	}
+	if c.Gateways > 0 {
+		return c.lotOf(c.GatewayOf(i)).kind
+	}
 	return [...]string{Sensor, Meter, Tracker}[i%3]
+}
+
+// Check returns an Invalid error that names the field at fault, if there is one.
+func (c Config) Check() error {
+	_, err := c.withDefaults()
+	return err
 }
 
 // withDefaults returns c with its zero fields filled in, or an Invalid error
@@ -117,13 +149,21 @@ func (c Config) withDefaults() (Config, error) {
 	case c.Limit < 0:
 		return c, muster.Errorf(muster.Invalid, "limit %d is negative", c.Limit)
 	}
+	if err := c.checkGateways(); err != nil {
+		return c, err
+	}
 	switch c.Profile {
-	case Sensor, Meter, Tracker, Mixed:
+	case Sensor, Meter, Tracker, Cold, Pump, Light, Mixed:
 	default:
-		return c, muster.Errorf(muster.Invalid, "profile %q: sensor, meter, tracker and mixed are possible", c.Profile)
+		return c, muster.Errorf(muster.Invalid, "profile %q: sensor, meter, tracker, cold, pump, light and mixed are possible", c.Profile)
 	}
 	if _, err := muster.ParseDeviceID(string(c.ID(c.Devices - 1))); err != nil {
 		return c, fmt.Errorf("prefix %q: %w", c.Prefix, err)
+	}
+	if c.Gateways > 0 {
+		if _, err := muster.ParseDeviceID(string(c.GatewayID(0)) + "-longer-site"); err != nil {
+			return c, fmt.Errorf("prefix %q: %w", c.Prefix, err)
+		}
 	}
 	return c, nil
 }
@@ -146,6 +186,9 @@ func (c *Config) fill() {
 	}
 	if c.Credentials == nil {
 		id := c.ID
+		if c.Gateways > 0 {
+			id = c.GatewayID
+		}
 		c.Credentials = func(i int) (string, string) { return string(id(i)), "" }
 	}
 }

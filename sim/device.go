@@ -8,8 +8,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"strconv"
 	"time"
+
+	"muster"
 )
 
 const (
@@ -32,20 +33,24 @@ type flight struct {
 	sent   time.Time
 }
 
-// device is one virtual device. Its one goroutine owns everything in it.
+// device is one connection: a virtual device that speaks for itself, or a gateway that
+// speaks for its members in turn. Its one goroutine owns everything in it.
 type device struct {
-	fleet *fleet
-	index int
-	tally *tally
-	rng   *rand.Rand
-	src   source
-	topic []byte // with its length in front
+	fleet    *fleet
+	index    int             // of the device, or of the gateway
+	name     muster.DeviceID // who connects
+	announce bool            // it names its members when it connects
+	tally    *tally
+	rng      *rand.Rand
+	members  []*member
+	turn     int // of the next member
 
 	period time.Duration // between messages; 0 in a flood
 	due    time.Time     // of the next message
 	fine   bool          // ts in microseconds
-	last   int64         // ts of the last message, in microseconds
+	limit  int           // messages, after which it leaves; 0 means no end
 	made   int           // messages made
+	cut    cut
 
 	ring  []flight // window of unacked messages, oldest at head
 	head  int
@@ -58,18 +63,24 @@ type device struct {
 	pinged       time.Time // of the ping that waits for an answer; zero when none does
 }
 
+// newDevice returns device i, which speaks for itself.
 func newDevice(f *fleet, i int) *device {
 	rng := rand.New(rand.NewPCG(f.cfg.Seed, uint64(i)))
+	id := f.cfg.ID(i)
+	return newConnection(f, i, id, rng, []*member{newMember(id, newSource(f.cfg.ProfileOf(i), rng))})
+}
+
+// newConnection returns what speaks for members.
+func newConnection(f *fleet, i int, name muster.DeviceID, rng *rand.Rand, members []*member) *device {
 	d := &device{
-		fleet: f, index: i, tally: f.counters.of(i), rng: rng,
-		src:   newSource(f.cfg.ProfileOf(i), rng),
-		topic: appendString(nil, "devices/"+string(f.cfg.ID(i))+"/telemetry"),
+		fleet: f, index: i, name: name, tally: f.counters.of(i), rng: rng, members: members,
 		fine:  f.cfg.Rate == 0 || f.cfg.Rate > fineRate,
 		ring:  make([]flight, f.cfg.Window),
 		due:   time.Now(),
+		limit: f.cfg.Limit * len(members),
 	}
-	if f.cfg.Rate > 0 {
-		d.period = time.Duration(float64(time.Second) / f.cfg.Rate)
+	if f.cfg.Rate > 0 && len(members) > 0 {
+		d.period = time.Duration(float64(time.Second) / f.cfg.Rate / float64(len(members)))
 		// Spread over the first period, at most 10 s, so that a new fleet shows life soon.
 		d.due = d.due.Add(time.Duration(rng.Int64N(int64(min(d.period, 10*time.Second)) + 1)))
 	}
@@ -83,6 +94,13 @@ func (d *device) run(ctx context.Context) {
 		welcome, err := d.connectAndServe(ctx)
 		if err == nil || ctx.Err() != nil {
 			return
+		}
+		if errors.Is(err, errCut) {
+			failures = -1
+			if !sleepUntil(ctx, d.cut.until) {
+				return
+			}
+			continue
 		}
 		d.fleet.counters.failed(d.index, err)
 		if welcome {
@@ -115,6 +133,9 @@ func (d *device) connectAndServe(ctx context.Context) (welcome bool, err error) 
 	}
 	d.tally.connected.Add(1)
 	defer d.tally.connected.Add(-1)
+	if err := d.introduce(l); err != nil {
+		return true, err
+	}
 	if err := d.resend(l); err != nil {
 		return true, err
 	}
@@ -128,7 +149,7 @@ func (d *device) connectAndServe(ctx context.Context) (welcome bool, err error) 
 func (d *device) handshake(l *link) error {
 	user, pass := d.fleet.cfg.Credentials(d.index)
 	clean := d.fleet.cfg.QoS == 0 // a session is what makes a resend the same message
-	d.out = appendConnect(d.out[:0], string(d.fleet.cfg.ID(d.index)), user, pass, clean, uint16(keepAlive/time.Second))
+	d.out = appendConnect(d.out[:0], string(d.name), user, pass, clean, uint16(keepAlive/time.Second))
 	if err := d.write(l, time.Now()); err != nil {
 		return err
 	}
@@ -176,6 +197,9 @@ func (d *device) resend(l *link) error {
 func (d *device) serve(ctx context.Context, l *link) error {
 	for ctx.Err() == nil {
 		now := time.Now()
+		if d.cut.now(now) {
+			return errCut
+		}
 		if err := d.publish(l, now); err != nil {
 			return err
 		}
@@ -199,7 +223,7 @@ func (d *device) serve(ctx context.Context, l *link) error {
 }
 
 func (d *device) done() bool {
-	return d.fleet.cfg.Limit > 0 && d.made >= d.fleet.cfg.Limit && d.count == 0
+	return d.limit > 0 && d.made >= d.limit && d.count == 0
 }
 
 // publish writes all that is due and that the window has room for in one write.
@@ -216,7 +240,9 @@ func (d *device) publish(l *link, now time.Time) error {
 				d.due = now
 			}
 		}
-		d.add(now)
+		if !d.add(now) {
+			break // all have fallen silent
+		}
 		sent++
 	}
 	if sent == 0 {
@@ -235,8 +261,8 @@ func (d *device) room(now time.Time) int {
 	if d.fleet.cfg.QoS > 0 {
 		n = len(d.ring) - d.count
 	}
-	if d.fleet.cfg.Limit > 0 {
-		n = min(n, d.fleet.cfg.Limit-d.made)
+	if d.limit > 0 {
+		n = min(n, d.limit-d.made)
 	}
 	switch {
 	case d.period > 0 && d.due.After(now):
@@ -247,43 +273,28 @@ func (d *device) room(now time.Time) int {
 	return n
 }
 
-// add makes one new message and appends it to d.out and, at QoS 1, to the window.
-func (d *device) add(now time.Time) {
+// add makes one new message of whose turn it is and appends it to d.out and, at QoS 1, to
+// the window; false when nobody has anything to say any more.
+func (d *device) add(now time.Time) bool {
+	m := d.next()
+	if m == nil {
+		return false
+	}
 	d.made++
-	d.encode()
+	topic := d.encode(m)
 	if d.fleet.cfg.QoS == 0 {
-		d.out = appendPublish(d.out, 0, d.topic, 0, d.payload)
-		return
+		d.out = appendPublish(d.out, 0, topic, 0, d.payload)
+		return true
 	}
 	if d.id++; d.id == 0 {
 		d.id = 1
 	}
-	m := &d.ring[(d.head+d.count)%len(d.ring)]
+	f := &d.ring[(d.head+d.count)%len(d.ring)]
 	d.count++
-	m.packet = appendPublish(m.packet[:0], 1, d.topic, d.id, d.payload)
-	m.id, m.acked, m.sent = d.id, false, now
-	d.out = append(d.out, m.packet...)
-}
-
-// encode makes the next payload. Its ts is later than the last one's, for two
-// messages of one time would be one row.
-func (d *device) encode() {
-	step, unit := int64(1000), int64(1000)
-	if d.fine {
-		step, unit = 1, 1
-	}
-	ts := d.fleet.cfg.Now().UnixMicro() / unit * unit
-	dt := 0.0
-	if d.last != 0 {
-		ts = max(ts, d.last+step)
-		dt = float64(ts-d.last) / 1e6
-	}
-	d.last = ts
-	d.payload = append(d.payload[:0], `{"ts":`...)
-	d.payload = strconv.AppendInt(d.payload, ts/unit, 10)
-	d.payload = append(d.payload, `,"values":{`...)
-	d.payload = d.src.append(d.payload, dt)
-	d.payload = append(d.payload, '}', '}')
+	f.packet = appendPublish(f.packet[:0], 1, topic, d.id, d.payload)
+	f.id, f.acked, f.sent = d.id, false, now
+	d.out = append(d.out, f.packet...)
+	return true
 }
 
 // wake returns when the device must act even if the server says nothing.
@@ -295,8 +306,9 @@ func (d *device) wake() time.Time {
 	if d.count > 0 {
 		t = earlier(t, d.silentAt())
 	}
+	t = d.cut.earlier(t)
 	full := d.fleet.cfg.QoS > 0 && d.count == len(d.ring)
-	last := d.fleet.cfg.Limit > 0 && d.made >= d.fleet.cfg.Limit
+	last := d.limit > 0 && d.made >= d.limit
 	if d.period > 0 && !full && !last {
 		t = earlier(t, d.due)
 	}

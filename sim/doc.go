@@ -4,7 +4,10 @@
 //
 // With Config.Firmware they install firmware too, and apply patches as devices do.
 //
-// Each device is one goroutine and one socket: it waits for answers until its
+// With Config.Gateways they share few connections: each gateway is at one site and speaks for
+// the devices there (Config.Place says what and where they are).
+//
+// Each device, or gateway, is one goroutine and one socket: it waits for answers until its
 // next message is due, so the runtime's network poller is the one shared timer
 // and no state is locked. cmd/muster and tests call it; it knows the server only
 // by its address, and imports of other rooms what applies a patch alone.

@@ -20,7 +20,7 @@ const mostIdle = 64
 // kind Invalid. No goroutine and no socket is left when it returns.
 //
 // progress, when not nil, is called about once a second and once at the end,
-// never twice at a time.
+// never twice at a time. With gateways, Stats.Connected counts those.
 func Run(ctx context.Context, cfg Config, progress func(Stats)) error {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -74,10 +74,18 @@ type fleet struct {
 // launch starts the devices one after another at the ramp's pace.
 func (f *fleet) launch(ctx context.Context) {
 	start := time.Now()
-	for i := range f.cfg.Devices {
+	connections := f.cfg.Devices
+	if f.cfg.Gateways > 0 {
+		connections = f.cfg.Gateways
+	}
+	for i := range connections {
 		due := start.Add(time.Duration(float64(i) / f.cfg.Ramp * float64(time.Second)))
 		if !sleepUntil(ctx, due) {
 			return
+		}
+		if f.cfg.Gateways > 0 {
+			f.devices.Go(func() { newGateway(f, i, start).run(ctx) })
+			continue
 		}
 		f.devices.Go(func() { newDevice(f, i).run(ctx) })
 		switch {

@@ -267,6 +267,13 @@ func TestABadConfigIsInvalid(t *testing.T) {
 		{"a negative ramp", func(c *Config) { c.Ramp = -1 }},
 		{"a negative limit", func(c *Config) { c.Limit = -1 }},
 		{"an unknown profile", func(c *Config) { c.Profile = "toaster" }},
+		{"more gateways than devices", func(c *Config) { c.Gateways = 2 }},
+		{"firmware behind gateways", func(c *Config) { c.Gateways, c.Firmware = 1, true }},
+		{"most devices silent", func(c *Config) { c.Gateways, c.Silent = 1, 0.6 }},
+		{"silence without gateways", func(c *Config) { c.Silent = 0.1 }},
+		{"a cut without gateways", func(c *Config) { c.Cut = time.Minute }},
+		{"a negative cut", func(c *Config) { c.Gateways, c.Cut = 1, -time.Minute }},
+		{"a prefix too long for gateways", func(c *Config) { c.Gateways, c.Prefix = 1, strings.Repeat("p", 110) }},
 		{"a prefix that no device id may have", func(c *Config) { c.Prefix = "a/b" }},
 	}
 	for _, tt := range tests {

@@ -9,7 +9,7 @@ import (
 // Stats is what the fleet has done since Run began, but for AckP50 and AckP99,
 // which are of the messages acked since the last call of progress (one second).
 type Stats struct {
-	Connected int    // devices connected now
+	Connected int    // devices, or gateways, connected now
 	Sent      uint64 // messages written, resends left out
 	Acked     uint64 // messages the server answered for; 0 at QoS 0
 	Resent    uint64 // messages written again after a reconnect, with DUP

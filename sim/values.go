@@ -18,6 +18,12 @@ func newSource(profile string, rng *rand.Rand) source {
 		return newMeter(rng)
 	case Tracker:
 		return newTracker(rng)
+	case Cold:
+		return newColdStore(rng)
+	case Pump:
+		return newPump(rng)
+	case Light:
+		return newLight(rng)
 	default:
 		return newSensor(rng)
 	}

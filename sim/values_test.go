@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,7 +21,8 @@ func draw(t *testing.T, profile string, seed uint64, n int, dt float64) []map[st
 	out := make([]map[string]float64, n)
 	for i := range out {
 		b := append(src.append([]byte{'{'}, dt), '}')
-		if err := json.Unmarshal(b, &out[i]); err != nil {
+		numbers := strings.NewReplacer(":true", ":1", ":false", ":0").Replace(string(b))
+		if err := json.Unmarshal([]byte(numbers), &out[i]); err != nil {
 			t.Fatalf("%s: %v", b, err)
 		}
 	}
@@ -32,6 +34,9 @@ func TestProfilesHaveTheirKeysAndStayInRange(t *testing.T) {
 	tests := map[string]map[string]span{
 		Sensor: {"temperature": {5, 40, 0.21}, "humidity": {0, 100, 0.61}, "battery": {0, 100, 100}},
 		Meter:  {"power": {0, 10000, 10.1}, "energy": {1000, 1e6, 1}, "voltage": {200, 260, 0.9}},
+		Cold:   {"temperature": {1, 11, 0.21}, "door_open": {0, 1, 1}, "battery": {0, 100, 100}},
+		Pump:   {"pressure": {0, 10, 0.061}, "flow": {0, 200, 0.81}, "power_kw": {0, 50, 1}},
+		Light:  {"brightness": {0, 100, 1.01}, "power": {0, 100, 1.1}},
 		Tracker: {
 			"lat": {40, 60, 0.01}, "lon": {-10, 30, 0.01}, "speed": {0, 120, 1.7},
 			"heading": {0, 360, 360}, "battery": {0, 100, 100},

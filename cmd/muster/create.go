@@ -43,7 +43,8 @@ func createDevices(ctx context.Context, addr, key string, cfg sim.Config, progre
 				if i >= cfg.Devices {
 					return
 				}
-				token, err := createDevice(ctx, api, cfg.ID(i))
+				name := "Simulated " + string(cfg.ID(i))
+				token, err := createDevice(ctx, api, &client.NewDevice{ID: string(cfg.ID(i)), Name: &name})
 				if err != nil {
 					cancel(err)
 					return
@@ -60,19 +61,19 @@ func createDevices(ctx context.Context, addr, key string, cfg sim.Config, progre
 	return tokens, context.Cause(ctx)
 }
 
-func createDevice(ctx context.Context, c *client.Client, id muster.DeviceID) (string, error) {
-	name := "Simulated " + string(id)
-	made, err := c.CreateDevice(ctx, &client.NewDevice{ID: string(id), Name: &name}, nil)
+// createDevice makes a device, or has one that exists get one more token, and returns its token.
+func createDevice(ctx context.Context, c *client.Client, d *client.NewDevice) (string, error) {
+	made, err := c.CreateDevice(ctx, d, nil)
 	if err == nil {
 		return tokenOf(made.Credential), nil
 	}
 	if client.Code(err) != muster.Conflict.String() {
-		return "", muster.Errorf(muster.Unavailable, "creating %s: %w", id, err)
+		return "", muster.Errorf(muster.Unavailable, "creating %s: %w", d.ID, err)
 	}
 	kind := "token"
-	more, err := c.AddCredential(ctx, string(id), &client.NewCredential{Kind: &kind}, nil)
+	more, err := c.AddCredential(ctx, d.ID, &client.NewCredential{Kind: &kind}, nil)
 	if err != nil {
-		return "", muster.Errorf(muster.Unavailable, "a token for %s: %w", id, err)
+		return "", muster.Errorf(muster.Unavailable, "a token for %s: %w", d.ID, err)
 	}
 	return tokenOf(&more.Credential), nil
 }

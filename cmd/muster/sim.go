@@ -17,11 +17,16 @@ type simCmd struct {
 	AdminKey string  `name:"admin-key" env:"MUSTER_ADMIN_KEY" help:"API key with devices:write, to create the devices." placeholder:"KEY"`
 	Devices  int     `default:"10" help:"How many devices."`
 	Rate     float64 `default:"1" help:"Messages per second and device; 0 means as fast as acknowledgements allow."`
-	Profile  string  `default:"mixed" enum:"sensor,meter,tracker,mixed" help:"What they measure."`
+	Profile  string  `default:"mixed" enum:"sensor,meter,tracker,cold,pump,light,mixed" help:"What they measure: ${enum}."`
 	Prefix   string  `default:"sim" help:"Of the device ids."`
 	QoS      int     `name:"qos" default:"1" help:"0 or 1."`
 	Window   int     `default:"16" help:"Most unacknowledged messages of a device."`
 	Seed     uint64  `default:"1" help:"The same seed makes the same values."`
+
+	Gateways int           `default:"0" help:"They share so many connections: each gateway is at a site, and speaks for the devices there, which have groups, tags, versions and places." placeholder:"N"`
+	Silent   float64       `default:"0.005" help:"With --gateways: part of the devices that fall silent, 0 to 0.5." placeholder:"PART"`
+	Cut      time.Duration `default:"0" help:"With --gateways: one gateway is without its connection for so long." placeholder:"DURATION"`
+	CutAfter time.Duration `name:"cut-after" default:"1m" help:"So long after the start." placeholder:"DURATION"`
 
 	Firmware         bool    `help:"The devices install firmware that they are offered, each on a second connection."`
 	FirmwarePatches  bool    `name:"firmware-patches" help:"They keep the image that they installed, one copy for all, in a temporary directory, and take patches of it."`
@@ -42,7 +47,14 @@ func (s *simCmd) Run(ctx context.Context, c *console) (err error) {
 	if s.AdminKey == "" {
 		return muster.Errorf(muster.Invalid, "sim needs an API key to create its devices: start the server with MUSTER_ADMIN_KEY=mst_... and give the same to sim")
 	}
-	tokens, err := createDevices(ctx, s.HTTP, s.AdminKey, cfg, func(n int) {
+	create := createDevices
+	if cfg.Gateways = s.Gateways; s.Gateways != 0 {
+		create, cfg.Silent, cfg.Cut, cfg.CutAfter = createGateways, s.Silent, s.Cut, s.CutAfter
+	}
+	if err := cfg.Check(); err != nil {
+		return err //nolint:wrapcheck // it says what is wrong with the fleet
+	}
+	tokens, err := create(ctx, s.HTTP, s.AdminKey, cfg, func(n int) {
 		c.printf("\rcreating devices: %d of %d", n, s.Devices)
 	})
 	c.printf("\n")

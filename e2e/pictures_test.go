@@ -1,0 +1,219 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+)
+
+const (
+	picturedDevices  = 10_000
+	picturedGateways = 60
+	pictureLimit     = 10 * time.Minute
+	tallest          = 1400 // CSS pixels of a picture
+	leastTraffic     = 3    // minutes of traffic on the Overview
+)
+
+// TestPicturesOfEveryPage writes docs/screenshots anew (make screenshots): 10,000 devices of muster sim behind
+// gateways, of which one is lost, a rollout that goes on and one that has stopped itself, and one
+// device with all that a device can have. It runs when MUSTER_PICTURES names the folder.
+func TestPicturesOfEveryPage(t *testing.T) {
+	dir := os.Getenv("MUSTER_PICTURES")
+	if dir == "" {
+		t.Skip("MUSTER_PICTURES names no folder for pictures")
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &story{muster: serve(t, "--ddi-idle", "1s", "--ddi-busy", "1s"), dir: t.TempDir()}
+	b := openTab(t, s.muster)
+	b.comesIn(s.muster)
+	s.simulate("--devices", fmt.Sprint(picturedDevices), "--gateways", fmt.Sprint(picturedGateways), "--rate", "0.1",
+		"--cut", "1h", "--cut-after", "90s")
+	vault := s.vault()
+	began := time.Now()
+	rollouts := s.ships()
+	s.speaksUp()
+	s.await("all to say what they run", pictureLimit, func() bool { return s.matching(`firmware!=""`) > picturedDevices*98/100 })
+	b.do(chromedp.Navigate(b.base + "/"))
+	s.await("the lost gateway to be the cause", pictureLimit, func() bool {
+		vault()
+		c := s.figures().Change.Cause
+		return c != nil && c.Kind == "gateway" && time.Since(began) > leastTraffic*time.Minute
+	})
+	for _, p := range picturedPages(rollouts) {
+		vault()
+		b.pictured(dir, p)
+	}
+}
+
+// picturedPage is a page of docs/screenshots.
+type picturedPage struct {
+	onePage
+
+	phone bool // at a phone's width too
+}
+
+func picturedPages(rollouts []string) []picturedPage {
+	var all []picturedPage
+	for _, p := range everyPage() {
+		if p.name == "devices" {
+			p.path += "?q=group%3Acold-chain&cols=seen,v.temperature,v.battery,spark.temperature"
+		}
+		phone := map[string]bool{"overview": true, "devices": true, "inbox": true, "rollouts": true}[p.name]
+		all = append(all, picturedPage{p, phone})
+	}
+	all = append(all, picturedPage{onePage{"topic", "/topics/cold-chain", "h1"}, false}, picturedPage{onePage{"rollout", "/rollouts/" + rollouts[0], "main h1"}, true},
+		picturedPage{onePage{"rollout-held", "/rollouts/" + rollouts[1], "main h1"}, false}, picturedPage{onePage{"group", "/groups/cold-chain", "main h1"}, false})
+	for _, tab := range []string{"live", "history", "twin", "commands", "events", "firmware", "messages", "access"} {
+		all = append(all, picturedPage{onePage{"device-" + tab, "/devices/oslo-vault-2/" + tab, ".tabbar a[aria-current]"}, tab == "live"})
+	}
+	return all
+}
+
+// pictured opens a page and keeps pictures of it in both themes.
+func (b *tab) pictured(dir string, p picturedPage) {
+	b.t.Helper()
+	b.do(chromedp.EmulateViewport(1440, 900), chromedp.Navigate(b.base+p.path))
+	b.wait(p.path, fmt.Sprintf("document.querySelector(%q)", p.drawn))
+	b.wait("the live connection", `document.querySelector(".live")?.textContent.includes("Live")`)
+	if p.name == "overview" {
+		b.wait("lines, traffic and rollouts", `document.querySelectorAll(".tail li").length > 5 && document.querySelector(".traffic canvas, .traffic svg") && document.querySelector(".ro")`)
+		b.wait("some history of the figures", `new Promise(r => setTimeout(() => r(true), 45000))`)
+	}
+	for _, theme := range []string{"light", "dark"} {
+		b.inTheme(theme)
+		b.kept(filepath.Join(dir, p.name+"-"+theme+".png"), 1440)
+		if p.phone {
+			b.kept(filepath.Join(dir, p.name+"-phone-"+theme+".png"), 390)
+		}
+	}
+}
+
+// inTheme has the browser ask for a theme.
+func (b *tab) inTheme(theme string) {
+	b.t.Helper()
+	b.do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: theme}},
+		})
+		return err
+	}))
+	b.wait("the theme", fmt.Sprintf(`document.documentElement.dataset.theme === %q`, theme))
+}
+
+// kept keeps a picture of the page at a width, as high as the page is within bounds.
+func (b *tab) kept(path string, width int64) {
+	b.t.Helper()
+	b.do(chromedp.EmulateViewport(width, 900))
+	b.wait("what is fetched after a page is there", `new Promise(r => requestAnimationFrame(() => setTimeout(() => r(true), 1200)))`)
+	high := evaluate[int64](b, `Math.ceil(document.querySelector("main").getBoundingClientRect().bottom + scrollY)`)
+	b.do(chromedp.EmulateViewport(width, min(max(high, 900), tallest)))
+	b.wait("two frames", `new Promise(r => requestAnimationFrame(() => setTimeout(() => r(true), 400)))`)
+	ctx, cancel := context.WithTimeout(b.ctx, pageLimit)
+	defer cancel()
+	png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
+	if err != nil {
+		b.t.Fatalf("take a picture: %v", err)
+	}
+	if err := os.WriteFile(path, inPalette(b.t, png), 0o644); err != nil {
+		b.t.Fatalf("keep a picture: %v", err)
+	}
+}
+
+// ships has two rollouts, one that goes on and one that has stopped itself, and returns their ids.
+func (s *story) ships() []string {
+	s.t.Helper()
+	s.ask(http.MethodPut, "/api/v1/groups/lab", map[string]any{"description": "test benches"}, http.StatusOK, nil)
+	s.simulate("--devices", "240", "--prefix", "bench", "--profile", "pump", "--rate", "0.1", "--firmware")
+	s.simulate("--devices", "40", "--prefix", "proto", "--profile", "pump", "--rate", "0.1", "--firmware", "--firmware-failures", "0.9")
+	s.await("the benches", pictureLimit, func() bool { return s.matching(`status:online (id:bench-* or id:proto-*)`) == 280 })
+	s.ask(http.MethodPost, "/api/v1/devices:update", map[string]any{"q": "id:bench-* or id:proto-*", "expect": 280, "add_groups": []string{"lab"}}, http.StatusOK, nil)
+	s.run("firmware", "keygen", s.path("release.key"))
+	s.run("firmware", "trust", s.path("release.key.pub"), "--name", "build server")
+	good, bad := s.release("2.0.0"), s.release("3.0.0-rc.1")
+	stop := map[string]any{"percent": 5, "absolute": 3}
+	ids := []string{
+		s.begins("Benches to 2.0.0", good, "id:bench-*", []any{
+			map[string]any{"name": "canary", "count": 12, "failure": stop}, map[string]any{"name": "quarter", "percent": 25, "failure": stop}, map[string]any{"name": "all", "percent": 100, "failure": stop},
+		}),
+		s.begins("Prototypes to 3.0.0-rc.1", bad, "id:proto-*", []any{map[string]any{"name": "canary", "count": 10, "failure": stop}, map[string]any{"name": "all", "percent": 100, "failure": stop}}),
+	}
+	return ids
+}
+
+// begins makes a rollout and starts it.
+func (s *story) begins(name, release, query string, phases []any) string {
+	s.t.Helper()
+	plan, err := json.Marshal(map[string]any{
+		"phases": phases, "concurrent": 8, "soak_s": 25, "attempts": 1, "deadlines": map[string]any{"downloading_s": 120, "installing_s": 60, "rebooting_s": 60},
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.WriteFile(s.path("plan.json"), plan, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	out := s.run("rollout", "create", name, "--release", release, "--query", query, "--plan", s.path("plan.json"), "--start")
+	for line := range strings.Lines(out) {
+		if id, ok := strings.CutPrefix(line, "ID"); ok {
+			return strings.TrimSpace(id)
+		}
+	}
+	s.t.Fatalf("a rollout is created: %s", out)
+	return ""
+}
+
+// speaksUp has notifications, a webhook, a key and people.
+func (s *story) speaksUp() {
+	s.t.Helper()
+	s.happens()
+	s.ask(http.MethodPost, "/api/v1/topics", map[string]any{"name": "meters", "title": "Meters"}, http.StatusCreated, nil)
+	s.ask(http.MethodPost, "/api/v1/api-keys", map[string]any{"name": "grafana", "scopes": []string{"telemetry:read", "devices:read"}}, http.StatusCreated, nil)
+	s.ask(http.MethodPut, "/api/v1/groups/warm-stores", map[string]any{"description": "cold stores over 8 degrees", "query": "group:cold-chain v.temperature>8"}, http.StatusOK, nil)
+}
+
+// vault makes one device with all that a device can have, and returns what has it say its values of now.
+func (s *story) vault() (speak func()) {
+	s.t.Helper()
+	s.ask(http.MethodPut, "/api/v1/groups/cold-chain", map[string]any{}, http.StatusOK, nil)
+	var made struct{ Credential credential }
+	s.ask(http.MethodPost, "/api/v1/devices", map[string]any{
+		"id": "oslo-vault-2", "name": "Vault 2, Oslo", "groups": []string{"cold-chain"}, "tags": map[string]string{"site": "Oslo", "country": "NO"},
+		"location": map[string]any{"lat": 59.91, "lon": 10.75, "label": "Oslo"}, "check_in_s": 60, "notes": "Compressor serviced in spring",
+	}, http.StatusCreated, &made)
+	d := talk(s.t, s.muster, "oslo-vault-2", made.Credential.Token, "", false)
+	at := func(when time.Time) string {
+		x := float64(when.Unix())
+		return fmt.Sprintf(`{"ts":%d,"values":{"temperature":%.1f,"humidity":%.1f,"battery":%.1f,"door_open":%t}}`, when.UnixMilli(),
+			4.2+1.1*math.Sin(x/1700)+0.3*math.Sin(x/190), 61+6*math.Sin(x/2300), 83-math.Mod(x, 10800)/3600, int64(x)%4000 < 240)
+	}
+	var past []string
+	for ago := 3 * time.Hour; ago > 0; ago -= 30 * time.Second {
+		past = append(past, at(time.Now().Add(-ago)))
+	}
+	d.say("devices/me/telemetry", "["+strings.Join(past, ",")+"]")
+	d.say("devices/me/reported", `{"firmware":{"version":"4.1.2"},"setpoint":4,"defrost":{"every_h":8,"minutes":20},"lights":"auto"}`)
+	s.ask(http.MethodPut, "/api/v1/devices/oslo-vault-2/desired", map[string]any{"setpoint": 3.5, "defrost": map[string]any{"every_h": 6, "minutes": 20}}, http.StatusOK, nil)
+	for i, e := range []string{`{"severity":"info","by":"badge 1182"}`, `{"seconds":48}`, `{"minutes":20}`} {
+		d.say("devices/me/events/"+[]string{"door-opened", "door-closed", "defrost"}[i], e)
+	}
+	d.say("devices/me/logs", `{"level":"warn","msg":"compressor ran for 41 min without a pause"}`)
+	d.say("devices/me/telemetry", `{"temperature":`)
+	for _, c := range []map[string]any{{"method": "defrost", "params": map[string]any{"minutes": 20}}, {"method": "restart"}} {
+		s.ask(http.MethodPost, "/api/v1/devices/oslo-vault-2/commands", c, http.StatusCreated, nil)
+	}
+	return func() { d.say("devices/me/telemetry", at(time.Now())) }
+}
