@@ -18,6 +18,7 @@ const (
 	leafShape               // a number, true, false or a text, the start of one, or *
 	boolShape               // true or false
 	pathShape               // a path, as a text
+	degreeShape             // a number of degrees
 )
 
 // opSet is a set of operators, a bit for each.
@@ -74,6 +75,10 @@ func grammarOf(f Field) grammar {
 		return grammar{"converged", equal, boolShape}
 	case Diverged:
 		return grammar{"diverged", equal, pathShape}
+	case Lat:
+		return grammar{"lat", equal | order, degreeShape}
+	case Lon:
+		return grammar{"lon", equal | order, degreeShape}
 	case Has:
 		return grammar{"has", equal, wordShape}
 	case AnyText:
