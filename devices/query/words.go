@@ -11,14 +11,14 @@ import (
 type shape uint8
 
 const (
-	textShape  shape = iota // a text, the start of one, or *
-	groupShape              // a group's name
-	wordShape               // one of a list of words
-	timeShape               // a duration or a time
-	leafShape               // a number, true, false or a text, the start of one, or *
-	boolShape               // true or false
-	pathShape               // a path, as a text
-	degreeShape             // a number of degrees
+	textShape   shape = iota // a text, the start of one, or *
+	groupShape               // a group's name
+	wordShape                // one of a list of words
+	timeShape                // a duration or a time
+	leafShape                // a number, true, false or a text, the start of one, or *
+	boolShape                // true or false
+	pathShape                // a path, as a text
+	degreeShape              // a number of degrees
 )
 
 // opSet is a set of operators, a bit for each.
