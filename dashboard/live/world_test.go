@@ -36,6 +36,7 @@ type world struct {
 	said    *said
 	post    *post // nil for no inboxes
 	shape   uint64
+	places  []devices.Place // of the dots by map
 }
 
 func newWorld(n int) *world {
