@@ -7,7 +7,7 @@ import { now } from "../lib/clock";
 import type { DeviceModel } from "../lib/device";
 import { useForm } from "../lib/form";
 import { bytes, count, plural } from "../lib/format";
-import { timeOf, utc } from "../lib/range";
+import { timeOf } from "../lib/range";
 import { getTrace, publishToDevice, writeTelemetry, type Traced } from "../lib/schema.gen";
 import { may } from "../lib/session";
 import { Area, Choice } from "../parts/choice";
@@ -61,7 +61,6 @@ export function MessagesTab({ model }: { model: DeviceModel }) {
     }, (e: unknown) => stop.signal.aborted || setFault(message(e)));
     return () => stop.abort();
   }, [model.id, tick]);
-  utc.value;
   const pause = () => {
     if (paused) setItems(known.current);
     setHeld([]);

@@ -6,10 +6,11 @@ import uPlot from "uplot";
 import { now } from "../lib/clock";
 import type { DeviceModel } from "../lib/device";
 import { duration, exact, value, within } from "../lib/format";
-import { isLive } from "../lib/live";
-import { moves, offsetAt, range, showBetween, timeOf, utc, dayOf } from "../lib/range";
+import { isLive, link } from "../lib/live";
+import { dayOf, moves, range, showBetween, timeOf } from "../lib/range";
 import type { Series } from "../lib/series";
 import { theme, token } from "../lib/theme";
+import { offsetAt, timeZone } from "../lib/zone";
 
 const COLOURS = ["--series-1", "--series-2", "--series-3", "--ink-2"];
 const TALL = 138;
@@ -23,6 +24,8 @@ const STEPS = [1, 2, 5, 10, 15, 30].flatMap((n) => [n * 1000, n * MINUTE]).conca
 
 const T = {
   noData: (ms: number) => `no data ${duration(ms)}`,
+  unseen: (ms: number) => `not connected ${duration(ms)}`,
+  unseenSince: (time: string) => `, not connected since ${time}`,
   spread: (min: number, max: number) => (min === max ? `steady at ${value(min)}` : `${within(min, max - min)} to ${within(max, max - min)}`),
   single: "one reading",
   nothing: "nothing in this range",
@@ -43,7 +46,9 @@ export function Chart({ model, name, index, last }: Props) {
   const [from, to] = model.window();
   const e = points.extent(from, to);
   const latest = model.item.value?.values[name];
-  const colours = theme.value + (utc.value ? " utc" : "");
+  const colours = theme.value + " " + timeZone();
+  const l = link.value;
+  const unseen = "since" in l && l.since > from && moves(range.value) ? l.since : 0;
   const plot = useRef<uPlot | null>(null);
   useEffect(() => {
     const el = root.current!;
@@ -69,7 +74,7 @@ export function Chart({ model, name, index, last }: Props) {
         <div class="v val" title={latest ? exact(latest.v) : undefined}>{latest ? value(latest.v) : ""}</div>
         <div class="m">{e.n > 0 ? (e.n === 1 ? T.single : T.spread(e.min, e.max)) : T.nothing}</div>
       </div>
-      <div class="plot" ref={root} role="img" aria-label={T.drawing(name, dayOf(from), dayOf(to))} />
+      <div class="plot" ref={root} role="img" aria-label={T.drawing(name, dayOf(from), dayOf(to)) + (unseen ? T.unseenSince(timeOf(unseen)) : "")} />
     </div>
   );
 }
@@ -161,11 +166,14 @@ function drawGround(u: uPlot, model: DeviceModel, s: Series, index: number): voi
   const g = u.ctx;
   const { left, top, width, height } = u.bbox;
   g.save();
-  const holes = [...s.holes];
+  const holes: [number, number, ((ms: number) => string)?][] = [...s.holes];
   const end = model.edge.peek();
-  if (isLive() && moves(range.peek()) && s.size > 0 && end - s.last > s.patience) holes.push([s.last, end]);
+  const l = link.peek();
+  const moving = moves(range.peek()) && s.size > 0;
+  if (moving && "since" in l) holes.push([l.since, end, T.unseen]);
+  else if (moving && isLive() && end - s.last > s.patience) holes.push([s.last, end]);
   const [from, to] = [u.scales["x"]!.min!, u.scales["x"]!.max!];
-  for (const [a, b] of holes) {
+  for (const [a, b, says = T.noData] of holes) {
     if (b < from || a > to) continue;
     const x0 = Math.max(left, u.valToPos(a, "x", true));
     const x1 = Math.min(left + width, u.valToPos(b, "x", true));
@@ -173,7 +181,7 @@ function drawGround(u: uPlot, model: DeviceModel, s: Series, index: number): voi
     g.fillRect(x0, top, x1 - x0, height);
     if (index !== 0) continue;
     g.font = `${11 * devicePixelRatio}px ${token("--font")}`;
-    const words = T.noData(b - a);
+    const words = says(b - a);
     if (g.measureText(words).width > x1 - x0) continue;
     g.fillStyle = token("--ink-3");
     g.textAlign = "center";
