@@ -2,6 +2,7 @@
 // box that publishes. The server follows a device's messages only while somebody asks.
 
 import { useEffect, useRef, useState } from "preact/hooks";
+import { heldText } from "../lib/held";
 import { message } from "../lib/api";
 import { now } from "../lib/clock";
 import type { DeviceModel } from "../lib/device";
@@ -45,7 +46,7 @@ export function MessagesTab({ model }: { model: DeviceModel }) {
   const [paused, setPaused] = useState(false);
   const [held, setHeld] = useState<Traced[]>([]);
   const [seen, setSeen] = useState(0);
-  const [filter, setFilter] = useState("");
+  const [filter, setFilter] = heldText("q");
   const [fault, setFault] = useState("");
   const known = useRef<Traced[]>([]);
   const tick = Math.floor(now.value / LOOK_MS);

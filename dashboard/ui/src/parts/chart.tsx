@@ -8,6 +8,7 @@ import type { DeviceModel } from "../lib/device";
 import { duration, exact, value, within } from "../lib/format";
 import { isLive, link } from "../lib/live";
 import { dayOf, moves, range, showBetween, timeOf } from "../lib/range";
+import { search, setSearch } from "../lib/route";
 import type { Series } from "../lib/series";
 import { theme, token } from "../lib/theme";
 import { offsetAt, timeZone } from "../lib/zone";
@@ -18,6 +19,7 @@ const LOW = 78;
 const AXIS = 20;
 const GUTTER = 52; // px at the right, for the ends of the value axis
 
+const LEAST_DRAG = 4; // px; less is a click
 const MINUTE = 60_000;
 /** What the time axis may step by, in ms. */
 const STEPS = [1, 2, 5, 10, 15, 30].flatMap((n) => [n * 1000, n * MINUTE]).concat([1, 2, 3, 4, 6, 12, 24, 48, 96, 168, 336, 720].map((n) => n * 60 * MINUTE)).sort((a, b) => a - b);
@@ -85,10 +87,24 @@ function heightOf(index: number, last: boolean): number {
 
 function redraw(u: uPlot | null, s: Series, from: number, to: number): void {
   if (!u) return;
+  const pinned = Date.parse(search.peek().get("at") ?? "");
   u.batch(() => {
     u.setData([s.xs, s.high, s.low], false);
     u.setScale("x", { min: from, max: to });
   });
+  if (pinned >= from && pinned <= to && !u.root.parentElement?.closest(".sec")?.querySelector(".u-over:hover")) u.setCursor({ left: u.valToPos(pinned, "x"), top: 1 }, true);
+}
+
+/** A click pins the crosshair, of all charts, and a double click lets it go: the address has it. */
+function pin(u: uPlot): void {
+  let down = 0;
+  u.over.addEventListener("pointerdown", (e) => {
+    down = e.clientX;
+  });
+  u.over.addEventListener("click", (e) => {
+    if (Math.abs(e.clientX - down) < LEAST_DRAG && (u.cursor.left ?? -1) >= 0) setSearch({ at: new Date(u.posToVal(u.cursor.left!, "x")).toISOString() }, true);
+  });
+  u.over.addEventListener("dblclick", () => setSearch({ at: "" }, true));
 }
 
 function makePlot(el: HTMLElement, model: DeviceModel, s: Series, index: number, last: boolean): uPlot {
@@ -124,6 +140,7 @@ function makePlot(el: HTMLElement, model: DeviceModel, s: Series, index: number,
       setSelect: [zoomTo],
       ready: [
         (u) => {
+          pin(u);
           u.over.append(label);
           if (last) u.over.append(when);
         },
@@ -235,7 +252,7 @@ function moveLabels(u: uPlot, label: HTMLElement, when: HTMLElement | null): voi
 
 function zoomTo(u: uPlot): void {
   const { left, width } = u.select;
-  if (width < 4) return;
+  if (width < LEAST_DRAG) return;
   const from = u.posToVal(left, "x");
   const to = u.posToVal(left + width, "x");
   u.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
