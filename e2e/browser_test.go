@@ -36,6 +36,7 @@ type tab struct {
 	mu      sync.Mutex
 	foreign []string
 	errors  []string
+	frames  []string // what WebSockets brought since it was asked for; nil when nobody counts
 }
 
 func openTab(t *testing.T, m *muster) *tab {
@@ -91,6 +92,10 @@ func (b *tab) hear(ev any) {
 	case *network.EventWebSocketCreated:
 		if !strings.HasPrefix(ev.URL, "ws"+strings.TrimPrefix(b.base, "http")+"/") {
 			b.foreign = append(b.foreign, ev.URL)
+		}
+	case *network.EventWebSocketFrameReceived:
+		if b.frames != nil {
+			b.frames = append(b.frames, string(ev.Response.PayloadData))
 		}
 	case *runtime.EventExceptionThrown:
 		text := ev.ExceptionDetails.Text

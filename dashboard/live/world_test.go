@@ -22,6 +22,7 @@ import (
 // world is the rest of the server: a registry, latest values and ledgers in maps.
 type world struct {
 	rollouts *rollouts // nil for none
+	things   live.Things
 
 	mu      sync.Mutex
 	clock   time.Time

@@ -1,9 +1,10 @@
 // The HTTP API under /api/v1, by the session's cookie.
 
+import { seconds } from "./format";
 import { session } from "./session";
 
 const TIMEOUT_MS = 15_000;
-const CHANGED = "Somebody changed this meanwhile. Load the page again to see it as it is now, and change it then.";
+const changed = (by: string) => `${by} changed this meanwhile. Load the page again to see it as it is now, and change it then.`;
 
 /** A refusal by the server (problem+json), or status 0 when it was not reached. */
 export class ApiError extends Error {
@@ -17,6 +18,7 @@ interface Problem {
   detail?: string;
   code?: string;
   errors?: { pointer?: string; detail: string }[];
+  changed_by?: { name: string; at: string };
 }
 
 const tags = new WeakMap<object, string>(); // the ETags of what was answered
@@ -65,7 +67,7 @@ export async function call<T>(method: string, path: string, body?: unknown, stop
   if (r.ok) return answerOf<T>(r);
   const p = (await r.json().catch(() => ({}))) as Problem;
   if (r.status === 401) session.value = "out";
-  if (r.status === 412) throw new ApiError(412, p.code ?? "", CHANGED);
+  if (r.status === 412) throw new ApiError(412, p.code ?? "", changed(p.changed_by ? `${p.changed_by.name}, at ${seconds(Date.parse(p.changed_by.at))},` : "Somebody"));
   throw new ApiError(r.status, p.code ?? "", p.detail || p.title || `The server answered ${r.status}.`, fieldsOf(p));
 }
 

@@ -1,6 +1,6 @@
 // The clients of the broker: what waits for each, what each lost; and cutting one off.
 
-import { useState } from "preact/hooks";
+import { held, heldText } from "../lib/held";
 import { now } from "../lib/clock";
 import { absolute, ago, bytes, count, rate } from "../lib/format";
 import { after, useList } from "../lib/list";
@@ -33,8 +33,8 @@ const SORTS = [["id", "by id"], ["backlog", "most bytes waiting"], ["queued", "m
 type Sort = (typeof SORTS)[number][0];
 
 export function Clients() {
-  const [q, setQ] = useState("");
-  const [sort, setSort] = useState<Sort>("id");
+  const [q, setQ] = heldText("client");
+  const [sort, setSort] = held<Sort>("clients", ["id", "backlog", "queued", "dropped", "received", "sent"]);
   const list = useList<Client>((at, stop) => listClients({ limit: 25, sort, ...(q.trim() && { q: q.trim() }), ...after(at) }, stop), `${sort} ${q.trim()}`);
   return (
     <section class="sec clients" aria-labelledby="clients-title">

@@ -6,7 +6,7 @@ import { serverNow } from "../lib/clock";
 import type { DeviceModel } from "../lib/device";
 import { exact, value } from "../lib/format";
 import type { Page } from "../lib/list";
-import { endsOf, fullOf, range, utc } from "../lib/range";
+import { endsOf, fullOf, range } from "../lib/range";
 import { search, setSearch } from "../lib/route";
 import { getLatest, type Reading } from "../lib/schema.gen";
 import type { Value } from "../lib/types";
@@ -68,7 +68,6 @@ export function HistoryTab({ model }: { model: DeviceModel }) {
     if (format === "csv" && !key) p.set("keys", keys.join(","));
     return `/api/v1${path}?${p}`;
   };
-  utc.value; // times are written anew
   return (
     <section class="sec" aria-labelledby="readings-title">
       <header>

@@ -1,6 +1,7 @@
 // Tasks: what takes long and goes on by itself; live, with its result.
 
 import { useEffect, useState } from "preact/hooks";
+import { held } from "../lib/held";
 import { message } from "../lib/api";
 import { now } from "../lib/clock";
 import { absolute, ago, bytes, count, duration } from "../lib/format";
@@ -85,7 +86,7 @@ function Filter({ name, word, all, options, value }: { name: string; word: strin
 function Newest() {
   const [tasks, set] = useState<ReadonlyMap<string, TaskBody> | null>(null);
   const [fault, setFault] = useState("");
-  const [older, setOlder] = useState(false);
+  const [older, setOlder] = held("older", ["no", "yes"]);
   useEffect(() => subscribe("tasks", { limit: SHOWN }, {
     snapshot: (f) => set(new Map((f["items"] as TaskBody[]).map((t) => [t.id, t]))),
     delta: (f) => set((old) => merged(old ?? new Map(), f)),
@@ -98,8 +99,8 @@ function Newest() {
   return (
     <>
       <Table items={items} />
-      {items.length >= SHOWN && !older && <button type="button" class="btn" onClick={() => setOlder(true)}>{T.older}</button>}
-      {older && <Older skip={tasks} />}
+      {items.length >= SHOWN && older === "no" && <button type="button" class="btn" onClick={() => setOlder("yes")}>{T.older}</button>}
+      {older === "yes" && <Older skip={tasks} />}
     </>
   );
 }

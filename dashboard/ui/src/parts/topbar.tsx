@@ -9,6 +9,7 @@ import { me } from "../lib/session";
 import { topicName, topics } from "../lib/topics";
 import { Bell } from "./bell";
 import { palette } from "./everywhere";
+import { Here } from "./here";
 
 const T = {
   devices: "Devices",
@@ -47,6 +48,7 @@ export function TopBar() {
           <b aria-current="page">{T.pages[r.page] ?? T.devices}</b>
         )}
       </nav>
+      {list && "id" in r && r.page !== "device" && <Here at={`${list}/${r.id}`} />}
       <Jump />
       <LivePill />
       <Bell />
