@@ -57,7 +57,11 @@ func open(t *testing.T, f *fakeServer) *tab {
 		chromedp.ExecPath(chromium(t)), chromedp.Flag("headless", "new"), chromedp.Flag("disable-gpu", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("no-sandbox", os.Geteuid() == 0),
 		chromedp.WindowSize(1440, 900))
-	server := httptest.NewServer(f.handler())
+	handler := f.handler()
+	if f.wrap != nil {
+		handler = f.wrap(handler)
+	}
+	server := httptest.NewServer(handler)
 	allocator, endBrowser := chromedp.NewExecAllocator(t.Context(), options...)
 	ctx, _ := chromedp.NewContext(allocator)
 	b := &tab{t: t, ctx: ctx, base: server.URL}

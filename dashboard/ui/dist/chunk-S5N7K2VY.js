@@ -1,2 +1,0 @@
-/* Bundled packages and their licences: /licenses.txt */
-import{e as u,f as n}from"./chunk-UA3HBV5H.js";var o=[];function c(e){e.length>0&&(o=[...e])}function s(e,t){let r=o.indexOf(e);return r<0?"":o[r+t]??""}var i=matchMedia("(prefers-reduced-motion: reduce)");function f(e){let t=n(null),r=n(e);return u(()=>{Object.is(r.current,e)||(r.current=e,!(i.matches||document.hidden)&&t.current?.animate([{backgroundColor:"var(--heat)"},{backgroundColor:"transparent"}],{duration:900,easing:"ease-out"}))},[e]),t}export{c as a,s as b,f as c};
