@@ -39,16 +39,24 @@ export function changing<T extends object>(of: object, body: T): T {
   return body;
 }
 
+const fresh = new WeakSet<object>(); // bodies of what must not be there yet
+
+/** Has a PUT make what is not there yet, and never replace what somebody else made. */
+export function making<T extends object>(body: T): T {
+  fresh.add(body);
+  return body;
+}
+
+function isIn(set: WeakSet<object>, body: unknown): boolean {
+  return typeof body === "object" && body !== null && set.has(body);
+}
+
 async function answerOf<T>(r: Response): Promise<T> {
   if (!r.headers.get("Content-Type")?.includes("json")) return undefined as T;
   const answer = (await r.json()) as T;
   const tag = r.headers.get("ETag");
   if (tag && typeof answer === "object" && answer) tags.set(answer, tag);
   return answer;
-}
-
-function isTask(body: unknown): boolean {
-  return typeof body === "object" && body !== null && tasks.has(body);
 }
 
 /** Calls the API and returns the answer's JSON, undefined for an answer without any. */
@@ -58,7 +66,7 @@ export async function call<T>(method: string, path: string, body?: unknown, stop
   if (body !== undefined) {
     init.body = JSON.stringify(body);
     const tag = typeof body === "object" && body ? bound.get(body) : undefined;
-    init.headers = { "Content-Type": "application/json", ...(tag && { "If-Match": tag }), ...(isTask(body) && { Prefer: "respond-async" }) };
+    init.headers = { "Content-Type": "application/json", ...(tag && { "If-Match": tag }), ...(isIn(fresh, body) && { "If-None-Match": "*" }), ...(isIn(tasks, body) && { Prefer: "respond-async" }) };
   }
   const r = await fetch("/api/v1" + path, init).catch((e: unknown) => {
     if (stop?.aborted) throw e;

@@ -6,6 +6,7 @@ import { absolute, ago, bytes, count, rate } from "../lib/format";
 import { after, useList } from "../lib/list";
 import { devicePath } from "../lib/route";
 import { kickClient, listClients, type Client } from "../lib/schema.gen";
+import { Scroll } from "../parts/scroll";
 import { Sure } from "../parts/sure";
 
 const T = {
@@ -48,12 +49,12 @@ export function Clients() {
       <p class="error" role="alert">{list.fault}</p>
       {list.items?.length === 0 && <p class="quiet-note">{q ? T.noMatch : T.none}</p>}
       {list.items && list.items.length > 0 && (
-        <div class="scroll" tabIndex={0} role="region" aria-labelledby="clients-title">
+        <Scroll labelledby="clients-title">
           <table class="plain wide">
             <thead><tr><th scope="col">{T.client}</th><th scope="col">{T.since}</th><th scope="col">{T.from}</th><th scope="col" class="n">{T.in}</th><th scope="col" class="n">{T.out}</th><th scope="col" class="n">{T.waiting}</th><th scope="col" class="n">{T.lost}</th><th /></tr></thead>
             <tbody>{list.items.map((c) => <Row key={`${c.device ?? c.account ?? ""} ${c.client_id}`} c={c} kick={() => void list.run(() => kickClient({ client_id: c.client_id, reason: T.reason, ...(c.device ? { device: c.device } : c.account ? { account: c.account } : {}) }))} />)}</tbody>
           </table>
-        </div>
+        </Scroll>
       )}
       {list.more && <button type="button" class="btn" onClick={list.more}>{T.more}</button>}
     </section>

@@ -10,6 +10,7 @@ import { endsOf, fullOf, range } from "../lib/range";
 import { search, setSearch } from "../lib/route";
 import { getLatest, type Reading } from "../lib/schema.gen";
 import type { Value } from "../lib/types";
+import { Scroll } from "../parts/scroll";
 import { TimeRange } from "../parts/timerange";
 
 const T = {
@@ -87,12 +88,12 @@ export function HistoryTab({ model }: { model: DeviceModel }) {
       {!items && !fault && <p class="quiet-note">{T.loading}</p>}
       {items?.length === 0 && <p class="quiet-note">{T.none}</p>}
       {items && items.length > 0 && (
-        <div class="scroll" role="region" aria-labelledby="readings-title" tabIndex={0}>
+        <Scroll labelledby="readings-title">
           <table class="readings">
             <thead><tr><th scope="col">{T.time}</th>{columns.map((c) => <th key={c} scope="col" class="n" title={c}>{c}</th>)}</tr></thead>
             <tbody>{items.map((x, i) => <Line key={i} of={x} columns={columns} />)}</tbody>
           </table>
-        </div>
+        </Scroll>
       )}
       {next && <button type="button" class="btn more" onClick={() => void read(next).catch((e: unknown) => setFault(message(e)))}>{T.more}</button>}
     </section>
