@@ -57,7 +57,7 @@ func deviceWords() map[string]any {
 		"ServiceAccount.id": "svc_5f0c", "ServiceAccount.name": "telegraf", "Credential.id": "cred_41aa", "Issued.id": "cred_41aa", "CommandBody.id": "184467",
 		"JobBody.id": "1844", "Candidate.id": "cand_c0de", "BlockedClient.id": "block_0001", "AuditActor.id": "key_9d3e", "AuditActor.name": "reports",
 		"Group.name": "cold-chain", "Profile.name": "pump", "Me.name": "reports", "adoption_key": "ak_3c1f", "job": "1844", "command": "184467", "created_by": "key_9d3e",
-		"request": "KX3PBZQW7J", "by": "key_9d3e", "url": "https://muster.example/claim?code=ABCD-EFGH", "code": "ABCD-EFGH", "Problem.code": "not_found", "Rejected.code": "bad_payload",
+		"request": "KX3PBZQW7J", "by": "key_9d3e", "url": "https://muster.example/claim?code=ABCD-EFGH", "code": "ABCD-EFGH", "Problem.code": "not_found", "ProblemChange.name": "Ana", "ProblemChange.at": exampleTime, "Rejected.code": "bad_payload",
 		"Traced.code": "bad_payload", "title": "Not Found", "detail": "what went wrong, for people", "pointer": "#/name", "parameter": "query.limit",
 		// secrets, made for the examples
 		"token": "tok_EXAMPLEexample0123", "secret": "EXAMPLE-secret-0123456789", "password": "EXAMPLE-secret-0123456789", "key": "mst_EXAMPLEexample012345",

@@ -22,6 +22,8 @@ type Problem struct { //nolint:errname // RFC 9457 calls it so
 	Code   string       `json:"code" doc:"What went wrong, stable, for programs" example:"not_found"`
 	Detail string       `json:"detail" doc:"What went wrong, for people"`
 	Errors []FieldError `json:"errors,omitempty" doc:"What is wrong with which field"`
+	// ChangedBy is of stale.
+	ChangedBy *ProblemChange `json:"changed_by,omitempty" doc:"To signed-in users: who changed it meanwhile, of the code stale"`
 }
 
 // FieldError says what is wrong with one field or parameter.

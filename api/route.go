@@ -78,6 +78,11 @@ func (a *API) problem(r *request, err error) error {
 	if p.Status == http.StatusInternalServerError || p.Status == http.StatusServiceUnavailable {
 		a.logFault(r, err)
 	}
+	if p.Status == http.StatusPreconditionFailed {
+		known := *p
+		known.ChangedBy = a.changedBy(r)
+		p = &known
+	}
 	if p.Status == http.StatusUnauthorized {
 		return huma.ErrorWithHeaders(p, http.Header{"Www-Authenticate": {challenge(r.Request)}})
 	}

@@ -68,7 +68,7 @@ func operations(r *rig) []operation {
 }
 
 func (o operation) at() string {
-	return strings.NewReplacer("{device}", "d1", "{credential}", "cred_x", "{key}", "key_x", "{profile}", "p", "{account}", "svc_x", "{group}", "g", "{authority}", "ca_x", "{candidate}", "c", "{block}", "b", "{command}", "1", "{job}", "1", "{seq}", "1", "{webhook}", "whk_x", "{task}", "tsk_1", "{user}", "usr_x", "{topic}", "top_x", "{principal}", "usr_x", "{subject}", "me", "{notification}", "ntf_x", "{delivery}", "dlv_x", "{session}", "ses_x", "{sha256}", strings.Repeat("0", 64), "{upload}", strings.Repeat("0", 64), "{release}", "rel_x", "{signing_key}", "sig_x", "{stream}", talkID, "/stream", "/stream?channel=none").Replace(o.path)
+	return strings.NewReplacer("{device}", "d1", "{credential}", "cred_x", "{key}", "key_x", "{profile}", "p", "{account}", "svc_x", "{group}", "g", "{authority}", "ca_x", "{candidate}", "c", "{block}", "b", "{command}", "1", "{job}", "1", "{seq}", "1", "{webhook}", "whk_x", "{task}", "tsk_1", "{user}", "usr_x", "{topic}", "top_x", "{principal}", "usr_x", "{subject}", "me", "{notification}", "ntf_x", "{delivery}", "dlv_x", "{session}", "ses_x", "{sha256}", strings.Repeat("0", 64), "{upload}", strings.Repeat("0", 64), "{release}", "rel_x", "{signing_key}", "sig_x", "/stream/{stream}", "/stream/"+talkID, "/stream", "/stream?channel=none").Replace(o.path)
 }
 
 func TestTheOpenAPIDocumentListsEveryRoute(t *testing.T) {

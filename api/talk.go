@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -14,9 +16,8 @@ const maxTalk = 64 << 10 // bytes of commands in one request, as in one frame of
 
 // talkInput is what a page without a WebSocket sends.
 type talkInput struct {
-	Stream  string           `path:"stream" maxLength:"32" doc:"The sid of the welcome that the stream began with"`
-	Body    []map[string]any `minItems:"1" maxItems:"256" doc:"Commands as the WebSocket has them, obeyed one after the other" example:"[{\"t\":\"sub\",\"id\":2,\"ch\":\"fleet\"}]"`
-	RawBody []byte
+	Stream string           `path:"stream" maxLength:"32" doc:"The sid of the welcome that the stream began with"`
+	Body   []map[string]any `minItems:"1" maxItems:"256" doc:"Commands as the WebSocket has them, obeyed one after the other" example:"[{\"t\":\"sub\",\"id\":2,\"ch\":\"fleet\"}]"`
 }
 
 // talkRoute is the way up of a stream of the channel page.
@@ -34,5 +35,9 @@ func (a *API) talk(ctx context.Context, in *talkInput) (*struct{}, error) {
 	if a.Channels == nil {
 		return nil, muster.Errorf(muster.NotFound, "there is no such stream")
 	}
-	return nil, a.Channels.Say(requestOf(ctx).who, in.Stream, in.RawBody)
+	commands, err := json.Marshal(in.Body)
+	if err != nil {
+		return nil, fmt.Errorf("write commands: %w", err)
+	}
+	return nil, a.Channels.Say(requestOf(ctx).who, in.Stream, commands)
 }

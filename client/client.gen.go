@@ -1996,6 +1996,8 @@ type Previewed struct {
 
 // Problem is a schema of the API.
 type Problem struct {
+	// To signed-in users: who changed it meanwhile, of the code stale
+	ChangedBy *ProblemChange `json:"changed_by,omitempty"`
 	// What went wrong, stable, for programs
 	Code string `json:"code"`
 	// What went wrong, for people
@@ -2006,6 +2008,14 @@ type Problem struct {
 	Status int64 `json:"status"`
 	// The status in words
 	Title string `json:"title"`
+}
+
+// ProblemChange is a schema of the API.
+type ProblemChange struct {
+	// When
+	At time.Time `json:"at"`
+	// Of the user; of an address the part before the @
+	Name string `json:"name"`
 }
 
 // Profile is a schema of the API.
@@ -2740,6 +2750,8 @@ type System struct {
 // TakenProblem is a schema of the API.
 type TakenProblem struct {
 	Accepted *int64 `json:"accepted,omitempty"`
+	// To signed-in users: who changed it meanwhile, of the code stale
+	ChangedBy *ProblemChange `json:"changed_by,omitempty"`
 	// What went wrong, stable, for programs
 	Code string `json:"code"`
 	// What went wrong, for people

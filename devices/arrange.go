@@ -18,6 +18,7 @@ const (
 	ByGroup    Arranging = "group"     // the first of its static groups
 	ByFirmware Arranging = "firmware"  // the version that it reports
 	ByLastSeen Arranging = "last_seen" // how long ago it was last seen
+	ByMap      Arranging = "map"       // whether it has a position; those that have by where that is
 )
 
 // MaxSections is the most sections of an Arrangement: what is small beyond them is put together.
@@ -26,6 +27,8 @@ const MaxSections = 48
 // Arrangement is all devices in one order: by section, in it by gateway, and by id.
 type Arrangement struct {
 	Sections []Section         // their Firsts and Counts follow one another
+	Places   []Place           // by map: of the first section, one after the other; at most MaxPlaces
+	Cell     int               // by map: how wide and high each is, in hundredths of a degree
 	IDs      []muster.DeviceID // the device at each place
 	Parents  []muster.DeviceID // its gateway when they were arranged, empty for none
 	tracks   []*track
@@ -33,7 +36,7 @@ type Arrangement struct {
 
 // Section is the devices of one group, one version or one age.
 type Section struct {
-	Name         string // of the group or version, "" for none; of an age "5m", "1h", "1d", "7d", "older" or "never"
+	Name         string // of the group or version, "" for none; of an age "5m", "1h", "1d", "7d", "older" or "never"; by map "located" or ""
 	Merged       int    // how many groups or versions are together in it; 0 for one alone
 	First, Count int    // places
 	Query        string // chooses exactly its devices; empty when no short query does
@@ -53,8 +56,8 @@ func (r *Registry) reshaped(ids []muster.DeviceID) {
 // Arrange puts the devices that match only in order, all of them when it is nil. Invalid when
 // by is none of those there are.
 func (r *Registry) Arrange(by Arranging, only *query.Expr) (*Arrangement, error) {
-	if by != ByGroup && by != ByFirmware && by != ByLastSeen {
-		return nil, muster.InvalidAt("by", "devices are arranged by %s, %s or %s", ByGroup, ByFirmware, ByLastSeen)
+	if by != ByGroup && by != ByFirmware && by != ByLastSeen && by != ByMap {
+		return nil, muster.InvalidAt("by", "devices are arranged by %s, %s, %s or %s", ByGroup, ByFirmware, ByLastSeen, ByMap)
 	}
 	a := arranger{by: by, now: muster.MicrosOf(r.now()), sections: map[string]*gathered{}}
 	if only == nil {
@@ -142,13 +145,20 @@ type gathered struct {
 type dot struct {
 	id, parent muster.DeviceID
 	track      *track
+	lat, lon   float64 // by map
+	y, x       int     // the cell of these
+}
+
+// compare orders by gateway, and by id.
+func (d *dot) compare(o *dot) int {
+	return cmp.Or(strings.Compare(string(d.parent), string(o.parent)), strings.Compare(string(d.id), string(o.id)))
 }
 
 // add is called with the locks of the registry and of presence held.
 func (a *arranger) add(e *entry) {
 	name := a.sectionOf(e)
 	s := a.of(name)
-	s.dots = append(s.dots, dot{e.ID, e.Parent, e.track})
+	s.dots = append(s.dots, dot{id: e.ID, parent: e.Parent, track: e.track, lat: e.Location.Lat, lon: e.Location.Lon})
 	if a.by != ByGroup {
 		return
 	}
@@ -182,6 +192,11 @@ func (a *arranger) sectionOf(e *entry) string {
 		return ""
 	case ByFirmware:
 		return e.Firmware
+	case ByMap:
+		if e.Location.Set {
+			return located
+		}
+		return ""
 	default:
 		return ageOf(a.now, max(e.track.seen, e.track.heard))
 	}
@@ -225,9 +240,11 @@ func (a *arranger) arrange() *Arrangement {
 		IDs:      make([]muster.DeviceID, 0, n), Parents: make([]muster.DeviceID, 0, n), tracks: make([]*track, 0, n),
 	}
 	for _, s := range all {
-		slices.SortFunc(s.dots, func(x, y dot) int {
-			return cmp.Or(strings.Compare(string(x.parent), string(y.parent)), strings.Compare(string(x.id), string(y.id)))
-		})
+		if a.by == ByMap && s.name == located {
+			out.put(s)
+		} else {
+			slices.SortFunc(s.dots, func(x, y dot) int { return x.compare(&y) })
+		}
 		section := Section{Name: s.name, Merged: len(s.parts), First: len(out.IDs), Count: len(s.dots), Query: a.query(s)}
 		out.Sections = append(out.Sections, section)
 		for _, d := range s.dots {
@@ -295,6 +312,10 @@ func (a *arranger) query(s *gathered) string {
 		return ""
 	case a.by == ByFirmware:
 		return "fw=" + Quoted(s.name)
+	case a.by == ByMap && s.name == located:
+		return "has:location"
+	case a.by == ByMap:
+		return "not has:location"
 	case a.by == ByLastSeen:
 		for _, age := range ages {
 			if age.name == s.name {
@@ -351,12 +372,20 @@ func (a *Arrangement) SectionAt(at int) int {
 // Query returns the query that chooses exactly the devices at the places from first to last,
 // of one section; empty when no short one does, or they are in several sections.
 func (a *Arrangement) Query(first, last int) string {
-	s := &a.Sections[a.SectionAt(first)]
+	s := a.Sections[a.SectionAt(first)]
 	if s.Query == "" && len(a.Sections) > 1 || last >= s.First+s.Count {
 		return ""
 	}
 	if first == s.First && last == s.First+s.Count-1 {
 		return s.Query
+	}
+	if p, placed := a.placeAt(first); placed { // only within one place the order is by gateway
+		if s = p; last >= s.First+s.Count {
+			return ""
+		}
+		if first == s.First && last == s.First+s.Count-1 {
+			return s.Query
+		}
 	}
 	blocks := make([]string, 0, maxBlocks)
 	for at := first; at <= last; {
@@ -367,7 +396,7 @@ func (a *Arrangement) Query(first, last int) string {
 		for end < last && a.Parents[end+1] == a.Parents[at] {
 			end++
 		}
-		blocks = append(blocks, a.block(s, at, end))
+		blocks = append(blocks, a.block(&s, at, end))
 		at = end + 1
 	}
 	run := strings.Join(blocks, " or ")

@@ -24,6 +24,10 @@ func drawFleet(t *testing.T, rt *rapid.T) *devices.Registry {
 	}
 	for i := range rapid.IntRange(0, 40).Draw(rt, "devices") {
 		spec := devices.Spec{ID: muster.DeviceID(fmt.Sprintf("d%02d", i))}
+		if rapid.Bool().Draw(rt, "located") {
+			degrees := rapid.SampledFrom([]float64{0, -0.01, 0.1 + 0.2, 59.91, 59.914, -33.87, 90, -90})
+			spec.Location = devices.Location{Set: true, Lat: degrees.Draw(rt, "lat"), Lon: 2 * degrees.Draw(rt, "lon")}
+		}
 		spec.Groups = inGroups(rapid.SampledFrom([][]string{nil, {"a"}, {"b"}, {"c"}, {"a", "b"}, {"b", "c"}, {"a", "c"}}).Draw(rt, "groups")...)
 		if i > 3 {
 			spec.Parent = rapid.SampledFrom([]muster.DeviceID{"", "d00", "d01", "d02"}).Draw(rt, "parent")
@@ -63,7 +67,7 @@ func matches(t interface{ Fatal(args ...any) }, r *devices.Registry, q string) [
 func TestAnArrangementHasEachDeviceOnceAndItsQueriesChooseWhatItShows(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		r := drawFleet(t, rt)
-		by := rapid.SampledFrom([]devices.Arranging{devices.ByGroup, devices.ByFirmware, devices.ByLastSeen}).Draw(rt, "by")
+		by := rapid.SampledFrom([]devices.Arranging{devices.ByGroup, devices.ByFirmware, devices.ByLastSeen, devices.ByMap}).Draw(rt, "by")
 		a, err := r.Arrange(by, nil)
 		if err != nil {
 			rt.Fatal(err)
@@ -84,6 +88,10 @@ func TestAnArrangementHasEachDeviceOnceAndItsQueriesChooseWhatItShows(t *testing
 			}
 			first := rapid.IntRange(s.First, next-1).Draw(rt, "first")
 			last := rapid.IntRange(first, next-1).Draw(rt, "last")
+			if p := placeOf(a, first); p.Count > 0 { // a run of several places has no query
+				wantPlace(rt, r, a, p)
+				last = min(last, p.First+p.Count-1)
+			}
 			q := a.Query(first, last)
 			if q == "" && first == s.First && last == next-1 && len(a.Sections) == 1 {
 				continue // all there are
@@ -97,6 +105,49 @@ func TestAnArrangementHasEachDeviceOnceAndItsQueriesChooseWhatItShows(t *testing
 			rt.Fatalf("the sections have %d of %d", next, len(a.IDs))
 		}
 	})
+}
+
+func placeOf(a *devices.Arrangement, at int) devices.Place {
+	for _, p := range a.Places {
+		if at >= p.First && at < p.First+p.Count {
+			return p
+		}
+	}
+	return devices.Place{}
+}
+
+// wantPlace wants the devices of a place to be those that its query chooses.
+func wantPlace(rt *rapid.T, r *devices.Registry, a *devices.Arrangement, p devices.Place) {
+	q := a.Query(p.First, p.First+p.Count-1)
+	want := slices.Sorted(slices.Values(a.IDs[p.First : p.First+p.Count]))
+	if d := cmp.Diff(want, matches(rt, r, q)); d != "" {
+		rt.Fatalf("%q of the place %+v: %s", q, p, d)
+	}
+}
+
+func TestPlacesAreFewHoweverManyThereAre(t *testing.T) {
+	r := open(t, newMemory(), devices.Options{})
+	const side = 70 // 4,900 cells of a hundredth, 196 of five hundredths
+	for i := range side * side {
+		at := devices.Location{Set: true, Lat: float64(i/side) / 100, Lon: float64(i%side) / 100}
+		if _, _, err := r.Create(t.Context(), devices.Spec{ID: muster.DeviceID(fmt.Sprintf("d%04d", i)), Location: at}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, err := r.Arrange(devices.ByMap, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Cell != 5 || len(a.Places) != 14*14 || len(a.Sections) != 1 || len(a.IDs) != side*side {
+		t.Errorf("cells of %d, %d places, %d sections of %d", a.Cell, len(a.Places), len(a.Sections), len(a.IDs))
+	}
+	p := a.Places[17]
+	if got := len(matches(t, r, a.Query(p.First, p.First+p.Count-1))); got != 25 {
+		t.Errorf("the place %+v has %d devices", p, got)
+	}
+	if q := a.Query(p.First, p.First+p.Count); q != "" {
+		t.Errorf("%q of two places", q)
+	}
 }
 
 func TestAnArrangementIsOfTheDevicesOfASelectorAlone(t *testing.T) {

@@ -82,6 +82,11 @@ func (s *subject) Twin(side query.Field, path []string) string {
 	return s.r.twins.Leaf(s.d.ID, side, path)
 }
 
+// Location implements query.Subject.
+func (s *subject) Location() (lat, lon float64, ok bool) {
+	return s.d.Location.Lat, s.d.Location.Lon, s.d.Location.Set
+}
+
 // Has implements query.Subject.
 func (s *subject) Has(what string) bool {
 	switch what {

@@ -36,6 +36,7 @@ type tab struct {
 	mu      sync.Mutex
 	foreign []string
 	errors  []string
+	frames  []string // what WebSockets brought since it was asked for; nil when nobody counts
 }
 
 func openTab(t *testing.T, m *muster) *tab {
@@ -92,6 +93,10 @@ func (b *tab) hear(ev any) {
 		if !strings.HasPrefix(ev.URL, "ws"+strings.TrimPrefix(b.base, "http")+"/") {
 			b.foreign = append(b.foreign, ev.URL)
 		}
+	case *network.EventWebSocketFrameReceived:
+		if b.frames != nil {
+			b.frames = append(b.frames, string(ev.Response.PayloadData))
+		}
 	case *runtime.EventExceptionThrown:
 		text := ev.ExceptionDetails.Text
 		if what := ev.ExceptionDetails.Exception; what != nil {
@@ -145,10 +150,18 @@ func (b *tab) wait(what, expression string) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, pageLimit)
 	defer cancel()
-	_, err := chromedp.Run(ctx, chromedp.Poll[bool]("!!("+expression+")", chromedp.WithPollingTimeout(pageLimit-time.Second)))
+	err := poll(ctx, expression)
+	for err != nil && ctx.Err() == nil && strings.Contains(err.Error(), "Cannot find context") {
+		err = poll(ctx, expression) // the page that it began on has just gone
+	}
 	if err != nil {
 		b.t.Fatalf("waited in vain for %s: %v\n%s", what, err, b.page())
 	}
+}
+
+func poll(ctx context.Context, expression string) error {
+	_, err := chromedp.Run(ctx, chromedp.Poll[bool]("!!("+expression+")", chromedp.WithPollingTimeout(pageLimit-time.Second)))
+	return err
 }
 
 func evaluate[T any](b *tab, expression string) T {

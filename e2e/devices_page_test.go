@@ -295,6 +295,8 @@ func TestAGroupFromItsMakingToItsEnd(t *testing.T) {
 	b.says(".wanted .hint", "Nothing is wanted of them yet.")
 	b.fill(".wanted", "state", `{"interval_s":60}`)
 	b.press(".wanted [type=submit]")
+	b.says(".wanted .reaches", fmt.Sprintf("It reaches %d devices", m.matching("group:spare")))
+	b.press(".review .pri")
 	b.says(".wanted .hint", "Version 1.")
 	var desired struct{ State map[string]any }
 	m.ask(http.MethodGet, "/api/v1/groups/spare/desired", nil, http.StatusOK, &desired)

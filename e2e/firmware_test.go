@@ -33,6 +33,7 @@ type story struct {
 // TestFirmwareFromTheOfflineKeyToAFleetThatUpdates takes a release through a fleet that speaks MQTT
 // and DDI while the server is killed twice, and then a bad one, which stops itself.
 func TestFirmwareFromTheOfflineKeyToAFleetThatUpdates(t *testing.T) {
+	t.Parallel()
 	for _, e := range engines() {
 		t.Run(e.name, func(t *testing.T) {
 			args, _ := e.prepare(t)

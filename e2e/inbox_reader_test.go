@@ -75,6 +75,10 @@ func byStream(ctx context.Context, who *caretaker, host, place string) (func() (
 	}
 	client := &http.Client{Jar: who.c.Jar, Transport: &http.Transport{DisableKeepAlives: true}}
 	res, err := client.Do(req)
+	for tries := 1; err == nil && res.StatusCode == http.StatusServiceUnavailable && tries < 10; tries++ {
+		_ = res.Body.Close() // the database was too slow to count an inbox, which took the server seconds to find
+		res, err = client.Do(req)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open a stream: %w", err)
 	}

@@ -115,6 +115,7 @@ func ackLink(t *testing.T, mail mailtest.Mail) string {
 // was told is told so. The broker, the store and the dispatcher are the binary's own, which is
 // killed on the way.
 func TestADeviceThatGoesAwayIsToldOfUntilSomebodyTakesCareOfIt(t *testing.T) {
+	t.Parallel()
 	for _, engine := range []string{"sqlite", "postgres"} {
 		t.Run(engine, func(t *testing.T) {
 			post := mailtest.Start(t, mailtest.Config{})

@@ -99,6 +99,7 @@ func (m *muster) dotStates() map[string]int {
 // TestTheOverviewNamesTheGatewayWhoseDevicesWentSilent loses a gateway: the sentence, the bar, the
 // dots, their table, the API and the list of devices say the same of it.
 func TestTheOverviewNamesTheGatewayWhoseDevicesWentSilent(t *testing.T) {
+	t.Parallel()
 	m := serve(t, "--presence-grace", "1s")
 	gateways := m.manHalls()
 	const total, lost = halls * (kidsInAHall + 1), kidsInAHall + 1

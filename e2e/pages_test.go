@@ -23,6 +23,11 @@ func everyPage() []onePage {
 		{"overview", "/", "main h1"},
 		{"devices", "/devices", "main h1"},
 		{"groups", "/groups", "main h1"},
+		{"profiles", "/profiles", ".wanted form"},
+		{"profile", "/profiles/default", ".joining form"},
+		{"adoption", "/adoption", ".adoptionkeys form"},
+		{"import", "/import", ".drop"},
+		{"service-accounts", "/service-accounts", ".makeservice"},
 		{"inbox", "/inbox", ".inbox"},
 		{"topics", "/topics", ".topics"},
 		{"webhooks", "/webhooks", ".webhooks"},
@@ -79,6 +84,10 @@ func (m *muster) happens() {
 	m.t.Helper()
 	m.ask(http.MethodPost, "/api/v1/topics", map[string]any{"name": "cold-chain", "title": "Cold chain"}, http.StatusCreated, nil)
 	m.ask(http.MethodPost, "/api/v1/webhooks", map[string]any{"url": "https://plant.example/hook", "types": []string{"device.*"}}, http.StatusCreated, nil)
+	m.ask(http.MethodPut, "/api/v1/profiles/meter", map[string]any{"publish": []string{"site/{id}/#", "hall/{id}/alarm"}, "subscribe": []string{"site/all"}, "message_rate": 20}, http.StatusOK, nil)
+	m.ask(http.MethodPut, "/api/v1/fleet/desired", map[string]any{"interval_s": 60}, http.StatusOK, nil)
+	m.ask(http.MethodPost, "/api/v1/service-accounts", map[string]any{"name": "billing", "subscribe": []string{"devices/+/telemetry"}}, http.StatusCreated, nil)
+	m.ask(http.MethodPost, "/api/v1/adoption-keys", map[string]any{"name": "workshop"}, http.StatusCreated, nil)
 	m.ask(http.MethodPost, "/api/v1/api-keys", map[string]any{"name": "billing export", "scopes": []string{"devices:read"}}, http.StatusCreated, nil)
 	var users struct{ Items []struct{ ID string } }
 	m.ask(http.MethodGet, "/api/v1/users", nil, http.StatusOK, &users)

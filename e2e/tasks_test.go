@@ -74,6 +74,7 @@ func (m *muster) result(path string) []byte {
 const manyLines = 30_000
 
 func TestAnImportThatIsKilledGoesOnAndMakesEachDeviceOnce(t *testing.T) {
+	t.Parallel()
 	for _, engine := range []string{"sqlite", "postgres"} {
 		t.Run(engine, func(t *testing.T) {
 			var args []string

@@ -31,6 +31,7 @@ func (b *tab) choose(form, name, value string) {
 // TestATopicFromItsMakingToItsFirstAnswer walks the pages of topics as an admin: make,
 // subscribe, say how to be told, send, member, settings, templates, delete.
 func TestATopicFromItsMakingToItsFirstAnswer(t *testing.T) {
+	t.Parallel()
 	m := serve(t)
 	b := openTab(t, m)
 	b.comesIn(m)
@@ -137,6 +138,7 @@ func (b *tab) settles(t *testing.T, m *muster) {
 // TestAWebhookFromItsMakingToItsReplay walks the pages of webhooks with a receiver that fails
 // at first.
 func TestAWebhookFromItsMakingToItsReplay(t *testing.T) {
+	t.Parallel()
 	var works atomic.Bool
 	var got atomic.Int64
 	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -236,6 +238,7 @@ func TestAViewerSeesWhatHeMayNotDoAndCanNotDoIt(t *testing.T) {
 // TestMailsAreAskedForAndSentAgainInTheBrowser has an admin, whose address is confirmed, ask for mails,
 // look at one that the mail server refused, and send it again.
 func TestMailsAreAskedForAndSentAgainInTheBrowser(t *testing.T) {
+	t.Parallel()
 	post := mailtest.Start(t, mailtest.Config{})
 	m := newMuster(t)
 	m.args = []string{"--public-url", "http://" + m.http, "--smtp", post.URL("muster@example.org")}

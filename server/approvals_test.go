@@ -75,11 +75,12 @@ func TestAScheduledRolloutOfBeforeTheServerAskedForApprovalsIsHeldAndAnApproverW
 	if err := u.ControlForTest().InsertRollout(t.Context(), r, []rollout.Device{{Rollout: r.ID, ID: "d1", Rank: rollout.Rank("s", "d1")}}); err != nil {
 		t.Fatal(err)
 	}
-	shown := func() (x struct {
+	type held struct {
 		MinApprovals int `json:"min_approvals"`
 		Approvals    []struct{ Counts bool }
 		Progress     struct{ Status, Reason string }
-	}) {
+	}
+	shown := func() (x held) {
 		t.Helper()
 		call(http.MethodGet, "/rollouts/r1", "", http.StatusOK, &x)
 		return x

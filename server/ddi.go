@@ -13,6 +13,7 @@ import (
 	"muster/devices/twin"
 	"muster/firmware/deliver"
 	"muster/firmware/desk"
+	"muster/firmware/director"
 	"muster/firmware/rollout"
 )
 
@@ -117,7 +118,7 @@ func (a ddiAttributes) Attributes(ctx context.Context, device muster.DeviceID, m
 		return err
 	}
 	if version != "" {
-		a.server.seenVersions(ctx, []muster.DeviceID{device})
+		a.server.seenVersions(ctx, []director.Report{director.SeenReport(device)})
 	}
 	return nil
 }

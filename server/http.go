@@ -25,7 +25,7 @@ func (s *Server) buildLive(cfg live.Config, who viewers) error {
 		return err
 	}
 	s.live = live.New(cfg, live.Deps{
-		Auth: who, System: s.counters, Tasks: liveTasks{s.tasks}, Rollouts: liveRollouts{s.rollouts.operator}, Events: liveEvents{s.feed, s.registry, s.notify.Notify}, Traffic: s.traffic,
+		Auth: who, System: s.counters, Tasks: liveTasks{s.tasks}, Rollouts: liveRollouts{s.rollouts.operator}, Things: things{s}, Events: liveEvents{s.feed, s.registry, s.notify.Notify}, Traffic: s.traffic,
 		Fleet: s.fleet, Devices: s.fleet, Dots: dots{s.registry}, Log: s.cfg.Logger, Now: s.cfg.Now,
 		Inbox: liveInbox{s.notify.Notify}, Notes: liveNotes{s.notify.Notify, s.once, string(pubKey), s.cfg.Logger},
 		Stranger: func(r *http.Request) func() bool { return s.web.Stranger(r) },

@@ -13,6 +13,7 @@ import (
 	"muster/devices"
 	"muster/devices/intake"
 	"muster/devices/twin"
+	"muster/firmware/director"
 	"muster/store/control"
 	"muster/store/control/controltest"
 	"muster/store/sqlite"
@@ -35,7 +36,7 @@ func TestReportsOfABatchAreKeptOrRefusedEachForItself(t *testing.T) {
 	if err := errors.Join(err, twins.Load(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	owner := reportedOwner{twins, func(context.Context, []muster.DeviceID) {}}
+	owner := reportedOwner{twins, func(context.Context, []director.Report) {}}
 	report := func(id muster.DeviceID, patch string) intake.Message {
 		return intake.Message{Kind: intake.Reported, Device: id, Payload: []byte(patch)}
 	}

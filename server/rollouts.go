@@ -380,17 +380,17 @@ func (r *rollouts) matches(query string, id muster.DeviceID) bool {
 }
 
 // seen is told of devices that have just said which versions they have.
-func (r *rollouts) seen(ctx context.Context, ids []muster.DeviceID) {
-	for i, err := range r.director.Seen(ctx, ids) {
+func (r *rollouts) seen(ctx context.Context, list []director.Report) {
+	for i, err := range r.director.Reports(ctx, list) {
+		r.came(list[i].Device)
 		switch muster.KindOf(err) {
 		case muster.NotFound, muster.Conflict, muster.Stale: // it was offered nothing that this is about
 		default:
 			if err != nil {
-				r.server.cfg.Logger.Warn("a reported version is not noted for the device's rollout", "device", ids[i], "err", err)
+				r.server.cfg.Logger.Warn("a reported version is not noted for the device's rollout", "device", list[i].Device, "err", err)
 			}
 		}
 	}
-	r.came(ids...)
 }
 
 // asks is told that a device which holds no connection asks for its firmware, and says
@@ -405,4 +405,6 @@ func (r *rollouts) asks(ctx context.Context, id muster.DeviceID) (waits bool, er
 }
 
 // seenVersions is rollouts.seen, of a server whose rollouts are built later.
-func (s *Server) seenVersions(ctx context.Context, ids []muster.DeviceID) { s.rollouts.seen(ctx, ids) }
+func (s *Server) seenVersions(ctx context.Context, list []director.Report) {
+	s.rollouts.seen(ctx, list)
+}

@@ -10,6 +10,7 @@ import (
 	"muster/devices/intake"
 	"muster/devices/query"
 	"muster/devices/twin"
+	"muster/firmware/director"
 )
 
 // desiredStates shows the effective desired documents at devices/{id}/desired. It has
@@ -83,7 +84,7 @@ func (a twinAnswers) HasTwin(id muster.DeviceID) bool { return a.server.twins.Ha
 // reportedOwner keeps what devices report. It is an intake.Owner.
 type reportedOwner struct {
 	twins *twin.Twins
-	seen  func(ctx context.Context, ids []muster.DeviceID) // is told who named versions
+	seen  func(ctx context.Context, list []director.Report) // is told who named versions
 }
 
 // Take implements intake.Owner.
@@ -93,11 +94,11 @@ func (o reportedOwner) Take(ctx context.Context, ms []intake.Message) []error {
 		batch[i] = twin.Report{Device: ms[i].Device, Patch: ms[i].Payload}
 	}
 	errs := o.twins.ApplyReported(ctx, batch)
-	var named []muster.DeviceID
+	var named []director.Report
 	for i, err := range errs {
 		if err == nil {
-			if twin.NamesVersions(batch[i].Patch) {
-				named = append(named, batch[i].Device)
+			if of := twin.VersionsOf(batch[i].Patch); of != nil {
+				named = append(named, director.SeenReport(batch[i].Device, of...))
 			}
 			continue
 		}

@@ -121,7 +121,7 @@ func (u *updating) publish(releaseType, version string) {
 // begin makes the rollout, which runs: the server looks after it within a second.
 func (u *updating) begin(change ...func(p *rollout.Plan)) {
 	u.t.Helper()
-	r := &rollout.Rollout{ID: u.rollout, Seed: "s", Status: rollout.Running, Membership: rollout.Snapshot, Plan: rollout.DefaultPlan(), Version: 1, Release: u.release}
+	r := &rollout.Rollout{ID: u.rollout, Seed: "s", Status: rollout.Running, Membership: rollout.Snapshot, Plan: rollout.DefaultPlan(), Version: 1, Release: u.release, Product: "pump"}
 	r.Plan.Phases = []rollout.Phase{{Name: "all", Percent: 100, Success: 50, Failure: rollout.Threshold{Absolute: 3}, Gate: rollout.Auto}}
 	r.Plan.Soak, r.Plan.RetryAfter = u.soak, u.retry
 	for _, c := range change {
@@ -141,7 +141,7 @@ func (u *updating) begin(change ...func(p *rollout.Plan)) {
 // beginOf makes a rollback of a rollout, which runs and waits for a device.
 func (u *updating) beginOf(of string) {
 	u.t.Helper()
-	r := &rollout.Rollout{ID: u.rollout, Seed: "s", Status: rollout.Running, Membership: rollout.Snapshot, Plan: rollout.DefaultPlan(), Version: 1, Release: u.release}
+	r := &rollout.Rollout{ID: u.rollout, Seed: "s", Status: rollout.Running, Membership: rollout.Snapshot, Plan: rollout.DefaultPlan(), Version: 1, Release: u.release, Product: "pump"}
 	r.Plan.Phases = []rollout.Phase{{Name: "all", Percent: 100, Success: 50, Gate: rollout.Manual}}
 	r.Of, r.Upto, r.Counts = of, []uint64{0}, make([]rollout.Counts, 1)
 	r.Counts[0].By[rollout.Queued] = 1

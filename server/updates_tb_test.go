@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	paho5 "github.com/eclipse/paho.golang/paho"
 
 	"muster/firmware/rollout"
+	"muster/server/servertest"
 )
 
 // tbClient is a device that does what tb_device_mqtt.py of
@@ -133,14 +135,51 @@ func TestThingsBoardsPythonClientUpdatesUnchanged(t *testing.T) {
 }
 
 func TestAThingsBoardDeviceThatSaysUpdatedWithItsOldVersionHasRolledBack(t *testing.T) {
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	u, tokens := startUpdating(t, "app", 20_000, "d1")
 	c := u.tbConnects("d1", tokens["d1"], "fw")
+	c.info("Initial", "v0", "IDLE") // as it does when it comes
+	u.wantsRuns("v0")
 	u.begin()
 	c.next("v1/devices/me/attributes")
 	c.info("Initial", "v0", "UPDATING")
 	u.becomes("d1", rollout.Installing)
 	c.info("Initial", "v0", "UPDATED")
 	u.becomes("d1", rollout.RolledBack)
+}
+
+func TestAThingsBoardDevicesBootloaderSaysNothingOfTheReleaseAndIsNotItsFirmware(t *testing.T) {
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	u, tokens := startUpdating(t, "app", 20_000, "d1")
+	c := u.tbConnects("d1", tokens["d1"], "fw")
+	c.info("pump", "1.0.0", "IDLE")
+	u.wantsRuns("1.0.0")
+	u.begin()
+	c.next("v1/devices/me/attributes")
+	c.info("pump", "1.0.0", "UPDATING")
+	u.becomes("d1", rollout.Installing)
+	kept := func(version string) func() bool {
+		return func() bool {
+			_, _, body := ddiCall(t, http.MethodGet, "http://"+u.HTTPAddr()+"/api/v1/devices/d1/twin", "Bearer "+servertest.AdminKey, "")
+			return strings.Contains(body, `"versions":{"boot":"`+version+`"}`)
+		}
+	}
+	c.info("boot", "3.0.0", "UPDATED")
+	u.waits(kept("3.0.0"), "the bootloader's version is not kept, of telemetry")
+	if code := c.says("v1/devices/me/attributes", `{"fw_title":"boot","fw_version":"3.1.0"}`); code != 0 {
+		t.Errorf("attributes: %#x", code)
+	}
+	u.waits(kept("3.1.0"), "the bootloader's version is not kept, of attributes")
+	u.is("d1", rollout.Installing)
+	if got := u.runs(); got != "1.0.0" {
+		t.Errorf("its firmware is said to be %s", got)
+	}
+	c.info("boot", "2.0.0", "UPDATED") // the release's own number
+	u.waits(kept("2.0.0"), "a version as the release's is not kept")
+	u.is("d1", rollout.Installing)
+	c.info("pump", "2.0.0", "UPDATED")
+	u.becomes("d1", rollout.Rebooting)
+	u.wantsRuns("2.0.0")
 }
 
 func TestAThingsBoardDeviceGetsAnAnswerToEveryRequestForAPart(t *testing.T) {

@@ -354,6 +354,34 @@ func TestWhatIsTakenBackIsCanceledAndTheDevicesAnswerIsTheEnd(t *testing.T) {
 	}
 }
 
+func TestADeviceThatAnswersBeforeItsWithdrawnReleaseIsRecalledWaitsAndHasNotFailed(t *testing.T) {
+	for _, says := range []string{"cancelAction closed success", "cancelAction closed failure", "cancelAction rejected none", "deploymentBase closed failure", "deploymentBase canceled none"} {
+		t.Run(says, func(t *testing.T) {
+			words := strings.Fields(says)
+			r := newRig(t)
+			action := r.roll()
+			r.says(200, fmt.Sprintf("%s/deploymentBase/%d/feedback", home, action), "download", "none", "")
+			r.shelf.withdrawn.Store(true)
+			if l := r.links(); l["cancelAction"] == "" || l["deploymentBase"] != "" {
+				t.Errorf("the links are %v", l)
+			}
+			r.is(rollout.Downloading) // nobody has recalled it
+			r.says(200, fmt.Sprintf("%s/%s/%d/feedback", home, words[0], action), words[1], words[2], "")
+			if l := r.links(); l["cancelAction"] != "" || l["deploymentBase"] != "" {
+				t.Errorf("after its answer the links are %v", l)
+			}
+			r.says(410, fmt.Sprintf("%s/deploymentBase/%d/feedback", home, action), "closed", "failure", "")
+			r.tick()
+			if d := r.device(); d.State != rollout.Queued || d.Failures != 0 || d.Failing || d.Retries() {
+				t.Errorf("recalled it is %s, and has failed %d times (%s)", d.State, d.Failures, d.Reason)
+			}
+			if l := r.links(); l["cancelAction"] != "" || l["deploymentBase"] != "" {
+				t.Errorf("recalled the links are %v", l)
+			}
+		})
+	}
+}
+
 func TestADeviceThatEndsWhatWasTakenBackIsNotToldToStop(t *testing.T) {
 	r := newRig(t)
 	action := r.roll()

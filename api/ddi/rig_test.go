@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -76,13 +77,14 @@ func (there) Life(muster.DeviceID) rollout.Life { return rollout.Life{There: tru
 
 // shelf has one release, whose images are files of a directory. It sends them as net/http does.
 type shelf struct {
-	dir     string
-	release desk.Release
+	dir       string
+	release   desk.Release
+	withdrawn atomic.Bool
 }
 
 func (s *shelf) Release(_ context.Context, id string) (desk.Release, error) {
 	r := s.release
-	r.ID = id
+	r.ID, r.Withdrawn = id, s.withdrawn.Load()
 	return r, nil
 }
 
@@ -187,7 +189,7 @@ func (r *rig) open(log *slog.Logger) {
 		_, _, err = r.registry.Create(r.Context(), spec)
 		r.must(err)
 	}
-	r.director = director.New(r.store, there{r.now}, r.now, director.Options{Owner: "n"})
+	r.director = director.New(r.store, there{r.now}, r.now, director.Options{Owner: "n", Barred: func(*rollout.Rollout) bool { return r.shelf.withdrawn.Load() }})
 	r.desk = desk.New(r.store, r.director, &r.shelf, nil, unheard{})
 	ctx, cancel := context.WithCancel(r.Context())
 	ended := make(chan error, 1)

@@ -170,7 +170,8 @@ func (g *Gateway) arrangeNow(gr *grid) error {
 	}
 	gr.mu.Lock()
 	gr.tick = tick
-	same := err == nil && gr.a != nil && slices.Equal(gr.a.Sections, a.Sections) && slices.Equal(gr.a.IDs, a.IDs)
+	same := err == nil && gr.a != nil && slices.Equal(gr.a.Sections, a.Sections) && slices.Equal(gr.a.IDs, a.IDs) &&
+		gr.a.Cell == a.Cell && slices.Equal(gr.a.Places, a.Places)
 	gr.mu.Unlock()
 	switch {
 	case err != nil:
@@ -210,10 +211,10 @@ func (g *Gateway) dotsFor(s *sub, cmd *command) error {
 	s.dots = gridKey{devices.ByGroup, s.query.Only}
 	switch by := devices.Arranging(cmd.By); by {
 	case "":
-	case devices.ByGroup, devices.ByFirmware, devices.ByLastSeen:
+	case devices.ByGroup, devices.ByFirmware, devices.ByLastSeen, devices.ByMap:
 		s.dots.by = by
 	default:
-		return muster.InvalidAt("by", "by must be %s, %s or %s", devices.ByGroup, devices.ByFirmware, devices.ByLastSeen)
+		return muster.InvalidAt("by", "by must be %s, %s, %s or %s", devices.ByGroup, devices.ByFirmware, devices.ByLastSeen, devices.ByMap)
 	}
 	return nil
 }

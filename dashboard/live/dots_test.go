@@ -34,6 +34,9 @@ func (w *world) Arrange(by devices.Arranging, only string) (*devices.Arrangement
 			a.IDs = append(a.IDs, id)
 		}
 	}
+	if by == devices.ByMap {
+		a.Cell, a.Places = 5, w.places
+	}
 	version := func(id muster.DeviceID) string {
 		if by == devices.ByFirmware {
 			return w.devices[id].Firmware
@@ -192,6 +195,41 @@ func TestDotsShowEachDevicesStateAndChangesAreFourBytes(t *testing.T) {
 	s.tick(1)
 	if _, b, err = m.p.conn.ReadMessage(); err != nil || b[0] != 1 || len(b) != 48 {
 		t.Fatalf("20 changes come as %v, %v", b, err)
+	}
+}
+
+func TestTheMapsPlacesComeWithTheLayoutAndAgainWhenTheyMove(t *testing.T) {
+	w := newWorld(5)
+	w.places = []devices.Place{{Lat: -3385, Lon: 15120, First: 0, Count: 3}, {Lat: 5990, Lon: 1075, First: 3, Count: 2}}
+	s := open(t, w, live.Config{CommandBurst: 1 << 20})
+	p := s.browser("ann")
+	places := func(f map[string]any) string {
+		m := newPage(p)
+		m.take(f)
+		for m.dots.states == nil {
+			m.take(p.next())
+		}
+		return fmt.Sprint(f["cell"], f["places"])
+	}
+	p.send(`{"t":"sub","id":2,"ch":"dots","by":"map"}`)
+	if got := places(p.next()); got != "5 [-3385 15120 3 5990 1075 2]" {
+		t.Errorf("the places came as %s", got)
+	}
+	w.mu.Lock()
+	w.places = []devices.Place{{Lat: 5990, Lon: 1075, First: 0, Count: 5}} // the same order of devices
+	w.shape++
+	w.mu.Unlock()
+	for end := time.Now().Add(waitLong); ; runtime.Gosched() {
+		s.tick(1)
+		if frames := p.sync(); len(frames) > 0 {
+			if got := fmt.Sprint(frames[0]["cell"], frames[0]["places"]); got != "5 [5990 1075 5]" {
+				t.Errorf("they moved to %s", got)
+			}
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal("nothing was told of it")
+		}
 	}
 }
 

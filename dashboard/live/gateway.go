@@ -118,7 +118,7 @@ func New(cfg Config, deps Deps) *Gateway {
 	g.counts.groups = map[matched]*matchGroup{}
 	g.fleet.subs = map[*sub]struct{}{}
 	g.polled.subs = map[*sub]struct{}{}
-	g.here.rooms = map[muster.DeviceID]map[*sub]struct{}{}
+	g.here.rooms = map[string]map[*sub]struct{}{}
 	g.grids.all, g.grids.signal = map[gridKey]*grid{}, make(chan struct{}, 1)
 	g.woken.signal, g.counting.signal, g.crew.freed = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 	g.counting.owed = map[notify.Subject]map[*sub]struct{}{}

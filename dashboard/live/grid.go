@@ -197,6 +197,23 @@ func (gr *grid) encodeHead(version uint64) []byte {
 		b = strconv.AppendInt(append(b, `,"count":`...), int64(s.Count), 10)
 		b = append(appendString(append(b, `,"q":`...), s.Query), '}')
 	}
+	b = append(b, ']')
+	if gr.key.by == devices.ByMap {
+		b = appendPlaces(b, gr.a)
+	}
+	return b
+}
+
+// appendPlaces appends where the dots of the first section lie: three numbers for each place.
+func appendPlaces(b []byte, a *devices.Arrangement) []byte {
+	b = strconv.AppendInt(append(b, `,"cell":`...), int64(a.Cell), 10)
+	b = append(b, `,"places":[`...)
+	first := true
+	for _, p := range a.Places {
+		for _, n := range [...]int{p.Lat, p.Lon, p.Count} {
+			b = strconv.AppendInt(appendComma(b, &first), int64(n), 10)
+		}
+	}
 	return append(b, ']')
 }
 

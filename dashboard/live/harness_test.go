@@ -54,6 +54,9 @@ func newSite(t tester, w *world, cfg live.Config) *site {
 	if w.post != nil {
 		deps.Inbox, deps.Notes, deps.Item = postInbox{w.post}, w.post, w.post.item
 	}
+	if w.things != nil {
+		deps.Things = w.things
+	}
 	if w.rollouts != nil {
 		deps.Rollouts = w.rollouts
 	}

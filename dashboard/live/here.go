@@ -1,12 +1,16 @@
 package live
 
 import (
+	"bytes"
 	"cmp"
+	"context"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"unicode"
+	"unicode/utf8"
 
 	"muster"
 )
@@ -16,24 +20,27 @@ const (
 	mostHere   = 20 // people told of, on one object; the rest is a number
 	maxEdits   = 16 // letters of what is edited
 	maxShownAs = 80 // bytes of a name
+	maxRoom    = 512
 )
 
-// gathering knows who has the channel here:{device} open: who looks at a device. It is of
-// this process alone, and bounded by the connections and their channels.
+// gathering knows who has the channel here:{id} of a device open, or here:{kind}/{id} of another
+// thing: who looks at it. It is of this process alone, and bounded by the connections and their
+// channels. A room is named by what follows here: in the channel's name; no device has a slash in
+// its id.
 type gathering struct {
 	changes atomic.Uint64
 
 	mu    sync.Mutex
-	rooms map[muster.DeviceID]map[*sub]struct{}
+	rooms map[string]map[*sub]struct{}
 }
 
 func (x *gathering) join(s *sub) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	room := x.rooms[s.id]
+	room := x.rooms[s.task]
 	if room == nil {
 		room = map[*sub]struct{}{}
-		x.rooms[s.id] = room
+		x.rooms[s.task] = room
 	}
 	room[s] = struct{}{}
 	x.changes.Add(1)
@@ -42,13 +49,13 @@ func (x *gathering) join(s *sub) {
 func (x *gathering) leave(s *sub) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	room := x.rooms[s.id]
+	room := x.rooms[s.task]
 	if _, ok := room[s]; !ok {
 		return
 	}
 	delete(room, s)
 	if len(room) == 0 {
-		delete(x.rooms, s.id)
+		delete(x.rooms, s.task)
 	}
 	x.changes.Add(1)
 }
@@ -58,12 +65,12 @@ type someone struct {
 	owner, name, edits string
 }
 
-// in returns who is at a device, by name, the owner of s first.
+// in returns who is there, by name, the owner of s first.
 func (x *gathering) in(s *sub) []someone {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	all := map[string]someone{}
-	for o := range x.rooms[s.id] {
+	for o := range x.rooms[s.task] {
 		who := all[o.who.Owner]
 		who.owner, who.name = o.who.Owner, shownAs(o.who)
 		who.edits = cmp.Or(who.edits, o.types)
@@ -94,7 +101,7 @@ func shownAs(who *Principal) string {
 	return name
 }
 
-// hereFor reads the fields of a sub command for the channel here:{device}. Names are for
+// hereFor reads the fields of a sub command for the channel here:{id} or here:{kind}/{id}. Names are for
 // people who are signed in: a key neither sees them nor is seen.
 func (s *sub) hereFor(cmd *command) error {
 	if s.who.Who.Subject() == "" || s.who.Only != "" {
@@ -103,12 +110,37 @@ func (s *sub) hereFor(cmd *command) error {
 	if len(cmd.Edits) > maxEdits || strings.Trim(cmd.Edits, "abcdefghijklmnopqrstuvwxyz") != "" {
 		return muster.InvalidAt("edits", "edits has at most %d small letters", maxEdits)
 	}
-	id, err := muster.ParseDeviceID(cmd.Ch[len(chHere):])
-	s.kind, s.id, s.task, s.types = kindHere, id, string(id), cmd.Edits
+	room := cmd.Ch[len(chHere):]
+	s.kind, s.task, s.types = kindHere, room, cmd.Edits
+	if _, id, isThing := strings.Cut(room, "/"); isThing {
+		if id == "" || len(room) > maxRoom || !utf8.ValidString(room) || strings.ContainsFunc(room, unicode.IsControl) {
+			return muster.Errorf(muster.Invalid, "the channel names no thing")
+		}
+		return nil
+	}
+	var err error
+	s.id, err = muster.ParseDeviceID(room)
 	return err
 }
 
-// hereItem is who is at the device of s, as JSON.
+// mayMeet says why s may not see who is at what it names: it is not there, or not for who asks.
+func (g *Gateway) mayMeet(s *sub) error {
+	kind, id, isThing := strings.Cut(s.task, "/")
+	switch {
+	case !isThing:
+		if _, there := g.deps.Devices.State(s.id); !there {
+			return errAbsent(s.id)
+		}
+		return nil
+	case g.deps.Things == nil:
+		return errChannel
+	}
+	ctx, cancel := context.WithTimeout(g.baseCtx, sourceTimeout)
+	defer cancel()
+	return g.deps.Things.Shows(ctx, *s.who, kind, id)
+}
+
+// hereItem is who is at what s names, as JSON.
 func (g *Gateway) hereItem(s *sub) []byte {
 	s.seen.Store(g.here.changes.Load()) // before the look
 	all := g.here.in(s)
@@ -127,4 +159,19 @@ func (g *Gateway) hereItem(s *sub) []byte {
 	m.b = strconv.AppendInt(m.b, int64(max(0, len(all)-mostHere)), 10)
 	m.put("}")
 	return m.b
+}
+
+// lookAround is hereItem for who may see it still: that is asked again when others came or went.
+func (g *Gateway) lookAround(s *sub) ([]byte, error) {
+	item := g.hereItem(s)
+	if was := s.told[s.task]; was != nil && !bytes.Equal(was, item) {
+		err := g.mayMeet(s)
+		if muster.KindOf(err) == muster.Forbidden && err != nil { // not for who asks any more: as if it were gone
+			err = errChannel
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return item, nil
 }

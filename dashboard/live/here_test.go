@@ -1,8 +1,12 @@
 package live_test
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"runtime"
+	"strings"
+	"sync"
 	"testing"
 
 	"muster"
@@ -85,7 +89,8 @@ func TestWhoIsHereIsForSignedInUsers(t *testing.T) {
 		"a key":               {live.Principal{ID: "k"}, "here:" + id, muster.Forbidden},
 		"a key with selector": {live.Principal{ID: "k", Who: user, Only: "x:*"}, "here:" + id, muster.Forbidden},
 		"no such device":      {live.Principal{ID: "u", Owner: "u", Who: user}, "here:nobody", muster.NotFound},
-		"no id":               {live.Principal{ID: "u", Owner: "u", Who: user}, "here:a/b", muster.Invalid},
+		"no id":               {live.Principal{ID: "u", Owner: "u", Who: user}, "here:a b", muster.Invalid},
+		"no such kind":        {live.Principal{ID: "u", Owner: "u", Who: user}, "here:a/b", muster.NotFound},
 	} {
 		if _, err := s.g.Attach(c.who, live.Ask{Channel: c.ch}, write); muster.KindOf(err) != c.want || err == nil {
 			t.Errorf("%s: %v", name, err)
@@ -97,5 +102,75 @@ func TestWhoIsHereIsForSignedInUsers(t *testing.T) {
 		if f := p.expect("error"); f["code"] != "invalid" {
 			t.Errorf("%s: %v", edits, f)
 		}
+	}
+}
+
+// onlyPumps knows one thing, which is for anna and ben until it is closed to ben.
+type onlyPumps struct {
+	mu     sync.Mutex
+	closed bool
+}
+
+func (o *onlyPumps) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed = true
+}
+
+func (o *onlyPumps) Shows(_ context.Context, who live.Principal, kind, id string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case kind != "groups" || id != "pumps/two":
+		return muster.Errorf(muster.NotFound, "there is no such thing")
+	case who.Name != "anna" && (who.Name != "ben" || o.closed):
+		return muster.Errorf(muster.Forbidden, "not for you")
+	}
+	return nil
+}
+
+func TestWhoIsAtAnotherThingIsToldToThoseWhoMaySeeIt(t *testing.T) {
+	w := newWorld(1)
+	pumps := &onlyPumps{}
+	w.things = pumps
+	s := open(t, w, live.Config{})
+	anna, ben, cleo := s.browser("anna"), s.browser("ben"), s.browser("cleo")
+	sub := `{"t":"sub","id":2,"ch":"here:groups/pumps/two"}`
+	anna.send(sub)
+	anna.expect("snapshot")
+	ben.send(`{"t":"sub","id":2,"ch":"here:groups/pumps/two","edits":"group"}`)
+	if got := viewersOf(ben.expect("snapshot"), "item"); got != "[map[edits:group name:ben you:true] map[edits: name:anna you:false]]" {
+		t.Errorf("ben sees %s", got)
+	}
+	cleo.send(sub)
+	if f := cleo.expect("error"); f["code"] != "forbidden" {
+		t.Errorf("cleo gets %v", f)
+	}
+	for i, ch := range []string{"here:groups/", "here:groups/a\x01", "here:groups/" + strings.Repeat("x", 600)} {
+		text, err := json.Marshal(map[string]any{"t": "sub", "id": 3 + i, "ch": ch})
+		if err != nil {
+			t.Fatal(err)
+		}
+		anna.send(string(text))
+		if f := anna.expect("error"); f["code"] != "invalid" {
+			t.Errorf("%.40q gets %v", ch, f)
+		}
+	}
+	anna.send(`{"t":"sub","id":9,"ch":"here:topics/pumps"}`)
+	if f := anna.expect("error"); f["code"] != "not_found" {
+		t.Errorf("what is not there gets %v", f)
+	}
+	s.tick(2)
+	if got := anna.news(); len(got) != 1 || viewersOf(got[0], "set") != "[map[edits: name:anna you:true] map[edits:group name:ben you:false]]" {
+		t.Errorf("anna is told %v", got)
+	}
+	pumps.close()
+	third := s.browser("anna@muster.example")
+	third.send(sub)
+	third.expect("error")
+	anna.send(`{"t":"sub","id":10,"ch":"here:groups/pumps/two","edits":"group"}`)
+	anna.expect("snapshot")
+	if got := ben.news(); len(got) != 1 || fmt.Sprint(got[0]["del"]) != "[groups/pumps/two]" {
+		t.Errorf("who may see it no more is told %v", got)
 	}
 }

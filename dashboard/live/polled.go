@@ -126,8 +126,8 @@ func (g *Gateway) openPolled(s *sub) (err error) {
 	case s.kind == kindSystem:
 		s.leave = g.deps.System.Watch()
 	case s.kind == kindHere:
-		if _, there := g.deps.Devices.State(s.id); !there {
-			return errAbsent(s.id)
+		if err := g.mayMeet(s); err != nil {
+			return err
 		}
 		g.here.join(s)
 	case s.kind == kindTask || s.kind == kindRollout:
@@ -246,7 +246,7 @@ func (g *Gateway) tasksDelta(m *message, s *sub) bool {
 // readOne reads the one thing that s shows, a task, a rollout or who is here, and notes as of when.
 func (g *Gateway) readOne(s *sub) ([]byte, error) {
 	if s.kind == kindHere {
-		return g.hereItem(s), nil
+		return g.lookAround(s)
 	}
 	if s.kind == kindTask {
 		s.seen.Store(g.deps.Tasks.Changes()) // before the look

@@ -15,7 +15,7 @@ import (
 )
 
 // Deps are the rooms that the gateway reads from. All fields are needed but Traffic,
-// Stranger, Dots, Rollouts and those of inboxes.
+// Stranger, Dots, Rollouts, Things and those of inboxes.
 type Deps struct {
 	Auth    Auth
 	Fleet   Fleet
@@ -27,8 +27,10 @@ type Deps struct {
 	Dots Dots
 	// Rollouts are shown at rollout:{id}; nil for none.
 	Rollouts Rollouts
-	Inbox    Inbox // nil for no inboxes; else Notes and Item are needed too
-	Notes    Notes
+	// Things are what here:{kind}/{id} may name; nil for devices alone.
+	Things Things
+	Inbox  Inbox // nil for no inboxes; else Notes and Item are needed too
+	Notes  Notes
 	// Item appends an item of an inbox as the API writes it, an object with the members
 	// notification and receipt.
 	Item    func(b []byte, it *notify.Item) []byte
@@ -200,6 +202,13 @@ type Rollouts interface {
 	Changes() uint64
 	// Rollout returns one, soon or not at all; NotFound when there is none.
 	Rollout(id string) ([]byte, error)
+}
+
+// Things says which things that are no devices who may look at, by kind, as paths of the page have it: groups, rollouts, firmware,
+// topics, webhooks.
+type Things interface {
+	// Shows returns NotFound where there is none, or no such kind, and Forbidden where it is not for who asks.
+	Shows(ctx context.Context, who Principal, kind, id string) error
 }
 
 // Inbox reads the inboxes of people.

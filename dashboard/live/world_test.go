@@ -22,6 +22,7 @@ import (
 // world is the rest of the server: a registry, latest values and ledgers in maps.
 type world struct {
 	rollouts *rollouts // nil for none
+	things   live.Things
 
 	mu      sync.Mutex
 	clock   time.Time
@@ -36,6 +37,7 @@ type world struct {
 	said    *said
 	post    *post // nil for no inboxes
 	shape   uint64
+	places  []devices.Place // of the dots by map
 }
 
 func newWorld(n int) *world {

@@ -111,7 +111,11 @@ func open(t *testing.T, f *fakeServer) *tab {
 	if err != nil {
 		t.Fatalf("start the browser: %v", err)
 	}
-	server := httptest.NewServer(f.handler())
+	handler := f.handler()
+	if f.wrap != nil {
+		handler = f.wrap(handler)
+	}
+	server := httptest.NewServer(handler)
 	ctx, _ := chromedp.NewContext(shared, chromedp.WithNewBrowserContext()) // a profile of its own
 	b := &tab{t: t, ctx: ctx, base: server.URL}
 	t.Cleanup(func() {

@@ -44,7 +44,8 @@ type fakeServer struct {
 	user      object                      // of the session; nil for a key's, which has no inbox
 	onAck     func(c *fakeConn, m object) // answers an ack; the caller holds mu
 	done      sync.WaitGroup
-	extra     map[string]http.HandlerFunc // more routes, by pattern
+	extra     map[string]http.HandlerFunc     // more routes, by pattern
+	wrap      func(http.Handler) http.Handler // around all of it, if there is one
 	dots      fakeDots
 	events    []object       // of the feed, the oldest first; their numbers begin at 1
 	items     map[string]any // of further channels: an object, or a list

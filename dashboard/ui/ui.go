@@ -66,6 +66,7 @@ func Handler(version string) http.Handler {
 	index := servePage(files[indexName])
 	for _, route := range []string{
 		"/{$}", "/devices", "/devices/{id}", "/devices/{id}/{tab}", "/groups", "/groups/{id}", "/claim/{code}", "/inbox", "/inbox/{id}", "/topics", "/topics/{id}", "/webhooks", "/webhooks/{id}",
+		"/adoption", "/profiles", "/profiles/{id}", "/import", "/service-accounts",
 		"/firmware", "/firmware/{id}", "/rollouts", "/rollouts/{id}", "/dashboard", "/audit", "/tasks", "/account", "/users", "/keys", "/forgot", "/invite", "/reset", "/confirm",
 	} {
 		mux.HandleFunc("GET "+route, index)

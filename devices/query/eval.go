@@ -36,6 +36,8 @@ type Subject interface {
 	Converged() bool
 	// Diverged reports whether the dotted path is one of those kept that differ.
 	Diverged(path string) bool
+	// Location returns the position in degrees, false without one.
+	Location() (lat, lon float64, ok bool)
 	// Has is asked for HasChildren, HasTags, HasLocation, HasTwin and HasCredential.
 	Has(what string) bool
 }
@@ -110,10 +112,21 @@ func (t *Term) holds(op Op, s Subject, now muster.Micros) bool {
 		return s.Converged() == (v.Num == 1)
 	case Diverged:
 		return s.Diverged(v.Text)
+	case Lat, Lon:
+		return t.onMap(op, s)
 	case Has:
 		return has(s, v.Text)
 	}
 	return false
+}
+
+// onMap answers for Lat and Lon.
+func (t *Term) onMap(op Op, s Subject) bool {
+	lat, lon, ok := s.Location()
+	if t.Field == Lat {
+		return ok && ordered(op, lat, t.Value.Num)
+	}
+	return ok && ordered(op, lon, t.Value.Num)
 }
 
 func has(s Subject, what string) bool {

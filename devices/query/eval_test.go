@@ -29,7 +29,7 @@ func jsonValue(name, text string) querytest.Latest {
 func pump() *querytest.Device {
 	return &querytest.Device{
 		ID: "pump-1", Parent: "gw", Name: "Cooling Pump Ä", Profile: "pump", Firmware: "1.10", Notes: strings.Repeat("x", 300) + "NEEDLE",
-		Created: now - 40*24*60*minute, Tags: map[string]string{"site": "Berlin", "empty": ""}, Groups: []string{"cold"}, Located: true,
+		Created: now - 40*24*60*minute, Tags: map[string]string{"site": "Berlin", "empty": ""}, Groups: []string{"cold"}, Located: true, Lat: 59.91, Lon: -10.75,
 		Presence: &querytest.Presence{Presence: muster.Presence{State: muster.PresenceOffline, LastSeen: now - 20*minute}},
 		Latest: []querytest.Latest{
 			number("t", 21.5), number("hole", math.NaN()), number("inf", math.Inf(1)), jsonValue("mode", `"Eco \u00e9"`), jsonValue("list", `[1]`),
@@ -154,6 +154,13 @@ func TestEvalAnswersWhatTheLanguageSays(t *testing.T) {
 		{"has:children", none},
 		{"has:tags", first},
 		{"has:location", first},
+		{"lat>=59.91", first},
+		{"lat>59.91", none},
+		{"lat=59.91", first},
+		{"lat!=59.91", second},
+		{"lat>=59 lat<60 lon>=-11 lon<-10", first},
+		{"lon>=0", none},
+		{"not lon>=0", both},
 		{"has:notes", first},
 		{"has:twin", first},
 		{"has:credential", none},

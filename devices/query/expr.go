@@ -64,6 +64,8 @@ const (
 	Desired                // Path leads into the effective desired twin, or to nothing
 	Converged              // a Bool
 	Diverged               // the Value is a path, one of those that differ
+	Lat                    // degrees, a Number; absent without a location
+	Lon                    // likewise
 	Has                    // the Value is one of the Has names
 )
 

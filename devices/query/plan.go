@@ -93,7 +93,7 @@ func (t *Term) uses() (u Uses) {
 		case HasCredential:
 			return UsesCredentials
 		}
-	case AnyText, ID, Name, Profile, Parent, Firmware, Notes, Tag, Created:
+	case AnyText, ID, Name, Profile, Parent, Firmware, Notes, Tag, Created, Lat, Lon:
 	}
 	return u
 }

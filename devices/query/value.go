@@ -47,6 +47,8 @@ func valueOf(t *Term, s shape, raw rawValue) (Value, *bad) {
 		return boolValue(raw.text), nil
 	case pathShape:
 		return pathValue(raw)
+	case degreeShape:
+		return degreeValue(t.Field, raw)
 	case textShape:
 	}
 	return textValue(t.Op, raw.text), nil
@@ -95,6 +97,23 @@ func pathValue(raw rawValue) (Value, *bad) {
 		return Value{}, &bad{"diverged takes one dotted path", "converged=false finds whatever differs"}
 	}
 	return Value{Kind: Text, Text: raw.text}, nil
+}
+
+// degreeValue reads a latitude or a longitude.
+func degreeValue(f Field, raw rawValue) (Value, *bad) {
+	name, most := grammarOf(f).name, 180.0
+	if f == Lat {
+		most = 90
+	}
+	if raw.quoted || !isNumber(raw.text) {
+		return Value{}, &bad{name + " takes degrees, not " + shown(raw.text), "as in " + name + ">=59.5; has:location finds whatever has a position"}
+	}
+	v, err := strconv.ParseFloat(raw.text, 64)
+	if err != nil || v < -most || v > most {
+		deg := strconv.FormatFloat(most, 'f', -1, 64)
+		return Value{}, &bad{name + " is between -" + deg + " and " + deg, ""}
+	}
+	return Value{Kind: Number, Num: v}, nil
 }
 
 // leafValue reads a number, true, false or a text.

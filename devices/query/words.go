@@ -11,13 +11,14 @@ import (
 type shape uint8
 
 const (
-	textShape  shape = iota // a text, the start of one, or *
-	groupShape              // a group's name
-	wordShape               // one of a list of words
-	timeShape               // a duration or a time
-	leafShape               // a number, true, false or a text, the start of one, or *
-	boolShape               // true or false
-	pathShape               // a path, as a text
+	textShape   shape = iota // a text, the start of one, or *
+	groupShape               // a group's name
+	wordShape                // one of a list of words
+	timeShape                // a duration or a time
+	leafShape                // a number, true, false or a text, the start of one, or *
+	boolShape                // true or false
+	pathShape                // a path, as a text
+	degreeShape              // a number of degrees
 )
 
 // opSet is a set of operators, a bit for each.
@@ -74,6 +75,10 @@ func grammarOf(f Field) grammar {
 		return grammar{"converged", equal, boolShape}
 	case Diverged:
 		return grammar{"diverged", equal, pathShape}
+	case Lat:
+		return grammar{"lat", equal | order, degreeShape}
+	case Lon:
+		return grammar{"lon", equal | order, degreeShape}
 	case Has:
 		return grammar{"has", equal, wordShape}
 	case AnyText:

@@ -146,16 +146,23 @@ func (t *Twins) reportFirmware(ctx context.Context, edits []edit) {
 	}
 }
 
-// NamesVersions says whether a report names versions that the device has: those of
-// ApplyReported, or versions, which holds one for each product.
-func NamesVersions(patch []byte) bool {
+// VersionsOf returns what a report names versions of: the products, and "" for the firmware's own version, which
+// ApplyReported puts into the registry. Nil for none.
+func VersionsOf(patch []byte) (products []string) {
 	text := canonical(patch)
-	for _, name := range []string{"firmware", "fw_version", "versions"} {
-		if _, ok := find(text, name); ok {
-			return true
-		}
+	if _, ok := firmwareOf(text); ok {
+		products = append(products, titleOf(text))
 	}
-	return false
+	versions, ok := find(text, "versions")
+	if !ok || versions[0] != '{' {
+		return products
+	}
+	for i := 1; i < len(versions) && versions[i] == '"'; {
+		colon := stringEnd(versions, i)
+		products = append(products, unquote(versions[i:colon]))
+		i = valueEnd(versions, colon+1) + 1
+	}
+	return products
 }
 
 // canonical returns the text of a patch that names versions in the form that lookup reads; empty for one
@@ -182,11 +189,36 @@ func (r *Report) apply(text string) (string, error) {
 		return text, err
 	}
 	// A version that was said by another name, or by another door, is not the newest any more.
-	said, ok := firmwareOf(canonical(patch))
-	if kept, _ := firmwareOf(text); !ok || said == kept {
+	in := canonical(patch)
+	said, ok := firmwareOf(in)
+	if !ok {
+		return text, nil
+	}
+	if title := titleOf(in); title != "" { // which image it is of: perhaps a bootloader beside the firmware
+		if titleOf(text) != "" { // there is no other version
+			return text, nil
+		}
+		return patched(text, versionPatch(text, &Report{Version: said, Product: title, Beside: true}))
+	}
+	if kept, _ := firmwareOf(text); said == kept {
 		return text, nil
 	}
 	return patched(text, versionPatch(text, &Report{Version: said}))
+}
+
+// titleOf returns what the version of a document is of that ThingsBoard's devices have as fw_version: fw_title. Empty
+// where the document does not say, or has the version of its firmware elsewhere too.
+func titleOf(document string) string {
+	title, ok := lookup(document, "fw_title")
+	if !ok || title[0] != '"' {
+		return ""
+	}
+	for _, path := range []string{"firmware", "firmware.version"} {
+		if v, ok := lookup(document, path); ok && v[0] == '"' {
+			return ""
+		}
+	}
+	return unquote(title)
 }
 
 // versionPatch puts a version to where a document has it: to versions.PRODUCT when the product is there, or is
@@ -198,7 +230,11 @@ func versionPatch(text string, r *Report) []byte {
 			return fmt.Appendf(nil, `{"versions":{%s:%s}}`, appendQuoted(nil, r.Product), version)
 		}
 	}
+	title := titleOf(text)
 	for _, path := range []string{"firmware", "firmware.version", "fw_version"} {
+		if path == "fw_version" && r.Product != "" && title != "" && title != r.Product { // it is another image's
+			break
+		}
 		if v, ok := lookup(text, path); ok && v[0] == '"' && path != "firmware.version" {
 			return fmt.Appendf(nil, `{%q:%s}`, path, version)
 		} else if ok && v[0] == '"' {
@@ -209,7 +245,7 @@ func versionPatch(text string, r *Report) []byte {
 }
 
 // firmwareOf returns the firmware version that a document names.
-func firmwareOf(reported string) (string, bool) {
+func firmwareOf(reported string) (version string, ok bool) {
 	for _, path := range []string{"firmware", "firmware.version", "fw_version"} {
 		if v, ok := lookup(reported, path); ok && v[0] == '"' {
 			return unquote(v), true

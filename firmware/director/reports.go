@@ -3,6 +3,7 @@ package director
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"muster"
 	"muster/firmware/rollout"
@@ -19,7 +20,8 @@ type Report struct {
 	// the release.
 	Product string
 
-	seen bool // the fleet knows the version
+	seen bool     // the fleet knows the version
+	of   []string // what the device named versions of, "" for its firmware; none for anything
 }
 
 // Reports applies reports in their order, many in one transaction for each rollout, and returns
@@ -130,19 +132,9 @@ func (d *Director) follow(ctx context.Context, l *Last, p *Report) (late rollout
 }
 
 // SeenReport is a report of a device that has just said which versions it has, which the fleet knows by now:
-// that of a product, where it is not empty.
-func SeenReport(device muster.DeviceID, product string) Report {
-	return Report{Device: device, Product: product, seen: true}
-}
-
-// Seen is Reports for devices that have just said which versions they have, which the fleet
-// knows by now.
-func (d *Director) Seen(ctx context.Context, devices []muster.DeviceID) []error {
-	list := make([]Report, len(devices))
-	for i, id := range devices {
-		list[i] = SeenReport(id, "")
-	}
-	return d.Reports(ctx, list)
+// those of some products, where "" is its firmware; of none given it may be any.
+func SeenReport(device muster.DeviceID, of ...string) Report {
+	return Report{Device: device, of: of, seen: true}
 }
 
 // hear applies a fact that a device reports: to what is in flight at it, else, also when a fact of the same
@@ -208,7 +200,7 @@ func (d *Director) apply(ctx context.Context, id string, list []Report, at []int
 // fact returns what a report is to a rollout.
 func (d *Director) fact(r *rollout.Rollout, p *Report) (rollout.Fact, error) {
 	f, version := p.Fact, p.Version
-	if p.Product != "" && r.Product != "" && p.Product != r.Product {
+	if r.Product != "" && (p.Product != "" && p.Product != r.Product || len(p.of) > 0 && !slices.Contains(p.of, r.Product) && !slices.Contains(p.of, "")) {
 		return f, muster.Errorf(muster.Conflict, "the version is of another product")
 	}
 	if (p.seen || version != "") && !d.fleet.Knows(r.ID) { // an unknown release's version is no other one

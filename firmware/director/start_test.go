@@ -60,7 +60,7 @@ func TestAVersionOfAReleaseThatIsNotKnownIsNoOtherVersion(t *testing.T) {
 	if err := d.Reports(t.Context(), said)[0]; muster.KindOf(err) != muster.Unavailable || err == nil {
 		t.Errorf("a version said: %v", err)
 	}
-	if err := d.Seen(t.Context(), []muster.DeviceID{"a"})[0]; muster.KindOf(err) != muster.Unavailable || err == nil {
+	if err := d.Reports(t.Context(), []director.Report{director.SeenReport("a")})[0]; muster.KindOf(err) != muster.Unavailable || err == nil {
 		t.Errorf("a version seen: %v", err)
 	}
 	if s := m.state("a"); s != rollout.Rebooting {
@@ -82,11 +82,11 @@ func TestTheReleaseIsLookedUpBeforeAReport(t *testing.T) {
 		f.known[id] = true
 		return nil
 	}})
-	if err := d.Seen(t.Context(), []muster.DeviceID{"a"})[0]; muster.KindOf(err) != muster.Unavailable || asked != "r" || m.state("a") != rollout.Rebooting {
+	if err := d.Reports(t.Context(), []director.Report{director.SeenReport("a")})[0]; muster.KindOf(err) != muster.Unavailable || asked != "r" || m.state("a") != rollout.Rebooting {
 		t.Errorf("the store is away: %v", err)
 	}
 	f = fleet
-	if err := d.Seen(t.Context(), []muster.DeviceID{"a"})[0]; err != nil || !m.rollouts["r"].devices["a"].Soaking {
+	if err := d.Reports(t.Context(), []director.Report{director.SeenReport("a")})[0]; err != nil || !m.rollouts["r"].devices["a"].Soaking {
 		t.Errorf("it is %s: %v", m.state("a"), err)
 	}
 }
@@ -107,7 +107,7 @@ func TestNobodyIsSilentWhoCouldNotBeHeardSinceTheStart(t *testing.T) {
 			t.Fatalf("%s is %s as soon as the process is there", id, s)
 		}
 	}
-	if err := d.Seen(t.Context(), ids[:1])[0]; err != nil {
+	if err := d.Reports(t.Context(), []director.Report{director.SeenReport(ids[0])})[0]; err != nil {
 		t.Fatal(err)
 	}
 	f.there["a"] = true

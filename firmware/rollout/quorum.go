@@ -90,13 +90,14 @@ func (r *Rollout) Agree(by Person, note string, q Quorum, now muster.Micros) err
 	case slices.ContainsFunc(r.Approvals, func(a Approval) bool { return a.By.ID == by.ID }):
 		return muster.Errorf(muster.Conflict, "you have agreed already")
 	}
-	kept := slices.Clone(r.Approvals)
-	if len(kept) >= MaxApprovals { // who may not any more makes room
-		kept = slices.DeleteFunc(kept, func(a Approval) bool { return !q.may(a.By) })
+	list := slices.Clone(r.Approvals)
+	if len(list) >= MaxApprovals { // who may not any more makes room
+		list = slices.DeleteFunc(list, func(a Approval) bool { return !q.may(a.By) })
 	}
-	if len(kept) >= MaxApprovals {
+	if len(list) >= MaxApprovals {
 		return muster.Errorf(muster.Conflict, "%d people have agreed, which is the most", MaxApprovals)
 	}
-	r.Approvals = append(kept, Approval{by, now, note})
+	list = append(list, Approval{by, now, note})
+	r.Approvals = list
 	return nil
 }

@@ -135,6 +135,9 @@ func newRig(t *testing.T) *rig {
 	r.Talk, err = talk.New(talk.Config{
 		Desk: r.desk, Line: r.line, Pieces: r.pieces, Key: key, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
 		Behind: func(muster.DeviceID) []muster.DeviceID { return []muster.DeviceID{"kid1", "kid2"} },
+		Runs: func(_ muster.DeviceID, _ string, beside bool) string { // of the firmware alone
+			return map[bool]string{false: "0.9.0"}[beside]
+		},
 		URL: func(id muster.DeviceID, action int32, sha256 string, until time.Time) string {
 			return fmt.Sprintf("http://h/fw/%s/%s/%d", sha256[:4], id, action)
 		},
@@ -368,14 +371,22 @@ func TestThingsBoardsStatesBecomeReports(t *testing.T) {
 				{"sw_state": "FAILED"},
 				{"fw_state": "SOMETHING"},
 				{"fw_state": "UPDATED", "current_fw_version": "2.0.0", "current_fw_title": "pump"},
-				{"fw_state": "UPDATED", "current_fw_version": "2.0.0", "current_fw_title": "fan"},
+				// Another title is another image, say the bootloader: it says nothing of the release, neither by the same
+				// version nor by another, whatever the state, and is no version of the firmware.
+				{"fw_state": "UPDATED", "current_fw_version": "2.0.0", "current_fw_title": "boot"},
+				{"current_fw_version": "1.3.0", "current_fw_title": "boot"},
+				{"fw_state": "UPDATED", "current_fw_version": "0.9.0", "current_fw_title": "Initial"}, // but the firmware's own before
+				{"fw_state": "IDLE", "current_fw_version": "0.9.0", "current_fw_title": "Initial"},    // and not before it is done
+				{"fw_state": "IDLE", "current_fw_version": "0.9.1", "current_fw_title": "Initial"},
+				{"fw_state": "UPDATED", "current_fw_title": "boot"},
 				{"fw_state": "FAILED", "fw_error": "checksum"},
 			} {
 				r.Observe([]muster.Reading{reading("d1", values)})
 				synctest.Wait()
 			}
 		})
-		want := "d1 downloading 0, d1 downloaded 0, d1 downloaded 0, d1 installing 0, d1 runs 2.0.0 0, d1 other_version 0, d1 failed 0"
+		want := "d1 downloading 0, d1 downloaded 0, d1 downloaded 0, d1 installing 0, d1 runs 2.0.0 0, " +
+			"d1 runs boot 2.0.0 true, d1 runs boot 1.3.0 true, d1 other_version 0, d1 runs Initial 0.9.1 true, d1 failed 0"
 		if got := strings.Join(r.desk.reports, ", "); got != want {
 			t.Errorf("%s\nwant %s", got, want)
 		}

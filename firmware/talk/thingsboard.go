@@ -3,7 +3,6 @@ package talk
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"math"
 	"slices"
 	"sync"
@@ -399,20 +398,16 @@ func (t *Talk) reportHeard(ctx context.Context, id muster.DeviceID, s *saidTB) e
 		return nil
 	}
 	if !none && (g.kind == softwareType) == s.soft {
-		r, ok := s.report(g)
-		if r.Device = id; ok && (r.Version != "" || !s.done()) {
-			return t.cfg.Desk.Report(ctx, r) //nolint:wrapcheck // it says what it was doing
+		if s.done() && s.title != "" && s.title != g.product {
+			return t.another(ctx, id, s, g)
 		}
-		if ok { // what it runs is of another title
-			err := t.cfg.Desk.Report(ctx, r)
-			if s.version == g.version { // for rules a version has no title
-				return err //nolint:wrapcheck // likewise
-			}
-			return errors.Join(err, t.runs(ctx, id, s))
+		if r, ok := s.report(g); ok {
+			r.Device = id
+			return t.cfg.Desk.Report(ctx, r) //nolint:wrapcheck // it says what it was doing
 		}
 	}
 	if s.done() && s.version != "" {
-		return t.runs(ctx, id, s)
+		return t.keep(ctx, id, s, s.soft)
 	}
 	if none {
 		return err
@@ -420,12 +415,27 @@ func (t *Talk) reportHeard(ctx context.Context, id muster.DeviceID, s *saidTB) e
 	return nil
 }
 
-// runs keeps what a device says it runs.
-func (t *Talk) runs(ctx context.Context, id muster.DeviceID, s *saidTB) error {
-	if s.soft && s.product() == "" { // of which software it is nobody knows
+// another takes what a device says of another title than what it is offered: that of another image, say its
+// bootloader. It is no version of the release, and kept beside the firmware. But where it is the version that the firmware
+// is known to have, it is the firmware, which had that title before (ThingsBoard's Python client begins as Initial): who
+// says then that it is done has rolled back.
+func (t *Talk) another(ctx context.Context, id muster.DeviceID, s *saidTB, g *grant) error {
+	if t.cfg.Runs == nil || s.soft || t.cfg.Runs(id, s.title, true) != "" || t.cfg.Runs(id, "", false) != s.version {
+		return t.keep(ctx, id, s, true)
+	}
+	if s.state != "UPDATED" || s.version == "" || s.version == g.version { // for rules a version has no title
 		return nil
 	}
-	return t.cfg.Desk.Runs(ctx, desk.Runs{Device: id, Version: s.version, Product: s.product(), Beside: s.soft, At: s.at}) //nolint:wrapcheck // it says what it was doing
+	f := rollout.Fact{Event: rollout.SeesOther, Action: g.action, Attempt: g.attempt, Detail: s.reason}
+	return t.cfg.Desk.Report(ctx, director.Report{Device: id, Fact: f}) //nolint:wrapcheck // it says what it was doing
+}
+
+// keep keeps what a device says it runs, beside its firmware or as that.
+func (t *Talk) keep(ctx context.Context, id muster.DeviceID, s *saidTB, beside bool) error {
+	if s.version == "" || s.soft && s.product() == "" { // of which software it is nobody knows
+		return nil
+	}
+	return t.cfg.Desk.Runs(ctx, desk.Runs{Device: id, Version: s.version, Product: s.product(), Beside: beside, At: s.at}) //nolint:wrapcheck // it says what it was doing
 }
 
 // report is what a state of ThingsBoard's means for what was offered; false for nothing. The
@@ -443,9 +453,6 @@ func (s *saidTB) report(g *grant) (r director.Report, ok bool) {
 		r.Fact.Event = rollout.SaysFailed
 	case "UPDATED", "IDLE", "":
 		r.Version = s.version
-		if s.title != "" && s.title != g.product {
-			r.Version, r.Fact.Event = "", rollout.SeesOther
-		}
 		return r, s.version != ""
 	default:
 		return r, false

@@ -261,10 +261,13 @@ func (f *Fleet) Version(r *rollout.Rollout, id muster.DeviceID) string {
 }
 
 // version returns the version that a device reports of a product: versions.PRODUCT of its
-// twin, else its firmware's. Empty when it reports none.
+// twin, else its firmware's. Empty when it reports none, or that of another title.
 func (f *Fleet) version(d *devices.Device, product string) string {
 	if v := f.text(d.ID, "versions", product); v != "" {
 		return v
+	}
+	if title := f.text(d.ID, "fw_title"); title != "" && title != product && f.text(d.ID, "firmware") == "" && f.text(d.ID, "firmware", "version") == "" {
+		return "" // its only version is fw_version, which is the title's
 	}
 	return d.Firmware
 }

@@ -3,6 +3,7 @@ package target_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,7 +22,7 @@ type world struct {
 	device   devices.Device
 	presence muster.PresenceState
 	seen     muster.Micros
-	reported map[string]string // by the path's last two steps
+	reported map[string]string // by the path
 	release  target.Release
 	err      error
 	patching bool
@@ -42,7 +43,7 @@ func (w *world) Presence(id muster.DeviceID) (muster.Presence, bool) {
 func (w *world) CheckIn(muster.DeviceID) int64 { return 600 }
 
 func (w *world) Leaf(_ muster.DeviceID, _ query.Field, path []string) string {
-	return w.reported[path[0]+"."+path[1]]
+	return w.reported[strings.Join(path, ".")]
 }
 
 func (w *world) Known(context.Context, string) (target.Release, error) { return w.release, w.err }
@@ -95,7 +96,12 @@ func TestWhatAReleaseIsToADevice(t *testing.T) {
 		"another version is to be replaced":         {func(*testing.T, *world) {}, func(f rollout.Facts) bool { return !f.Installed && f.Version == "1.4.0" && f.Reachable }},
 		"its own version is installed":              {func(_ *testing.T, w *world) { w.device.Firmware = "v2.0.0" }, func(f rollout.Facts) bool { return f.Installed }},
 		"a version of the product itself is nearer": {func(_ *testing.T, w *world) { w.reported["versions.pump"] = `"2.0.0"` }, func(f rollout.Facts) bool { return f.Installed && f.Version == "2.0.0" }},
-		"a version that is no text is none":         {func(_ *testing.T, w *world) { w.reported["versions.pump"] = `2` }, func(f rollout.Facts) bool { return f.Version == "1.4.0" }},
+		"a version of another title is none":        {func(_ *testing.T, w *world) { w.reported["fw_title"] = `"boot"` }, func(f rollout.Facts) bool { return f.Version == "" && !f.Installed }},
+		"a title beside the firmware's version": {func(_ *testing.T, w *world) {
+			w.reported["fw_title"], w.reported["firmware.version"] = `"boot"`, `"1.4.0"`
+		}, func(f rollout.Facts) bool { return f.Version == "1.4.0" }},
+		"the product's own title":           {func(_ *testing.T, w *world) { w.reported["fw_title"] = `"pump"` }, func(f rollout.Facts) bool { return f.Version == "1.4.0" }},
+		"a version that is no text is none": {func(_ *testing.T, w *world) { w.reported["versions.pump"] = `2` }, func(f rollout.Facts) bool { return f.Version == "1.4.0" }},
 		"hardware by tags": {func(t *testing.T, w *world) {
 			board(w)
 			w.device.Tags = tags(t, map[string]string{"board": "p1", "revision": "b"})

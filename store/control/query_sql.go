@@ -167,6 +167,8 @@ func (s *selection) term(t *query.Term) string {
 	case query.Diverged:
 		s.twin = true
 		return s.dialect.engine.member("t.diverged", s.arg(t.Value.Text))
+	case query.Lat, query.Lon:
+		return s.onMap(t)
 	case query.Has:
 		return s.has(t.Value.Text)
 	}
@@ -250,6 +252,15 @@ func (s *selection) leaf(t *query.Term, as func(want leaf) string) string {
 	case query.Text, query.Prefix, query.Duration, query.Time:
 	}
 	return "coalesce(" + s.text(t, as(textLeaf)) + ", FALSE)"
+}
+
+// onMap compares a coordinate; without a location nothing holds.
+func (s *selection) onMap(t *query.Term) string {
+	column := "d.location_lat"
+	if t.Field == query.Lon {
+		column = "d.location_lon"
+	}
+	return "coalesce(" + column + " " + t.Op.String() + " CAST(" + s.arg(t.Value.Num) + " AS DOUBLE PRECISION), FALSE)"
 }
 
 func (s *selection) has(what string) string {

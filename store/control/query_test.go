@@ -166,7 +166,7 @@ func registered(d *querytest.Device) (devices.Device, error) {
 	groups, err := devices.GroupsOf(d.Groups)
 	return devices.Device{
 		ID: d.ID, Name: d.Name, Created: d.Created, Profile: d.Profile, Parent: d.Parent, Tags: tags, Groups: groups,
-		Location: devices.Location{Set: d.Located}, CheckIn: d.CheckIn, Notes: d.Notes, Firmware: d.Firmware,
+		Location: devices.Location{Set: d.Located, Lat: d.Lat, Lon: d.Lon}, CheckIn: d.CheckIn, Notes: d.Notes, Firmware: d.Firmware,
 	}, err
 }
 

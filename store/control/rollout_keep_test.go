@@ -87,7 +87,7 @@ func TestASecurityVersionNeverGoesBack(t *testing.T) {
 			if err := x.Report(t.Context(), director.Report{Device: dev, Version: "1.9.0"}); muster.KindOf(err) != muster.Conflict {
 				t.Fatalf("the old version before it installs: %v", err)
 			}
-			if errs := x.director.Seen(t.Context(), []muster.DeviceID{dev}); muster.KindOf(errs[0]) != muster.Conflict {
+			if errs := x.director.Reports(t.Context(), []director.Report{director.SeenReport(dev)}); muster.KindOf(errs[0]) != muster.Conflict {
 				t.Fatalf("the old version, seen before it installs: %v", errs)
 			}
 			x.says(dev, rollout.Fact{Event: rollout.SaysInstalling})

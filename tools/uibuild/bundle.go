@@ -78,6 +78,7 @@ func build(page map[string][]byte, dir string, split bool, entries ...api.EntryP
 		Target:              api.ES2022,
 		JSX:                 api.JSXAutomatic,
 		JSXImportSource:     "preact",
+		Plugins:             []api.Plugin{land(dir)},
 		TsconfigRaw:         `{"compilerOptions":{"strict":true}}`,
 		NodePaths:           []string{filepath.Join(dir, "vendor")},
 		MinifyWhitespace:    true,

@@ -18,6 +18,10 @@ import { TopBar } from "./parts/topbar";
 const DevicesPage = lazy(() => import("./pages/set-devices").then((m) => m.DevicesPage));
 const GroupsPage = lazy(() => import("./pages/set-devices").then((m) => m.GroupsPage));
 const GroupPage = lazy(() => import("./pages/set-devices").then((m) => m.GroupPage));
+const AdoptionPage = lazy(() => import("./pages/set-join").then((m) => m.AdoptionPage));
+const ImportPage = lazy(() => import("./pages/set-join").then((m) => m.ImportPage));
+const ProfilePage = lazy(() => import("./pages/set-join").then((m) => m.ProfilePage));
+const ProfilesPage = lazy(() => import("./pages/set-join").then((m) => m.ProfilesPage));
 const DevicePage = lazy(() => import("./pages/device").then((m) => m.DevicePage));
 const InboxPage = lazy(() => import("./pages/set-notes").then((m) => m.InboxPage));
 const TopicPage = lazy(() => import("./pages/set-notes").then((m) => m.TopicPage));
@@ -38,6 +42,7 @@ const RolloutsPage = lazy(() => import("./pages/set-ship").then((m) => m.Rollout
 const AuditPage = lazy(() => import("./pages/set-run").then((m) => m.AuditPage));
 const SystemPage = lazy(() => import("./pages/set-run").then((m) => m.SystemPage));
 const TasksPage = lazy(() => import("./pages/set-run").then((m) => m.TasksPage));
+const ServicesPage = lazy(() => import("./pages/set-people").then((m) => m.ServicesPage));
 const UsersPage = lazy(() => import("./pages/set-people").then((m) => m.UsersPage));
 
 const CODE: Partial<Record<Route["page"], { preload(): void }>> = {
@@ -67,11 +72,11 @@ export function App() {
 }
 
 /** What pages are called. */
-const TITLES: Partial<Record<string, string>> = { overview: "Overview", claim: "Claim a device", groups: "Groups", inbox: "Inbox", topics: "Topics", topic: "Topic", webhooks: "Webhooks", webhook: "Webhook", account: "My account", users: "Users", keys: "API keys", firmware: "Firmware", release: "Release", rollouts: "Rollouts", rollout: "Rollout", dashboard: "System", audit: "Audit", tasks: "Tasks" };
+const TITLES: Partial<Record<string, string>> = { overview: "Overview", claim: "Claim a device", groups: "Groups", inbox: "Inbox", topics: "Topics", topic: "Topic", webhooks: "Webhooks", webhook: "Webhook", account: "My account", users: "Users", keys: "API keys", firmware: "Firmware", release: "Release", rollouts: "Rollouts", rollout: "Rollout", dashboard: "System", audit: "Audit", tasks: "Tasks", adoption: "Adoption", profiles: "Profiles", import: "Import a list", "service-accounts": "Service accounts" };
 
 function Shell() {
   const r = route.value;
-  const title = r.page === "device" || r.page === "group" ? r.id : TITLES[r.page] ?? "Devices";
+  const title = r.page === "device" || r.page === "group" || r.page === "profile" ? r.id : TITLES[r.page] ?? "Devices";
   useEffect(() => {
     document.title = `${title} · Muster`;
   }, [title]);
@@ -104,6 +109,11 @@ function Shell() {
           {r.page === "claim" && <ClaimPage code={r.code} />}
           {r.page === "groups" && <GroupsPage />}
           {r.page === "group" && <GroupPage key={r.id} id={r.id} />}
+          {r.page === "profiles" && <ProfilesPage />}
+          {r.page === "profile" && <ProfilePage key={r.id} id={r.id} />}
+          {r.page === "adoption" && <AdoptionPage />}
+          {r.page === "import" && <ImportPage />}
+          {r.page === "service-accounts" && <ServicesPage />}
           {r.page === "devices" && <DevicesPage />}
         </main>
       </div>

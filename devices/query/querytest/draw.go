@@ -80,6 +80,9 @@ func drawTerm(t *rapid.T, groups []string) *query.Term {
 		term.Op, term.Value = equality(t), query.Value{Kind: query.Bool, Num: float64(rapid.IntRange(0, 1).Draw(t, "bool"))}
 	case query.Diverged:
 		term.Op, term.Value = equality(t), query.Value{Kind: query.Text, Text: some(t, "path", keys())}
+	case query.Lat, query.Lon:
+		term.Op = one(t, "op", []query.Op{query.Eq, query.Ne, query.Lt, query.Le, query.Gt, query.Ge})
+		term.Value = query.Value{Kind: query.Number, Num: one(t, "degrees", degrees())}
 	case query.Has:
 		term.Op, term.Value = equality(t), query.Value{Kind: query.Text, Text: one(t, "has", []string{
 			query.HasParent, query.HasChildren, query.HasTags, query.HasLocation, query.HasNotes, query.HasTwin, query.HasCredential, query.HasConnection,

@@ -30,6 +30,7 @@ type Device struct {
 	Tags                           map[string]string
 	Groups                         []string // the static ones
 	Located, Credential            bool
+	Lat, Lon                       float64 // when Located
 	CheckIn                        int64
 
 	Presence *Presence // nil without a row
@@ -148,6 +149,8 @@ func (s subject) Diverged(path string) bool {
 	return s.d.Twin != nil && slices.Contains(s.d.Twin.Diverged, path)
 }
 
+func (s subject) Location() (lat, lon float64, ok bool) { return s.d.Lat, s.d.Lon, s.d.Located }
+
 func (s subject) Has(what string) bool {
 	switch what {
 	case query.HasChildren:
@@ -202,6 +205,11 @@ func times() []muster.Micros {
 	}
 }
 
+// degrees lie around each other, as closely as engines may see differently.
+func degrees() []float64 {
+	return []float64{0, 0.1, 0.3, 0.1 + 0.2, -0.1, 59.91, 59.910000000000004, -33.87, 90, -90}
+}
+
 func one[T any](t *rapid.T, what string, from []T) T { return rapid.SampledFrom(from).Draw(t, what) }
 
 // some draws one of the first few half of the time, so that devices and queries meet.
@@ -253,6 +261,9 @@ func drawDevice(t *rapid.T, id muster.DeviceID, all []muster.DeviceID, groups []
 		}
 	}
 	d.Located, d.Credential = rapid.Bool().Draw(t, "located"), rapid.Bool().Draw(t, "credential")
+	if d.Located {
+		d.Lat, d.Lon = one(t, "lat", degrees()), one(t, "lon", degrees())
+	}
 	d.CheckIn = one(t, "check-in", []int64{0, 0, 1, 300, 3600})
 	if chance(t, "has presence", 80) {
 		d.Presence = &Presence{Rhythm: one(t, "rhythm", []int64{0, 0, 30, 601})}

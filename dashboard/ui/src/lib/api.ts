@@ -1,9 +1,10 @@
 // The HTTP API under /api/v1, by the session's cookie.
 
+import { seconds } from "./format";
 import { session } from "./session";
 
 const TIMEOUT_MS = 15_000;
-const CHANGED = "Somebody changed this meanwhile. Load the page again to see it as it is now, and change it then.";
+const changed = (by: string) => `${by} changed this meanwhile. Load the page again to see it as it is now, and change it then.`;
 
 /** A refusal by the server (problem+json), or status 0 when it was not reached. */
 export class ApiError extends Error {
@@ -17,6 +18,7 @@ interface Problem {
   detail?: string;
   code?: string;
   errors?: { pointer?: string; detail: string }[];
+  changed_by?: { name: string; at: string };
 }
 
 const tags = new WeakMap<object, string>(); // the ETags of what was answered
@@ -37,16 +39,24 @@ export function changing<T extends object>(of: object, body: T): T {
   return body;
 }
 
+const fresh = new WeakSet<object>(); // bodies of what must not be there yet
+
+/** Has a PUT make what is not there yet, and never replace what somebody else made. */
+export function making<T extends object>(body: T): T {
+  fresh.add(body);
+  return body;
+}
+
+function isIn(set: WeakSet<object>, body: unknown): boolean {
+  return typeof body === "object" && body !== null && set.has(body);
+}
+
 async function answerOf<T>(r: Response): Promise<T> {
   if (!r.headers.get("Content-Type")?.includes("json")) return undefined as T;
   const answer = (await r.json()) as T;
   const tag = r.headers.get("ETag");
   if (tag && typeof answer === "object" && answer) tags.set(answer, tag);
   return answer;
-}
-
-function isTask(body: unknown): boolean {
-  return typeof body === "object" && body !== null && tasks.has(body);
 }
 
 /** Calls the API and returns the answer's JSON, undefined for an answer without any. */
@@ -56,7 +66,7 @@ export async function call<T>(method: string, path: string, body?: unknown, stop
   if (body !== undefined) {
     init.body = JSON.stringify(body);
     const tag = typeof body === "object" && body ? bound.get(body) : undefined;
-    init.headers = { "Content-Type": "application/json", ...(tag && { "If-Match": tag }), ...(isTask(body) && { Prefer: "respond-async" }) };
+    init.headers = { "Content-Type": "application/json", ...(tag && { "If-Match": tag }), ...(isIn(fresh, body) && { "If-None-Match": "*" }), ...(isIn(tasks, body) && { Prefer: "respond-async" }) };
   }
   const r = await fetch("/api/v1" + path, init).catch((e: unknown) => {
     if (stop?.aborted) throw e;
@@ -65,7 +75,7 @@ export async function call<T>(method: string, path: string, body?: unknown, stop
   if (r.ok) return answerOf<T>(r);
   const p = (await r.json().catch(() => ({}))) as Problem;
   if (r.status === 401) session.value = "out";
-  if (r.status === 412) throw new ApiError(412, p.code ?? "", CHANGED);
+  if (r.status === 412) throw new ApiError(412, p.code ?? "", changed(p.changed_by ? `${p.changed_by.name}, at ${seconds(Date.parse(p.changed_by.at))},` : "Somebody"));
   throw new ApiError(r.status, p.code ?? "", p.detail || p.title || `The server answered ${r.status}.`, fieldsOf(p));
 }
 

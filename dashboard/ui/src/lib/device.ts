@@ -5,7 +5,7 @@ import { signal, untracked } from "@preact/signals";
 import { ApiError, call, message } from "./api";
 import { serverNow } from "./clock";
 import type { Page } from "./list";
-import { FULL_HZ, isLive, link, subscribe, type Frame } from "./live";
+import { FULL_HZ, isLive, link, paused, subscribe, type Frame } from "./live";
 import { endsOf, moves, range } from "./range";
 import { getChart, getDevice, getPresence, listDeviceRejected, type Device, type DeviceSessions, type PresenceDetail, type Reading, type Rejected } from "./schema.gen";
 import { Series } from "./series";
@@ -146,8 +146,8 @@ export class DeviceModel {
 
   /** Moves the right edge on; called each second. */
   tick(now: number): void {
+    if (!paused.peek()) this.edge.value = now; // without a connection too: what nobody saw is shown as such
     if (!isLive()) return;
-    this.edge.value = now;
     void this.fetchAbout(now);
     if (!moves(range.peek())) return;
     const [from, to] = endsOf(range.peek(), now);

@@ -1,15 +1,13 @@
 // Numbers, times and values in words. Negative numbers carry a true minus sign.
 
 import type { Value } from "./types";
+import { exactTimes, write } from "./zone";
 
 const MINUS = "\u2212";
 const grouped = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const clockTime = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
-const clockSeconds = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const dayAndTime = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
-const full = new Intl.DateTimeFormat("en-GB", {
-  day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short",
-});
+const MINUTES = { hour: "2-digit", minute: "2-digit" } as const;
+const SECONDS = { ...MINUTES, second: "2-digit" } as const;
+const DAY = { day: "numeric", month: "short" } as const;
 
 function minus(s: string): string {
   return s.replace("-", MINUS);
@@ -97,29 +95,35 @@ export function duration(ms: number): string {
   return h % 24 ? `${d} d ${h % 24} h` : `${d} d`;
 }
 
-/** How long ago t was; times within the second, or a little ahead, are "now". */
+/** How long ago t was; times within the second, or a little ahead, are "now". Where exact times
+ * are chosen, the time itself. */
 export function ago(t: number, now: number): string {
+  if (exactTimes.value) return sameDay(t, now) ? seconds(t) : write("day seconds", { ...DAY, ...SECONDS }, t);
   const ms = now - t;
   if (ms <= -60_000) return `in ${duration(-ms)}`;
   return ms < 1000 ? "now" : `${duration(ms)} ago`;
 }
 
+function sameDay(a: number, b: number): boolean {
+  const day = (t: number) => write("date", { ...DAY, year: "numeric" }, t);
+  return day(a) === day(b);
+}
+
 /** The time of day, with the day when it is not today's. */
 export function clock(t: number, now: number): string {
-  const same = new Date(t).toDateString() === new Date(now).toDateString();
-  return same ? clockTime.format(t) : dayAndTime.format(t);
+  return sameDay(t, now) ? write("clock", MINUTES, t) : write("day", { ...DAY, ...MINUTES }, t);
 }
 
 export function seconds(t: number): string {
-  return clockSeconds.format(t);
+  return write("time", SECONDS, t);
 }
 
 /** Date, time and zone in full, for titles. */
 export function absolute(t: number): string {
-  return full.format(t);
+  return write("absolute", { ...DAY, year: "numeric", ...SECONDS, timeZoneName: "short" }, t);
 }
 
-/** A time in RFC 3339 as day and minute, here. */
+/** A time in RFC 3339 as day and minute. */
 export function day(at: string): string {
-  return new Date(at).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+  return write("long day", { ...DAY, year: "numeric", ...MINUTES }, Date.parse(at));
 }

@@ -157,7 +157,10 @@ function settle(id: number | undefined, how: (w: Waiting) => void): void {
 /** Connects and stays connected; called once, when signed in. */
 export function startLive(): void {
   document.addEventListener("visibilitychange", tellVisible);
-  addEventListener("online", () => retryNow());
+  addEventListener("online", () => {
+    retryNow();
+    lookForASocket();
+  });
   connect();
 }
 
@@ -200,6 +203,11 @@ function dial(stream: boolean, beside = false): void {
   patience = window.setTimeout(() => w.close(), WELCOME_MS);
   if (beside) trying = w;
   else wire = w;
+}
+
+/** Tries a WebSocket beside the stream that is there. */
+function lookForASocket(): void {
+  if (open && wire?.stream && !trying) dial(false, true);
 }
 
 /** Gives up the stream for a WebSocket that got through. */
@@ -320,7 +328,7 @@ function welcomed(f: Frame): void {
   for (const s of subs.values()) sendSub(s);
   ping();
   pingTimer = window.setInterval(ping, PING_MS);
-  if (streamed.peek()) backTimer = window.setInterval(() => trying || dial(false, true), BACK_MS);
+  if (streamed.peek()) backTimer = window.setInterval(lookForASocket, BACK_MS);
 }
 
 function ping(): void {

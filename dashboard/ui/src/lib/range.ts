@@ -1,8 +1,8 @@
-// Which time is shown: relative to now or absolute, as the address has it, and in
-// which zone it is written.
+// Which time is shown: relative to now or absolute, as the address has it.
 
-import { computed, signal } from "@preact/signals";
+import { computed } from "@preact/signals";
 import { search, setSearch } from "./route";
+import { write, zone } from "./zone";
 
 export interface Range {
   from: string; // now-3h, or RFC 3339
@@ -54,7 +54,8 @@ export function show(r: Range): void {
   const old = range.peek();
   if (r.from === old.from && r.to === old.to) return; // charts with one crosshair say it together
   const plain = r.from === DEFAULT.from && r.to === DEFAULT.to;
-  setSearch({ from: plain ? "" : r.from, to: plain || r.to === "now" ? "" : r.to });
+  const fixed = /^\d/.test(r.from) && zone.peek() !== "browser"; // who gets the link reads the same times
+  setSearch({ from: plain ? "" : r.from, to: plain || r.to === "now" ? "" : r.to, tz: fixed ? zone.peek() : "" });
 }
 
 /** Shows an absolute range. */
@@ -77,65 +78,20 @@ export function zoomOut(now: number): void {
   showBetween(from - half, Math.min(to + half, Math.max(now, to)));
 }
 
-const ZONE = "muster.zone";
-
-/** Whether times are written in UTC rather than in the browser's zone. */
-export const utc = signal(stored());
-
-function stored(): boolean {
-  try {
-    return localStorage.getItem(ZONE) === "utc";
-  } catch {
-    return false;
-  }
-}
-
-export function setUTC(on: boolean): void {
-  utc.value = on;
-  try {
-    if (on) localStorage.setItem(ZONE, "utc");
-    else localStorage.removeItem(ZONE);
-  } catch {
-    // it holds for as long as the page is open
-  }
-}
-
-/** The browser's zone, by its name. */
-export function zoneName(): string {
-  return Intl.DateTimeFormat().resolvedOptions().timeZone;
-}
-
-const formats = new Map<string, Intl.DateTimeFormat>();
-
-function format(kind: "time" | "day" | "full", t: number): string {
-  const key = kind + utc.value;
-  let f = formats.get(key);
-  if (!f) {
-    const clock = { hour: "2-digit", minute: "2-digit", second: "2-digit" } as const;
-    const day = { day: "numeric", month: "short" } as const;
-    const of = kind === "time" ? clock : kind === "day" ? { ...day, hour: "2-digit", minute: "2-digit" } as const : { ...day, year: "numeric", ...clock } as const;
-    f = new Intl.DateTimeFormat("en-GB", utc.value ? { ...of, timeZone: "UTC" } : of);
-    formats.set(key, f);
-  }
-  return f.format(t);
-}
+const CLOCK = { hour: "2-digit", minute: "2-digit", second: "2-digit" } as const;
+const DAY = { day: "numeric", month: "short" } as const;
 
 /** The time of day in the chosen zone: 08:58:07. */
 export function timeOf(t: number): string {
-  return format("time", t);
+  return write("time", CLOCK, t);
 }
 
 /** Day and minute in the chosen zone. */
 export function dayOf(t: number): string {
-  return format("day", t);
+  return write("day", { ...DAY, hour: "2-digit", minute: "2-digit" }, t);
 }
 
 /** Date and time in the chosen zone. */
 export function fullOf(t: number): string {
-  return format("full", t);
-}
-
-/** What the zone adds to UTC at t, in ms. */
-export function offsetAt(t: number): number {
-  return utc.value ? 0 : -new Date(t).getTimezoneOffset() * 60_000;
+  return write("full", { ...DAY, year: "numeric", ...CLOCK }, t);
 }

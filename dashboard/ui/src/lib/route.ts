@@ -16,12 +16,12 @@ export const TABS = ["live", "history", "twin", "commands", "events", "firmware"
 export type Tab = (typeof TABS)[number];
 
 /** The pages that have nothing but their name in the address. */
-export type Plain = "overview" | "account" | "users" | "keys" | "groups" | "topics" | "webhooks" | "firmware" | "rollouts" | "dashboard" | "audit" | "tasks" | "forgot" | LinkPage;
+export type Plain = "overview" | "account" | "users" | "keys" | "groups" | "topics" | "webhooks" | "firmware" | "rollouts" | "dashboard" | "audit" | "tasks" | "adoption" | "profiles" | "import" | "service-accounts" | "forgot" | LinkPage;
 
 /** The pages of one thing, below the list of its kind. */
-export type One = "group" | "topic" | "webhook" | "release" | "rollout";
+export type One = "group" | "profile" | "topic" | "webhook" | "release" | "rollout";
 
-const LISTS: Record<string, One> = { groups: "group", topics: "topic", webhooks: "webhook", firmware: "release", rollouts: "rollout" };
+const LISTS: Record<string, One> = { groups: "group", profiles: "profile", topics: "topic", webhooks: "webhook", firmware: "release", rollouts: "rollout" };
 
 /** The pages that links in mails lead to. */
 export type LinkPage = "invite" | "reset" | "confirm";
@@ -71,12 +71,12 @@ function parse(at: { pathname: string; search: string }): Route {
   const claim = /^\/claim\/([^/]+)$/.exec(at.pathname);
   if (claim?.[1]) return { page: "claim", code: decode(claim[1]) };
   if (at.pathname === "/") return { page: "overview" };
-  const plain = /^\/(account|users|keys|groups|topics|webhooks|firmware|rollouts|dashboard|audit|tasks|forgot|invite|reset|confirm)$/.exec(at.pathname);
+  const plain = /^\/(account|users|keys|groups|topics|webhooks|firmware|rollouts|dashboard|audit|tasks|adoption|profiles|import|service-accounts|forgot|invite|reset|confirm)$/.exec(at.pathname);
   if (plain?.[1]) return { page: plain[1] as Plain };
   const p = new URLSearchParams(at.search);
   const inbox = /^\/inbox(?:\/([^/]+))?$/.exec(at.pathname);
   if (inbox) return { page: "inbox", id: decode(inbox[1] ?? ""), show: showOf(p.get("show")), topic: p.get("topic") ?? "" };
-  const one = /^\/(groups|topics|webhooks|firmware|rollouts)\/([^/]+)$/.exec(at.pathname);
+  const one = /^\/(groups|profiles|topics|webhooks|firmware|rollouts)\/([^/]+)$/.exec(at.pathname);
   if (one?.[2]) return { page: LISTS[one[1]!]!, id: decode(one[2]) };
   return { page: "devices", q: p.get("q") ?? "", sort: sortOf(p.get("sort")), after: p.get("after") ?? "", cols: p.get("cols") ?? "" };
 }
@@ -153,7 +153,7 @@ export function startRouter(): void {
     if (e.defaultPrevented || e.button !== 0 || e.metaKey || e.ctrlKey || e.shiftKey || e.altKey) return;
     const a = (e.target as Element | null)?.closest?.("a[href]");
     if (!(a instanceof HTMLAnchorElement) || a.target || a.hasAttribute("download")) return;
-    if (a.origin !== location.origin || !/^\/((devices|groups|inbox|topics|webhooks|firmware|rollouts|dashboard|audit|tasks|account|users|keys|forgot)(\/|$)|$)/.test(a.pathname) || a.hash) return;
+    if (a.origin !== location.origin || !/^\/((devices|groups|inbox|topics|webhooks|firmware|rollouts|dashboard|audit|tasks|account|users|keys|adoption|profiles|import|service-accounts|forgot)(\/|$)|$)/.test(a.pathname) || a.hash) return;
     e.preventDefault();
     go(a.pathname + a.search);
   });

@@ -1823,6 +1823,8 @@ export type Previewed = {
 };
 
 export type Problem = {
+  /** To signed-in users: who changed it meanwhile, of the code stale */
+  changed_by?: ProblemChange;
   /** What went wrong, stable, for programs */
   code: string;
   /** What went wrong, for people */
@@ -1833,6 +1835,13 @@ export type Problem = {
   status: number;
   /** The status in words */
   title: string;
+};
+
+export type ProblemChange = {
+  /** When */
+  at: string;
+  /** Of the user; of an address the part before the @ */
+  name: string;
 };
 
 export type Profile = {
@@ -2508,6 +2517,8 @@ export type System = {
 
 export type TakenProblem = {
   accepted?: number;
+  /** To signed-in users: who changed it meanwhile, of the code stale */
+  changed_by?: ProblemChange;
   /** What went wrong, stable, for programs */
   code: string;
   /** What went wrong, for people */

@@ -9,6 +9,7 @@ import { getSystem, listAudit, type AuditRecord } from "../lib/schema.gen";
 import { isAdmin } from "../lib/session";
 import type { Sections } from "../lib/system";
 import { Field, Submit } from "../parts/field";
+import { Scroll } from "../parts/scroll";
 
 const T = {
   title: "Audit",
@@ -98,12 +99,12 @@ function Filters({ on }: { on: Partial<Record<Name, string>> }) {
 
 function Table({ items }: { items: AuditRecord[] }) {
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-labelledby="audit-title">
+    <Scroll labelledby="audit-title">
       <table class="plain wide audit">
         <thead><tr><th scope="col" class="n">#</th><th scope="col">{T.when}</th><th scope="col">{T.who}</th><th scope="col">{T.action}</th><th scope="col">{T.object}</th></tr></thead>
         <tbody>{items.map((r) => <Record key={r.seq} r={r} />)}</tbody>
       </table>
-    </div>
+    </Scroll>
   );
 }
 

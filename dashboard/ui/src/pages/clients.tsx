@@ -1,11 +1,12 @@
 // The clients of the broker: what waits for each, what each lost; and cutting one off.
 
-import { useState } from "preact/hooks";
+import { held, heldText } from "../lib/held";
 import { now } from "../lib/clock";
 import { absolute, ago, bytes, count, rate } from "../lib/format";
 import { after, useList } from "../lib/list";
 import { devicePath } from "../lib/route";
 import { kickClient, listClients, type Client } from "../lib/schema.gen";
+import { Scroll } from "../parts/scroll";
 import { Sure } from "../parts/sure";
 
 const T = {
@@ -33,8 +34,8 @@ const SORTS = [["id", "by id"], ["backlog", "most bytes waiting"], ["queued", "m
 type Sort = (typeof SORTS)[number][0];
 
 export function Clients() {
-  const [q, setQ] = useState("");
-  const [sort, setSort] = useState<Sort>("id");
+  const [q, setQ] = heldText("client");
+  const [sort, setSort] = held<Sort>("clients", ["id", "backlog", "queued", "dropped", "received", "sent"]);
   const list = useList<Client>((at, stop) => listClients({ limit: 25, sort, ...(q.trim() && { q: q.trim() }), ...after(at) }, stop), `${sort} ${q.trim()}`);
   return (
     <section class="sec clients" aria-labelledby="clients-title">
@@ -48,12 +49,12 @@ export function Clients() {
       <p class="error" role="alert">{list.fault}</p>
       {list.items?.length === 0 && <p class="quiet-note">{q ? T.noMatch : T.none}</p>}
       {list.items && list.items.length > 0 && (
-        <div class="scroll" tabIndex={0} role="region" aria-labelledby="clients-title">
+        <Scroll labelledby="clients-title">
           <table class="plain wide">
             <thead><tr><th scope="col">{T.client}</th><th scope="col">{T.since}</th><th scope="col">{T.from}</th><th scope="col" class="n">{T.in}</th><th scope="col" class="n">{T.out}</th><th scope="col" class="n">{T.waiting}</th><th scope="col" class="n">{T.lost}</th><th /></tr></thead>
             <tbody>{list.items.map((c) => <Row key={`${c.device ?? c.account ?? ""} ${c.client_id}`} c={c} kick={() => void list.run(() => kickClient({ client_id: c.client_id, reason: T.reason, ...(c.device ? { device: c.device } : c.account ? { account: c.account } : {}) }))} />)}</tbody>
           </table>
-        </div>
+        </Scroll>
       )}
       {list.more && <button type="button" class="btn" onClick={list.more}>{T.more}</button>}
     </section>

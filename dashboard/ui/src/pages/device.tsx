@@ -2,6 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { now } from "../lib/clock";
+import { setDeviceZone } from "../lib/zone";
 import { DeviceModel } from "../lib/device";
 import { absolute, ago, clock, count, duration } from "../lib/format";
 import { neighbour } from "../lib/neighbours";
@@ -69,6 +70,11 @@ export function DevicePage({ id }: { id: string }) {
   useEffect(() => model.follow(), [model]);
   const t = now.value;
   useEffect(() => model.tick(t), [t]);
+  const tz = model.about.value?.tags["tz"] ?? "";
+  useEffect(() => {
+    setDeviceZone(tz);
+    return () => setDeviceZone("");
+  }, [tz]);
   const command = () => {
     go(devicePath(id, "commands"));
     setFocus((n) => n + 1);

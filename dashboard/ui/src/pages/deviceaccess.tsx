@@ -14,6 +14,7 @@ import { may } from "../lib/session";
 import { Area, Choice } from "../parts/choice";
 import { CopyLine } from "../parts/copyline";
 import { Field, Submit } from "../parts/field";
+import { Scroll } from "../parts/scroll";
 import { Sure } from "../parts/sure";
 import { ConnectLine } from "./connect";
 
@@ -64,7 +65,7 @@ export function AccessTab({ model }: { model: DeviceModel }) {
           <p class="error" role="alert">{list.fault}</p>
           {list.items?.length === 0 && <p class="quiet-note">{T.none}</p>}
           {list.items && list.items.length > 0 && (
-            <div class="scroll" role="region" aria-labelledby="credentials-title" tabIndex={0}>
+            <Scroll labelledby="credentials-title">
               <table class="plain">
                 <thead><tr><th scope="col">{T.kind}</th><th scope="col">{T.made}</th><th scope="col">{T.used}</th><th scope="col">{T.expires}</th><th /></tr></thead>
                 <tbody>
@@ -86,7 +87,7 @@ export function AccessTab({ model }: { model: DeviceModel }) {
                   ))}
                 </tbody>
               </table>
-            </div>
+            </Scroll>
           )}
           {issued && <Fresh of={issued} said={said} />}
         </section>

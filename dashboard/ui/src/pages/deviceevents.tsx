@@ -3,7 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 import type { DeviceModel } from "../lib/device";
 import { useList } from "../lib/list";
-import { fullOf, utc } from "../lib/range";
+import { fullOf } from "../lib/range";
 import { search, setSearch } from "../lib/route";
 import { listEvents, listLogLines, type Event, type LogLine } from "../lib/schema.gen";
 
@@ -64,7 +64,6 @@ function LogFilter() {
 function Events({ model }: { model: DeviceModel }) {
   const type = search.value.get("type") ?? "";
   const list = useList<Event>((at, stop) => listEvents(model.id, { limit: 100, ...(type && { type }), ...at }, stop), `${type} ${model.news.value}`);
-  utc.value;
   return (
     <>
       <p class="error" role="alert">{list.fault}</p>
@@ -88,7 +87,6 @@ function Logs({ model }: { model: DeviceModel }) {
   const level = LEVELS.find((l) => l === p.get("level"));
   const q = p.get("q") ?? "";
   const list = useList<LogLine>((at, stop) => listLogLines(model.id, { limit: 100, ...(level && { level }), ...(q && { q }), ...at }, stop), `${level} ${q} ${model.news.value}`);
-  utc.value;
   return (
     <>
       <p class="error" role="alert">{list.fault}</p>

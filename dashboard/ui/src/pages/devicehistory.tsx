@@ -6,10 +6,11 @@ import { serverNow } from "../lib/clock";
 import type { DeviceModel } from "../lib/device";
 import { exact, value } from "../lib/format";
 import type { Page } from "../lib/list";
-import { endsOf, fullOf, range, utc } from "../lib/range";
+import { endsOf, fullOf, range } from "../lib/range";
 import { search, setSearch } from "../lib/route";
 import { getLatest, type Reading } from "../lib/schema.gen";
 import type { Value } from "../lib/types";
+import { Scroll } from "../parts/scroll";
 import { TimeRange } from "../parts/timerange";
 
 const T = {
@@ -68,7 +69,6 @@ export function HistoryTab({ model }: { model: DeviceModel }) {
     if (format === "csv" && !key) p.set("keys", keys.join(","));
     return `/api/v1${path}?${p}`;
   };
-  utc.value; // times are written anew
   return (
     <section class="sec" aria-labelledby="readings-title">
       <header>
@@ -88,12 +88,12 @@ export function HistoryTab({ model }: { model: DeviceModel }) {
       {!items && !fault && <p class="quiet-note">{T.loading}</p>}
       {items?.length === 0 && <p class="quiet-note">{T.none}</p>}
       {items && items.length > 0 && (
-        <div class="scroll" role="region" aria-labelledby="readings-title" tabIndex={0}>
+        <Scroll labelledby="readings-title">
           <table class="readings">
             <thead><tr><th scope="col">{T.time}</th>{columns.map((c) => <th key={c} scope="col" class="n" title={c}>{c}</th>)}</tr></thead>
             <tbody>{items.map((x, i) => <Line key={i} of={x} columns={columns} />)}</tbody>
           </table>
-        </div>
+        </Scroll>
       )}
       {next && <button type="button" class="btn more" onClick={() => void read(next).catch((e: unknown) => setFault(message(e)))}>{T.more}</button>}
     </section>

@@ -1,6 +1,7 @@
 // The tab Live of a device: its signals with one crosshair, and what stands beside them.
 
-import { useEffect, useState } from "preact/hooks";
+import { useEffect } from "preact/hooks";
+import { held } from "../lib/held";
 import { now } from "../lib/clock";
 import type { DeviceModel } from "../lib/device";
 import { clock, count, duration, plural } from "../lib/format";
@@ -63,7 +64,8 @@ function NeverConnected({ id }: { id: string }) {
 }
 
 function Signals({ model }: { model: DeviceModel }) {
-  const [all, setAll] = useState(false);
+  const [charts, setCharts] = held("charts", ["first", "all"]);
+  const all = charts === "all";
   const r = range.value;
   useEffect(() => model.ranged(), [r.from, r.to]);
   const [from, to] = model.window();
@@ -85,7 +87,7 @@ function Signals({ model }: { model: DeviceModel }) {
       {keys.length === 0 && h.state !== "loading" && <p class="quiet-note">{T.noSignals}</p>}
       {shown.map((k, i) => <Chart key={k} model={model} name={k} index={i} last={i === shown.length - 1} />)}
       {keys.length > shown.length && (
-        <button type="button" class="btn more" onClick={() => setAll(true)}>{T.showMore(keys.length - shown.length)}</button>
+        <button type="button" class="btn more" onClick={() => setCharts("all")}>{T.showMore(keys.length - shown.length)}</button>
       )}
     </section>
   );

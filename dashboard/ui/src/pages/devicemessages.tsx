@@ -2,12 +2,13 @@
 // box that publishes. The server follows a device's messages only while somebody asks.
 
 import { useEffect, useRef, useState } from "preact/hooks";
+import { heldText } from "../lib/held";
 import { message } from "../lib/api";
 import { now } from "../lib/clock";
 import type { DeviceModel } from "../lib/device";
 import { useForm } from "../lib/form";
 import { bytes, count, plural } from "../lib/format";
-import { timeOf, utc } from "../lib/range";
+import { timeOf } from "../lib/range";
 import { getTrace, publishToDevice, writeTelemetry, type Traced } from "../lib/schema.gen";
 import { may } from "../lib/session";
 import { Area, Choice } from "../parts/choice";
@@ -45,7 +46,7 @@ export function MessagesTab({ model }: { model: DeviceModel }) {
   const [paused, setPaused] = useState(false);
   const [held, setHeld] = useState<Traced[]>([]);
   const [seen, setSeen] = useState(0);
-  const [filter, setFilter] = useState("");
+  const [filter, setFilter] = heldText("q");
   const [fault, setFault] = useState("");
   const known = useRef<Traced[]>([]);
   const tick = Math.floor(now.value / LOOK_MS);
@@ -61,7 +62,6 @@ export function MessagesTab({ model }: { model: DeviceModel }) {
     }, (e: unknown) => stop.signal.aborted || setFault(message(e)));
     return () => stop.abort();
   }, [model.id, tick]);
-  utc.value;
   const pause = () => {
     if (paused) setItems(known.current);
     setHeld([]);

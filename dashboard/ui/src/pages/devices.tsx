@@ -22,6 +22,7 @@ const T = {
   title: "Devices",
   shown: (n: number, total: number) => (n === total ? plural(total, "device", "devices") : `${count(n)} of ${count(total)}`),
   add: "Add device",
+  import: "Import",
   needs: "This needs the role operator.",
   csv: "CSV",
   newcomers: (n: number) => `${count(n)} new, show`,
@@ -95,6 +96,7 @@ function List({ v, onAdd, onAgain }: { v: View; onAdd: () => void; onAgain: () =
         <div class="r">
           <QueryBox value={asked(v.q)} fault={refusal.value} onQuery={onQuery} />
           <button type="button" class="btn add" disabled={!entitled} title={entitled ? undefined : T.needs} onClick={onAdd}>{T.add}</button>
+          {entitled ? <a class="btn" href="/import">{T.import}</a> : <button type="button" class="btn" disabled title={T.needs}>{T.import}</button>}
         </div>
       </header>
       <div class="tools">

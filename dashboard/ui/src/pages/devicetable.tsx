@@ -64,7 +64,7 @@ export function Table({ v }: { v: View }) {
               : <th key={c.name} scope="col" role="columnheader" class={numeric(c) ? "n" : c.kind} title={headOf(c)}>{headOf(c)}</th>))}
           </tr>
         </thead>
-        <tbody role="rowgroup" ref={body} onKeyDown={onKey}>{v.order.map((id) => <DeviceLine key={id} id={id} shown={shown} />)}</tbody>
+        <tbody role="rowgroup" ref={body} onKeyDown={onKey} onPointerOver={(e) => entitle(e.target as Element, v.order, shown)}>{v.order.map((id) => <DeviceLine key={id} id={id} shown={shown} />)}</tbody>
       </table>
     </div>
   );
@@ -125,7 +125,7 @@ function Cell({ row, c }: { row: Row; c: Column }) {
     case "spark":
       return <td role="cell" class="n val spark" data-key={c.key}><Sparkline line={sparks.value.get(c.key)?.get(row.id)} name={c.key} /></td>;
     case "seen":
-      return <td role="cell" class="seen val">{row.last_seen > 0 ? <time title={absolute(row.last_seen)}>{ago(row.last_seen, now.value)}</time> : T.never}</td>;
+      return <td role="cell" class="seen val">{row.last_seen > 0 ? <time>{ago(row.last_seen, now.value)}</time> : T.never}</td>;
     default:
       return <TextCell text={textOf(row, c)} name={headOf(c)} />;
   }
@@ -162,11 +162,23 @@ function ValueCell({ of, name, stale }: { of: [Value, number] | undefined; name:
   const el = useHeat<HTMLTableCellElement>(text);
   const age = of && stale ? duration(Math.max(0, now.value - of[1])) : "";
   return (
-    <td ref={el} role="cell" class="n val" data-key={name} title={of ? `${exact(of[0])}, ${absolute(of[1])}` : undefined}>
+    <td ref={el} role="cell" class="n val" data-key={name}>
       {of ? text : <span class="none" aria-label={T.nothing}>·</span>}
       {age && <small class="age" aria-label={T.old(age)}>{age.split(" ").slice(0, 2).join(" ")}</small>}
     </td>
   );
+}
+
+/** Gives the cell under the pointer its title: to keep those of all cells would cost more than the cells. */
+function entitle(target: Element, order: readonly string[], shown: Column[]): void {
+  const td = target.closest("td");
+  const tr = td?.closest("tr");
+  const row = rowOf(order[tr?.sectionRowIndex ?? -1] ?? "")?.peek();
+  const c = shown[(td?.cellIndex ?? 0) - 2]; // after state and device
+  if (!td || !row || !c) return;
+  if (c.kind === "seen") td.title = row.last_seen > 0 ? absolute(row.last_seen) : "";
+  const of = c.kind === "v" ? cell(row, c.key) : undefined;
+  if (of) td.title = `${exact(of[0])}, ${absolute(of[1])}`;
 }
 
 /** Moves the focus to the row that is so many further, by its link: Enter opens it. */

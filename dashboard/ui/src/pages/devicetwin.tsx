@@ -8,6 +8,7 @@ import { ago } from "../lib/format";
 import { leavesOf, parsed, pretty } from "../lib/json";
 import { getDeviceDesired, getTwin, putDeviceDesired, type DesiredBody, type TwinBody } from "../lib/schema.gen";
 import { may } from "../lib/session";
+import { Scroll } from "../parts/scroll";
 
 const T = {
   title: "Twin",
@@ -88,7 +89,7 @@ function Leaves({ of }: { of: TwinBody }) {
   const lines = linesOf(of);
   if (lines.length === 0) return <p class="quiet-note">{T.none}</p>;
   return (
-    <div class="scroll" role="region" aria-labelledby="twin-title" tabIndex={0}>
+    <Scroll labelledby="twin-title">
       <table class="plain">
         <thead><tr><th scope="col">{T.key}</th><th scope="col">{T.reported}</th><th scope="col">{T.wanted}</th><th scope="col">{T.from}</th><th scope="col" class="n">{T.age}</th></tr></thead>
         <tbody>
@@ -103,7 +104,7 @@ function Leaves({ of }: { of: TwinBody }) {
           ))}
         </tbody>
       </table>
-    </div>
+    </Scroll>
   );
 }
 

@@ -16,6 +16,7 @@ import { Part } from "../parts/bar";
 import { ReleaseState } from "../parts/releasestate";
 import { Sure } from "../parts/sure";
 import { useRowKeys } from "../parts/keys";
+import { Scroll } from "../parts/scroll";
 import { Trust } from "./firmwaretrust";
 import { ReleaseForm } from "./newrelease";
 import { Uploads } from "./uploads";
@@ -109,7 +110,7 @@ function useVersions(): ByVersion | null {
 function Releases({ items, keys, versions }: { items: FirmwareRelease[]; keys: FirmwareKey[]; versions: ByVersion | null }) {
   const on = (r: FirmwareRelease) => versions?.facet.values.find((v) => v.value === r.version);
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-labelledby="firmware-title">
+    <Scroll labelledby="firmware-title">
       <table class="plain wide releases">
         <thead><tr>
           <th scope="col">{T.release}</th><th scope="col">{T.state}</th><th scope="col">{T.signed}</th><th scope="col">{T.hardware}</th><th scope="col" class="n">{T.size}</th>
@@ -135,7 +136,7 @@ function Releases({ items, keys, versions }: { items: FirmwareRelease[]; keys: F
           })}
         </tbody>
       </table>
-    </div>
+    </Scroll>
   );
 }
 
@@ -172,7 +173,7 @@ function Images({ list, write, from }: { list: List<FirmwareArtifact>; write: bo
     <section class="sec images" aria-labelledby="images-title">
       <header><h2 id="images-title">{T.images}</h2></header>
       <p class="error" role="alert">{list.fault}</p>
-      <div class="scroll" tabIndex={0} role="region" aria-labelledby="images-title">
+      <Scroll labelledby="images-title">
         <table class="plain wide">
           <thead><tr><th scope="col">{T.file}</th><th scope="col">{T.format}</th><th scope="col" class="n">{T.size}</th><th scope="col">{T.digest}</th><th scope="col">{T.made}</th><th /></tr></thead>
           <tbody>
@@ -191,7 +192,7 @@ function Images({ list, write, from }: { list: List<FirmwareArtifact>; write: bo
             ))}
           </tbody>
         </table>
-      </div>
+      </Scroll>
       {list.more && <button type="button" class="btn" onClick={list.more}>{T.more}</button>}
     </section>
   );

@@ -9,6 +9,7 @@ import { isAdmin } from "../lib/session";
 import { Area } from "../parts/choice";
 import { CopyLine } from "../parts/copyline";
 import { Field, Submit } from "../parts/field";
+import { Scroll } from "../parts/scroll";
 import { Sure } from "../parts/sure";
 
 const T = {
@@ -53,7 +54,7 @@ export function Trust({ keys, policy, onPolicy }: { keys: List<FirmwareKey>; pol
 
 function Keys({ list }: { list: List<FirmwareKey> }) {
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-labelledby="trust-title">
+    <Scroll labelledby="trust-title">
       <table class="plain wide">
         <thead><tr><th scope="col">{T.name}</th><th scope="col">{T.key}</th><th scope="col">{T.since}</th><th scope="col">{T.state}</th><th /></tr></thead>
         <tbody>
@@ -68,7 +69,7 @@ function Keys({ list }: { list: List<FirmwareKey> }) {
           ))}
         </tbody>
       </table>
-    </div>
+    </Scroll>
   );
 }
 

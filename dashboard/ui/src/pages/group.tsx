@@ -5,11 +5,11 @@ import { changing, message } from "../lib/api";
 import { useForm } from "../lib/form";
 import { plural } from "../lib/format";
 import { go } from "../lib/route";
-import { deleteGroup, getGroup, getGroupDesired, listGroups, putGroup, putGroupDesired, type DesiredBody, type Group, type GroupParts } from "../lib/schema.gen";
+import { deleteGroup, getGroup, getGroupDesired, listGroups, putGroup, putGroupDesired, type Group, type GroupParts } from "../lib/schema.gen";
 import { may } from "../lib/session";
-import { Area } from "../parts/choice";
 import { Field, Submit } from "../parts/field";
 import { Sure } from "../parts/sure";
+import { Wanted, type Level } from "../parts/wanted";
 import { groupPath, groupsIn, KINDS, membersPath, QueryField } from "./groups";
 
 const T = {
@@ -30,10 +30,6 @@ const T = {
   desired: "Wanted of its devices",
   desiredHow: "A document that each device of the group is wanted to have, over what its profile says and under what is its own.",
   desiredQuery: "Only static groups have one: who is in a group by query changes by itself.",
-  state: "Document",
-  version: (n: number) => `Version ${n}.`,
-  never: "Nothing is wanted of them yet.",
-  bad: "This is not a JSON object.",
 };
 
 export function GroupPage({ id }: { id: string }) {
@@ -68,9 +64,13 @@ export function GroupPage({ id }: { id: string }) {
         <Family group={group} />
       </section>
       <Settings key={turn} group={group} onSaved={() => setTurn(turn + 1)} />
-      <Wanted group={group} />
+      <Wanted title={T.desired} how={T.desiredHow} none={group.kind === "static" ? "" : T.desiredQuery} of={levelOf(group.name)} />
     </>
   );
+}
+
+function levelOf(name: string): Level {
+  return { read: (stop) => getGroupDesired(name, stop), write: (over, state) => putGroupDesired(name, changing(over, state)), query: `group:${name}` };
 }
 
 /** The groups that its query names, and those whose queries name it. */
@@ -106,52 +106,3 @@ function Settings({ group, onSaved }: { group: Group; onSaved: () => void }) {
     </section>
   );
 }
-
-function Wanted({ group }: { group: Group }) {
-  const [doc, setDoc] = useState<DesiredBody | null>(null);
-  const [fault, setFault] = useState("");
-  const isStatic = group.kind === "static";
-  useEffect(() => {
-    if (!isStatic) return;
-    const stop = new AbortController();
-    getGroupDesired(group.name, stop.signal).then(setDoc, (e: unknown) => stop.signal.aborted || setFault(message(e)));
-    return () => stop.abort();
-  }, [group.name, isStatic]);
-  return (
-    <section class="sec wanted" aria-labelledby="wanted-title">
-      <header><h2 id="wanted-title">{T.desired}</h2><p class="long">{T.desiredHow}</p></header>
-      {!isStatic && <p class="quiet-note">{T.desiredQuery}</p>}
-      <p class="error" role="alert">{fault}</p>
-      {doc && <WantedForm key={doc.version} name={group.name} doc={doc} onDoc={setDoc} />}
-    </section>
-  );
-}
-
-function WantedForm({ name, doc, onDoc }: { name: string; doc: DesiredBody; onDoc: (d: DesiredBody) => void }) {
-  const form = useForm({ state: JSON.stringify(doc.state, null, 2) });
-  const entitled = may("devices:write");
-  const submit = form.submit(async (v) => {
-    const state = objectOf(v.state);
-    if (!state) return form.refuse("state", T.bad);
-    onDoc(await putGroupDesired(name, changing(doc, state)));
-  });
-  return (
-    <form class="stack" onSubmit={submit}>
-      <p class="hint">{doc.version > 0 ? T.version(doc.version) : T.never}</p>
-      <fieldset class="stack" disabled={!entitled} title={entitled ? undefined : T.needs}>
-        <Area form={form} name="state" label={T.state} rows={Math.min(20, 2 + form.values.state.split("\n").length)} mono />
-        <Submit form={form}>{T.save}</Submit>
-      </fieldset>
-    </form>
-  );
-}
-
-function objectOf(text: string): Record<string, unknown> | null {
-  try {
-    const v = JSON.parse(text) as unknown;
-    return typeof v === "object" && v !== null && !Array.isArray(v) ? (v as Record<string, unknown>) : null;
-  } catch {
-    return null;
-  }
-}
-

@@ -11,6 +11,7 @@ import { may } from "../lib/session";
 import { Choice } from "../parts/choice";
 import { Field, Submit } from "../parts/field";
 import { QueryBox } from "../parts/querybox";
+import { Scroll } from "../parts/scroll";
 
 export const KINDS = { static: "static", query: "by query" } as const;
 
@@ -72,7 +73,7 @@ export function GroupsPage() {
 
 function Table({ list }: { list: List<Group> }) {
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-labelledby="groups-title">
+    <Scroll labelledby="groups-title">
       <table class="plain">
         <thead><tr><th scope="col">{T.group}</th><th scope="col">{T.kind}</th><th scope="col">{T.query}</th><th scope="col">{T.description}</th><th scope="col" class="n">{T.members}</th></tr></thead>
         <tbody>
@@ -87,7 +88,7 @@ function Table({ list }: { list: List<Group> }) {
           ))}
         </tbody>
       </table>
-    </div>
+    </Scroll>
   );
 }
 

@@ -153,6 +153,10 @@ function Line({ id, v, at, opened }: { id: string; v: View; at: Signal<string>; 
   const it = shown(e);
   const { notification: n, receipt: r } = it;
   const made = Date.parse(n.created_at);
+  const onAck = (e: Event) => {
+    (e.currentTarget as Element).closest("li")?.querySelector("a")?.focus(); // the button goes, and would take the focus with it
+    mark([id], "acked");
+  };
   const classes = [isUnread(r) && "unread", opened && "on", n.state !== "open" && "past"].filter(Boolean).join(" ");
   return (
     <li data-id={id} data-state={n.state} data-receipt={r.state} class={classes}>
@@ -169,7 +173,7 @@ function Line({ id, v, at, opened }: { id: string; v: View; at: Signal<string>; 
         <p class="sub how">{how(it, now.value, e.wish?.state === "acked")}</p>
       </div>
       <time class="age" title={absolute(made)}>{ago(made, now.value)}</time>
-      {wantsAck(it) && <button type="button" class="btn ack" aria-label={`${T.ack}: ${n.title}`} onClick={() => mark([id], "acked")}>{T.ack}</button>}
+      {wantsAck(it) && <button type="button" class="btn ack" aria-label={`${T.ack}: ${n.title}`} onClick={onAck}>{T.ack}</button>}
     </li>
   );
 }

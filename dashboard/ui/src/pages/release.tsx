@@ -18,6 +18,7 @@ import { CopyLine } from "../parts/copyline";
 import { Field, Submit } from "../parts/field";
 import { ReleaseState } from "../parts/releasestate";
 import { RolloutStatus } from "../parts/rolloutstatus";
+import { Scroll } from "../parts/scroll";
 import { Sure } from "../parts/sure";
 
 const T = {
@@ -182,7 +183,7 @@ function Images({ r }: { r: FirmwareRelease }) {
   return (
     <section class="sec" aria-labelledby="files-title">
       <header><h2 id="files-title">{T.images}</h2></header>
-      <div class="scroll" tabIndex={0} role="region" aria-labelledby="files-title">
+      <Scroll labelledby="files-title">
         <table class="plain wide">
           <thead><tr><th scope="col">{T.file}</th><th scope="col">{T.format}</th><th scope="col" class="n">{T.size}</th><th scope="col">{T.digest}</th></tr></thead>
           <tbody>
@@ -191,7 +192,7 @@ function Images({ r }: { r: FirmwareRelease }) {
             ))}
           </tbody>
         </table>
-      </div>
+      </Scroll>
     </section>
   );
 }

@@ -12,6 +12,7 @@ import {
   type RolloutBody, type RolloutChange, type RolloutDevice, type RolloutRule, type RolloutWhy,
 } from "../lib/schema.gen";
 import { StateGlyph } from "../parts/bar";
+import { Scroll } from "../parts/scroll";
 
 const T = {
   devices: "Devices",
@@ -76,7 +77,7 @@ export function RolloutDevices({ r, turn }: { r: RolloutBody; turn: number }) {
 
 function Table({ items }: { items: RolloutDevice[] }) {
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-labelledby="rolloutdevices-title">
+    <Scroll labelledby="rolloutdevices-title">
       <table class="plain wide">
         <thead><tr><th scope="col">{T.device}</th><th scope="col">{T.state}</th><th scope="col" class="n">{T.phase}</th><th scope="col" class="n">{T.attempt}</th><th scope="col">{T.reason}</th><th scope="col">{T.since}</th><th /></tr></thead>
         <tbody>
@@ -93,7 +94,7 @@ function Table({ items }: { items: RolloutDevice[] }) {
           ))}
         </tbody>
       </table>
-    </div>
+    </Scroll>
   );
 }
 
@@ -161,7 +162,7 @@ export function RolloutLog({ r, turn }: { r: RolloutBody; turn: number }) {
       <p class="error" role="alert">{list.fault}</p>
       {list.items?.length === 0 && <p class="quiet-note">{T.nothing}</p>}
       {list.items && list.items.length > 0 && (
-        <div class="scroll" tabIndex={0} role="region" aria-labelledby="rolloutlog-title">
+        <Scroll labelledby="rolloutlog-title">
           <table class="plain wide">
             <thead><tr><th scope="col" class="n">#</th><th scope="col">{T.time}</th><th scope="col">{T.device}</th><th scope="col">{T.what}</th><th scope="col">{T.to}</th><th scope="col">{T.reason}</th></tr></thead>
             <tbody>
@@ -177,7 +178,7 @@ export function RolloutLog({ r, turn }: { r: RolloutBody; turn: number }) {
               ))}
             </tbody>
           </table>
-        </div>
+        </Scroll>
       )}
       {list.more && <button type="button" class="btn" onClick={list.more}>{T.more}</button>}
     </section>

@@ -11,6 +11,7 @@ import { Part, statesText } from "../parts/bar";
 import { RolloutStatus } from "../parts/rolloutstatus";
 import { useRowKeys } from "../parts/keys";
 import { kindOf } from "../lib/rollouts";
+import { Scroll } from "../parts/scroll";
 import { NewRolloutForm } from "./newrollout";
 
 const T = {
@@ -115,7 +116,7 @@ function Past({ items }: { items: RolloutBody[] }) {
   return (
     <section class="sec" aria-labelledby="past-title">
       <header><h2 id="past-title">{T.past}</h2></header>
-      <div class="scroll" tabIndex={0} role="region" aria-labelledby="past-title">
+      <Scroll labelledby="past-title">
         <table class="plain wide">
           <thead><tr><th scope="col">{T.name}</th><th scope="col">{T.status}</th><th scope="col" class="n">{T.devices}</th><th scope="col" class="n">{T.failed}</th><th scope="col">{T.ended}</th></tr></thead>
           <tbody>
@@ -134,7 +135,7 @@ function Past({ items }: { items: RolloutBody[] }) {
             })}
           </tbody>
         </table>
-      </div>
+      </Scroll>
     </section>
   );
 }

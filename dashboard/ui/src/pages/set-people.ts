@@ -4,4 +4,5 @@ export { AccountPage } from "./account";
 export { ClaimPage } from "./claim";
 export { ConfirmPage, ForgotPage, InvitePage, ResetPage } from "./links";
 export { KeysPage } from "./keys";
+export { ServicesPage } from "./services";
 export { UsersPage } from "./users";

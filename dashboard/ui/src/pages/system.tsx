@@ -10,6 +10,7 @@ import { getSystem } from "../lib/schema.gen";
 import { isAdmin } from "../lib/session";
 import { diagnostics, figure, OTHER, troubles, words, type Counters, type Sections, type Service } from "../lib/system";
 import { pageVersion } from "../lib/version";
+import { Scroll } from "../parts/scroll";
 import { Clients } from "./clients";
 
 const T = {
@@ -203,12 +204,12 @@ function Plain({ title, id, of }: { title: string; id: string; of: Record<string
 
 function Grid({ id, heads, rows }: { id: string; heads: readonly string[]; rows: readonly (readonly preact.ComponentChildren[])[] }) {
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-labelledby={`sys-${id}`}>
+    <Scroll labelledby={`sys-${id}`}>
       <table class="plain wide">
         <thead><tr>{heads.map((h, i) => <th key={h} scope="col" class={i > 0 ? "n" : ""}>{h}</th>)}</tr></thead>
         <tbody>{rows.map((r, i) => <tr key={i}>{r.map((c, j) => (j === 0 ? <th key={j} scope="row">{c}</th> : <td key={j} class="n">{c}</td>))}</tr>)}</tbody>
       </table>
-    </div>
+    </Scroll>
   );
 }
 

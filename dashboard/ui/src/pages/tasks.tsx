@@ -1,6 +1,7 @@
 // Tasks: what takes long and goes on by itself; live, with its result.
 
 import { useEffect, useState } from "preact/hooks";
+import { held } from "../lib/held";
 import { message } from "../lib/api";
 import { now } from "../lib/clock";
 import { absolute, ago, bytes, count, duration } from "../lib/format";
@@ -12,6 +13,7 @@ import { may, me } from "../lib/session";
 import { Done } from "../parts/bar";
 import { Sure } from "../parts/sure";
 import { useRowKeys } from "../parts/keys";
+import { Scroll } from "../parts/scroll";
 
 const T = {
   title: "Tasks",
@@ -85,7 +87,7 @@ function Filter({ name, word, all, options, value }: { name: string; word: strin
 function Newest() {
   const [tasks, set] = useState<ReadonlyMap<string, TaskBody> | null>(null);
   const [fault, setFault] = useState("");
-  const [older, setOlder] = useState(false);
+  const [older, setOlder] = held("older", ["no", "yes"]);
   useEffect(() => subscribe("tasks", { limit: SHOWN }, {
     snapshot: (f) => set(new Map((f["items"] as TaskBody[]).map((t) => [t.id, t]))),
     delta: (f) => set((old) => merged(old ?? new Map(), f)),
@@ -98,8 +100,8 @@ function Newest() {
   return (
     <>
       <Table items={items} />
-      {items.length >= SHOWN && !older && <button type="button" class="btn" onClick={() => setOlder(true)}>{T.older}</button>}
-      {older && <Older skip={tasks} />}
+      {items.length >= SHOWN && older === "no" && <button type="button" class="btn" onClick={() => setOlder("yes")}>{T.older}</button>}
+      {older === "yes" && <Older skip={tasks} />}
     </>
   );
 }
@@ -133,12 +135,12 @@ function List({ items, fault, more, none }: { items: TaskBody[] | null; fault: s
 
 function Table({ items }: { items: TaskBody[] }) {
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-labelledby="tasks-title">
+    <Scroll labelledby="tasks-title">
       <table class="plain wide">
         <thead><tr><th scope="col">{T.task}</th><th scope="col">{T.state}</th><th scope="col">{T.progress}</th><th scope="col">{T.by}</th><th scope="col">{T.when}</th><th scope="col">{T.result}</th><th /></tr></thead>
         <tbody>{items.map((t) => <Row key={t.id} t={t} />)}</tbody>
       </table>
-    </div>
+    </Scroll>
   );
 }
 
@@ -175,7 +177,7 @@ function Kinds() {
       <header><h2 id="kinds-title">{T.kinds}</h2><div class="r"><button type="button" class="btn" disabled={!may("devices:write")} onClick={() => void start()}>{T.export}</button></div></header>
       <p role="status">{said}</p>
       <p class="error" role="alert">{fault || list.fault}</p>
-      <div class="scroll" tabIndex={0} role="region" aria-labelledby="kinds-title">
+      <Scroll labelledby="kinds-title">
         <table class="plain wide">
           <thead><tr><th scope="col">{T.kind}</th><th scope="col">{T.what}</th><th scope="col" class="n">{T.most}</th><th scope="col" class="n">{T.waits}</th><th scope="col" class="n">{T.time}</th><th scope="col" class="n">{T.keeps}</th><th scope="col">{T.durable}</th></tr></thead>
           <tbody>
@@ -188,7 +190,7 @@ function Kinds() {
             ))}
           </tbody>
         </table>
-      </div>
+      </Scroll>
     </section>
   );
 }

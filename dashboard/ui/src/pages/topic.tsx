@@ -1,6 +1,7 @@
 // One topic: what it is, one's own subscription, sending, what was sent, who is in it.
 
 import { useEffect, useState } from "preact/hooks";
+import { held } from "../lib/held";
 import { ApiError, message } from "../lib/api";
 import { now } from "../lib/clock";
 import { absolute, ago, count, duration, plural } from "../lib/format";
@@ -83,7 +84,7 @@ function Head({ topic: t }: { topic: Topic }) {
 }
 
 function Sent({ topic, turn }: { topic: Topic; turn: number }) {
-  const [state, setState] = useState<(typeof STATES)[number]>("");
+  const [state, setState] = held("state", STATES);
   const list = useList<Notification>((at, stop) => listNotifications({ topic: topic.id, limit: 20, ...after(at), ...(state && { state }) }, stop), `${state} ${turn}`);
   return (
     <section class="sec sent" aria-labelledby="sent-title">

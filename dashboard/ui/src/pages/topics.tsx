@@ -11,6 +11,7 @@ import { SYSTEM, topicName, topicPath } from "../lib/topics";
 import { Choice } from "../parts/choice";
 import { Deliveries } from "../parts/deliveries";
 import { Field, Submit } from "../parts/field";
+import { Scroll } from "../parts/scroll";
 
 export const POLICIES = [["any", "one ack is enough"], ["all", "everybody's ack is needed"], ["none", "no ack is asked for"]] as const;
 export const VISIBILITIES = [["internal", "every user sees it"], ["private", "only members see it"]] as const;
@@ -69,12 +70,12 @@ export function TopicsPage() {
 
 function Table({ list }: { list: List<Topic> }) {
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-labelledby="topics-title">
+    <Scroll labelledby="topics-title">
       <table class="plain">
         <thead><tr><th scope="col">{T.topic}</th><th scope="col">{T.role}</th><th scope="col">{T.policy}</th><th scope="col" class="n">{T.subscribers}</th><th scope="col">{T.mine}</th><th /></tr></thead>
         <tbody>{list.items?.map((t) => <Row key={t.id} topic={t} list={list} />)}</tbody>
       </table>
-    </div>
+    </Scroll>
   );
 }
 

@@ -1,6 +1,7 @@
 // One webhook: what it gets, its secrets, whether it arrives.
 
 import { useEffect, useState } from "preact/hooks";
+import { held } from "../lib/held";
 import { ApiError, changing, message } from "../lib/api";
 import { serverNow } from "../lib/clock";
 import { useForm } from "../lib/form";
@@ -157,7 +158,7 @@ function Secrets({ hook, onChange }: { hook: Webhook; onChange: (w: Webhook) => 
 }
 
 function Sent({ hook }: { hook: Webhook }) {
-  const [state, setState] = useState<(typeof STATES)[number]>("");
+  const [state, setState] = held("state", STATES);
   const [said, say] = useState("");
   const list = useList<Delivery>((at, stop) => listWebhookDeliveries(hook.id, { limit: 20, ...after(at), ...(state && { state }) }, stop), state);
   const form = useForm({ since: "1" });

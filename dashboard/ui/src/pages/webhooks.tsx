@@ -9,6 +9,7 @@ import { createWebhook, listEventTypes, listWebhooks, type EventType, type Webho
 import { isAdmin } from "../lib/session";
 import { CopyLine } from "../parts/copyline";
 import { Field, Submit } from "../parts/field";
+import { Scroll } from "../parts/scroll";
 
 const T = {
   title: "Webhooks",
@@ -67,7 +68,7 @@ function Webhooks() {
 
 function Table({ items }: { items: Webhook[] }) {
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-labelledby="webhooks-title">
+    <Scroll labelledby="webhooks-title">
       <table class="plain">
         <thead><tr><th scope="col">{T.url}</th><th scope="col">{T.types}</th><th scope="col">{T.state}</th><th scope="col">{T.since}</th></tr></thead>
         <tbody>
@@ -81,7 +82,7 @@ function Table({ items }: { items: Webhook[] }) {
           ))}
         </tbody>
       </table>
-    </div>
+    </Scroll>
   );
 }
 

@@ -6,10 +6,12 @@ import uPlot from "uplot";
 import { now } from "../lib/clock";
 import type { DeviceModel } from "../lib/device";
 import { duration, exact, value, within } from "../lib/format";
-import { isLive } from "../lib/live";
-import { moves, offsetAt, range, showBetween, timeOf, utc, dayOf } from "../lib/range";
+import { isLive, link } from "../lib/live";
+import { dayOf, moves, range, showBetween, timeOf } from "../lib/range";
+import { search, setSearch } from "../lib/route";
 import type { Series } from "../lib/series";
 import { theme, token } from "../lib/theme";
+import { offsetAt, timeZone } from "../lib/zone";
 
 const COLOURS = ["--series-1", "--series-2", "--series-3", "--ink-2"];
 const TALL = 138;
@@ -17,12 +19,15 @@ const LOW = 78;
 const AXIS = 20;
 const GUTTER = 52; // px at the right, for the ends of the value axis
 
+const LEAST_DRAG = 4; // px; less is a click
 const MINUTE = 60_000;
 /** What the time axis may step by, in ms. */
 const STEPS = [1, 2, 5, 10, 15, 30].flatMap((n) => [n * 1000, n * MINUTE]).concat([1, 2, 3, 4, 6, 12, 24, 48, 96, 168, 336, 720].map((n) => n * 60 * MINUTE)).sort((a, b) => a - b);
 
 const T = {
   noData: (ms: number) => `no data ${duration(ms)}`,
+  unseen: (ms: number) => `not connected ${duration(ms)}`,
+  unseenSince: (time: string) => `, not connected since ${time}`,
   spread: (min: number, max: number) => (min === max ? `steady at ${value(min)}` : `${within(min, max - min)} to ${within(max, max - min)}`),
   single: "one reading",
   nothing: "nothing in this range",
@@ -43,7 +48,9 @@ export function Chart({ model, name, index, last }: Props) {
   const [from, to] = model.window();
   const e = points.extent(from, to);
   const latest = model.item.value?.values[name];
-  const colours = theme.value + (utc.value ? " utc" : "");
+  const colours = theme.value + " " + timeZone();
+  const l = link.value;
+  const unseen = "since" in l && l.since > from && moves(range.value) ? l.since : 0;
   const plot = useRef<uPlot | null>(null);
   useEffect(() => {
     const el = root.current!;
@@ -69,7 +76,7 @@ export function Chart({ model, name, index, last }: Props) {
         <div class="v val" title={latest ? exact(latest.v) : undefined}>{latest ? value(latest.v) : ""}</div>
         <div class="m">{e.n > 0 ? (e.n === 1 ? T.single : T.spread(e.min, e.max)) : T.nothing}</div>
       </div>
-      <div class="plot" ref={root} role="img" aria-label={T.drawing(name, dayOf(from), dayOf(to))} />
+      <div class="plot" ref={root} role="img" aria-label={T.drawing(name, dayOf(from), dayOf(to)) + (unseen ? T.unseenSince(timeOf(unseen)) : "")} />
     </div>
   );
 }
@@ -80,10 +87,24 @@ function heightOf(index: number, last: boolean): number {
 
 function redraw(u: uPlot | null, s: Series, from: number, to: number): void {
   if (!u) return;
+  const pinned = Date.parse(search.peek().get("at") ?? "");
   u.batch(() => {
     u.setData([s.xs, s.high, s.low], false);
     u.setScale("x", { min: from, max: to });
   });
+  if (pinned >= from && pinned <= to && !u.root.parentElement?.closest(".sec")?.querySelector(".u-over:hover")) u.setCursor({ left: u.valToPos(pinned, "x"), top: 1 }, true);
+}
+
+/** A click pins the crosshair, of all charts, and a double click lets it go: the address has it. */
+function pin(u: uPlot): void {
+  let down = 0;
+  u.over.addEventListener("pointerdown", (e) => {
+    down = e.clientX;
+  });
+  u.over.addEventListener("click", (e) => {
+    if (Math.abs(e.clientX - down) < LEAST_DRAG && (u.cursor.left ?? -1) >= 0) setSearch({ at: new Date(u.posToVal(u.cursor.left!, "x")).toISOString() }, true);
+  });
+  u.over.addEventListener("dblclick", () => setSearch({ at: "" }, true));
 }
 
 function makePlot(el: HTMLElement, model: DeviceModel, s: Series, index: number, last: boolean): uPlot {
@@ -119,6 +140,7 @@ function makePlot(el: HTMLElement, model: DeviceModel, s: Series, index: number,
       setSelect: [zoomTo],
       ready: [
         (u) => {
+          pin(u);
           u.over.append(label);
           if (last) u.over.append(when);
         },
@@ -161,11 +183,14 @@ function drawGround(u: uPlot, model: DeviceModel, s: Series, index: number): voi
   const g = u.ctx;
   const { left, top, width, height } = u.bbox;
   g.save();
-  const holes = [...s.holes];
+  const holes: [number, number, ((ms: number) => string)?][] = [...s.holes];
   const end = model.edge.peek();
-  if (isLive() && moves(range.peek()) && s.size > 0 && end - s.last > s.patience) holes.push([s.last, end]);
+  const l = link.peek();
+  const moving = moves(range.peek()) && s.size > 0;
+  if (moving && "since" in l) holes.push([l.since, end, T.unseen]);
+  else if (moving && isLive() && end - s.last > s.patience) holes.push([s.last, end]);
   const [from, to] = [u.scales["x"]!.min!, u.scales["x"]!.max!];
-  for (const [a, b] of holes) {
+  for (const [a, b, says = T.noData] of holes) {
     if (b < from || a > to) continue;
     const x0 = Math.max(left, u.valToPos(a, "x", true));
     const x1 = Math.min(left + width, u.valToPos(b, "x", true));
@@ -173,7 +198,7 @@ function drawGround(u: uPlot, model: DeviceModel, s: Series, index: number): voi
     g.fillRect(x0, top, x1 - x0, height);
     if (index !== 0) continue;
     g.font = `${11 * devicePixelRatio}px ${token("--font")}`;
-    const words = T.noData(b - a);
+    const words = says(b - a);
     if (g.measureText(words).width > x1 - x0) continue;
     g.fillStyle = token("--ink-3");
     g.textAlign = "center";
@@ -227,7 +252,7 @@ function moveLabels(u: uPlot, label: HTMLElement, when: HTMLElement | null): voi
 
 function zoomTo(u: uPlot): void {
   const { left, width } = u.select;
-  if (width < 4) return;
+  if (width < LEAST_DRAG) return;
   const from = u.posToVal(left, "x");
   const to = u.posToVal(left + width, "x");
   u.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);

@@ -27,6 +27,7 @@ const T = {
   system: "The system's theme",
   rollout: "Make a rollout",
   upload: "Upload firmware",
+  import: "Import a list of devices",
 };
 
 type Kind = "page" | "device" | "group" | "topic" | "rollout" | "release" | "action";
@@ -129,6 +130,7 @@ function actions(): Hit[] {
   const act = (word: string, run: () => void): Hit => ({ kind: "action", id: word, word, run });
   return [
     ...(may("firmware:write") ? [act(T.rollout, () => go("/rollouts?new=rollout")), act(T.upload, () => go("/firmware"))] : []),
+    ...(may("devices:write") ? [act(T.import, () => go("/import"))] : []),
     act(paused.value ? T.goOn : T.pause, () => pause(!paused.value)),
     act(T.keys, () => { sheet.value = true; }),
     act(T.dark, () => choose("dark")), act(T.light, () => choose("light")), act(T.system, () => choose("system")),

@@ -9,6 +9,7 @@ import { pageVersion } from "../lib/version";
 import { sheet } from "./everywhere";
 import { Logo } from "./logo";
 import { ThemeSwitch } from "./themeswitch";
+import { TimesSwitch, ZoneSwitch } from "./zoneswitch";
 
 const T = {
   keys: "Shortcuts",
@@ -29,6 +30,8 @@ export function Rail() {
       <div class="foot">
         <a class="api" href="/api/docs" title={T.apiHint}>{T.api}</a>
         <ThemeSwitch />
+        <ZoneSwitch />
+        <TimesSwitch />
         <button type="button" class="btn txt shortcuts" onClick={() => { sheet.value = true; }}>{T.keys} <kbd>?</kbd></button>
         <Version />
       </div>

@@ -2,7 +2,9 @@
 
 import { useState } from "preact/hooks";
 import { serverNow } from "../lib/clock";
-import { dayOf, endsOf, moves, range, RANGES, setUTC, show, showBetween, step, utc, zoneName, zoomOut } from "../lib/range";
+import { dayOf, endsOf, moves, range, RANGES, show, showBetween, step, zoomOut } from "../lib/range";
+import { fromWall, wallTime } from "../lib/zone";
+import { ZoneSwitch } from "./zoneswitch";
 
 const T = {
   range: "Time range",
@@ -15,8 +17,6 @@ const T = {
   to: "To",
   apply: "Show",
   bad: "From must be before to.",
-  zone: "Time zone",
-  utc: "UTC",
 };
 
 /** The buttons of the range; the range itself is in the address. */
@@ -37,37 +37,20 @@ export function TimeRange() {
       <button type="button" class="btn txt" onClick={() => zoomOut(serverNow())}>{T.out}</button>
       {!live && <button type="button" class="btn txt" onClick={() => show({ from: "now-15m", to: "now" })}>{T.now}</button>}
       <button type="button" class="btn txt" aria-expanded={open} onClick={() => setOpen(!open)}>{live ? T.custom : `${dayOf(from)} – ${dayOf(to)}`}</button>
-      <Zone />
+      <ZoneSwitch long />
       {open && <Custom from={from} to={to} onDone={() => setOpen(false)} />}
     </div>
   );
 }
 
-function Zone() {
-  if (zoneName() === "UTC") return null; // both are the same
-  return (
-    <div class="tabs" role="group" aria-label={T.zone}>
-      <button type="button" aria-pressed={!utc.value} onClick={() => setUTC(false)}>{zoneName()}</button>
-      <button type="button" aria-pressed={utc.value} onClick={() => setUTC(true)}>{T.utc}</button>
-    </div>
-  );
-}
-
-/** A time as a field of type datetime-local writes it, in the chosen zone. */
-function field(t: number): string {
-  const shift = utc.value ? 0 : new Date(t).getTimezoneOffset() * 60_000;
-  return new Date(t - shift).toISOString().slice(0, 19);
-}
-
 function Custom({ from, to, onDone }: { from: number; to: number; onDone: () => void }) {
-  const [a, setA] = useState(field(from));
-  const [b, setB] = useState(field(to));
+  const [a, setA] = useState(wallTime(from));
+  const [b, setB] = useState(wallTime(to));
   const [fault, setFault] = useState("");
   const submit = (e: Event) => {
     e.preventDefault();
-    const at = (s: string) => Date.parse(utc.value ? s + "Z" : s);
-    if (!(at(a) < at(b))) return setFault(T.bad);
-    showBetween(at(a), at(b));
+    if (!(fromWall(a) < fromWall(b))) return setFault(T.bad);
+    showBetween(fromWall(a), fromWall(b));
     onDone();
   };
   return (

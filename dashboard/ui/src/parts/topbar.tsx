@@ -9,10 +9,11 @@ import { me } from "../lib/session";
 import { topicName, topics } from "../lib/topics";
 import { Bell } from "./bell";
 import { palette } from "./everywhere";
+import { Here } from "./here";
 
 const T = {
   devices: "Devices",
-  pages: { overview: "Overview", groups: "Groups", inbox: "Inbox", topics: "Topics", webhooks: "Webhooks", account: "My account", users: "Users", keys: "API keys", firmware: "Firmware", rollouts: "Rollouts", dashboard: "System", audit: "Audit", tasks: "Tasks" } as Partial<Record<string, string>>,
+  pages: { overview: "Overview", groups: "Groups", inbox: "Inbox", topics: "Topics", webhooks: "Webhooks", account: "My account", users: "Users", keys: "API keys", firmware: "Firmware", rollouts: "Rollouts", dashboard: "System", audit: "Audit", tasks: "Tasks", profiles: "Profiles", adoption: "Adoption", import: "Import a list", "service-accounts": "Service accounts" } as Partial<Record<string, string>>,
   jump: "Jump to device, topic, rollout",
   paused: "Paused",
   goOn: "Go on",
@@ -29,7 +30,7 @@ const T = {
 };
 
 /** The lists that pages of one thing lead back to. */
-const LISTS: Partial<Record<string, string>> = { device: "devices", group: "groups", topic: "topics", webhook: "webhooks", release: "firmware", rollout: "rollouts" };
+const LISTS: Partial<Record<string, string>> = { device: "devices", group: "groups", profile: "profiles", topic: "topics", webhook: "webhooks", release: "firmware", rollout: "rollouts" };
 
 const PATIENCE_MS = 30_000; // after so long without the server the pill says since when
 
@@ -47,6 +48,7 @@ export function TopBar() {
           <b aria-current="page">{T.pages[r.page] ?? T.devices}</b>
         )}
       </nav>
+      {list && "id" in r && r.page !== "device" && <Here at={`${list}/${r.id}`} />}
       <Jump />
       <LivePill />
       <Bell />

@@ -1,0 +1,2 @@
+/* Bundled packages and their licences: /licenses.txt */
+function f(n){return n===""||/[."\u0000-\u001f]/.test(n)?JSON.stringify(n):n}function c(n){let t=[],s=(r,e,u)=>{if(!(t.length>=2e3)){if(r&&typeof r=="object"&&!Array.isArray(r)){let i=Object.keys(r).sort();for(let o of i)s(r[o],e?`${e}.${f(o)}`:f(o),u||o);if(i.length>0||e==="")return}t.push({path:e,top:u,value:r})}};return s(n,"",""),t}function g(n){return JSON.stringify(n,null,2)??""}function a(n,t){return n.trim()===""?t:JSON.parse(n)}export{c as a,g as b,a as c};

@@ -1,2 +1,0 @@
-/* Bundled packages and their licences: /licenses.txt */
-import{Ic as t,c as s}from"./chunk-CJ4SCK2A.js";function i({word:n,sure:o,of:e,onSure:u}){let[a,r]=s(!1);return a?t("button",{type:"button",class:"btn","aria-label":`${o} ${e}`,onBlur:()=>r(!1),onClick:u,ref:l=>l?.focus(),children:o}):t("button",{type:"button",class:"btn txt","aria-label":`${n} ${e}`,onClick:()=>r(!0),children:n})}export{i as a};
