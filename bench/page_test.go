@@ -180,7 +180,7 @@ func (w *window) loads() {
 		}
 	}
 	call(w, emulation.SetCPUThrottlingRate, emulation.SetCPUThrottlingRateParams{Rate: 1})
-	call(w, page.RemoveScriptToEvaluateOnNewDocument, page.RemoveScriptToEvaluateOnNewDocumentParams{Identifier: script.Identifier})
+	call(w, page.RemoveScriptToEvaluateOnNewDocument, page.RemoveScriptToEvaluateOnNewDocumentParams(script))
 }
 
 func evaluate[T any](w *window, expression string) T {
@@ -268,14 +268,14 @@ func (w *window) rows(sp *speaker) {
 func (w *window) judge(name string, all [3]float64, wire float64) {
 	w.b.Helper()
 	idle, busy, full := all[0], all[1], all[2]
-	print := func(what string, got, goal float64) {
+	show := func(what string, got, goal float64) {
 		fmt.Printf("  %-44s %9.2f   %s\n", name+": "+what, got, atMost(got, goal))
 	}
-	print("with changes, of without", busy/idle, pageGoal)
-	print("at 10,000/s, of at 1,000/s", full/busy, tenfoldGoal)
-	print("ms of the main thread a second", max(busy, full), threadGoal)
+	show("with changes, of without", busy/idle, pageGoal)
+	show("at 10,000/s, of at 1,000/s", full/busy, tenfoldGoal)
+	show("ms of the main thread a second", max(busy, full), threadGoal)
 	if wire > 0 {
-		print("KiB/s over the wire", wire, wireGoal)
+		show("KiB/s over the wire", wire, wireGoal)
 		w.b.ReportMetric(wire, name+"-KiB/s")
 	}
 	w.b.ReportMetric(busy/idle, name+"-ratio")
