@@ -28,6 +28,7 @@ deps: ## write deps.txt: the modules that are linked into the binary
 
 bench: ## print the figures that matter, as ratios against peers in the same run
 	@env=$$(scripts/setup-test.sh) && eval "$$env" && go test ./bench -run '^$$' -bench . -benchtime 1x -timeout 60m -v
+	@go test ./dashboard/live -run '^$$' -bench 'Conflation|SocketMemory' -benchtime 1x -v
 
 soak: build ## run a simulated fleet for SOAK (10m) and balance its ledger, churn for as long, then kill the server 100 times a test
 	@scripts/soak.sh $(SOAK)
