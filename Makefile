@@ -6,7 +6,7 @@ RUN_FLAGS ?= --demo
 SOAK ?= 10m
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint deps bench soak conformance fuzz clean
+.PHONY: help run build test lint deps bench screenshots soak conformance fuzz clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ deps: ## write deps.txt: the modules that are linked into the binary
 bench: ## print the figures that matter, as ratios against peers in the same run
 	@env=$$(scripts/setup-test.sh) && eval "$$env" && go test ./bench -run '^$$' -bench . -benchtime 1x -timeout 60m -v
 	@go test ./dashboard/live -run '^$$' -bench 'Conflation|SocketMemory' -benchtime 1x -v
+
+screenshots: ## write docs/screenshots anew, of a server with 10,000 devices behind gateways; takes some ten minutes
+	@mkdir -p docs/screenshots && env=$$(scripts/setup-test.sh) && eval "$$env" && MUSTER_PICTURES=$(CURDIR)/docs/screenshots go test ./e2e -run TestPicturesOfEveryPage -count 1 -timeout 30m -v
 
 soak: build ## run a simulated fleet for SOAK (10m) and balance its ledger, churn for as long, then kill the server 100 times a test
 	@scripts/soak.sh $(SOAK)

@@ -167,7 +167,8 @@ func (b *tab) inspected(name string) {
 		}))
 		for _, width := range widths() {
 			b.do(chromedp.EmulateViewport(width, 900))
-			b.wait("the theme, and two frames", fmt.Sprintf(`document.documentElement.dataset.theme === %q && new Promise(r => requestAnimationFrame(() => setTimeout(() => r(true), 250)))`, theme))
+			b.wait("the theme", fmt.Sprintf(`document.documentElement.dataset.theme === %q`, theme))
+			b.rests(drawsWithin)
 			if over := evaluate[int](b, `document.documentElement.scrollWidth - document.documentElement.clientWidth`); over > 0 {
 				b.t.Errorf("%s, %s: %d px are cut off at a width of %d", name, theme, over, width)
 			}

@@ -23,6 +23,9 @@ const (
 	pictureLimit     = 10 * time.Minute
 	tallest          = 1400 // CSS pixels of a picture
 	leastTraffic     = 3    // minutes of traffic on the Overview
+	historyOfFigures = 60 * time.Second
+	fetchesWithin    = 1500 * time.Millisecond // after a page is there; only the pictures depend on it
+	drawsWithin      = 400 * time.Millisecond
 )
 
 // TestPicturesOfEveryPage writes docs/screenshots anew (make screenshots): 10,000 devices of muster sim behind
@@ -90,8 +93,8 @@ func (b *tab) pictured(dir string, p picturedPage) {
 	b.wait(p.path, fmt.Sprintf("document.querySelector(%q)", p.drawn))
 	b.wait("the live connection", `document.querySelector(".live")?.textContent.includes("Live")`)
 	if p.name == "overview" {
-		b.wait("lines, traffic and rollouts", `document.querySelectorAll(".tail li").length > 5 && document.querySelector(".traffic canvas, .traffic svg") && document.querySelector(".ro")`)
-		b.wait("some history of the figures", `new Promise(r => setTimeout(() => r(true), 45000))`)
+		b.wait("lines, traffic and rollouts", `document.querySelectorAll(".tail li").length > 5 && document.querySelector(".traffic.plot") && document.querySelector(".ro")`)
+		b.rests(historyOfFigures)
 	}
 	for _, theme := range []string{"light", "dark"} {
 		b.inTheme(theme)
@@ -100,6 +103,12 @@ func (b *tab) pictured(dir string, p picturedPage) {
 			b.kept(filepath.Join(dir, p.name+"-phone-"+theme+".png"), 390)
 		}
 	}
+}
+
+// rests lets the page be for a time, which is after a frame was drawn.
+func (b *tab) rests(d time.Duration) {
+	b.t.Helper()
+	fetched[bool](b, fmt.Sprintf(`new Promise(r => requestAnimationFrame(() => setTimeout(() => r(true), %d)))`, d.Milliseconds()))
 }
 
 // inTheme has the browser ask for a theme.
@@ -118,10 +127,10 @@ func (b *tab) inTheme(theme string) {
 func (b *tab) kept(path string, width int64) {
 	b.t.Helper()
 	b.do(chromedp.EmulateViewport(width, 900))
-	b.wait("what is fetched after a page is there", `new Promise(r => requestAnimationFrame(() => setTimeout(() => r(true), 1200)))`)
+	b.rests(fetchesWithin)
 	high := evaluate[int64](b, `Math.ceil(document.querySelector("main").getBoundingClientRect().bottom + scrollY)`)
 	b.do(chromedp.EmulateViewport(width, min(max(high, 900), tallest)))
-	b.wait("two frames", `new Promise(r => requestAnimationFrame(() => setTimeout(() => r(true), 400)))`)
+	b.rests(drawsWithin)
 	ctx, cancel := context.WithTimeout(b.ctx, pageLimit)
 	defer cancel()
 	png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
@@ -212,8 +221,16 @@ func (s *story) vault() (speak func()) {
 	}
 	d.say("devices/me/logs", `{"level":"warn","msg":"compressor ran for 41 min without a pause"}`)
 	d.say("devices/me/telemetry", `{"temperature":`)
+	d.subscribe("devices/me/commands/+", 1)
 	for _, c := range []map[string]any{{"method": "defrost", "params": map[string]any{"minutes": 20}}, {"method": "restart"}} {
 		s.ask(http.MethodPost, "/api/v1/devices/oslo-vault-2/commands", c, http.StatusCreated, nil)
 	}
-	return func() { d.say("devices/me/telemetry", at(time.Now())) }
+	d.say(d.next().topic+"/result", `{"status":"ok","result":{"minutes":20}}`)
+	last := time.Now()
+	return func() {
+		if time.Since(last) > 5*time.Second {
+			last = time.Now()
+			d.say("devices/me/telemetry", at(last))
+		}
+	}
 }

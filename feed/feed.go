@@ -42,9 +42,10 @@ type Feed struct {
 	mu      sync.Mutex
 	first   int64           // the oldest event that is kept in the store
 	last    int64           // the newest that was handed out
+	known   int64           // the newest that was told, perhaps with a gap before it
 	ring    []Event         // the newest remembered, by Seq modulo its length
 	early   map[int64]Event // committed before one with a lower number was told
-	behind  time.Time       // since when something is early
+	behind  time.Time       // since when something is missing
 	changed chan struct{}   // closed when last moves
 }
 
@@ -86,28 +87,32 @@ func (f *Feed) Publish(events []Event) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	before := f.last
 	for _, e := range events {
-		if e.Seq > f.last && len(f.early) < maxEarly { // beyond that the store has it
+		f.known = max(f.known, e.Seq)
+		switch {
+		case e.Seq == f.last+1: // also when what is early has no room: else nothing could ever close the gap
+			f.take(e)
+		case e.Seq > f.last && len(f.early) < maxEarly: // beyond that the store has it
 			f.early[e.Seq] = e
 		}
 	}
-	f.advance()
+	f.told(before)
 }
 
-// advance is called with the lock held.
-func (f *Feed) advance() {
-	before := f.last
-	for {
-		e, ok := f.early[f.last+1]
-		if !ok {
-			break
-		}
+// take hands out the next event, and those that waited for it. It is called with the lock held.
+func (f *Feed) take(e Event) {
+	for ok := true; ok; e, ok = f.early[f.last+1] {
 		delete(f.early, e.Seq)
 		f.ring[e.Seq%remembered] = e
 		f.last = e.Seq
 	}
+}
+
+// told wakes readers when there is more than before. It is called with the lock held.
+func (f *Feed) told(before int64) {
 	switch {
-	case len(f.early) == 0:
+	case f.last >= f.known:
 		f.behind = time.Time{}
 	case f.behind.IsZero() || f.last > before:
 		f.behind = time.Now()

@@ -109,6 +109,32 @@ func TestAReaderGetsEachEventOnceInOrderWhateverTheOrderOfTelling(t *testing.T) 
 	})
 }
 
+// TestACommitOfMoreThanMayWaitIsHandedOut is an import of thousands of devices: its events are told at once, and out of order.
+func TestACommitOfMoreThanMayWaitIsHandedOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{}
+		f := newFeed(t, s)
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = f.Run(ctx) }) // it returns nil
+		defer wg.Wait()
+		defer cancel()
+		f.Publish(s.commit(10_000))
+		if f.Last() != 10_000 {
+			t.Fatalf("%d of 10000 events of one commit are handed out", f.Last())
+		}
+		late := s.commit(1)
+		f.Publish(s.commit(10_000))
+		if f.Last() != 10_000 {
+			t.Fatalf("the feed is at %d over a gap", f.Last())
+		}
+		time.Sleep(10 * time.Second) // in the bubble's time
+		if f.Last() != 20_001 {
+			t.Errorf("the feed stands at %d of 20001 events with %d never told", f.Last(), len(late))
+		}
+	})
+}
+
 func TestAReaderThatIsFarBehindReadsTheStore(t *testing.T) {
 	s := &store{}
 	f := newFeed(t, s)

@@ -314,7 +314,7 @@ func (b *tab) shootAll(name string) {
 				height = 844
 			}
 			b.do(chromedp.EmulateViewport(width, height))
-			b.wait("two frames", "new Promise(r => requestAnimationFrame(() => setTimeout(() => r(true), 250)))")
+			b.frames(b.t)
 			b.shoot(name + "-" + theme + map[int64]string{1440: "", 390: "-390"}[width])
 		}
 	}

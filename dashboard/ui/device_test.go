@@ -292,7 +292,7 @@ func TestAccessShowsASecretOnceAndADeviceIsDeletedByItsId(t *testing.T) {
 	b := open(t, f)
 	b.visit(tabPath("access"))
 	b.waitText("[data-credential=cred_1]", "token factory")
-	b.waitText("[data-credential=cred_1]", "2 h 00 min ago")
+	b.waitText("[data-credential=cred_1]", "2 h ago")
 	b.waitText(".att", "the password is none of the device's secrets")
 	b.waitText(".att", "3 times")
 	b.click("[data-credential=cred_1] .acts .btn")

@@ -188,7 +188,7 @@ func (b *tab) inspect(name string) {
 		b.media("prefers-color-scheme", theme)
 		for _, width := range []int64{1440, 390} {
 			b.do(chromedp.EmulateViewport(width, 900))
-			b.wait("two frames", "new Promise(r => requestAnimationFrame(() => setTimeout(() => r(true), 250)))")
+			b.frames(b.t)
 			for _, v := range engine(b) {
 				b.t.Errorf("%s, %s, %d px: %s", name, theme, width, v)
 			}

@@ -8,7 +8,7 @@ import { absolute, ago, count, duration, measure, plural } from "../lib/format";
 import { go } from "../lib/route";
 import { phasesOf, rolloutPath, sentence, stateWord, STATES, totals, useProgress } from "../lib/rollouts";
 import {
-  abortRollout, agreeToRollout, approveRollout, deleteRollout, getRollout, pauseRollout, resumeRollout, startRollout, supersedeRollout,
+  abortRollout, agreeToRollout, approveRollout, deleteRollout, getRelease, getRollout, pauseRollout, resumeRollout, startRollout, supersedeRollout,
   type RolloutBody, type RolloutPhase, type RolloutPhaseProgress, type RolloutProgress,
 } from "../lib/schema.gen";
 import { may } from "../lib/session";
@@ -166,11 +166,22 @@ function Legend({ r, states }: { r: RolloutBody; states: Record<string, number> 
   );
 }
 
+/** The version of a release, empty until it is known. */
+function useVersion(release: string): string {
+  const [version, set] = useState("");
+  useEffect(() => {
+    const stop = new AbortController();
+    getRelease(release, stop.signal).then((x) => set(x.version), () => {}); // its product says enough
+    return () => stop.abort();
+  }, [release]);
+  return version;
+}
+
 function Facts({ r, p }: { r: RolloutBody; p: RolloutProgress }) {
   const late = p.phases.reduce((n, f) => n + f.late, 0);
   return (
     <dl class="facts few">
-      <div><dt>{T.release}</dt><dd><a class="link" href={"/firmware/" + encodeURIComponent(r.release)}>{r.product}</a></dd></div>
+      <div><dt>{T.release}</dt><dd><a class="link" href={"/firmware/" + encodeURIComponent(r.release)}>{r.product} {useVersion(r.release)}</a></dd></div>
       <div><dt>{T.devices}</dt><dd class="val">{count(p.devices)} {r.q && <small class="mono">{r.q}</small>}</dd></div>
       <div><dt>{T.ended}</dt><dd class="val">{count(p.ended)}</dd></div>
       <div><dt>{T.inFlight}</dt><dd class="val">{count(p.in_flight)} <small>{T.ofMost(p.concurrent)}</small></dd></div>

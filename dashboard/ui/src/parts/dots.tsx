@@ -135,7 +135,7 @@ function useSize(el: { current: HTMLElement | null }): [number, number] {
   return size;
 }
 
-const TONES: Record<Presence, string> = { online: "--d-ok", quiet: "--d-warn", offline: "--d-off", never: "--d-idle", unknown: "--d-idle" };
+const TONES: Record<Presence, string> = { online: "--d-ok", quiet: "--d-warn", offline: "--d-off", never: "--d-idle", unknown: "--d-unknown" };
 
 function coloursOf(l: Layout) {
   return { codes: l.states.map((s) => token(TONES[s])), ground: token("--paper"), chosen: token("--accent") };
