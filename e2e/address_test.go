@@ -11,7 +11,7 @@ import (
 
 // controls is what the controls of a page say: what is pressed, current or sorted, chosen and written, and which columns there are.
 const controls = `JSON.stringify([
-	[...document.querySelectorAll("main :is([aria-pressed=true], [aria-current], [aria-sort]:not([aria-sort=none]))")].map(e => e.textContent.trim() + (e.ariaSort ?? "")),
+	[...document.querySelectorAll("main :is([aria-pressed=true], [aria-current], button[aria-expanded=true], [aria-sort]:not([aria-sort=none]))")].map(e => e.textContent.trim() + (e.ariaSort ?? "")),
 	[...document.querySelectorAll("main select")].map(e => e.value),
 	[...document.querySelectorAll("main input:not([type=checkbox], [type=radio], [type=file])")].map(e => e.value),
 	[...document.querySelectorAll("main table.devices thead th")].map(e => e.textContent.trim()),
