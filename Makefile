@@ -28,6 +28,7 @@ deps: ## write deps.txt: the modules that are linked into the binary
 
 bench: ## print the figures that matter, as ratios against peers in the same run
 	@env=$$(scripts/setup-test.sh) && eval "$$env" && go test ./bench -run '^$$' -bench . -benchtime 1x -timeout 60m -v
+	@go test ./dashboard/live -run '^$$' -bench 'Conflation|SocketMemory' -benchtime 1x -v
 
 screenshots: ## write docs/screenshots anew, of a server with 10,000 devices behind gateways; takes some ten minutes
 	@mkdir -p docs/screenshots && env=$$(scripts/setup-test.sh) && eval "$$env" && MUSTER_PICTURES=$(CURDIR)/docs/screenshots go test ./e2e -run TestPicturesOfEveryPage -count 1 -timeout 30m -v

@@ -28,6 +28,8 @@ type FleetFigures struct {
 	Queued    uint64 // messages in the log, not yet in the store
 	LogBytes  int64  // of those messages
 	StoreDown bool
+	Storing   FleetStoring
+	Commands  FleetCommands
 
 	Since  muster.Micros // what the fleet is compared with
 	Change FleetCounts   // now, less then
@@ -50,15 +52,29 @@ type FleetRates struct {
 	Stored   float64 `json:"stored" minimum:"0"`
 }
 
+// FleetStoring is how long batches of messages took to store, within the last minute.
+type FleetStoring struct {
+	Batches uint64  `json:"batches"`
+	P99     float64 `json:"p99_ms" minimum:"0" doc:"99 of 100 took no longer, in milliseconds, by the buckets of muster_store_append_seconds; 0 without any"`
+}
+
+// FleetCommands are the commands that ended within the last hour.
+type FleetCommands struct {
+	Ended int64 `json:"ended" minimum:"0" doc:"But for those that were called off"`
+	Acked int64 `json:"acked" minimum:"0" doc:"Of those, which their devices acknowledged or answered"`
+}
+
 // fleetBody has the words of the channel fleet of the live gateway.
 type fleetBody struct {
-	Total    int         `json:"total" minimum:"0" doc:"Devices"`
-	Counts   FleetCounts `json:"counts" doc:"Devices in each presence state"`
-	Rates    FleetRates  `json:"rates" doc:"Messages of telemetry a second"`
-	Queued   uint64      `json:"queued" doc:"Messages in the log that are not in the store yet"`
-	LogBytes int64       `json:"log_bytes" minimum:"0" doc:"Bytes of those"`
-	Store    string      `json:"store" enum:"ok,down"`
-	Change   fleetChange `json:"change"`
+	Total    int           `json:"total" minimum:"0" doc:"Devices"`
+	Counts   FleetCounts   `json:"counts" doc:"Devices in each presence state"`
+	Rates    FleetRates    `json:"rates" doc:"Messages of telemetry a second"`
+	Queued   uint64        `json:"queued" doc:"Messages in the log that are not in the store yet"`
+	LogBytes int64         `json:"log_bytes" minimum:"0" doc:"Bytes of those"`
+	Store    string        `json:"store" enum:"ok,down"`
+	Storing  FleetStoring  `json:"storing" doc:"Batches of messages that were stored within the last minute"`
+	Commands FleetCommands `json:"commands" doc:"Commands that ended within the last hour, counted every ten seconds"`
+	Change   fleetChange   `json:"change"`
 }
 
 type fleetChange struct {
@@ -109,6 +125,7 @@ func (a *API) fleetRoutes() {
 func fleetBodyOf(f *FleetFigures) fleetBody {
 	out := fleetBody{
 		Total: f.Total, Counts: f.Counts, Rates: f.Rates, Queued: f.Queued, LogBytes: f.LogBytes, Store: "ok",
+		Storing: f.Storing, Commands: f.Commands,
 		Change: fleetChange{Since: stamp(f.Since), Counts: f.Change, Silent: f.Silent},
 	}
 	if f.StoreDown {

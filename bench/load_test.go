@@ -188,7 +188,7 @@ func (c *conn) prepare(id string) {
 	}
 	at := len(b)
 	b = append(b, c.load.payload...)
-	c.packet = b
+	c.packet, c.stamps, c.digits = b, c.stamps[:0], c.digits[:0] // it may have been prepared for another topic
 	for i := range c.load.payload {
 		if strings.HasPrefix(c.load.payload[i:], tsPattern) {
 			c.stamps = append(c.stamps, at+i)
@@ -363,6 +363,7 @@ func (l *load) quantiles(shares ...float64) []time.Duration {
 func TestPreparedPacketsSayWhatTheyShould(t *testing.T) {
 	l := &load{window: 4, payload: `{"ts":1700000000000000,"values":{"a":77.77,"b":77.77}}`}
 	c := &conn{load: l, ts: 1_800_000_000_000_000}
+	c.prepare("a-longer-one")
 	c.prepare("d-1")
 	for range 3 {
 		c.add()

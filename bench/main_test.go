@@ -63,3 +63,11 @@ func fact(file, name string) string {
 	}
 	return "unknown"
 }
+
+// atMost returns a goal that a figure is not to exceed, and whether it does.
+func atMost(got, goal float64) string {
+	if got <= goal {
+		return fmt.Sprintf("goal <= %g: met", goal)
+	}
+	return fmt.Sprintf("goal <= %g: NOT MET", goal)
+}

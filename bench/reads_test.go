@@ -27,6 +27,9 @@ const (
 	readWorkers  = 16     // requests at once
 	readFor      = 20 * time.Second
 	readWarm     = 5 * time.Second // of load before the first request
+
+	// Which of its devices a gateway speaks for, one after the other: neighbours by id at other times.
+	childStep, childShift = 101, 37
 )
 
 // BenchmarkReads measures how long GET /api/v1/devices/{id} and the latest values of a
@@ -160,7 +163,7 @@ func (c *conn) speakForAll(ctx context.Context) error {
 		for !due.After(now) && c.room() >= readBatch {
 			for range readBatch {
 				c.sent[(c.head+c.flying)%len(c.sent)] = now
-				device := (c.index + c.made*fleetGateways) % fleetSize
+				device := c.index + (c.made*childStep+c.index*childShift)%(fleetSize/fleetGateways)*fleetGateways
 				c.add()
 				copy(c.out[len(c.out)-len(c.packet)+digits:], fmt.Sprintf("%06d", device))
 			}

@@ -915,6 +915,8 @@ type FirstAdmin struct {
 // FleetBody is a schema of the API.
 type FleetBody struct {
 	Change FleetChange `json:"change"`
+	// Commands that ended within the last hour, counted every ten seconds
+	Commands FleetCommands `json:"commands"`
 	// Devices in each presence state
 	Counts FleetCounts `json:"counts"`
 	// Bytes of those
@@ -924,6 +926,8 @@ type FleetBody struct {
 	// Messages of telemetry a second
 	Rates FleetRates `json:"rates"`
 	Store string     `json:"store"`
+	// Batches of messages that were stored within the last minute
+	Storing FleetStoring `json:"storing"`
 	// Devices
 	Total int64 `json:"total"`
 }
@@ -956,6 +960,14 @@ type FleetChange struct {
 	Since time.Time `json:"since"`
 }
 
+// FleetCommands is a schema of the API.
+type FleetCommands struct {
+	// Of those, which their devices acknowledged or answered
+	Acked int64 `json:"acked"`
+	// But for those that were called off
+	Ended int64 `json:"ended"`
+}
+
 // FleetCounts is a schema of the API.
 type FleetCounts struct {
 	Never   int64 `json:"never"`
@@ -969,6 +981,13 @@ type FleetCounts struct {
 type FleetRates struct {
 	Received float64 `json:"received"`
 	Stored   float64 `json:"stored"`
+}
+
+// FleetStoring is a schema of the API.
+type FleetStoring struct {
+	Batches int64 `json:"batches"`
+	// 99 of 100 took no longer, in milliseconds, by the buckets of muster_store_append_seconds; 0 without any
+	P99Ms float64 `json:"p99_ms"`
 }
 
 // FleetTraffic is a schema of the API.

@@ -58,6 +58,66 @@ func TestFirmwareFromTheOfflineKeyToAFleetThatUpdates(t *testing.T) {
 	}
 }
 
+// TestAReleaseThatWasRevokedReachesNobodyAfterTheServerWasKilled revokes a release on its way, kills the server at
+// once, and has it come back to the same fleet.
+func TestAReleaseThatWasRevokedReachesNobodyAfterTheServerWasKilled(t *testing.T) {
+	for _, e := range engines() {
+		t.Run(e.name, func(t *testing.T) {
+			args, _ := e.prepare(t)
+			s := &story{muster: serve(t, append(args, "--ddi-idle", "1s", "--ddi-busy", "1s")...), dir: t.TempDir()}
+			t.Cleanup(s.endFleet)
+			s.run("firmware", "keygen", s.path("release.key"))
+			s.run("firmware", "trust", s.path("release.key.pub"), "--name", "build server")
+			release := s.release("2.0.0")
+			s.fleet(0)
+			id := s.roll("Pumps 2", release, 2*time.Second)
+			s.await("devices to update", storyLimit, func() bool { f := s.far(id); return f.in("confirmed") > 0 && f.InFlight > 0 })
+			s.ask(http.MethodPost, "/api/v1/firmware/releases/"+release+"/revoke", map[string]any{"reason": "it bricks"}, http.StatusOK, nil)
+			s.kill()
+			killed := time.Now()
+			s.start()
+			s.ready()
+
+			s.await("the rollout to be paused", storyLimit, func() bool { f := s.far(id); return f.Status == "paused" && f.Reason == "release_revoked" })
+			s.await("what was offered to be taken back, and what installs to end", storyLimit, func() bool { return s.far(id).InFlight == 0 })
+			var online struct{ Items []struct{ ID string } }
+			s.await("all devices to be back", storyLimit, func() bool {
+				s.ask(http.MethodGet, "/api/v1/devices?q=status:online", nil, http.StatusOK, &online)
+				return len(online.Items) == storyDevices
+			})
+			s.ask(http.MethodPost, "/api/v1/rollouts/"+id+"/resume", map[string]any{}, http.StatusConflict, nil)
+			if f := s.far(id); f.in("queued") == 0 {
+				t.Errorf("nobody is left without it: %+v", f)
+			}
+			var log struct {
+				Items []struct {
+					Device, To string
+					At         time.Time
+				}
+			}
+			s.ask(http.MethodGet, "/api/v1/rollouts/"+id+"/log?limit=1000", nil, http.StatusOK, &log)
+			for _, row := range log.Items {
+				if row.At.After(killed) && row.To == "offered" {
+					t.Errorf("%s was offered it after the server came back", row.Device)
+				}
+			}
+			for _, d := range online.Items {
+				var x struct {
+					Current *struct{ Release string }
+					Files   []any
+				}
+				s.ask(http.MethodGet, "/api/v1/devices/"+d.ID+"/firmware", nil, http.StatusOK, &x)
+				if x.Current != nil || len(x.Files) > 0 {
+					t.Errorf("%s is to install %+v, %v", d.ID, x.Current, x.Files)
+				}
+			}
+			s.endFleet()
+			s.stop()
+			s.vouches()
+		})
+	}
+}
+
 func (s *story) path(name string) string { return filepath.Join(s.dir, name) }
 
 // run runs a verb, and returns what it prints.

@@ -64,6 +64,9 @@ func newMetrics(reg prometheus.Registerer, in *Ingest) *metrics {
 	return m
 }
 
+// StoreSeconds is the histogram of how long batches took to store, muster_store_append_seconds.
+func (in *Ingest) StoreSeconds() prometheus.Collector { return in.metrics.storeSecs }
+
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range m.ledger {

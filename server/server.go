@@ -197,7 +197,7 @@ func (s *Server) build(ctx context.Context) (err error) {
 		LevelOf: func(id muster.DeviceID) ingest.AckLevel { return ingest.AckLevel(s.registry.Level(id)) },
 	})
 	s.measureErasures()
-	s.fleet = &fleet{registry: s.registry, in: s.ingest, now: cfg.Now}
+	s.fleet = &fleet{registry: s.registry, in: s.ingest, now: cfg.Now, vitals: newVitals(s.ingest.StoreSeconds(), s.stores.control, cfg.Now, cfg.Logger)}
 	mqtt, err := s.brokerConfig(ctx)
 	if err != nil {
 		return err
@@ -238,6 +238,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 	s.updates.start(s)
 	s.loops.Go("memory", s.freeMemory)
 	s.loops.Go("traffic", s.fleet.countMinutes)
+	s.loops.Go("vitals", s.fleet.vitals.run)
 	s.startDevices()
 	s.loops.Go("feed", s.feed.Run)
 	s.loops.Go("feed-rejected", s.rejected.Run)

@@ -29,6 +29,7 @@ type fleet struct {
 	rates live.FleetRates
 
 	minutes traffic.Minutes
+	vitals  *vitals
 
 	changeMu sync.Mutex
 	changeAt time.Time
@@ -72,6 +73,7 @@ func (f *fleet) Stats() live.FleetItem {
 	if st.StoreDown {
 		item.Store = live.StoreDown
 	}
+	item.Storing, item.Commands = f.vitals.get()
 	item.Change = f.changeOfHour()
 	return item
 }
@@ -120,7 +122,8 @@ func (f *fleet) Figures() api.FleetFigures {
 	return api.FleetFigures{
 		Total: item.Total, Counts: api.FleetCounts(item.Counts), Rates: api.FleetRates(item.Rates), Queued: item.Queued, LogBytes: item.LogBytes,
 		StoreDown: item.Store == live.StoreDown,
-		Since:     item.Change.Since, Change: api.FleetCounts(item.Change.Counts), Silent: item.Change.Silent, Cause: item.Change.Cause,
+		Storing:   api.FleetStoring(item.Storing), Commands: api.FleetCommands(item.Commands),
+		Since: item.Change.Since, Change: api.FleetCounts(item.Change.Counts), Silent: item.Change.Silent, Cause: item.Change.Cause,
 	}
 }
 

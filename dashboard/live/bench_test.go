@@ -95,7 +95,7 @@ func BenchmarkConflation(b *testing.B) {
 		}
 		ours, theirs = ours+middle-start, theirs+cpuTime()-middle
 	}
-	fmt.Printf("  %-58s %8.3f   %s\n", fmt.Sprintf("processor for %d updates/s to %d viewers, of a frame for each", benchRate, benchViewers),
+	b.Logf("%-58s %8.3f   %s", fmt.Sprintf("processor for %d updates/s to %d viewers, of a frame for each", benchRate, benchViewers),
 		float64(ours)/float64(theirs), atMost(float64(ours)/float64(theirs), 1.0/20))
 	b.ReportMetric(float64(ours.Microseconds())/float64(b.N*benchRate), "cpu-us/update")
 	b.ReportMetric(float64(theirs.Microseconds())/float64(b.N*benchRate), "cpu-us/update-unconflated")
@@ -253,7 +253,7 @@ func BenchmarkSocketMemory(b *testing.B) {
 			if c.goal > 0 {
 				verdict = atMost(kb, c.goal)
 			}
-			fmt.Printf("  %-58s %8.1f   %s\n", "KB resident of the server for each socket: "+c.name, kb, verdict)
+			b.Logf("%-58s %8.1f   %s", "KB resident of the server for each socket: "+c.name, kb, verdict)
 		})
 	}
 }

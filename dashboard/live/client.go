@@ -101,12 +101,15 @@ func (c *client) begin() {
 func (c *client) run() {
 	for {
 		kind, body, err := c.conn.NextReader()
-		if err == nil {
-			c.obeyFrame(kind, body)
-			continue
+		if err != nil {
+			c.g.clients.Go(func() { c.end(err) })
+			return
 		}
-		c.g.clients.Go(func() { c.end(err) })
-		return
+		c.obeyFrame(kind, body)
+		if c.thin { // what inflates went deep: the next frame is waited for on a new stack
+			go c.run()
+			return
+		}
 	}
 }
 

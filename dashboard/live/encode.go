@@ -172,7 +172,11 @@ func (it FleetItem) append(b []byte) []byte {
 	b = strconv.AppendUint(append(b, `},"queued":`...), it.Queued, 10)
 	b = strconv.AppendInt(append(b, `,"log_bytes":`...), it.LogBytes, 10)
 	b = appendString(append(b, `,"store":`...), it.Store)
-	b = it.Change.append(append(b, `,"change":`...))
+	b = strconv.AppendUint(append(b, `,"storing":{"batches":`...), it.Storing.Batches, 10)
+	b = appendNumber(append(b, `,"p99_ms":`...), it.Storing.P99)
+	b = strconv.AppendInt(append(b, `},"commands":{"ended":`...), it.Commands.Ended, 10)
+	b = strconv.AppendInt(append(b, `,"acked":`...), it.Commands.Acked, 10)
+	b = it.Change.append(append(b, `},"change":`...))
 	return append(b, '}')
 }
 

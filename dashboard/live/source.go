@@ -115,7 +115,21 @@ type FleetItem struct {
 	Queued   uint64 // messages in the log, not yet in the store
 	LogBytes int64  // of those messages
 	Store    string // StoreOK or StoreDown
+	Storing  Storing
+	Commands Commands
 	Change   FleetChange
+}
+
+// Storing is how long batches of messages took to store, within the last minute.
+type Storing struct {
+	Batches uint64
+	P99     float64 // ms that 99 of 100 were not above; 0 without any
+}
+
+// Commands are those that ended within the last hour, but for those that were called off.
+type Commands struct {
+	Ended int64
+	Acked int64 // of those, which their devices acknowledged or answered
 }
 
 // FleetChange is how the fleet is now beside how it was at a time.

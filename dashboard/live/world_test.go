@@ -268,7 +268,7 @@ func (w *world) Stats() live.FleetItem {
 	w.stats++
 	it := live.FleetItem{
 		Total: len(w.devices), Store: live.StoreOK, Rates: live.FleetRates{Received: 120.5},
-		Queued: w.extra, LogBytes: 123,
+		Queued: w.extra, LogBytes: 123, Storing: live.Storing{Batches: 40, P99: 12.5}, Commands: live.Commands{Ended: 9, Acked: 8},
 		Change: live.FleetChange{Since: 1_789_996_400_000_000, Silent: len(w.devices) / 2},
 	}
 	if it.Change.Silent > 1 {
@@ -419,6 +419,8 @@ func (w *world) wantFleet() map[string]any {
 			"online": it.Counts.Online, "offline": it.Counts.Offline, "never": it.Counts.Never,
 			"unknown": it.Counts.Unknown, "quiet": it.Counts.Quiet,
 		},
-		"rates": map[string]any{"received": it.Rates.Received, "stored": it.Rates.Stored},
+		"storing":  map[string]any{"batches": it.Storing.Batches, "p99_ms": it.Storing.P99},
+		"commands": map[string]any{"ended": it.Commands.Ended, "acked": it.Commands.Acked},
+		"rates":    map[string]any{"received": it.Rates.Received, "stored": it.Rates.Stored},
 	})
 }

@@ -442,6 +442,7 @@ func (f *fakeServer) tally(received float64) {
 	f.fleet = object{
 		"total": len(f.devices), "counts": counts, "rates": object{"received": received, "stored": max(0, received-0.4)},
 		"queued": 12, "log_bytes": 48_123, "store": "ok",
+		"storing": object{"batches": 40, "p99_ms": 86.2}, "commands": object{"ended": 250, "acked": 248},
 	}
 	item := f.fleet
 	f.mu.Unlock()

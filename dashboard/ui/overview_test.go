@@ -3,6 +3,7 @@ package ui
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"os"
@@ -22,6 +23,7 @@ type fakeDots struct {
 	ids      []string
 	codes    []byte
 	asked    []object // every dots command
+	places   []int    // by map: latitude, longitude and how many, for each
 }
 
 // section adds devices, named after it.
@@ -49,6 +51,9 @@ func (f *fakeServer) arrange(m, out object) {
 	f.dots.version++
 	out["by"], out["version"], out["total"] = by, f.dots.version, len(f.dots.ids)
 	out["states"], out["sections"] = []string{"never", "online", "quiet", "offline", "unknown"}, f.dots.sections
+	if by == "map" {
+		out["cell"], out["places"] = 5, f.dots.places
+	}
 	if f.dots.sections == nil {
 		out["sections"] = []object{}
 	}
@@ -136,6 +141,7 @@ func fleetOf2000(t *testing.T) *fakeServer {
 	f.fleet = object{
 		"total": 2000, "counts": object{"online": 1599, "offline": 400, "quiet": 1, "never": 0, "unknown": 0},
 		"rates": object{"received": 120.5, "stored": 120.1}, "queued": 12, "log_bytes": 48_123, "store": "ok",
+		"storing": object{"batches": 40, "p99_ms": 86.2}, "commands": object{"ended": 250, "acked": 248},
 		"change": object{
 			"since": time.Now().Add(-time.Hour).UnixMilli(), "counts": object{"online": -400, "offline": 400, "quiet": 0, "never": 0, "unknown": 0}, "silent": 401,
 			"cause": object{"kind": "gateway", "name": "gw-7", "state": "offline", "devices": 400, "together": 400, "at": time.Now().Add(-time.Minute).UnixMilli()},
@@ -161,6 +167,8 @@ func TestTheOverviewSaysWhatChangedAndWhy(t *testing.T) {
 	if got := evaluate[string](b, `document.querySelector(".roll p a").getAttribute("href")`); got != "/devices/gw-7" {
 		t.Errorf("the gateway links to %s", got)
 	}
+	b.waitText(".vitals", "Stored within86ms p99")
+	b.waitText(".vitals", "Commands acked99.2% 1 h")
 	b.waitText(".legend", "400 offline+400 in 1 h")
 	b.waitText(".legend", "1,599 online−400 in 1 h")
 	hrefs := evaluate[string](b, `[...document.querySelectorAll(".legend a")].map(a => a.getAttribute("href")).join(" ")`)
@@ -340,10 +348,21 @@ func TestWhatNeedsAPersonIsThereOnlyWhenItIs(t *testing.T) {
 			t.Errorf("nothing says %q:\n%s", want, got)
 		}
 	}
+	b.waitText(".rail a[href='/rollouts']", "1 held")
 	b.waitText(".ro", "Pumps 2.1")
 	b.waitText(".ro", "held")
 	b.waitText(".ro small", "2 updating, 8 of 20 devices through, 3 failing.")
 	b.shootAll("overview-needs")
+
+	i := fleetOf2000(t)
+	needy(i)
+	second := object{"device": "south-0001", "time": time.Now().UTC().Format(time.RFC3339Nano), "code": "bad_payload", "reason": "r", "topic": "t", "payload": "", "size": 0}
+	first := maps.Clone(second)
+	first["device"] = "north-0004"
+	i.answer("/rejected", object{"items": []object{first, second, second}, "next": nil})
+	b = open(t, i)
+	b.visit("/")
+	b.wait("both devices", lines+`.includes("3 messages of 2 devices were rejected in the last hour") && `+lines+`.includes("/devices?q=id%3Dnorth-0004+or+id%3Dsouth-0001")`)
 
 	h := fleetOf2000(t)
 	needy(h)
@@ -421,15 +440,16 @@ func TestTheAccessibilityEngineFindsNothingOnTheOverview(t *testing.T) {
 	}
 	f := fleetOf2000(t)
 	needy(f)
+	f.dots.places = []int{5990, 1070, 1200, -3390, 15120, 800}
 	f.happen("presence.offline", object{"device": "north-0001", "reason": "keepalive"})
 	empty := newFake(t)
 	empty.tally(0)
 	for name, page := range map[string]*fakeServer{"full": f, "empty": empty} {
 		b := open(t, page)
-		for _, path := range []string{"/", "/?dots=table&by=firmware"} {
+		for _, path := range []string{"/", "/?dots=table&by=firmware", "/?by=map", "/?by=map&dots=table"} {
 			b.visit(path)
 			b.waitText(".live", "Live")
-			b.wait("the page", `document.querySelector(".call, .sections, .connect")`)
+			b.wait("the page", `document.querySelector(".call, .sections, .connect, .map canvas")`)
 			evaluate[bool](b, string(axe)+"; true")
 			for _, theme := range []string{"light", "dark"} {
 				b.media("prefers-color-scheme", theme)

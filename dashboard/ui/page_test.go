@@ -62,6 +62,27 @@ func TestTheDevicesPageCallsTheRollAndFollowsIt(t *testing.T) {
 	b.shootAll("devices")
 }
 
+func TestAChangedCellIsTintedForAMomentAndSaysWhenItWasUnderThePointer(t *testing.T) {
+	f := fleetOf25(t)
+	b := open(t, f)
+	b.visit("/devices")
+	b.waitText("tbody tr:nth-child(4)", "cc-vault-03")
+	evaluate[bool](b, `(() => {
+		const cell = document.querySelector("tbody tr:nth-child(4) [data-key=temperature]");
+		Object.assign(window, {plain: cell.className, tints: [], moving: 0, cell});
+		return !!new MutationObserver(() => { tints.push(cell.className); moving += document.getAnimations().length; }).observe(cell, {attributeFilter: ["class"]}) || true;
+	})()`)
+	f.report("cc-vault-03", object{"temperature": 9.625})
+	b.wait("the tint to come and go", `tints.length > 1 && tints[0] === plain + " hot" && tints.at(-1) === plain`)
+	if n := evaluate[int](b, "moving"); n != 0 {
+		t.Errorf("%d animations are under way; each would have the page drawn all the time", n)
+	}
+	evaluate[bool](b, `cell.dispatchEvent(new PointerEvent("pointerover", {bubbles: true}))`)
+	if got := evaluate[string](b, "cell.title"); !strings.HasPrefix(got, "9.625, ") {
+		t.Errorf("the cell's title is %q", got)
+	}
+}
+
 func TestRowsStayWhereTheyAreWhenDevicesComeAndGo(t *testing.T) {
 	f := fleetOf25(t)
 	b := open(t, f)

@@ -459,7 +459,7 @@ func unreached(id string) string {
 		"claim-device":        "needs a code that was made just before; server tests it",
 		"delete-adoption-key": "has an id that is no path parameter of another operation; server tests it",
 		"next-job":            "needs a job that waits between waves; e2e tests it",
-		"send-to-stream":      "needs a stream that stays open; server tests it",
+		"send-to-stream":      "needs a stream that stays open; dashboard/live and e2e test it",
 		"sign-out":            "needs a session's cookie; api tests it",
 		"provision":           "needs a profile's secret; server tests it with devices that register themselves",
 		"accept-invitation":   "needs a link that was made for one; api tests it", "reset-password": "needs a link that was mailed; api tests it",

@@ -298,6 +298,17 @@ func (c *Control) CommandTexts(ctx context.Context, ids []int64) (map[int64]comm
 	return out, err
 }
 
+// CommandsEnded counts the commands that ended after since, but for those that were called off,
+// and of those which their devices acknowledged or answered.
+func (c *Control) CommandsEnded(ctx context.Context, since muster.Micros) (ended, acked int64, err error) {
+	err = c.db.Read.QueryRowContext(ctx, `SELECT count(*), count(CASE WHEN delivered > 0 OR accepted > 0 OR reported > 0 THEN 1 END)
+		FROM command WHERE finished > 0 AND finished > $1 AND state <> 'cancelled'`, int64(since)).Scan(&ended, &acked)
+	if err != nil {
+		return 0, 0, failed("count commands", err)
+	}
+	return ended, acked, nil
+}
+
 // CommandStates implements command.Reader.
 func (c *Control) CommandStates(ctx context.Context, ids []int64) (map[int64]command.Ended, error) {
 	slices.Sort(ids)

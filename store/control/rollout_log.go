@@ -103,7 +103,8 @@ func (c *Control) SealRollouts(ctx context.Context, limit int) (n int, err error
 const verifyRows = 5000
 
 // VerifyRollouts reads the logs of all rollouts, and calls found with each that is not what
-// its audit records vouch for. It returns how many rows they vouch for.
+// its audit records vouch for, and then with each whose devices are not where its log says. It returns how
+// many rows they vouch for.
 func (c *Control) VerifyRollouts(ctx context.Context, found func(rollout, what string)) (vouched int64, err error) {
 	ends := map[string]*logEnd{}
 	bad := map[string]bool{}
@@ -137,7 +138,10 @@ func (c *Control) VerifyRollouts(ctx context.Context, found func(rollout, what s
 		}
 		seq = records[len(records)-1].Seq
 	}
-	return vouched, c.verifyEnds(ctx, ends, wrong)
+	if err := c.verifyEnds(ctx, ends, wrong); err != nil {
+		return vouched, err
+	}
+	return vouched, c.verifyStanding(ctx, wrong)
 }
 
 // verifySeal reads the rows that a record vouches for, and returns how many there should be.

@@ -29,12 +29,27 @@ func TestWhateverIsDoneToARolloutsLogIsFound(t *testing.T) {
 			`INSERT INTO rollout_log SELECT 'other', number, device, action, attempt, event, before, after, reason, detail, at FROM rollout_log WHERE number = 3`,
 			"there is no such rollout, and there is a log of it",
 		},
+		"a changed state": {
+			`UPDATE rollout_device SET state = 'confirmed' WHERE device = 'dev-000004'`,
+			"1 of its devices are not where its log says: dev-000004 is confirmed (action 257), and its log ends with queued (action 257)",
+		},
+		"a state that was never logged, pages behind": {
+			`WITH RECURSIVE k(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM k WHERE n < 1100)
+			INSERT INTO rollout_device SELECT rollout, device || '-' || n, rank, phase, CASE WHEN n > 1098 THEN 'skipped' ELSE 'queued' END, '', '', 0, 0, 0, 0, FALSE, 0, 0, '', 0, 0, FALSE, 0, 0, 0, ''
+			FROM rollout_device, k`,
+			"20 of its devices are not where its log says: dev-000000-1099 is skipped (action 0), and its log ends with queued (action 0)",
+		},
+		"a changed action": {
+			`UPDATE rollout_device SET action = 511 WHERE device = 'dev-000005'`,
+			"1 of its devices are not where its log says: dev-000005 is offered (action 511), and its log ends with offered (action 257)",
+		},
+		"a device that went":  {`DELETE FROM rollout_device WHERE device = 'dev-000004'`, "1 devices of its log are in it no more, the first is dev-000004"},
 		"a rollout that went": {`DELETE FROM rollout`, "it is gone, and its log was vouched for"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onEach(t, func(t *testing.T, e engine) {
-				if e.postgres && name != "nothing" && name != "a changed outcome" {
-					return // a new database each: two show that the engine keeps what is chained
+				if e.postgres && name != "nothing" && name != "a changed outcome" && name != "a changed state" && name != "a device that went" {
+					return // a new database each: these show that the engine keeps what is chained, and finds what is not
 				}
 				x := openCounter(t, e, 10)
 				now := func() time.Time { return x.at }

@@ -4,7 +4,7 @@ import { signal } from "@preact/signals";
 import { command, subscribe } from "./live";
 import type { Presence } from "./types";
 
-export type By = "group" | "firmware" | "last_seen";
+export type By = "group" | "firmware" | "last_seen" | "map";
 
 export interface Section {
   name: string;
@@ -20,6 +20,8 @@ export interface Layout {
   total: number;
   states: Presence[]; // the state of each code
   sections: Section[];
+  cell?: number; // by map: how wide and high a place is, in hundredths of a degree
+  places?: number[]; // by map: latitude and longitude of its south-west corner, likewise, and how many devices, for each
 }
 
 /** Who is at some places, and what chooses them. */

@@ -14,8 +14,9 @@ export const TRACE = 92;
  * where the page was not live. */
 export const trace = {
   received: [] as number[],
-  stored: [] as number[],
+  storing: [] as number[], // ms
   queued: [] as number[],
+  acked: [] as number[], // percent
 };
 
 /** Counts the seconds traced, so that the small lines redraw. */
@@ -37,13 +38,20 @@ export function startFleet(): void {
   });
 }
 
+/** Of the commands that ended within the last hour how many were acknowledged, in percent; null without any. */
+export function ackedPercent(f: Fleet): number | null {
+  const c = f.commands;
+  return c && c.ended > 0 ? (100 * c.acked) / c.ended : null;
+}
+
 function record(): void {
   const f = fleet.peek();
   if (!f) return;
   const live = isLive();
   push(trace.received, live ? f.rates.received : NaN);
-  push(trace.stored, live ? f.rates.stored : NaN);
+  push(trace.storing, live && f.storing?.batches ? f.storing.p99_ms : NaN);
   push(trace.queued, live ? f.queued : NaN);
+  push(trace.acked, live ? (ackedPercent(f) ?? NaN) : NaN);
   traced.value = traced.peek() + 1;
 }
 

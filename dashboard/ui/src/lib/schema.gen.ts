@@ -852,6 +852,8 @@ export type FirstAdmin = {
 
 export type FleetBody = {
   change: FleetChange;
+  /** Commands that ended within the last hour, counted every ten seconds */
+  commands: FleetCommands;
   /** Devices in each presence state */
   counts: FleetCounts;
   /** Bytes of those */
@@ -861,6 +863,8 @@ export type FleetBody = {
   /** Messages of telemetry a second */
   rates: FleetRates;
   store: "ok" | "down";
+  /** Batches of messages that were stored within the last minute */
+  storing: FleetStoring;
   /** Devices */
   total: number;
 };
@@ -891,6 +895,13 @@ export type FleetChange = {
   since: string;
 };
 
+export type FleetCommands = {
+  /** Of those, which their devices acknowledged or answered */
+  acked: number;
+  /** But for those that were called off */
+  ended: number;
+};
+
 export type FleetCounts = {
   never: number;
   offline: number;
@@ -902,6 +913,12 @@ export type FleetCounts = {
 export type FleetRates = {
   received: number;
   stored: number;
+};
+
+export type FleetStoring = {
+  batches: number;
+  /** 99 of 100 took no longer, in milliseconds, by the buckets of muster_store_append_seconds; 0 without any */
+  p99_ms: number;
 };
 
 export type FleetTraffic = {

@@ -13,6 +13,8 @@ export interface Fleet {
   queued: number;
   log_bytes: number; // of what is queued
   store: "ok" | "down";
+  storing?: { batches: number; p99_ms: number }; // of the last minute
+  commands?: { ended: number; acked: number }; // of the last hour
   change?: Change; // of servers that compare
 }
 

@@ -11,6 +11,7 @@ const T = {
   live: (n: number) => `${count(n)} live`,
   phase: (name: string, at: number, of: number) => (of > 1 ? `${name}, phase ${at} of ${of}` : name),
   held: "held",
+  paused: "paused",
   figures: (p: RolloutProgress, failing: number) => `${count(p.in_flight)} updating, ${count(p.ended)} of ${plural(p.devices, "device", "devices")} through, ${count(failing)} failing.`,
   bar: (p: RolloutProgress) => p.phases.map((x, i) => `${x.name || `phase ${i + 1}`}: ${throughOf(p, i)} of ${x.devices}`).join(", "),
 };
@@ -44,7 +45,7 @@ function Rollout({ r }: { r: RolloutBody }) {
     <div class="ro">
       <div class="h">
         <a href={`/rollouts/${encodeURIComponent(r.id)}`}><b>{r.name}</b></a>
-        {p.status === "paused" ? <span class="warn">{T.held}</span> : phase && <span>{T.phase(phase.name, p.phase, p.phases.length)}</span>}
+        {p.status === "paused" ? <span class="warn">{p.reason === "operator" ? T.paused : T.held}</span> : phase && <span>{T.phase(phase.name, p.phase, p.phases.length)}</span>}
       </div>
       <div class="stages" role="img" aria-label={T.bar(p)}>
         {p.phases.map((x, i) => <i key={i} style={{ flexGrow: Math.max(1, x.devices) }}><i style={{ width: `${x.devices ? (100 * throughOf(p, i)) / x.devices : 0}%` }} /></i>)}

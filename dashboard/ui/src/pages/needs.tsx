@@ -4,6 +4,7 @@ import type { ComponentChildren } from "preact";
 import { now } from "../lib/clock";
 import { ago, count, counted, plural } from "../lib/format";
 import { usePolled } from "../lib/poll";
+import { idsQuery } from "../lib/query";
 import { devicePath, inboxPath, listPath } from "../lib/route";
 import { isAdmin, may } from "../lib/session";
 import { listDeliveries, listDevices, listRejected, listRollouts, type Delivery, type Rejected, type RolloutBody } from "../lib/schema.gen";
@@ -13,11 +14,12 @@ const T = {
   none: "Nothing needs you now.",
   silent: (n: number) => `${plural(n, "device is", "devices are")} silent`,
   silentSub: "past their expected check-in, or quiet while connected",
-  rejected: (n: number, most: boolean) => `${count(n)}${most ? " or more" : ""} ${n === 1 ? "message was" : "messages were"} rejected in the last hour`,
+  rejected: (n: number, most: boolean, devices: number) => `${count(n)}${most ? " or more" : ""} ${n === 1 ? "message" : "messages"}${devices > 1 ? ` of ${count(devices)} devices` : ""} ${n === 1 ? "was" : "were"} rejected in the last hour`,
   rejectedSub: (r: Rejected) => `${r.device}: ${r.reason}`,
   unacked: (n: number) => `${counted(n)} ${n === 1 ? "notification asks" : "notifications ask"} for an acknowledgement`,
   held: (name: string) => `The rollout ${name} is held`,
-  heldWhy: { operator: "paused by a person", failure_threshold: "too many devices failed", success_threshold: "too few devices succeeded", regression: "the telemetry of updated devices is worse", release_revoked: "its release was revoked", superseded: "a newer rollout took its devices", approvals: "its time has come, and more people must agree to it" } as Record<string, string>,
+  paused: (name: string) => `The rollout ${name} is paused`,
+  heldWhy: { operator: "by a person", failure_threshold: "too many devices failed", success_threshold: "too few devices succeeded", regression: "the telemetry of updated devices is worse", release_revoked: "its release was revoked", superseded: "a newer rollout took its devices", approvals: "its time has come, and more people must agree to it" } as Record<string, string>,
   waiting: (name: string) => `The rollout ${name} waits for a person`,
   waitingSub: "its phase is over, and the next one needs a decision",
   dead: (n: number, most: boolean) => `${count(n)}${most ? " or more" : ""} ${n === 1 ? "delivery was" : "deliveries were"} given up`,
@@ -57,7 +59,7 @@ export function Needs({ open }: { open: number }) {
     open > 0 && <Need key="unacked" tone="crit" href={inboxPath("open", "")} words={T.unacked(open)} />,
     ...(f?.rollouts ?? []).map((r) => <Held key={r.id} r={r} />),
     f && f.silent > 0 && <Need key="silent" tone="off" href={listPath("status:silent", "id", "")} words={T.silent(f.silent)} sub={T.silentSub} />,
-    recent[0] && <Need key="rejected" tone="warn" href={devicePath(recent[0].device)} words={T.rejected(recent.length, recent.length === MOST)} sub={T.rejectedSub(recent[0])} age={ago(Date.parse(recent[0].time), t)} />,
+    recent[0] && <Need key="rejected" tone="warn" href={rejectedPath(recent)} words={T.rejected(recent.length, recent.length === MOST, devicesOf(recent).length)} sub={T.rejectedSub(recent[0])} age={ago(Date.parse(recent[0].time), t)} />,
     f?.dead[0] && <Need key="dead" tone="warn" href={deadPath(f.dead[0])} words={T.dead(f.dead.length, f.dead.length === MOST)} sub={T.deadSub(f.dead[0])} age={ago(Date.parse(f.dead[0].ended_at ?? f.dead[0].created_at), t)} />,
   ].filter(Boolean);
   return (
@@ -68,13 +70,26 @@ export function Needs({ open }: { open: number }) {
   );
 }
 
+function devicesOf(messages: Rejected[]): string[] {
+  return [...new Set(messages.map((r) => r.device))];
+}
+
+const LONGEST = 2000; // bytes of a query, and at most 60 terms: what the language takes
+
+/** The page of the one device, or the list of just those whose messages were rejected; of the first when they are too many. */
+function rejectedPath(messages: Rejected[]): string {
+  const ids = devicesOf(messages);
+  const q = idsQuery(ids);
+  return ids.length === 1 || ids.length > 60 || q.length > LONGEST ? devicePath(ids[0]!) : listPath(q, "id", "");
+}
+
 function deadPath(d: Delivery): string {
   return d.channel === "webhook" ? `/webhooks/${encodeURIComponent(d.target)}` : "/dashboard";
 }
 
 function Held({ r }: { r: RolloutBody }) {
   const waits = r.progress.status === "running";
-  const words = waits ? T.waiting(r.name) : T.held(r.name);
+  const words = waits ? T.waiting(r.name) : r.progress.reason === "operator" ? T.paused(r.name) : T.held(r.name);
   const sub = waits ? T.waitingSub : T.heldWhy[r.progress.reason ?? ""] ?? r.progress.reason ?? "";
   return <Need tone="warn" href={`/rollouts/${encodeURIComponent(r.id)}`} words={words} sub={sub} />;
 }

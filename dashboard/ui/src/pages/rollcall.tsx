@@ -1,7 +1,7 @@
 // The roll call: one sentence, the vitals and the bar of states.
 
 import { useLayoutEffect, useRef } from "preact/hooks";
-import { fleet, trace } from "../lib/fleet";
+import { ackedPercent, fleet, trace } from "../lib/fleet";
 import { now } from "../lib/clock";
 import { absolute, bytes, clock, count, plural, rate } from "../lib/format";
 import { devicePath, listPath } from "../lib/route";
@@ -29,8 +29,16 @@ const T = {
   inAnHour: (n: number) => `${n > 0 ? "+" : ""}${count(n)} in 1 h`,
   storeDown: (n: number) => `The database cannot be reached. ${plural(n, "message waits", "messages wait")} in the log and will be stored when it is back.`,
   received: "Messages in",
-  stored: "Stored",
-  queued: "Waiting to be stored",
+  stored: "Stored within",
+  storedHint: (n: number, perSecond: string) => `99 of 100 batches of the last minute took no longer (${plural(n, "batch", "batches")}); ${perSecond} messages a second are stored`,
+  p99: "ms p99",
+  queued: "Write queue",
+  queuedHint: "Messages in the log that are not in the store yet",
+  acked: "Commands acked",
+  ackedHint: (acked: number, ended: number) => `${count(acked)} of the ${count(ended)} that ended in the last hour, but for those called off`,
+  percent: "% 1 h",
+  none: "none",
+  inHour: "in 1 h",
   perSecond: "/s",
   bar: "Devices by state",
 };
@@ -70,18 +78,30 @@ function causePath({ kind, name }: Cause): string {
 }
 
 function Vitals({ f }: { f: Fleet }) {
+  const acked = ackedPercent(f);
   return (
     <dl class="vitals">
       <Vital name={T.received} text={rate(f.rates.received)} unit={T.perSecond} line={trace.received} />
-      <Vital name={T.stored} text={rate(f.rates.stored)} unit={T.perSecond} line={trace.stored} />
-      <Vital name={T.queued} text={count(f.queued)} unit={f.queued > 0 ? bytes(f.log_bytes) : ""} line={trace.queued} />
+      {f.storing && <Vital name={T.stored} text={f.storing.batches > 0 ? milliseconds(f.storing.p99_ms) : "0"} unit={T.p99} line={trace.storing} hint={T.storedHint(f.storing.batches, rate(f.rates.stored))} />}
+      <Vital name={T.queued} text={count(f.queued)} unit={f.queued > 0 ? bytes(f.log_bytes) : ""} line={trace.queued} hint={T.queuedHint} />
+      {f.commands && <Vital name={T.acked} text={acked === null ? T.none : percent(acked)} unit={acked === null ? T.inHour : T.percent} line={trace.acked} hint={T.ackedHint(f.commands.acked, f.commands.ended)} />}
     </dl>
   );
 }
 
-function Vital({ name, text, unit, line }: { name: string; text: string; unit: string; line: number[] }) {
+/** Below ten with one digit behind the point, above in whole milliseconds. */
+function milliseconds(ms: number): string {
+  return ms < 10 ? String(Number(ms.toFixed(1))) : count(Math.round(ms));
+}
+
+/** Rounded down, so that 100 is all of them. */
+function percent(p: number): string {
+  return String(Math.floor(p * 10) / 10);
+}
+
+function Vital({ name, text, unit, line, hint }: { name: string; text: string; unit: string; line: number[]; hint?: string }) {
   return (
-    <div>
+    <div title={hint}>
       <dt>{name}</dt>
       <dd><span class="val">{text}</span><small>{unit}</small><Spark line={line} /></dd>
     </div>

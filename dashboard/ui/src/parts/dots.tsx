@@ -11,19 +11,24 @@ import { theme, token } from "../lib/theme";
 import type { Presence } from "../lib/types";
 import { arrange, blockOf, Painter, placeAt, spotOf, type Grid } from "./dotgrid";
 import { Glyph, STATES, WORD } from "./glyph";
+import { lazy } from "./lazy";
+import { useSize } from "./size";
+
+const MapView = lazy(() => import("./map").then((m) => m.MapView));
 
 const T = {
   title: "Every device, one dot",
   hint: "Click a dot to open it, drag to select",
   arrange: "Arrange by",
-  by: { group: "Group", firmware: "Firmware", last_seen: "Last seen" },
+  by: { group: "Group", firmware: "Firmware", last_seen: "Last seen", map: "Map" },
+  mapHint: "Click a mark to list its devices, drag to move",
   table: "Table",
   tableHint: "The same as a table",
   drawing: (n: number) => `${plural(n, "device", "devices")} as dots, coloured by state. The button Table has the same as a table.`,
-  none: { group: "in no group", firmware: "no version reported", last_seen: "" },
-  merged: { group: (n: number) => `${count(n)} more groups`, firmware: (n: number) => `${count(n)} more versions`, last_seen: () => "" },
+  none: { group: "in no group", firmware: "no version reported", last_seen: "", map: "" },
+  merged: { group: (n: number) => `${count(n)} more groups`, firmware: (n: number) => `${count(n)} more versions`, last_seen: () => "", map: () => "" },
   ages: { "5m": "in the last 5 minutes", "1h": "in the last hour", "1d": "in the last day", "7d": "in the last 7 days", older: "longer ago", never: "never" } as Record<string, string>,
-  section: { group: "Group", firmware: "Firmware", last_seen: "Last seen" },
+  section: { group: "Group", firmware: "Firmware", last_seen: "Last seen", map: "" },
   total: "Devices",
   silent: (n: number) => `${count(n)} silent`,
   selected: (n: number) => `${plural(n, "device", "devices")} selected`,
@@ -34,7 +39,7 @@ const T = {
   loading: "Asking the server for the dots.",
 };
 
-const BYS: By[] = ["group", "firmware", "last_seen"];
+const BYS: By[] = ["group", "firmware", "last_seen", "map"];
 const CALL = 28; // px that a callout takes
 const HEIGHT = 470; // px that the dots may take
 
@@ -53,16 +58,16 @@ export function Dots() {
     <section class="sec dots" aria-labelledby="dots-title">
       <header>
         <h2 id="dots-title">{T.title}</h2>
-        <p class="hint">{T.hint}</p>
+        <p class="hint">{by === "map" ? T.mapHint : T.hint}</p>
         <div class="r">
           <span class="tabs" role="group" aria-label={T.arrange}>
-            {BYS.map((b) => <button key={b} type="button" aria-pressed={b === by} onClick={() => setSearch({ by: b === "group" ? "" : b }, true)}>{T.by[b]}</button>)}
+            {BYS.map((b) => <button key={b} type="button" aria-pressed={b === by} onClick={() => setSearch({ by: b === "group" ? "" : b, at: "" }, true)}>{T.by[b]}</button>)}
           </span>
           <span class="tabs"><button type="button" aria-pressed={table} title={T.tableHint} onClick={() => setSearch({ dots: table ? "" : "table" }, true)}>{T.table}</button></span>
         </div>
       </header>
       {refusal.value && <p class="error" role="alert">{refusal.value}</p>}
-      {!l ? !refusal.value && <p class="quiet-note dots-wait">{T.loading}</p> : table ? <DotTable l={l} /> : <DotCanvas key={l.version} l={l} />}
+      {!l ? !refusal.value && <p class="quiet-note dots-wait">{T.loading}</p> : l.by === "map" ? <MapView l={l} table={table} /> : table ? <DotTable l={l} /> : <DotCanvas key={l.version} l={l} />}
     </section>
   );
 }
@@ -116,23 +121,6 @@ function DotCanvas({ l }: { l: Layout }) {
       {chosen.value && <Chosen run={chosen.value} l={l} onClear={() => (chosen.value = null)} />}
     </div>
   );
-}
-
-/** The width of an element, and how many device pixels a CSS pixel has. */
-function useSize(el: { current: HTMLElement | null }): [number, number] {
-  const [size, set] = useState<[number, number]>([0, devicePixelRatio || 1]);
-  useLayoutEffect(() => {
-    const look = () => el.current && set([Math.floor(el.current.clientWidth), devicePixelRatio || 1]);
-    const watch = new ResizeObserver(look);
-    watch.observe(el.current!);
-    addEventListener("resize", look); // zooming changes the ratio
-    look();
-    return () => {
-      watch.disconnect();
-      removeEventListener("resize", look);
-    };
-  }, []);
-  return size;
 }
 
 const TONES: Record<Presence, string> = { online: "--d-ok", quiet: "--d-warn", offline: "--d-off", never: "--d-idle", unknown: "--d-unknown" };

@@ -3,6 +3,9 @@
 import { fleet } from "../lib/fleet";
 import { counts } from "../lib/inbox";
 import { count, counted } from "../lib/format";
+import { usePolled } from "../lib/poll";
+import { listRollouts } from "../lib/schema.gen";
+import { may } from "../lib/session";
 import { PLACES } from "../lib/pages";
 import { route } from "../lib/route";
 import { pageVersion } from "../lib/version";
@@ -14,6 +17,8 @@ import { TimesSwitch, ZoneSwitch } from "./zoneswitch";
 const T = {
   keys: "Shortcuts",
   open: (n: number) => `${counted(n)} open`,
+  live: (n: number) => `${count(n)} live`,
+  held: (n: number) => `${count(n)} held`,
   api: "API",
   apiHint: "What the HTTP API can do, with examples",
 };
@@ -59,9 +64,26 @@ function Figure({ of }: { of: string }) {
   const total = fleet.value?.total;
   const c = counts.value;
   if (of === "/devices" && total !== undefined) return <b class="val">{count(total)}</b>;
+  if (of === "/rollouts" && may("firmware:read")) return <RolloutFigure />;
   if (of !== "/inbox" || !c) return null;
   if (c.open > 0) return <b class="val crit">{T.open(c.open)}</b>;
   return c.unread > 0 ? <b class="val">{counted(c.unread)}</b> : null;
+}
+
+const ROLLOUTS_MS = 15_000;
+const MOST = 100; // rollouts that are counted
+
+/** How many rollouts are held, else how many run. */
+function RolloutFigure() {
+  const f = usePolled(askRollouts, ROLLOUTS_MS);
+  if (!f) return null;
+  if (f.held > 0) return <b class="val warn">{T.held(f.held)}</b>;
+  return f.live > 0 ? <b class="val">{T.live(f.live)}</b> : null;
+}
+
+async function askRollouts(stop: AbortSignal): Promise<{ held: number; live: number }> {
+  const [paused, running] = await Promise.all([listRollouts({ status: "paused", limit: MOST }, stop), listRollouts({ status: "running", limit: MOST }, stop)]);
+  return { held: paused.items.filter((r) => r.progress.reason !== "operator").length, live: running.items.length };
 }
 
 function Version() {
