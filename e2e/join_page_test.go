@@ -263,7 +263,7 @@ func TestAServiceAccountIsMadeAndChangedOnItsPage(t *testing.T) {
 }
 
 // mayPress are buttons that change nothing on the server, by their words.
-const mayPress = "/^(CSV|Columns|Views|Status|Group|Tag|Profile|Firmware|Gateway|Next|Previous|More|Pause|Go on|Ask|Why|Show|Look|devices\\.|identicon)/"
+const mayPress = "/^(CSV|Columns|Views|Status|Group|Tag|Profile|Firmware|Gateway|Next|Previous|More|Pause|Go on|Ask|Why|Show|Look|Copy|devices\\.|identicon)/"
 
 // TestAViewerChangesNothing looks at each page as a viewer: what would be refused cannot be pressed and says what it
 // needs, pages that are forbidden are in neither rail nor palette, and the server refuses the same calls.

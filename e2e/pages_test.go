@@ -24,7 +24,6 @@ func everyPage() []onePage {
 		{"devices", "/devices", "main h1"},
 		{"groups", "/groups", "main h1"},
 		{"profiles", "/profiles", ".wanted form"},
-		{"profile", "/profiles/default", ".joining form"},
 		{"adoption", "/adoption", ".adoptionkeys form"},
 		{"import", "/import", ".drop"},
 		{"service-accounts", "/service-accounts", ".makeservice"},
@@ -52,7 +51,7 @@ func TestEveryPageIsForEverybodyFull(t *testing.T) {
 	b := openTab(t, m)
 	b.comesIn(m)
 	m.happens()
-	for _, p := range append(everyPage(), onePage{"topic", "/topics/cold-chain", "h1"}) {
+	for _, p := range append(everyPage(), onePage{"topic", "/topics/cold-chain", "h1"}, onePage{"profile", "/profiles/meter", ".joining form"}) {
 		b.look("", p)
 	}
 	for _, tab := range []string{"live", "history", "twin", "commands", "events", "firmware", "messages", "access"} {
@@ -75,6 +74,7 @@ func TestEveryPageIsForEverybodyEmpty(t *testing.T) {
 	for _, p := range everyPage() {
 		b.look("empty-", p)
 	}
+	b.look("empty-", onePage{"profile", "/profiles/default", ".joining form"})
 	b.look("empty-", onePage{"device", "/devices/nobody", "main h1"})
 	b.known("-")
 }
@@ -85,6 +85,7 @@ func (m *muster) happens() {
 	m.ask(http.MethodPost, "/api/v1/topics", map[string]any{"name": "cold-chain", "title": "Cold chain"}, http.StatusCreated, nil)
 	m.ask(http.MethodPost, "/api/v1/webhooks", map[string]any{"url": "https://plant.example/hook", "types": []string{"device.*"}}, http.StatusCreated, nil)
 	m.ask(http.MethodPut, "/api/v1/profiles/meter", map[string]any{"publish": []string{"site/{id}/#", "hall/{id}/alarm"}, "subscribe": []string{"site/all"}, "message_rate": 20}, http.StatusOK, nil)
+	m.ask(http.MethodPut, "/api/v1/profiles/meter/provisioning", map[string]any{"strategy": "create"}, http.StatusOK, nil)
 	m.ask(http.MethodPut, "/api/v1/fleet/desired", map[string]any{"interval_s": 60}, http.StatusOK, nil)
 	m.ask(http.MethodPost, "/api/v1/service-accounts", map[string]any{"name": "billing", "subscribe": []string{"devices/+/telemetry"}}, http.StatusCreated, nil)
 	m.ask(http.MethodPost, "/api/v1/adoption-keys", map[string]any{"name": "workshop"}, http.StatusCreated, nil)

@@ -32,6 +32,7 @@ export function addKeys(keys: Keys): () => void {
 
 let first = "";
 let timer = 0;
+let ran = ""; // the key that is down and did something
 
 /** The first of two keys, while the second is waited for. */
 export function pendingKey(): string {
@@ -42,9 +43,15 @@ export function pendingKey(): string {
 export function startKeys(): void {
   document.addEventListener("keydown", (e) => {
     const key = singleKey(e);
-    if (!key) return;
-    if (press(first ? `${first} ${key}` : key)) e.preventDefault();
+    ran = "";
+    if (!key || !press(first ? `${first} ${key}` : key)) return;
+    e.preventDefault();
+    ran = key;
   });
+  document.addEventListener("keypress", (e) => {
+    if (ran && e.key === ran) e.preventDefault(); // the field that the key led to is not to get its letter
+  });
+  document.addEventListener("keyup", () => { ran = ""; });
 }
 
 function press(keys: string): boolean {

@@ -96,7 +96,6 @@ function List({ v, onAdd, onAgain }: { v: View; onAdd: () => void; onAgain: () =
         <div class="r">
           <QueryBox value={asked(v.q)} fault={refusal.value} onQuery={onQuery} />
           <button type="button" class="btn add" disabled={!entitled} title={entitled ? undefined : T.needs} onClick={onAdd}>{T.add}</button>
-          {entitled ? <a class="btn" href="/import">{T.import}</a> : <button type="button" class="btn" disabled title={T.needs}>{T.import}</button>}
         </div>
       </header>
       <div class="tools">
@@ -105,6 +104,7 @@ function List({ v, onAdd, onAgain }: { v: View; onAdd: () => void; onAgain: () =
           <ViewMenu />
           <ColumnMenu q={v.q} shown={columnsNow} onColumns={(cols) => go(listPath(v.q, v.sort, v.after, cols), true)} />
           <a class="btn" href={exportPath(v.q, columnsNow)} download="devices.csv">{T.csv}</a>
+          {entitled ? <a class="btn" href="/import">{T.import}</a> : <button type="button" class="btn" disabled title={T.needs}>{T.import}</button>}
         </div>
       </div>
       <BulkBar />

@@ -94,7 +94,7 @@ function Choosing() {
         {!entitled && <p class="hint">{T.needs}</p>}
       </fieldset>
       <p class="error" role="alert">{fault}</p>
-      <p class="chosen" role="status">{file && T.file(file)} {said}</p>
+      <p class="taken" role="status">{file && T.file(file)} {said}</p>
       {report && <Found report={report} partial={o.partial} busy={busy} onStart={() => void start()} />}
     </>
   );
