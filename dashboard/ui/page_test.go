@@ -299,7 +299,7 @@ func TestTheDevicePageShowsWhatWaitsForItAndWhatItLost(t *testing.T) {
 	b.expect("503") // of the attempts to connect again
 	b.expect("WebSocket")
 	f.cut(true)
-	b.wait("its age to be told", `/^as of /.test(document.querySelector("#sessions-title + p").textContent.trim())`)
+	b.wait("its age to be told", `/^as of /.test(document.querySelector("#sessions-title + p").textContent)`)
 }
 
 func TestTheCrosshairIsSharedAndDraggingZooms(t *testing.T) {
@@ -312,7 +312,7 @@ func TestTheCrosshairIsSharedAndDraggingZooms(t *testing.T) {
 	x, y := at(0.4)
 	b.do(chromedp.MouseEvent("mouseMoved", x, y))
 	b.wait("a value at every chart", `document.querySelectorAll(".reading:not([hidden])").length === 4`)
-	b.wait("the time", `/^\d\d:\d\d:\d\d$/.test(document.querySelector(".when:not([hidden])")?.textContent.trim())`)
+	b.wait("the time", `/^\d\d:\d\d:\d\d$/.test(document.querySelector(".when:not([hidden])")?.textContent)`)
 	b.shoot("device-crosshair")
 	x2, y2 := at(0.6)
 	b.do(chromedp.DragAndDropXY(x, y, x2, y2))
@@ -397,9 +397,9 @@ func TestTheLinkTellsTheTruth(t *testing.T) {
 	b.wait("full pace", `document.querySelector(".live.live")`)
 	f.cut(true)
 	b.wait("the dimming", `document.querySelector("[data-live=no]") && getComputedStyle(document.querySelector("td.val")).color === getComputedStyle(document.querySelector(".rail .group")).color`)
-	b.wait("the countdown", `/^Reconnecting in \d+ s$/.test(document.querySelector(".live > span:not(.vh)").textContent.trim())`)
+	b.wait("the countdown", `/^Reconnecting in \d+ s$/.test(document.querySelector(".live > span:not(.vh)").textContent)`)
 	b.waitText(".bar-foot", "The server has not been reached since")
-	b.wait("when it is tried next", `/Next try in \d+ s\.|Trying now\./.test(document.querySelector(".bar-foot").textContent.trim())`)
+	b.wait("when it is tried next", `/Next try in \d+ s\.|Trying now\./.test(document.querySelector(".bar-foot").textContent)`)
 	b.shootAll("devices-lost")
 	f.put("cc-vault-00", "", "online", object{"temperature": 66.6}) // of which only a new list tells
 	f.mu.Lock()
