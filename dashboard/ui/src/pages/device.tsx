@@ -130,7 +130,7 @@ function Header({ model, d, onCommand }: { model: DeviceModel; d: DeviceItem; on
   const about = model.about.value;
   const maySend = may("commands:send");
   return (
-    <section class="dev row">
+    <section class="dev across">
       <div>
         <h1><Glyph state={d.state} />{d.id}</h1>
         <div class="sub">
