@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -294,7 +293,7 @@ func TestTheLinkOfAClaimCodeClaimsTheDevice(t *testing.T) {
 }
 
 // TestTheDemoIsAlive starts a server with --demo: the list shows its devices online
-// with values that change. With MUSTER_SCREENSHOT=1 it keeps a picture of the Overview.
+// with values that change.
 func TestTheDemoIsAlive(t *testing.T) {
 	m := serve(t, "--demo")
 	b := openTab(t, m)
@@ -310,25 +309,5 @@ func TestTheDemoIsAlive(t *testing.T) {
 	}
 	if got := evaluate[string](b, `document.querySelector("table.devices tbody tr th").textContent`); !strings.Contains(got, "demo-0001") || !strings.Contains(got, "Simulated") {
 		t.Errorf("the first row is %q, want it labelled as simulated", got)
-	}
-	if os.Getenv("MUSTER_SCREENSHOT") == "1" {
-		b.press(`.rail a[href="/"]`)
-		b.keepPicture()
-	}
-}
-
-// keepPicture waits until the fleet has some history to show, and writes
-// docs/screenshot.png.
-func (b *tab) keepPicture() {
-	b.t.Helper()
-	pause(b.t.Context(), 40*time.Second)
-	ctx, cancel := context.WithTimeout(b.ctx, pageLimit)
-	defer cancel()
-	png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
-	if err != nil {
-		b.t.Fatalf("take the picture: %v", err)
-	}
-	if err := os.WriteFile(filepath.Join("..", "docs", "screenshot.png"), png, 0o644); err != nil {
-		b.t.Fatalf("keep the picture: %v", err)
 	}
 }

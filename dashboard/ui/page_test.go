@@ -35,7 +35,7 @@ func TestTheDevicesPageCallsTheRollAndFollowsIt(t *testing.T) {
 	b.waitText(".roll p", "1 offline.")
 	b.waitText(".legend", "24 online")
 	b.waitText(".live", "Live")
-	b.wait("the round trip", `/^Live \d+ ms$/.test(document.querySelector(".live > span:not(.vh)").textContent)`)
+	b.wait("the round trip", `/^Live \d+ ms$/.test(document.querySelector(".live > span:not(.vh)").textContent.trim())`)
 	if n := evaluate[int](b, `document.querySelectorAll("table.devices tbody tr").length`); n != 25 {
 		t.Errorf("the table has %d rows, want 25", n)
 	}
