@@ -41,24 +41,24 @@ func degrees(hundredths int) float64 { return float64(hundredths) / 100 }
 
 // put orders the devices with a position by cell, from south to north and from west to east, and
 // notes the places.
-func (out *Arrangement) put(s *gathered) {
+func (a *Arrangement) put(s *gathered) {
 	for _, cell := range cells() {
-		if out.Cell = cell; s.fit(cell) {
+		if a.Cell = cell; s.fit(cell) {
 			break
 		}
 	}
 	for i := range s.dots {
 		d := &s.dots[i]
-		d.y, d.x = cellOf(d.lat, out.Cell), cellOf(d.lon, out.Cell)
+		d.y, d.x = cellOf(d.lat, a.Cell), cellOf(d.lon, a.Cell)
 	}
-	slices.SortFunc(s.dots, func(a, b dot) int {
-		return cmp.Or(cmp.Compare(a.y, b.y), cmp.Compare(a.x, b.x), a.compare(&b))
+	slices.SortFunc(s.dots, func(d, o dot) int {
+		return cmp.Or(cmp.Compare(d.y, o.y), cmp.Compare(d.x, o.x), d.compare(&o))
 	})
 	for i, d := range s.dots {
-		if n := len(out.Places); n == 0 || out.Places[n-1].Lat != d.y || out.Places[n-1].Lon != d.x {
-			out.Places = append(out.Places, Place{Lat: d.y, Lon: d.x, First: len(out.IDs) + i})
+		if n := len(a.Places); n == 0 || a.Places[n-1].Lat != d.y || a.Places[n-1].Lon != d.x {
+			a.Places = append(a.Places, Place{Lat: d.y, Lon: d.x, First: len(a.IDs) + i})
 		}
-		out.Places[len(out.Places)-1].Count++
+		a.Places[len(a.Places)-1].Count++
 	}
 }
 

@@ -3,8 +3,10 @@ package e2e
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -19,8 +21,12 @@ const (
 
 // fleetFigures is what GET /fleet answers.
 type fleetFigures struct {
-	Total  int
-	Counts map[string]int
+	Total   int
+	Counts  map[string]int
+	Storing struct {
+		Batches int
+		P99     float64 `json:"p99_ms"`
+	}
 	Change struct {
 		Silent int
 		Cause  *struct {
@@ -162,6 +168,19 @@ func TestTheOverviewsFiguresAreThoseOfTheAPI(t *testing.T) {
 	b.do(chromedp.Navigate(b.base + "/"))
 	b.wait("the rejected", `[...document.querySelectorAll(".needs li a")].some(e => e.textContent === "3 messages were rejected in the last hour" && e.getAttribute("href") === "/devices/loud")`)
 	b.wait("the tail", `[...document.querySelectorAll(".tail li")].some(e => e.textContent.includes("loud sent what was rejected"))`)
+	m.await("the time of storing", pageLimit, func() bool {
+		f := m.figures()
+		p99 := fmt.Sprintf("Stored within%sms p99", strconv.FormatFloat(math.Round(f.Storing.P99*10)/10, 'f', -1, 64))
+		return f.Storing.Batches > 0 && (f.Storing.P99 >= 10 || strings.Contains(evaluate[string](b, `document.querySelector(".vitals").textContent`), p99))
+	})
+	m.ask(http.MethodPost, "/api/v1/devices", map[string]any{"id": "placed", "location": map[string]any{"lat": 59.914, "lon": 10.752}}, http.StatusCreated, nil)
+	b.do(chromedp.Navigate(b.base + "/?by=map&dots=table"))
+	place := `lat>=59.91 lat<59.92 lon>=10.75 lon<10.76`
+	b.wait("its place", fmt.Sprintf(`[...document.querySelectorAll(".sections tbody th a")].some(a => new URL(a.href).searchParams.get("q") === %q)`, place))
+	if n := m.matching(place); n != 1 {
+		t.Errorf("the query of the place has %d devices", n)
+	}
+	b.do(chromedp.Navigate(b.base + "/"))
 	f := m.figures()
 	for _, state := range []string{"online", "never"} {
 		want := fmt.Sprint(f.Counts[state], " ", map[string]string{"online": "online", "never": "never seen"}[state])

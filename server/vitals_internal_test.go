@@ -25,7 +25,7 @@ func (s *scripted) CommandsEnded(_ context.Context, since muster.Micros) (ended,
 }
 
 func TestTheTimeOfStoringIsThatOfTheLastMinute(t *testing.T) {
-	h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "seconds", Buckets: []float64{0.1, 0.2, 0.4}})
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "seconds", Help: "Of a test.", Buckets: []float64{0.1, 0.2, 0.4}})
 	v := newVitals(h, &scripted{}, time.Now, slog.New(slog.DiscardHandler))
 	v.lookAtStore()
 	if got, _ := v.get(); got != (live.Storing{}) {
@@ -59,7 +59,7 @@ func TestTheTimeOfStoringIsThatOfTheLastMinute(t *testing.T) {
 func TestTheCommandsOfAnHourStayAsTheyWereWhileTheStoreIsAway(t *testing.T) {
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	store := &scripted{}
-	v := newVitals(prometheus.NewHistogram(prometheus.HistogramOpts{Name: "seconds"}), store, func() time.Time { return now }, slog.New(slog.DiscardHandler))
+	v := newVitals(prometheus.NewHistogram(prometheus.HistogramOpts{Name: "seconds", Help: "Of a test."}), store, func() time.Time { return now }, slog.New(slog.DiscardHandler))
 	v.countCommands(t.Context())
 	if _, got := v.get(); got != (live.Commands{Ended: 8, Acked: 6}) || store.since != muster.MicrosOf(now.Add(-time.Hour)) {
 		t.Errorf("%+v since %d", got, store.since)
