@@ -597,3 +597,37 @@ func wantSums(t *testing.T, s *server.Server, parties []*party, device uint64) {
 		t.Errorf("/metrics has no %s", line)
 	}
 }
+
+func TestWhoMaySeeWhoIsAtAThing(t *testing.T) {
+	s := servertest.Start(t)
+	people := map[string]*person{}
+	for _, role := range []string{"admin", "operator", "viewer"} {
+		people[role] = newPerson(t, s, role, role)
+	}
+	people["admin"].must(http.MethodPut, "/groups/cold", map[string]any{})
+	topic, _ := people["operator"].must(http.MethodPost, "/topics", map[string]any{"name": "quiet", "visibility": "private"})["id"].(string)
+	for role, want := range map[string]map[string]string{
+		"admin":    {"topics/" + topic: "snapshot", "webhooks/whk_none": "not_found"},
+		"operator": {"topics/" + topic: "snapshot", "webhooks/whk_none": "forbidden"},
+		"viewer":   {"topics/" + topic: "not_found", "webhooks/whk_none": "forbidden"},
+	} {
+		want["groups/cold"], want["groups/none"], want["gates/none"] = "snapshot", "not_found", "not_found"
+		want["firmware/rel_none"], want["rollouts/rol_none"] = "not_found", "not_found"
+		for thing, outcomeWanted := range want {
+			k, _ := people[role].socket("")
+			if err := k.say(`{"t":"sub","id":3,"ch":"here:` + thing + `"}`); err != nil {
+				t.Fatal(err)
+			}
+			f := people[role].until(k, func(f frame) bool { return f["re"] == 3.0 })
+			if got := outcome(f); got != outcomeWanted {
+				t.Errorf("%s: here:%s gives %s, want %s", role, thing, got, outcomeWanted)
+			}
+			_ = k.conn.Close()
+		}
+	}
+	_, key := scoped(t, s, "admin", "")
+	k := mustSocket(t, s, key)
+	if got := outcome(k.ask(t, "here:groups/cold", "")); got != "forbidden" {
+		t.Errorf("a key, which is nobody, gets %s", got)
+	}
+}
