@@ -80,7 +80,7 @@ func picturedPages(rollouts []string) []picturedPage {
 		all = append(all, picturedPage{p, phone})
 	}
 	all = append(all, picturedPage{onePage{"topic", "/topics/cold-chain", "h1"}, false}, picturedPage{onePage{"rollout", "/rollouts/" + rollouts[0], "main h1"}, true},
-		picturedPage{onePage{"rollout-held", "/rollouts/" + rollouts[1], "main h1"}, false}, picturedPage{onePage{"group", "/groups/cold-chain", "main h1"}, false})
+		picturedPage{onePage{"profile", "/profiles/meter", ".joining form"}, false}, picturedPage{onePage{"rollout-held", "/rollouts/" + rollouts[1], "main h1"}, false}, picturedPage{onePage{"group", "/groups/cold-chain", "main h1"}, false})
 	for _, tab := range []string{"live", "history", "twin", "commands", "events", "firmware", "messages", "access"} {
 		all = append(all, picturedPage{onePage{"device-" + tab, "/devices/oslo-vault-2/" + tab + "?from=now-3h&to=now", ".tabbar a[aria-current]"}, tab == "live"})
 	}
