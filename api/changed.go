@@ -22,6 +22,8 @@ type ProblemChange struct {
 
 // changedBy says who changed last what r names, to users who are signed in: names are for people. Nil when it was no user,
 // or is not known in time.
+//
+//nolint:contextcheck,nolintlint // the request has the context
 func (a *API) changedBy(r *request) *ProblemChange {
 	if r.who.User == "" || a.Audit == nil {
 		return nil

@@ -133,7 +133,7 @@ func (b *tab) pinsTheCrosshair(other *tab) {
 	address := evaluate[string](b, "location.pathname + location.search")
 	at := evaluate[string](b, `new Date(new URLSearchParams(location.search).get("at")).toISOString().slice(11, 18)`)
 	other.do(chromedp.Navigate(other.base + address))
-	other.wait("the crosshair at "+at, fmt.Sprintf(`document.querySelector(".when:not([hidden])")?.textContent.startsWith(new Intl.DateTimeFormat("en-GB", {hour: "2-digit", minute: "2-digit"}).format(new Date(new URLSearchParams(location.search).get("at"))).slice(0, 4))`))
+	other.wait("the crosshair at "+at, `document.querySelector(".when:not([hidden])")?.textContent.startsWith(new Intl.DateTimeFormat("en-GB", {hour: "2-digit", minute: "2-digit"}).format(new Date(new URLSearchParams(location.search).get("at"))).slice(0, 4))`)
 }
 
 // rich makes a device with twelve keys, a topic and a webhook, of which it returns the ids.

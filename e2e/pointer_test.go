@@ -132,7 +132,7 @@ func TestAHiddenTabIsSentNothingAndOneSnapshotWhenItIsSeenAgain(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		_, err = cdp.Call(ctx, at, cdptarget.ActivateTarget, cdptarget.ActivateTargetParams{TargetID: made.TargetID})
+		_, err = cdp.Call(ctx, at, cdptarget.ActivateTarget, cdptarget.ActivateTargetParams(made))
 		return err
 	}))
 	b.wait("the tab to be hidden", `window.__hidden > 0 && document.hidden`)

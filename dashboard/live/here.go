@@ -124,6 +124,8 @@ func (s *sub) hereFor(cmd *command) error {
 }
 
 // mayMeet says why s may not see who is at what it names: it is not there, or not for who asks.
+//
+//nolint:contextcheck,nolintlint // it looks for a connection, which outlives those that wake it
 func (g *Gateway) mayMeet(s *sub) error {
 	kind, id, isThing := strings.Cut(s.task, "/")
 	switch {

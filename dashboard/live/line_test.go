@@ -83,15 +83,15 @@ func (l *line) write(events []byte, frames int) error {
 }
 
 func (l *line) say(frame string) {
-	l.peer.t.Helper()
+	l.t.Helper()
 	if err := l.s.g.Say(l.who, l.sid, []byte(frame)); err != nil {
-		l.peer.t.Fatalf("say %s: %v", frame, err)
+		l.t.Fatalf("say %s: %v", frame, err)
 	}
 }
 
 // await returns the next frame of a kind, and passes over others.
 func (l *line) await(kind string) map[string]any {
-	l.peer.t.Helper()
+	l.t.Helper()
 	patience := time.After(waitLong)
 	for {
 		l.mu.Lock()
@@ -106,7 +106,7 @@ func (l *line) await(kind string) map[string]any {
 		select {
 		case <-l.came:
 		case <-patience:
-			l.peer.t.Fatalf("no %s comes", kind)
+			l.t.Fatalf("no %s comes", kind)
 		}
 	}
 }
