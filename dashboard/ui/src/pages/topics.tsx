@@ -5,9 +5,10 @@ import { useForm } from "../lib/form";
 import { count } from "../lib/format";
 import { after, useList, type List } from "../lib/list";
 import { go, search } from "../lib/route";
-import { createTopic, deleteSubscription, listTopics, putSubscription, type NewTopic, type Topic } from "../lib/schema.gen";
+import { createTopic, listTopics, putSubscription, type NewTopic, type Topic } from "../lib/schema.gen";
 import { isAdmin, may, me } from "../lib/session";
 import { SYSTEM, topicName, topicPath } from "../lib/topics";
+import { unsubscribe } from "../lib/leave";
 import { Choice } from "../parts/choice";
 import { Field, Submit } from "../parts/field";
 import { Scroll } from "../parts/scroll";
@@ -82,7 +83,7 @@ function Table({ list }: { list: List<Topic> }) {
 
 function Row({ topic: t, list }: { topic: Topic; list: List<Topic> }) {
   const on = t.subscription !== undefined;
-  const toggle = () => list.run(() => (on ? deleteSubscription(t.id, "me") : putSubscription(t.id, "me", {})));
+  const toggle = () => list.run(() => (on ? unsubscribe(t, list.reload) : putSubscription(t.id, "me", {})));
   return (
     <tr data-topic={t.name}>
       <th scope="row">
