@@ -32,7 +32,7 @@ type FleetFigures struct {
 	Commands  FleetCommands
 
 	Since  muster.Micros // what the fleet is compared with
-	Change FleetCounts   // now, less then
+	Change FleetCounts   // now, less then, of the devices that were there then
 	Silent int           // devices that are offline or quiet, and were online at some time since
 	Cause  devices.Cause // of that; its kind is empty for none
 }
@@ -79,7 +79,7 @@ type fleetBody struct {
 
 type fleetChange struct {
 	Since  string      `json:"since" format:"date-time" doc:"An hour ago, to the minute"`
-	Counts FleetCounts `json:"counts" doc:"Devices in each state now, less those then"`
+	Counts FleetCounts `json:"counts" doc:"Of the devices that were there then: how many are in each state now, less how many were"`
 	Silent int         `json:"silent" minimum:"0" doc:"Devices that are offline or quiet, and were online at some time since"`
 	Cause  *fleetCause `json:"cause,omitempty" doc:"What at least half of these have in common, and no fewer than five; absent when there is no such thing"`
 }

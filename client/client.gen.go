@@ -952,7 +952,7 @@ type FleetCause struct {
 type FleetChange struct {
 	// What at least half of these have in common, and no fewer than five; absent when there is no such thing
 	Cause *FleetCause `json:"cause,omitempty"`
-	// Devices in each state now, less those then
+	// Of the devices that were there then: how many are in each state now, less how many were
 	Counts FleetCounts `json:"counts"`
 	// Devices that are offline or quiet, and were online at some time since
 	Silent int64 `json:"silent"`

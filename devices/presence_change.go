@@ -9,7 +9,7 @@ import (
 // PresenceChange is how the presence of the fleet differs from what it was at Since.
 type PresenceChange struct {
 	Since  muster.Micros
-	Counts map[muster.PresenceState]int // now, less then; devices made since count as well
+	Counts map[muster.PresenceState]int // now, less then, of the devices whose state then is known
 	Silent int                          // devices that are offline or quiet, and were online at some time since
 	Cause  Cause                        // of those; the zero Cause when there is no one cause
 }
@@ -90,8 +90,8 @@ type comparison struct {
 // look is called with the locks of the registry and of presence held.
 func (c *comparison) look(e *entry) {
 	p := e.track
-	c.counts[p.state]++
-	if was, known := p.stateAt(c.since); known {
+	if was, known := p.stateAt(c.since); known { // what was not there then has not changed
+		c.counts[p.state]++
 		c.counts[was]--
 	}
 	if p.state != offline && p.state != quiet || !p.onlineSince(c.since) {
@@ -123,7 +123,7 @@ func (c *comparison) take(s share, p *track) {
 	}
 }
 
-// stateAt returns what a device was at a time; false when there was no such device.
+// stateAt returns what a device was at a time; false when there was no such device, or its history does not reach back so far.
 func (p *track) stateAt(at muster.Micros) (state, bool) {
 	if p.since <= at {
 		return p.state, true

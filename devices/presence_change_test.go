@@ -42,8 +42,13 @@ func TestTheChangeOfAnHourIsWhatNowIsMoreThanThen(t *testing.T) {
 	g.pass(60)
 	g.end(specs[0].ID, "disconnected")
 	g.pass(1)
-	if c := g.hourAgo(); c.Silent != 1 || c.Counts[muster.PresenceOnline] != 4 || c.Counts[muster.PresenceOffline] != 1 {
-		t.Errorf("of devices that were made a minute ago: %+v", c)
+	for state, n := range g.hourAgo().Counts {
+		if n != 0 {
+			t.Errorf("devices that were made a minute ago are %d more %s than an hour ago", n, state)
+		}
+	}
+	if c := g.hourAgo(); c.Silent != 1 {
+		t.Errorf("one of them went silent: %+v", c)
 	}
 	g.connect(specs[0].ID)
 	g.pass(3700)

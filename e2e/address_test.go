@@ -15,6 +15,7 @@ const controls = `JSON.stringify([
 	[...document.querySelectorAll("main select")].map(e => e.value),
 	[...document.querySelectorAll("main input:not([type=checkbox], [type=radio], [type=file])")].map(e => e.value),
 	[...document.querySelectorAll("main table.devices thead th")].map(e => e.textContent.trim()),
+	[...document.querySelectorAll("main .rolloutdevices .chip")].map(e => e.textContent),
 	document.querySelectorAll("main .chart").length,
 	document.querySelector("main .when:not([hidden])")?.textContent ?? "",
 ])`
@@ -22,20 +23,25 @@ const controls = `JSON.stringify([
 // gesture is one of a user's on a control of a page.
 type gesture struct {
 	path string
-	do   string // press, choose or write
+	do   string // press, choose, write, or column: tick one in the menu of columns
 	at   string // the words of what is pressed, else a selector
 	what string // that is chosen or written
 	name string // that the address has for it; empty for another path
 }
 
-func gestures(topic, hook string) []gesture {
+func gestures(topic, hook, rollout string) []gesture {
 	return []gesture{
 		{"/", "press", "firmware", "", "by"},
 		{"/", "press", "last seen", "", "by"},
 		{"/", "press", "Table", "", "dots"},
 		{"/devices", "write", ".search input", "tag:site=rome", "q"},
 		{"/devices", "press", "Last seen", "", "sort"},
+		{"/devices", "press", "Device", "", "sort"},
 		{"/devices", "press", "Next 50", "", "after"},
+		{"/devices", "column", "Firmware", "", "cols"},
+		{"/devices", "column", "battery: value", "", "cols"},
+		{"/devices/fresh", "press", "curl", "", "tool"},
+		{"/devices/fresh?tool=curl", "press", "PowerShell", "", "shell"},
 		{"/devices/rich", "press", "3 h", "", "from"},
 		{"/devices/rich", "press", "‹", "", "to"},
 		{"/devices/rich", "press", "Show 4 more signals", "", "charts"},
@@ -54,6 +60,11 @@ func gestures(topic, hook string) []gesture {
 		{"/tasks", "choose", "main select", "succeeded", "state"},
 		{"/audit", "write", "main [name=object]", "groups/spare", "object"},
 		{"/rollouts", "press", "New rollout", "", "new"},
+		{"/rollouts/" + rollout, "choose", ".rolloutdevices select", "queued", "state"},
+		{"/rollouts/" + rollout + "?state=queued&reason=offline", "press", ".rolloutdevices .chip", "", "state"},
+		{"/rollouts/" + rollout, "press", "Why?", "", "why"},
+		{"/rollouts/" + rollout, "write", ".askwhy input", "pump-007", "why"},
+		{"/devices/pump-007/firmware", "press", "Steps", "", "steps"},
 	}
 }
 
@@ -68,6 +79,13 @@ func (b *tab) does(g *gesture) {
 		}
 		b.wait(g.at, at)
 		evaluate[bool](b, "("+at+".click(), true)")
+	case "column":
+		menu := `document.querySelector("main .menu.columns > button")`
+		box := fmt.Sprintf(`document.querySelector('main .menu.columns input[aria-label=%q]')`, g.at)
+		b.wait("the menu of columns", menu)
+		evaluate[bool](b, "("+menu+".click(), true)")
+		b.wait(g.at, box)
+		evaluate[bool](b, "("+box+".click(), "+menu+".click(), true)")
 	case "choose":
 		b.wait(g.what, fmt.Sprintf(`[...document.querySelector(%q)?.options ?? []].some(o => o.value === %q)`, g.at, g.what))
 		evaluate[bool](b, fmt.Sprintf(`(e => { e.value = %q; e.dispatchEvent(new Event("change", {bubbles: true})); return true; })(document.querySelector(%q))`, g.what, g.at))
@@ -85,10 +103,12 @@ func TestAnAddressCarriesTheStateOfEachControlToAnotherBrowser(t *testing.T) {
 	m := serve(t)
 	m.fleet(60)
 	topic, hook := m.rich()
+	s := &story{muster: m, dir: t.TempDir()}
+	_, rollout := s.ship("id:pump-*")
 	b, other := openTab(t, m), openTab(t, m)
 	b.comesIn(m)
 	other.signsIn("ada@example.com", firstPassword)
-	for _, g := range gestures(topic, hook) {
+	for _, g := range gestures(topic, hook, rollout) {
 		b.do(chromedp.Navigate(b.base + g.path))
 		b.wait(g.path, `document.querySelector("[data-live=yes] main :is(h1, h2)")`)
 		before := b.settled()
@@ -136,10 +156,12 @@ func (b *tab) pinsTheCrosshair(other *tab) {
 	other.wait("the crosshair at "+at, `document.querySelector(".when:not([hidden])")?.textContent.startsWith(new Intl.DateTimeFormat("en-GB", {hour: "2-digit", minute: "2-digit"}).format(new Date(new URLSearchParams(location.search).get("at"))).slice(0, 4))`)
 }
 
-// rich makes a device with twelve keys, a topic and a webhook, of which it returns the ids.
+// rich makes a device with twelve keys and one that never came, a topic and a webhook, of which it returns the ids.
 func (m *muster) rich() (topic, hook string) {
 	m.t.Helper()
-	m.ask(http.MethodPost, "/api/v1/devices", map[string]any{"id": "rich"}, http.StatusCreated, nil)
+	for _, id := range []string{"rich", "fresh"} {
+		m.ask(http.MethodPost, "/api/v1/devices", map[string]any{"id": id}, http.StatusCreated, nil)
+	}
 	var keys []string
 	for i := range 12 {
 		keys = append(keys, fmt.Sprintf(`"k%02d":%d`, i, i*10))

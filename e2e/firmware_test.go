@@ -154,6 +154,15 @@ func (s *story) release(version string) string {
 	return id
 }
 
+// ship has a signed release and a rollout of it to the devices of a query, and returns their ids.
+func (s *story) ship(query string) (release, rollout string) {
+	s.t.Helper()
+	s.run("firmware", "keygen", s.path("release.key"))
+	s.run("firmware", "trust", s.path("release.key.pub"), "--name", "build server")
+	release = s.release("2.0.0")
+	return release, s.begins("Pumps to 2.0.0", release, query, []any{map[string]any{"name": "all", "percent": 100}})
+}
+
 // fleet starts virtual devices, a part of whose updates fails. They come back by themselves when the
 // server was away.
 func (s *story) fleet(failures float64) {

@@ -51,7 +51,7 @@ func TestEveryPageIsForEverybodyFull(t *testing.T) {
 	b := openTab(t, m)
 	b.comesIn(m)
 	m.happens()
-	for _, p := range append(everyPage(), onePage{"topic", "/topics/cold-chain", "h1"}, onePage{"profile", "/profiles/meter", ".joining form"}) {
+	for _, p := range append(everyPage(), onePage{"topic", "/topics/cold-chain", "h1"}, onePage{"dead", "/topics?show=dead", ".dead"}, onePage{"profile", "/profiles/meter", ".joining form"}) {
 		b.look("", p)
 	}
 	for _, tab := range []string{"live", "history", "twin", "commands", "events", "firmware", "messages", "access"} {
@@ -75,6 +75,7 @@ func TestEveryPageIsForEverybodyEmpty(t *testing.T) {
 		b.look("empty-", p)
 	}
 	b.look("empty-", onePage{"profile", "/profiles/default", ".joining form"})
+	b.look("empty-", onePage{"dead", "/topics?show=dead", ".dead .quiet-note"})
 	b.look("empty-", onePage{"device", "/devices/nobody", "main h1"})
 	b.known("-")
 }

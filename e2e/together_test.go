@@ -8,17 +8,19 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// TestTwoAtOneThingSeeEachOtherAndWhoWasFirst has two people at a group, a topic and a webhook.
+// TestTwoAtOneThingSeeEachOtherAndWhoWasFirst has two people at a group, a topic, a webhook, a release and a rollout.
 func TestTwoAtOneThingSeeEachOtherAndWhoWasFirst(t *testing.T) {
 	t.Parallel()
 	m := serve(t)
 	m.ask(http.MethodPut, "/api/v1/groups/cold-store", map[string]any{"description": "one"}, http.StatusOK, nil)
 	topic, hook := m.rich()
+	s := &story{muster: m, dir: t.TempDir()}
+	release, rollout := s.ship("id:rich")
 	ada, ben := openTab(t, m), openTab(t, m)
 	ada.comesIn(m)
 	m.ask(http.MethodPost, "/api/v1/users", map[string]any{"email": "ben@example.com", "name": "Ben Ray", "role": "admin", "password": firstPassword}, http.StatusCreated, nil)
 	ben.signsIn("ben@example.com", firstPassword)
-	for _, path := range []string{"/groups/cold-store", "/topics/" + topic, "/webhooks/" + hook} {
+	for _, path := range []string{"/groups/cold-store", "/topics/" + topic, "/webhooks/" + hook, "/firmware/" + release, "/rollouts/" + rollout} {
 		ada.do(chromedp.Navigate(ada.base + path))
 		ben.do(chromedp.Navigate(ben.base + path))
 		ada.says(".top .here", "Ben Ray is here too")

@@ -244,6 +244,7 @@ func TestMailsAreAskedForAndSentAgainInTheBrowser(t *testing.T) {
 	m.args = []string{"--public-url", "http://" + m.http, "--smtp", post.URL("muster@example.org")}
 	m.start()
 	m.ready()
+	m.device("gate", "token") // without any the Overview is the way in
 	ann, _ := caretakers(t, m, post)
 	m.ask(http.MethodPatch, "/api/v1/users/"+ann.id, map[string]any{"role": "admin"}, http.StatusOK, nil)
 	b := openTab(t, m)
@@ -272,11 +273,16 @@ func TestMailsAreAskedForAndSentAgainInTheBrowser(t *testing.T) {
 		m.ask(http.MethodGet, "/api/v1/deliveries?state=dead", nil, http.StatusOK, &page)
 		return len(page.Items) == 1
 	})
-	b.do(chromedp.Reload())
+	b.do(chromedp.Navigate(b.base + "/"))
+	b.wait("what needs a person", `[...document.querySelectorAll(".needs li a")].some(e => e.textContent === "1 delivery was given up" && e.getAttribute("href") === "/topics?show=dead")`)
+	b.do(chromedp.Navigate(b.base + "/topics?show=dead"))
 	b.says(".dead .outgo", "refused the mail (550")
 	b.inspected("dead")
 	post.Fail(mailtest.Content, mailtest.Fault{})
-	b.press(".dead .outgo .btn")
+	b.press(".dead > .ways .btn")
+	b.says(".dead > .ways .btn.pri", "Send 1 delivery again?")
+	b.press(".dead > .ways .btn.pri:not(:disabled)")
+	b.says(".dead", "1 delivery is queued again.")
 	m.await("the mail", workLimit, func() bool {
 		mails := ann.mails(post)
 		return len(mails) > 0 && strings.Contains(mails[len(mails)-1].Text, "The gate is open")

@@ -135,7 +135,7 @@ type Commands struct {
 // FleetChange is how the fleet is now beside how it was at a time.
 type FleetChange struct {
 	Since  muster.Micros
-	Counts FleetCounts // now, less then
+	Counts FleetCounts // now, less then, of the devices that were there then
 	Silent int         // devices that are offline or quiet, and were online at some time since
 	Cause  devices.Cause
 }

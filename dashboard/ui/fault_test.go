@@ -30,7 +30,7 @@ func (f *fakeServer) faulty(next http.Handler, status func() int) http.Handler {
 func faultPages() []string {
 	pages := []string{
 		"/", "/devices", "/groups", "/groups/cold", "/profiles", "/profiles/pump", "/adoption?of=plug", "/import", "/import?task=tsk_1", "/firmware", "/firmware/rel_1", "/rollouts", "/rollouts?new=rel_1", "/rollouts/rol_1",
-		"/inbox", "/topics", "/topics/cold", "/webhooks", "/webhooks/wh_1", "/dashboard", "/tasks", "/keys", "/service-accounts", "/users", "/audit", "/account", "/claim/ABCD-EFGH",
+		"/inbox", "/topics", "/topics?show=dead", "/topics/cold", "/webhooks", "/webhooks/wh_1", "/dashboard", "/tasks", "/keys", "/service-accounts", "/users", "/audit", "/account", "/claim/ABCD-EFGH",
 	}
 	for _, tab := range tabNames {
 		pages = append(pages, "/devices/"+probe+"/"+tab)

@@ -342,7 +342,7 @@ func TestWhatNeedsAPersonIsThereOnlyWhenItIs(t *testing.T) {
 		"The rollout Pumps 2.1 is heldtoo many devices failed /rollouts/rol_1",
 		"401 devices are silentpast their expected check-in, or quiet while connected /devices?q=status%3Asilent",
 		"1 message was rejected in the last hour", "north-0004: the payload is not JSON /devices/north-0004",
-		"1 delivery was given up", "webhook: it answered 410 /webhooks/whk_1",
+		"1 delivery was given up", "webhook: it answered 410 /topics?show=dead",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("nothing says %q:\n%s", want, got)

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 )
@@ -85,4 +87,80 @@ func TestWhatWasGivenUpSaysWhomItWasFor(t *testing.T) {
 	if evaluate[bool](b, "document.querySelector('.dead').textContent.includes('usr_2b7a')") {
 		t.Error("a user is shown by his id")
 	}
+}
+
+// What was given up is a list by its own address: of one channel or of all, sent again one by one or
+// all that match, after they were counted.
+func TestAllThatWasGivenUpIsCountedAndSentAgain(t *testing.T) {
+	f := newFake(t)
+	now := time.Now().UTC().Format(time.RFC3339Nano)
+	dead := func(id, channel, target string) object {
+		return object{
+			"id": id, "channel": channel, "queue": channel, "target": target, "priority": "normal", "state": "dead", "attempts": 1, "due_at": nil,
+			"created_at": now, "ended_at": now, "error": "it answered 410",
+		}
+	}
+	var mu sync.Mutex
+	all := []object{dead("dlv_3", "webhook", "whk_1"), dead("dlv_2", "mqtt", "pump-1"), dead("dlv_1", "webhook", "whk_1")}
+	asked := make(chan []any, 4)
+	f.extra = map[string]http.HandlerFunc{
+		"GET /api/v1/deliveries": func(w http.ResponseWriter, r *http.Request) { // a delivery to a page, so that there are several
+			mu.Lock()
+			defer mu.Unlock()
+			q := r.URL.Query()
+			var found []object
+			for _, d := range all {
+				if (q.Get("channel") == "" || d["channel"] == q.Get("channel")) && (q.Get("after") == "" || d["id"].(string) < q.Get("after")) {
+					found = append(found, d)
+				}
+			}
+			page := object{"items": append([]object{}, found[:min(1, len(found))]...), "next": nil}
+			if len(found) > 1 {
+				page["next"] = found[0]["id"]
+			}
+			writeJSON(w, 200, page)
+		},
+		"POST /api/v1/deliveries:requeue": func(w http.ResponseWriter, r *http.Request) {
+			var in object
+			if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+				t.Error(err)
+			}
+			asked <- in["ids"].([]any)
+			mu.Lock()
+			all = slices.DeleteFunc(all, func(d object) bool { return slices.Contains(in["ids"].([]any), d["id"]) })
+			mu.Unlock()
+			writeJSON(w, 200, object{"requeued": in["ids"]})
+		},
+	}
+	b := open(t, f)
+	b.visit("/topics?show=dead")
+	b.waitText("h1", "What was given up")
+	b.waitText(".dead .outgo", "webhook to whk_1")
+	if href := evaluate[string](b, `document.querySelector(".dead .outgo li .sub a").getAttribute("href")`); href != "/webhooks/whk_1" {
+		t.Errorf("a webhook links to %s", href)
+	}
+	b.press("webhook")
+	b.wait("the channel in the address", `new URLSearchParams(location.search).get("channel") === "webhook"`)
+	b.press("Send all by webhook again")
+	b.waitText(".dead .btn.pri:not(:disabled)", "Send 2 deliveries again?")
+	b.click(".dead .btn.pri:not(:disabled)")
+	if ids := <-asked; len(ids) != 2 || ids[0] != "dlv_3" || ids[1] != "dlv_1" {
+		t.Errorf("%v are sent again", ids)
+	}
+	b.waitText(".dead", "2 deliveries are queued again.")
+	b.waitText(".dead", "Nothing by webhook.")
+	b.press("All")
+	b.waitText(".dead .outgo", "mqtt to pump-1")
+	b.shootAll("dead")
+	b.click(".dead .outgo .btn")
+	if ids := <-asked; len(ids) != 1 || ids[0] != "dlv_2" {
+		t.Errorf("%v is sent again", ids)
+	}
+	b.waitText(".dead", "Nothing: all that went out arrived, or is still tried.")
+
+	viewer := newFake(t)
+	viewer.role = "viewer"
+	b = open(t, viewer)
+	b.visit("/topics?show=dead")
+	b.waitText("main", "Only admins see what was given up.")
 }

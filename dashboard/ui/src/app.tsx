@@ -13,6 +13,7 @@ import { lazy } from "./parts/lazy";
 import { Rail } from "./parts/rail";
 import { Toast } from "./parts/toast";
 import { TopBar } from "./parts/topbar";
+import { Undoing } from "./parts/undoing";
 
 // What one need not have at once comes when it is opened; pages that share much come together.
 const DevicesPage = lazy(() => import("./pages/set-devices").then((m) => m.DevicesPage));
@@ -119,6 +120,7 @@ function Shell() {
       </div>
       <Away />
       <Toast />
+      <Undoing />
       <Everywhere />
     </div>
   );

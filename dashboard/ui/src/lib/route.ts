@@ -111,6 +111,9 @@ export function inboxPath(show: Show, topic: string, id = ""): string {
   return "/inbox" + (id && "/" + encodeURIComponent(id)) + (s && "?" + s);
 }
 
+/** The address of what was given up, of all channels. */
+export const DEAD_PATH = "/topics?show=dead";
+
 /** The address of the list with the given query, leaving out what is default. */
 export function listPath(q: string, sort: Sort, after: string, cols = ""): string {
   const p = new URLSearchParams();

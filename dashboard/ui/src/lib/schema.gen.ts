@@ -887,7 +887,7 @@ export type FleetCause = {
 export type FleetChange = {
   /** What at least half of these have in common, and no fewer than five; absent when there is no such thing */
   cause?: FleetCause;
-  /** Devices in each state now, less those then */
+  /** Of the devices that were there then: how many are in each state now, less how many were */
   counts: FleetCounts;
   /** Devices that are offline or quiet, and were online at some time since */
   silent: number;

@@ -21,7 +21,7 @@ export interface Fleet {
 /** How the fleet is beside an hour ago. */
 export interface Change {
   since: number;
-  counts: Record<Presence, number>; // now, less then
+  counts: Record<Presence, number>; // now, less then, of the devices that were there then
   silent: number; // offline or quiet now, and online at some time since
   cause?: Cause;
 }

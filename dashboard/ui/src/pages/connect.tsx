@@ -7,9 +7,9 @@ import { now, serverNow } from "../lib/clock";
 import { credentialOf, placeOf, remember } from "../lib/connect";
 import { ago, exact, seconds, value } from "../lib/format";
 import { subscribe, welcome } from "../lib/live";
-import { devicePath } from "../lib/route";
+import { devicePath, search, setSearch } from "../lib/route";
 import { mayWriteDevices } from "../lib/session";
-import { SHELLS, type Shell } from "../lib/quote";
+import { SHELLS } from "../lib/quote";
 import { addCredential, createDevice, endSimulation, getSimulation, listFailedLogins, listUnknownLogins, startSimulation, type FailedLogin, type Simulation as SimulationBody } from "../lib/schema.gen";
 import { hasShells, snippet, TOOLS, type Tool } from "../lib/snippets";
 import type { DeviceItem, Latest } from "../lib/types";
@@ -137,24 +137,30 @@ function SendFirst({ id, onAnother }: { id: string; onAnother: () => void }) {
   );
 }
 
+/** What the address says of a choice. Another browser has another shell by itself, so that each choice is written there. */
+function chosen<K extends string>(name: string, all: readonly (readonly [K, string])[]): K | undefined {
+  const said = search.value.get(name);
+  return all.find(([k]) => k === said)?.[0];
+}
+
 /** What sends a value as the device. */
 export function ConnectLine({ id }: { id: string }) {
   const c = credentialOf(id);
   const at = placeOf();
-  const [tool, setTool] = useState<Tool>("mosquitto");
-  const [shell, setShell] = useState<Shell>(/win/i.test(navigator.platform) ? "powershell" : "sh");
+  const tool = chosen("tool", TOOLS) ?? "mosquitto";
+  const shell = chosen("shell", SHELLS) ?? (/win/i.test(navigator.platform) ? "powershell" : "sh");
   if (!welcome.value) return null;
   if (!at) return <p>{T.noPort}</p>;
-  const choose = <K extends string>(label: string, all: readonly (readonly [K, string])[], on: K, set: (k: K) => void) => (
+  const choose = (name: "tool" | "shell", label: string, all: readonly (readonly [string, string])[], on: string) => (
     <div class="tabs" role="group" aria-label={label}>
-      {all.map(([k, word]) => <button key={k} type="button" aria-pressed={k === on} onClick={() => set(k)}>{word}</button>)}
+      {all.map(([k, word]) => <button key={k} type="button" aria-pressed={k === on} onClick={() => setSearch({ [name]: k }, true)}>{word}</button>)}
     </div>
   );
   return (
     <div class="first">
       <div class="ways">
-        {choose(T.tool, TOOLS, tool, setTool)}
-        {hasShells(tool) && choose(T.shell, SHELLS, shell, setShell)}
+        {choose("tool", T.tool, TOOLS, tool)}
+        {hasShells(tool) && choose("shell", T.shell, SHELLS, shell)}
       </div>
       <CopyLine text={snippet(tool, shell, id, c, at)} label={T.sends(id)} />
       <p class="hint">{c ? T.once : tool === "curl" ? "" : T.unknownToken} {T.needs[tool]}</p>

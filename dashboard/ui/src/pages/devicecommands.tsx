@@ -8,8 +8,9 @@ import { useForm } from "../lib/form";
 import { ago, duration } from "../lib/format";
 import { parsed, pretty } from "../lib/json";
 import { useList } from "../lib/list";
-import { cancelCommand, listCommands, sendCommand, type CommandBody } from "../lib/schema.gen";
+import { cancelCommand, getCommand, listCommands, sendCommand, type CommandBody } from "../lib/schema.gen";
 import { may } from "../lib/session";
+import { offer } from "../lib/undo";
 import { Area } from "../parts/choice";
 import { Field, Submit } from "../parts/field";
 
@@ -28,6 +29,12 @@ const T = {
   by: (who: string) => `by ${who}`,
   result: "Result", error: "Error", late: "Reported when it was over", details: "Params and answer",
   more: "Older",
+  queued: (c: CommandBody) => `${c.method} is queued for ${c.device}.`,
+  tooLate: (c: CommandBody) => `Too late: ${c.method} was sent to ${c.device}.`,
+  over: (c: CommandBody) => `Too late: ${c.method} is over, ${WORDS[c.state]}.`,
+  wasCancelled: (c: CommandBody) => `${c.method} was called off.`,
+  back: (c: CommandBody) => `${c.method} was called off before it was sent to ${c.device}.`,
+  mayHave: (c: CommandBody) => `${c.method} is called off, but it was sent before: ${c.device} may have it.`,
   notJSON: (why: string) => `This is not JSON: ${why}`,
   ttlBad: "A whole number from 1 to 2592000.",
 };
@@ -79,9 +86,10 @@ function SendForm({ id, allowed, focus, first, onSent }: { id: string; allowed: 
     }
     const ttl = v.ttl.trim() === "" ? 0 : Number(v.ttl);
     if (v.ttl.trim() !== "" && !(Number.isInteger(ttl) && ttl >= 1)) return form.refuse("ttl", T.ttlBad);
-    await sendCommand(id, { method: v.method.trim(), params, ...(ttl > 0 && { ttl_s: ttl }) });
+    const sent = await sendCommand(id, { method: v.method.trim(), params, ...(ttl > 0 && { ttl_s: ttl }) });
     form.clear();
     onSent();
+    offer({ words: T.queued(sent), gone: () => getCommand(id, sent.id).then(tooLate), run: () => takeBack(sent).finally(onSent) });
   };
   return (
     <section class="sec" aria-labelledby="send-title">
@@ -96,6 +104,21 @@ function SendForm({ id, allowed, focus, first, onSent }: { id: string; allowed: 
       </form>
     </section>
   );
+}
+
+/** Why a command can not be taken back any more; empty while it can. */
+function tooLate(c: CommandBody): string {
+  if (c.state === "queued") return "";
+  if (c.state === "cancelled") return T.wasCancelled(c);
+  return c.finished_at ? T.over(c) : T.tooLate(c);
+}
+
+/** Calls off a command that was not sent yet. A device that has it is not told when it is called off: then it is left alone. */
+async function takeBack({ device, id }: CommandBody): Promise<string> {
+  const why = tooLate(await getCommand(device, id));
+  if (why) return why;
+  const c = await cancelCommand(device, id);
+  return c.sent_at || c.attempts > 0 ? T.mayHave(c) : T.back(c);
 }
 
 /** How many steps are behind a command. */

@@ -5,6 +5,7 @@ import { message } from "../lib/api";
 import { now } from "../lib/clock";
 import type { DeviceModel } from "../lib/device";
 import { ago } from "../lib/format";
+import { heldText } from "../lib/held";
 import { leavesOf } from "../lib/json";
 import { rolloutPath, stateWord } from "../lib/rollouts";
 import { explainRolloutDevice, getDeviceFirmware, getTwin, listRolloutLog, type DeviceFirmware, type FirmwareAction, type RolloutChange, type RolloutWhy } from "../lib/schema.gen";
@@ -63,7 +64,7 @@ export function FirmwareTab({ model }: { model: DeviceModel }) {
 const LOOK_MS = 5000; // between looks: a device's steps are no events of the feed
 
 function Actions({ title, id, items }: { title: string; id: string; items: FirmwareAction[] }) {
-  const [open, setOpen] = useState("");
+  const [open, setOpen] = heldText("steps");
   const shown = items.find((a) => a.rollout === open);
   return (
     <div class="part">

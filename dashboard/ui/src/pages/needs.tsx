@@ -5,7 +5,7 @@ import { now } from "../lib/clock";
 import { ago, count, counted, plural } from "../lib/format";
 import { usePolled } from "../lib/poll";
 import { idsQuery } from "../lib/query";
-import { devicePath, inboxPath, listPath } from "../lib/route";
+import { DEAD_PATH, devicePath, inboxPath, listPath } from "../lib/route";
 import { isAdmin, may } from "../lib/session";
 import { listDeliveries, listDevices, listRejected, listRollouts, type Delivery, type Rejected, type RolloutBody } from "../lib/schema.gen";
 
@@ -60,7 +60,7 @@ export function Needs({ open }: { open: number }) {
     ...(f?.rollouts ?? []).map((r) => <Held key={r.id} r={r} />),
     f && f.silent > 0 && <Need key="silent" tone="off" href={listPath("status:silent", "id", "")} words={T.silent(f.silent)} sub={T.silentSub} />,
     recent[0] && <Need key="rejected" tone="warn" href={rejectedPath(recent)} words={T.rejected(recent.length, recent.length === MOST, devicesOf(recent).length)} sub={T.rejectedSub(recent[0])} age={ago(Date.parse(recent[0].time), t)} />,
-    f?.dead[0] && <Need key="dead" tone="warn" href={deadPath(f.dead[0])} words={T.dead(f.dead.length, f.dead.length === MOST)} sub={T.deadSub(f.dead[0])} age={ago(Date.parse(f.dead[0].ended_at ?? f.dead[0].created_at), t)} />,
+    f?.dead[0] && <Need key="dead" tone="warn" href={DEAD_PATH} words={T.dead(f.dead.length, f.dead.length === MOST)} sub={T.deadSub(f.dead[0])} age={ago(Date.parse(f.dead[0].ended_at ?? f.dead[0].created_at), t)} />,
   ].filter(Boolean);
   return (
     <section class="sec needs" aria-labelledby="needs-title">
@@ -81,10 +81,6 @@ function rejectedPath(messages: Rejected[]): string {
   const ids = devicesOf(messages);
   const q = idsQuery(ids);
   return ids.length === 1 || ids.length > 60 || q.length > LONGEST ? devicePath(ids[0]!) : listPath(q, "id", "");
-}
-
-function deadPath(d: Delivery): string {
-  return d.channel === "webhook" ? `/webhooks/${encodeURIComponent(d.target)}` : "/dashboard";
 }
 
 function Held({ r }: { r: RolloutBody }) {

@@ -4,8 +4,10 @@ import { useState } from "preact/hooks";
 import { now } from "../lib/clock";
 import { useForm } from "../lib/form";
 import { absolute } from "../lib/format";
-import { deleteSubscription, putSubscription, testEmail, type Topic, type Via } from "../lib/schema.gen";
+import { putSubscription, testEmail, type Topic, type Via } from "../lib/schema.gen";
 import { me } from "../lib/session";
+import { undoable, unsubscribe, wantedOf } from "../lib/leave";
+import { topicName } from "../lib/topics";
 import { Choice } from "../parts/choice";
 import { Field, Submit } from "../parts/field";
 import { SEVERITIES } from "../parts/severity";
@@ -30,6 +32,8 @@ const T = {
   except: "All the same",
   mute: "Mute",
   mutedUntil: (t: string) => `Muted until ${t}: the inbox fills all the same.`,
+  muted: (topic: string) => `${topic} is muted.`,
+  unmuted: (topic: string) => `${topic} is not muted any more.`,
   save: "Save",
   saved: "Saved.",
   test: "Mail me a test",
@@ -57,7 +61,7 @@ export function SubscriptionForm({ topic, onChange }: { topic: Topic; onChange: 
       <header>
         <h2 id="subscription-title">{T.title}</h2>
         <div class="r">
-          {on ? <button type="button" class="btn" onClick={act(() => deleteSubscription(topic.id, "me"))}>{T.unsubscribe}</button>
+          {on ? <button type="button" class="btn" onClick={act(() => unsubscribe(topic, onChange))}>{T.unsubscribe}</button>
             : <button type="button" class="btn pri" onClick={act(() => putSubscription(topic.id, "me", {}))}>{T.subscribe}</button>}
         </div>
       </header>
@@ -105,6 +109,7 @@ function Outward({ topic, onChange }: { topic: Topic; onChange: () => void }) {
     await putSubscription(topic.id, "me", { channels: [...(v.channels ? [viaOf(v, mail)] : []), ...others], ...(until && { muted_until: until }) });
     say(T.saved);
     onChange();
+    if (s && v.muted_until !== "keep") undoable(topic, wantedOf(s), hours ? T.muted(topicName(topic)) : T.unmuted(topicName(topic)), onChange);
   });
   const test = form.submit(async () => {
     const { attempt, delivered } = await testEmail();

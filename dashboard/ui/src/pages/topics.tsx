@@ -1,17 +1,18 @@
-// The topics: which there are, to which one is subscribed; and what was given up.
+// The topics: which there are, and to which one is subscribed; below them what was given up.
 
 import { useState } from "preact/hooks";
 import { useForm } from "../lib/form";
 import { count } from "../lib/format";
 import { after, useList, type List } from "../lib/list";
-import { go } from "../lib/route";
-import { createTopic, deleteSubscription, listDeliveries, listTopics, putSubscription, type Delivery, type NewTopic, type Topic } from "../lib/schema.gen";
+import { go, search } from "../lib/route";
+import { createTopic, listTopics, putSubscription, type NewTopic, type Topic } from "../lib/schema.gen";
 import { isAdmin, may, me } from "../lib/session";
 import { SYSTEM, topicName, topicPath } from "../lib/topics";
+import { unsubscribe } from "../lib/leave";
 import { Choice } from "../parts/choice";
-import { Deliveries } from "../parts/deliveries";
 import { Field, Submit } from "../parts/field";
 import { Scroll } from "../parts/scroll";
+import { DeadPage, DeadSection } from "./dead";
 
 export const POLICIES = [["any", "one ack is enough"], ["all", "everybody's ack is needed"], ["none", "no ack is asked for"]] as const;
 export const VISIBILITIES = [["internal", "every user sees it"], ["private", "only members see it"]] as const;
@@ -40,12 +41,13 @@ const T = {
   subscribe: "Subscribe",
   unsubscribe: "Unsubscribe",
   more: "More",
-  dead: "What was given up",
-  deadHow: "Mails, webhooks and messages to devices, of all topics. Mend the cause, then send again.",
-  noDead: "Nothing: all that went out arrived, or is still tried.",
 };
 
 export function TopicsPage() {
+  return search.value.get("show") === "dead" ? <DeadPage /> : <Topics />;
+}
+
+function Topics() {
   const list = useList<Topic>((at, stop) => listTopics(after(at), stop));
   const [making, setMaking] = useState(false);
   const entitled = may("topics:write");
@@ -63,7 +65,7 @@ export function TopicsPage() {
         {list.items && list.items.length > 0 && <Table list={list} />}
         {list.more && <button type="button" class="btn" onClick={list.more}>{T.more}</button>}
       </section>
-      {isAdmin() && <Dead />}
+      {isAdmin() && <DeadSection />}
     </>
   );
 }
@@ -81,7 +83,7 @@ function Table({ list }: { list: List<Topic> }) {
 
 function Row({ topic: t, list }: { topic: Topic; list: List<Topic> }) {
   const on = t.subscription !== undefined;
-  const toggle = () => list.run(() => (on ? deleteSubscription(t.id, "me") : putSubscription(t.id, "me", {})));
+  const toggle = () => list.run(() => (on ? unsubscribe(t, list.reload) : putSubscription(t.id, "me", {})));
   return (
     <tr data-topic={t.name}>
       <th scope="row">
@@ -116,16 +118,6 @@ function MakeForm() {
         <Choice form={form} name="ack_policy" label={T.policy} options={POLICIES} />
         <Submit form={form}>{T.submit}</Submit>
       </form>
-    </section>
-  );
-}
-
-function Dead() {
-  const list = useList<Delivery>((at, stop) => listDeliveries({ state: "dead", ...after(at) }, stop));
-  return (
-    <section class="sec dead" aria-labelledby="dead-title">
-      <header><h2 id="dead-title">{T.dead}</h2><p class="long">{T.deadHow}</p></header>
-      <Deliveries list={list} about none={T.noDead} />
     </section>
   );
 }

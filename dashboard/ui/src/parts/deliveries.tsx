@@ -6,6 +6,7 @@ import { message } from "../lib/api";
 import { absolute, ago, duration, plural, seconds } from "../lib/format";
 import { now } from "../lib/clock";
 import type { List } from "../lib/list";
+import { devicePath } from "../lib/route";
 import { getDelivery, requeueDeliveries, type Attempt, type Delivery } from "../lib/schema.gen";
 import { isAdmin } from "../lib/session";
 
@@ -22,6 +23,8 @@ const T = {
   noTries: "It was not tried yet.",
   answered: (n: number) => `answered ${n}`,
   about: "the notification",
+  webhook: "the webhook",
+  device: "the device",
 };
 
 const TONE: Record<Delivery["state"], string> = { queued: "off", sending: "off", sent: "ok", dead: "crit", dropped: "idle" };
@@ -74,6 +77,8 @@ function Line({ d, name, about, again }: { d: Delivery; name: string; about: boo
           <time title={absolute(made)}>{ago(made, now.value)}</time>
           {d.due_at && d.attempts > 0 && <span> · {T.due(ago(Date.parse(d.due_at), now.value))}</span>}
           {about && d.notification && <span> · <a class="link" href={`/inbox/${encodeURIComponent(d.notification)}`}>{T.about}</a></span>}
+          {about && d.channel === "webhook" && <span> · <a class="link" href={`/webhooks/${encodeURIComponent(d.target)}`}>{T.webhook}</a></span>}
+          {about && d.channel === "mqtt" && <span> · <a class="link" href={devicePath(d.target)}>{T.device}</a></span>}
         </p>
         {d.error && <p class="sub">{d.error}</p>}
         <details onToggle={(e) => setOpen(e.currentTarget.open)}>

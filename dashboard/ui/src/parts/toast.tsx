@@ -31,6 +31,8 @@ export function startToast(): void {
 
 /** The first corner that covers neither the pointer nor what has the focus. */
 function freeCorner(): Corner {
+  const other = document.querySelector<HTMLElement>(".undoing"); // on a phone its corner is as wide as the page
+  if (other) return other.dataset["at"] === "ne" ? "se" : "ne";
   const focus = document.activeElement;
   const at = focus && focus !== document.body && focus.id !== "main" ? focus.getBoundingClientRect() : null;
   const clear = CORNERS.find((c) => {
