@@ -31,7 +31,7 @@ bench: ## print the figures that matter, as ratios against peers in the same run
 	@go test ./dashboard/live -run '^$$' -bench 'Conflation|SocketMemory' -benchtime 1x -v
 
 screenshots: ## write docs/screenshots anew, of a server with 10,000 devices behind gateways; takes some ten minutes
-	@mkdir -p docs/screenshots && env=$$(scripts/setup-test.sh) && eval "$$env" && MUSTER_PICTURES=$(CURDIR)/docs/screenshots go test ./e2e -run TestPicturesOfEveryPage -count 1 -timeout 30m -v
+	@mkdir -p docs/screenshots && env=$$(scripts/setup-test.sh) && eval "$$env" && MUSTER_PICTURES=$(CURDIR)/docs/screenshots go test -tags pictures ./e2e -run TestPicturesOfEveryPage -count 1 -timeout 30m -v
 
 soak: build ## run a simulated fleet for SOAK (10m) and balance its ledger, churn for as long, then kill the server 100 times a test
 	@scripts/soak.sh $(SOAK)

@@ -312,3 +312,25 @@ func (s *story) vouches() {
 		s.t.Errorf("the doctor says: %s", r)
 	}
 }
+
+// begins makes a rollout and starts it.
+func (s *story) begins(name, release, query string, phases []any) string {
+	s.t.Helper()
+	plan, err := json.Marshal(map[string]any{
+		"phases": phases, "concurrent": 8, "soak_s": 25, "attempts": 1, "deadlines": map[string]any{"downloading_s": 120, "installing_s": 60, "rebooting_s": 60},
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.WriteFile(s.path("plan.json"), plan, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	out := s.run("rollout", "create", name, "--release", release, "--query", query, "--plan", s.path("plan.json"), "--start")
+	for line := range strings.Lines(out) {
+		if id, ok := strings.CutPrefix(line, "ID"); ok {
+			return strings.TrimSpace(id)
+		}
+	}
+	s.t.Fatalf("a rollout is created: %s", out)
+	return ""
+}

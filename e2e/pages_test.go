@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
@@ -212,4 +213,13 @@ func (b *tab) keepAs(name string) {
 	if err := os.WriteFile(filepath.Join(dir, name), png, 0o644); err != nil {
 		b.t.Fatalf("keep a picture: %v", err)
 	}
+}
+
+// drawsWithin is how long a page may take to draw what it has.
+const drawsWithin = 400 * time.Millisecond
+
+// rests lets the page be for a time, which is after a frame was drawn.
+func (b *tab) rests(d time.Duration) {
+	b.t.Helper()
+	fetched[bool](b, fmt.Sprintf(`new Promise(r => requestAnimationFrame(() => setTimeout(() => r(true), %d)))`, d.Milliseconds()))
 }

@@ -1,8 +1,9 @@
+//go:build pictures
+
 package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 	"net/http"
@@ -25,16 +26,15 @@ const (
 	leastTraffic     = 3    // minutes of traffic on the Overview
 	historyOfFigures = 60 * time.Second
 	fetchesWithin    = 1500 * time.Millisecond // after a page is there; only the pictures depend on it
-	drawsWithin      = 400 * time.Millisecond
 )
 
 // TestPicturesOfEveryPage writes docs/screenshots anew (make screenshots): 10,000 devices of muster sim behind
 // gateways, of which one is lost, a rollout that goes on and one that has stopped itself, and one
-// device with all that a device can have. It runs when MUSTER_PICTURES names the folder.
+// device with all that a device can have. MUSTER_PICTURES names the folder.
 func TestPicturesOfEveryPage(t *testing.T) {
 	dir := os.Getenv("MUSTER_PICTURES")
 	if dir == "" {
-		t.Skip("MUSTER_PICTURES names no folder for pictures")
+		t.Fatal("MUSTER_PICTURES names no folder for pictures")
 	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -106,12 +106,6 @@ func (b *tab) pictured(dir string, p picturedPage) {
 	}
 }
 
-// rests lets the page be for a time, which is after a frame was drawn.
-func (b *tab) rests(d time.Duration) {
-	b.t.Helper()
-	fetched[bool](b, fmt.Sprintf(`new Promise(r => requestAnimationFrame(() => setTimeout(() => r(true), %d)))`, d.Milliseconds()))
-}
-
 // inTheme has the browser ask for a theme.
 func (b *tab) inTheme(theme string) {
 	b.t.Helper()
@@ -162,28 +156,6 @@ func (s *story) ships() []string {
 		s.begins("Prototypes to 3.0.0-rc.1", bad, "id:proto-*", []any{map[string]any{"name": "canary", "count": 10, "failure": stop}, map[string]any{"name": "all", "percent": 100, "failure": stop}}),
 	}
 	return ids
-}
-
-// begins makes a rollout and starts it.
-func (s *story) begins(name, release, query string, phases []any) string {
-	s.t.Helper()
-	plan, err := json.Marshal(map[string]any{
-		"phases": phases, "concurrent": 8, "soak_s": 25, "attempts": 1, "deadlines": map[string]any{"downloading_s": 120, "installing_s": 60, "rebooting_s": 60},
-	})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if err := os.WriteFile(s.path("plan.json"), plan, 0o600); err != nil {
-		s.t.Fatal(err)
-	}
-	out := s.run("rollout", "create", name, "--release", release, "--query", query, "--plan", s.path("plan.json"), "--start")
-	for line := range strings.Lines(out) {
-		if id, ok := strings.CutPrefix(line, "ID"); ok {
-			return strings.TrimSpace(id)
-		}
-	}
-	s.t.Fatalf("a rollout is created: %s", out)
-	return ""
 }
 
 // speaksUp has notifications, a webhook, a key and people.

@@ -39,7 +39,7 @@ golangci() {
 }
 
 # What is built with a tag only.
-tagged() { go vet -tags shoutrrr ./notify/chat && go build -tags shoutrrr -o /dev/null ./cmd/muster; }
+tagged() { go vet -tags shoutrrr ./notify/chat && go vet -tags pictures ./e2e && go build -tags shoutrrr -o /dev/null ./cmd/muster; }
 
 page() { (cd tools && go run ./uibuild -check); }
 
