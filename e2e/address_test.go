@@ -64,7 +64,6 @@ func gestures(topic, hook, rollout string) []gesture {
 		{"/rollouts/" + rollout + "?state=queued&reason=offline", "press", ".rolloutdevices .chip", "", "state"},
 		{"/rollouts/" + rollout, "press", "Why?", "", "why"},
 		{"/rollouts/" + rollout, "write", ".askwhy input", "pump-007", "why"},
-		{"/devices/pump-007/firmware", "press", "Steps", "", "steps"},
 	}
 }
 
