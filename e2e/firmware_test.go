@@ -30,18 +30,24 @@ type story struct {
 	sim *exec.Cmd
 }
 
+// trusting starts a server that has an offline key to trust, on an engine.
+func trusting(t *testing.T, e engine) *story {
+	t.Helper()
+	args, _ := e.prepare(t)
+	s := &story{muster: serve(t, append(args, "--ddi-idle", "1s", "--ddi-busy", "1s")...), dir: t.TempDir()}
+	t.Cleanup(s.endFleet)
+	s.run("firmware", "keygen", s.path("release.key"))
+	s.run("firmware", "trust", s.path("release.key.pub"), "--name", "build server")
+	return s
+}
+
 // TestFirmwareFromTheOfflineKeyToAFleetThatUpdates takes a release through a fleet that speaks MQTT
 // and DDI while the server is killed twice, and then a bad one, which stops itself.
 func TestFirmwareFromTheOfflineKeyToAFleetThatUpdates(t *testing.T) {
 	t.Parallel()
 	for _, e := range engines() {
 		t.Run(e.name, func(t *testing.T) {
-			args, _ := e.prepare(t)
-			s := &story{muster: serve(t, append(args, "--ddi-idle", "1s", "--ddi-busy", "1s")...), dir: t.TempDir()}
-			t.Cleanup(s.endFleet)
-			s.run("firmware", "keygen", s.path("release.key"))
-			s.run("firmware", "trust", s.path("release.key.pub"), "--name", "build server")
-
+			s := trusting(t, e)
 			good := s.release("2.0.0")
 			s.fleet(0)
 			id := s.roll("Pumps 2", good, 2*time.Second)
@@ -63,11 +69,7 @@ func TestFirmwareFromTheOfflineKeyToAFleetThatUpdates(t *testing.T) {
 func TestAReleaseThatWasRevokedReachesNobodyAfterTheServerWasKilled(t *testing.T) {
 	for _, e := range engines() {
 		t.Run(e.name, func(t *testing.T) {
-			args, _ := e.prepare(t)
-			s := &story{muster: serve(t, append(args, "--ddi-idle", "1s", "--ddi-busy", "1s")...), dir: t.TempDir()}
-			t.Cleanup(s.endFleet)
-			s.run("firmware", "keygen", s.path("release.key"))
-			s.run("firmware", "trust", s.path("release.key.pub"), "--name", "build server")
+			s := trusting(t, e)
 			release := s.release("2.0.0")
 			s.fleet(0)
 			id := s.roll("Pumps 2", release, 2*time.Second)
