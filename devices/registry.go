@@ -245,6 +245,31 @@ func (r *Registry) Get(id muster.DeviceID) (Device, error) {
 	return e.Device, nil
 }
 
+// Seen is a device with its presence, and its newest connection.
+type Seen struct {
+	Device
+	muster.Presence
+	Connection *Connection // nil while not connected; not changed after it is returned
+}
+
+// Look returns all that is known of a device at one time; false when there is none.
+func (r *Registry) Look(id muster.DeviceID) (Seen, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	e, ok := r.byID[id]
+	if !ok {
+		return Seen{}, false
+	}
+	r.presence.mu.Lock()
+	defer r.presence.mu.Unlock()
+	out := Seen{Device: e.Device, Presence: e.track.presence()}
+	if live := e.track.live(); len(live) > 0 {
+		newest := live[len(live)-1]
+		out.Connection = &newest
+	}
+	return out, true
+}
+
 // Has says whether there is a device with this id.
 func (r *Registry) Has(id muster.DeviceID) bool {
 	r.mu.RLock()

@@ -298,6 +298,18 @@ func (in *Ingest) Latest(id muster.DeviceID) (LatestRow, bool) {
 	return row, len(row.Values) > 0
 }
 
+// Values appends the newest value of each key of a device to dst, from memory and in the keys' order,
+// and returns the device's account as of then, as DeviceLedger does.
+func (in *Ingest) Values(id muster.DeviceID, dst []LatestValue) ([]LatestValue, Ledger) {
+	d := in.fleet.find(id)
+	if d == nil {
+		return dst, Ledger{}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.latest.appendTo(dst), d.ledger
+}
+
 // EachKey calls visit with the name of each key of which a device has a value, in order.
 // visit runs under the device's lock: it must be quick and must not ask ingest.
 func (in *Ingest) EachKey(id muster.DeviceID, visit func(key string)) {

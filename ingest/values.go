@@ -245,7 +245,11 @@ func (l *latest) merge(vs []LatestValue, sets *Layouts) {
 
 // all returns a copy, without keys that never had a value.
 func (l *latest) all() []LatestValue {
-	out := make([]LatestValue, 0, len(l.values))
+	return l.appendTo(make([]LatestValue, 0, len(l.values)))
+}
+
+// appendTo appends copies, without keys that never had a value.
+func (l *latest) appendTo(out []LatestValue) []LatestValue {
 	for i := range l.values {
 		if l.values[i].arrival != 0 {
 			out = append(out, l.value(i))

@@ -33,6 +33,7 @@ type fleet struct {
 
 	changeMu sync.Mutex
 	changeAt time.Time
+	changeIn time.Duration // until the next one
 	change   live.FleetChange
 }
 
@@ -78,18 +79,24 @@ func (f *fleet) Stats() live.FleetItem {
 	return item
 }
 
-// changeTime is how old a comparison with an hour ago may be: it looks at each device.
-const changeTime = 2 * time.Second
+// A comparison with an hour ago looks at each device: it may be so old, and longer when that took long,
+// so that it takes at most a thousandth of a processor.
+const (
+	changeTime  = 2 * time.Second
+	changeShare = 1000
+	changeMost  = 15 * time.Second
+)
 
 // changeOfHour compares the fleet with an hour ago, to the minute.
 func (f *fleet) changeOfHour() live.FleetChange {
 	f.changeMu.Lock()
 	defer f.changeMu.Unlock()
 	now := f.now()
-	if age := now.Sub(f.changeAt); !f.changeAt.IsZero() && age >= 0 && age < changeTime {
+	if age := now.Sub(f.changeAt); !f.changeAt.IsZero() && age >= 0 && age < f.changeIn {
 		return f.change
 	}
 	c := f.registry.ChangeSince(muster.MicrosOf(now.Truncate(time.Minute).Add(-time.Hour)))
+	f.changeIn = min(max(changeTime, changeShare*f.now().Sub(now)), changeMost)
 	f.changeAt, f.change = now, live.FleetChange{Since: c.Since, Counts: fleetCounts(c.Counts), Silent: c.Silent, Cause: c.Cause}
 	return f.change
 }
@@ -156,23 +163,14 @@ func (f *fleet) rate(l ingest.Ledger) live.FleetRates {
 
 // State implements live.Devices.
 func (f *fleet) State(id muster.DeviceID) (live.DeviceState, bool) {
-	d, err := f.registry.Get(id)
-	if err != nil {
-		return live.DeviceState{}, false
-	}
-	p, _ := f.registry.Presence(id)
-	st := live.DeviceState{Device: d, Presence: p}
-	if c, ok := f.registry.Connection(id); ok {
-		st.Connection = &c
-	}
-	return st, true
+	l, ok := f.registry.Look(id)
+	return live.DeviceState(l), ok
 }
 
-// Latest implements live.Devices.
-func (f *fleet) Latest(id muster.DeviceID) (ingest.LatestRow, bool) { return f.in.Latest(id) }
-
-// Ledger implements live.Devices.
-func (f *fleet) Ledger(id muster.DeviceID) ingest.Ledger { return f.in.DeviceLedger(id) }
+// Values implements live.Devices.
+func (f *fleet) Values(id muster.DeviceID, dst []ingest.LatestValue) ([]ingest.LatestValue, ingest.Ledger) {
+	return f.in.Values(id, dst)
+}
 
 // viewers decides who may open the live gateway.
 type viewers struct {

@@ -352,7 +352,12 @@ func (c *client) offer(n uint64) bool {
 		c.stepDown()
 	}
 	c.due = true
-	c.kick()
+	if !c.flushing {
+		c.flushing = true
+		c.g.clients.Add(1)
+		c.flushers.Add(1)
+		c.g.writers.add(c)
+	}
 	return false
 }
 

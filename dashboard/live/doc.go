@@ -9,9 +9,9 @@
 //
 // The way of one change: Observe marks the watched rows (one atomic load when
 // nobody watches); the tick loop reads each marked row once from its source,
-// notes which of its fields changed, and marks the channels that show it; each
-// such connection gets a short-lived flush goroutine, which writes one frame with
-// all that is new to it. Nothing is queued by rate: what waits for a slow
+// notes which of its fields changed, and marks the channels that show it; the connections
+// have their turns in five phases of a tick, in which few goroutines (writers) go from one to
+// the next and write one frame with all that is new to it. Nothing is queued by rate: what waits for a slow
 // connection is a set of marks, bounded by what it shows.
 //
 // The channels system, tasks, task:{id}, here:{id} and events are polled instead: at each tick one

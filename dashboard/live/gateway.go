@@ -10,6 +10,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"muster"
+	"muster/ingest"
 	"muster/internal/lifecycle"
 	"muster/notify"
 )
@@ -33,7 +34,9 @@ type Config struct {
 	// longer than the 25 s between two pings.
 	SilenceTimeout time.Duration
 
-	// Ticks drives all timed work, five a second. Nil means a ticker of the
+	// Phases is in how many parts a tick goes, in one of which each client has its turn: 5, and 1 with Ticks.
+	Phases int
+	// Ticks drives all timed work, five times Phases a second. Nil means a ticker of the
 	// gateway's own; a test sends on an unbuffered channel instead.
 	Ticks <-chan time.Time
 }
@@ -71,6 +74,12 @@ func (c Config) withDefaults() Config {
 	if c.SilenceTimeout == 0 {
 		c.SilenceTimeout = 60 * time.Second
 	}
+	switch {
+	case c.Phases == 0 && c.Ticks == nil:
+		c.Phases = 5
+	case c.Phases == 0:
+		c.Phases = 1
+	}
 	return c
 }
 
@@ -87,12 +96,14 @@ type Gateway struct {
 	here     gathering
 	woken    woken
 	crew     crew
+	writers  *writers
 	counting counting
 	grids    grids
-	version  atomic.Uint64 // the last pass that is wholly in the rows
-	tick     atomic.Uint64 // ticks since the start
-	ready    []*client     // have something to be sent; the loop's own
-	buffers  sync.Pool     // of *[]byte, for frames
+	version  atomic.Uint64        // the last pass that is wholly in the rows
+	tick     atomic.Uint64        // ticks since the start
+	ready    []*client            // have something to be sent; the loop's own
+	space    []ingest.LatestValue // of the row under way; the loop's own
+	buffers  sync.Pool            // of *[]byte, for frames
 
 	mu      sync.Mutex
 	open    bool // between Start and Stop
@@ -125,6 +136,7 @@ func New(cfg Config, deps Deps) *Gateway {
 	for i := range g.wheel {
 		g.wheel[i] = map[*client]struct{}{}
 	}
+	g.writers = newWriters(&g.clients)
 	g.buffers.New = func() any { b := make([]byte, 0, 4096); return &b }
 	g.upgrader = websocket.Upgrader{
 		ReadBufferSize:  128, // enough for a control frame, and kept by each idle socket

@@ -6,38 +6,54 @@ import (
 	"time"
 )
 
-// loop does all timed work, one tick after the other, until ctx ends.
+// loop does all timed work, one tick after the other, until ctx ends. A tick has phases: what changed is read
+// in each, and every client has its turn in one of them, so that not all are written to at once.
 func (g *Gateway) loop(ctx context.Context) error {
-	ticks := g.cfg.Ticks
+	ticks, parts := g.cfg.Ticks, g.cfg.Phases
 	if ticks == nil {
-		t := time.NewTicker(time.Second / ticksPerSecond)
+		t := time.NewTicker(time.Second / time.Duration(ticksPerSecond*parts))
 		defer t.Stop()
 		ticks = t.C
 	}
-	for {
+	patience := time.NewTimer(writersWait)
+	defer patience.Stop()
+	for phase := 0; ; {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticks:
-			g.doTick(ctx)
+			g.doPhase(ctx, phase, parts)
+			phase = (phase + 1) % parts
+		case <-patience.C:
+			g.writers.relieve()
+			patience.Reset(writersWait)
 		}
 	}
 }
 
-func (g *Gateway) doTick(ctx context.Context) {
+func (g *Gateway) doPhase(ctx context.Context, phase, parts int) {
 	defer g.caught("a tick")
-	n := g.tick.Add(1)
-	if n%ticksPerSecond == 0 {
-		g.pingSlot(n / ticksPerSecond % pingSeconds)
-		g.index.touchPages()
-		g.tellFleet()
-		g.recount(ctx)
+	if phase == 0 {
+		g.beginTick(ctx)
 	}
 	g.pass()
-	g.tellDots()
-	g.polled.behind(g)
-	g.counting.tick()
-	g.offer(n)
+	if phase == 0 {
+		g.tellDots()
+		g.polled.behind(g)
+		g.counting.tick()
+	}
+	g.offer(g.tick.Load(), phase, parts)
+}
+
+func (g *Gateway) beginTick(ctx context.Context) {
+	n := g.tick.Add(1)
+	if n%ticksPerSecond != 0 {
+		return
+	}
+	g.pingSlot(n / ticksPerSecond % pingSeconds)
+	g.index.touchPages()
+	g.tellFleet()
+	g.recount(ctx)
 }
 
 // caught ends a panic: it is counted and logged with its stack, and only the tick
@@ -72,7 +88,12 @@ func (g *Gateway) pass() {
 func (g *Gateway) passRow(r *row, pass uint64) {
 	defer g.caught("a look at a device")
 	r.queued.Store(false) // before the look: what comes after it marks again
-	r.refresh(g.fetch(r.id), pass, g.markReady)
+	f := g.fetch(r.id, g.space[:0])
+	r.refresh(f, pass, g.markReady)
+	if f.found {
+		clear(f.latest) // the row has what it took over
+		g.space = f.latest
+	}
 }
 
 // markReady puts the client of s among those that have something to be sent. Only
@@ -84,11 +105,11 @@ func (g *Gateway) markReady(s *sub) {
 	}
 }
 
-// offer starts a flush for each ready client whose turn it is.
-func (g *Gateway) offer(n uint64) {
+// offer has each ready client flushed whose turn it is.
+func (g *Gateway) offer(n uint64, phase, parts int) {
 	kept := g.ready[:0]
 	for _, c := range g.ready {
-		if c.offer(n) {
+		if c.slot%parts != phase || c.offer(n) {
 			kept = append(kept, c)
 		}
 	}

@@ -80,21 +80,21 @@ type fetched struct {
 	ledger ingest.Ledger
 }
 
-func (g *Gateway) fetch(id muster.DeviceID) fetched {
+// fetch looks at a device. The values lie in space, which may be used again when they are taken over.
+func (g *Gateway) fetch(id muster.DeviceID, space []ingest.LatestValue) fetched {
 	var f fetched
 	if f.state, f.found = g.deps.Devices.State(id); !f.found {
 		return f
 	}
-	latest, _ := g.deps.Devices.Latest(id)
-	f.latest = oneKindPerName(latest.Values)
-	f.ledger = g.deps.Devices.Ledger(id)
+	f.latest, f.ledger = g.deps.Devices.Values(id, space)
+	f.latest = oneKindPerName(f.latest)
 	return f
 }
 
-// oneKindPerName returns vs by name. Of a name that came with several kinds the
-// newest value is kept: an object on the wire has a name once.
+// oneKindPerName keeps of a name that came with several kinds the newest value: an object on
+// the wire has a name once. The values lie by name, and stay where they are.
 func oneKindPerName(vs []ingest.LatestValue) []ingest.LatestValue {
-	out := make([]ingest.LatestValue, 0, len(vs))
+	out := vs[:0]
 	for _, v := range vs {
 		last := len(out) - 1
 		switch {

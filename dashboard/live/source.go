@@ -166,10 +166,9 @@ type FleetRates struct {
 type Devices interface {
 	// State returns false when there is no such device.
 	State(id muster.DeviceID) (DeviceState, bool)
-	// Latest returns false when the device has sent nothing. The row must not
-	// change after it is returned.
-	Latest(id muster.DeviceID) (ingest.LatestRow, bool)
-	Ledger(id muster.DeviceID) ingest.Ledger
+	// Values appends the newest value of each key of a device to dst, by name, and returns the
+	// device's account beside it.
+	Values(id muster.DeviceID, dst []ingest.LatestValue) ([]ingest.LatestValue, ingest.Ledger)
 }
 
 // DeviceState is a registry entry with its presence.

@@ -194,7 +194,7 @@ func (g *Gateway) show(s *sub, ids []muster.DeviceID) {
 	s.rows = g.index.watch(s, ids)
 	for _, r := range s.rows {
 		if !r.isLoaded() {
-			r.load(g.fetch(r.id))
+			r.load(g.fetch(r.id, nil))
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"slices"
@@ -300,25 +301,16 @@ func (w *world) State(id muster.DeviceID) (live.DeviceState, bool) {
 	return d, ok
 }
 
-func (w *world) Latest(id muster.DeviceID) (ingest.LatestRow, bool) {
+func (w *world) Values(id muster.DeviceID, dst []ingest.LatestValue) ([]ingest.LatestValue, ingest.Ledger) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	row := ingest.LatestRow{Device: id}
-	for _, v := range w.latest[id] {
-		row.Values = append(row.Values, v)
-	}
-	slices.SortFunc(row.Values, func(a, b ingest.LatestValue) int { return muster.CompareKeys(a.Key, b.Key) })
-	return row, row.Values != nil
-}
-
-func (w *world) Ledger(id muster.DeviceID) ingest.Ledger {
-	w.mu.Lock()
+	dst = slices.AppendSeq(dst, maps.Values(w.latest[id]))
 	l, looked := w.ledger[id], w.looked
 	w.mu.Unlock()
+	slices.SortFunc(dst, func(a, b ingest.LatestValue) int { return muster.CompareKeys(a.Key, b.Key) })
 	if looked != nil {
 		looked()
 	}
-	return l
+	return dst, l
 }
 
 // onLook has f called at the end of the next look at a device, and of no other.

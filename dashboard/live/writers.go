@@ -1,0 +1,87 @@
+package live
+
+import (
+	"runtime"
+	"sync"
+	"time"
+)
+
+// writersWait is how often it is looked whether writers get on.
+const writersWait = 50 * time.Millisecond
+
+// writers write what a tick has for the clients: few goroutines go from one to the next, so that
+// hundreds of viewers do not take the processor from those who send, and no stack grows anew for
+// each. Who does not read holds up one of them; when none has got on for a while all hang in such
+// writes, and are not counted any more: each ends with the client that it hangs at.
+type writers struct {
+	most int
+	life *sync.WaitGroup
+
+	mu      sync.Mutex
+	queue   []*client // each once, while it has flushing set
+	next    int       // of queue
+	running int
+	shift   uint64 // those that began in an earlier one are not counted
+	taken   uint64 // clients, ever
+	seen    uint64 // of taken, at the last look
+}
+
+func newWriters(life *sync.WaitGroup) *writers {
+	return &writers{most: max(runtime.GOMAXPROCS(0)/2, 1), life: life}
+}
+
+// add has c flushed. It does not wait.
+func (w *writers) add(c *client) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.queue = append(w.queue, c)
+	if w.running < w.most {
+		w.start()
+	}
+}
+
+// start is called with the lock held, by who is counted in life or has a client that is.
+func (w *writers) start() {
+	w.running++
+	shift := w.shift
+	w.life.Go(func() {
+		for c := w.take(shift); c != nil; c = w.take(shift) {
+			c.flush()
+		}
+	})
+}
+
+// take returns who is next; nil when the writer is to end.
+func (w *writers) take(shift uint64) *client {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if shift != w.shift {
+		return nil
+	}
+	if w.next == len(w.queue) {
+		clear(w.queue)
+		w.queue, w.next = w.queue[:0], 0
+		w.running--
+		return nil
+	}
+	c := w.queue[w.next]
+	w.next++
+	w.taken++
+	return c
+}
+
+// relieve starts others in the place of writers of whom none has got on since the call before.
+func (w *writers) relieve() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	stuck := w.next < len(w.queue) && w.taken == w.seen
+	w.seen = w.taken
+	if !stuck {
+		return
+	}
+	w.shift++
+	w.running = 0
+	for range min(w.most, len(w.queue)-w.next) {
+		w.start()
+	}
+}
