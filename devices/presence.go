@@ -120,6 +120,13 @@ func (r *Registry) Connection(id muster.DeviceID) (Connection, bool) {
 	return p.live()[len(p.live())-1], true
 }
 
+// PresenceMoves grows whenever a device comes, goes, or is in another presence state. It looks at no device.
+func (r *Registry) PresenceMoves() uint64 {
+	r.presence.mu.Lock()
+	defer r.presence.mu.Unlock()
+	return r.presence.moves
+}
+
 // Counts returns how many devices are in each presence state. It looks at no device.
 func (r *Registry) Counts() map[muster.PresenceState]int {
 	r.presence.mu.Lock()

@@ -127,3 +127,31 @@ func TestLessThanHalfIsNoCauseAndAGroupOfEverybodyIsNone(t *testing.T) {
 		t.Errorf("5 of 8 are not named: %+v", c)
 	}
 }
+
+func TestPresenceMovesWithEveryChangeOfAStateAndWithNothingElse(t *testing.T) {
+	specs := behind("d", 2, func(*devices.Spec) {})
+	g := newRig(t, specs...)
+	at := g.r.PresenceMoves()
+	moved := func(what string, want bool, do func()) {
+		t.Helper()
+		do()
+		now := g.r.PresenceMoves()
+		if moved := now != at; moved != want {
+			t.Errorf("%s: moved is %t, want %t", what, moved, want)
+		}
+		at = now
+	}
+	moved("a device comes", true, func() { g.connect(specs[0].ID) })
+	moved("a minute passes", false, func() { g.pass(60) })
+	moved("it goes", true, func() { g.end(specs[0].ID, "disconnected") })
+	moved("a device is made", true, func() {
+		if _, _, err := g.r.Create(t.Context(), devices.Spec{ID: "late"}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	moved("it is deleted", true, func() {
+		if err := g.r.Delete(t.Context(), "late", devices.KeepData); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

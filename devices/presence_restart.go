@@ -103,6 +103,7 @@ func (t *tracker) load(row PresenceRow, alive, now muster.Micros) {
 		t.soil(p)
 	}
 	t.counts[p.state]++
+	t.moves++
 	t.age(p)
 }
 

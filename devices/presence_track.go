@@ -70,6 +70,7 @@ type tracker struct {
 	rows   map[muster.DeviceID]*track
 	list   []*track // the same, in no order
 	counts [len(stateNames)]int
+	moves  uint64 // changes of counts, ever
 	timers timers
 	grace  muster.Micros
 
@@ -167,6 +168,7 @@ func (t *tracker) add(d *Device) *track {
 	t.rows[d.ID] = p
 	t.list = append(t.list, p)
 	t.counts[never]++
+	t.moves++
 	return p
 }
 
@@ -181,6 +183,7 @@ func (t *tracker) remove(id muster.DeviceID, at muster.Micros) {
 	t.dropKids(p, at, "gateway "+string(id)+": deleted")
 	t.timers.remove(p)
 	t.counts[p.state]--
+	t.moves++
 	t.awaitNot(p)
 	delete(t.rows, id)
 	last := len(t.list) - 1
@@ -239,6 +242,7 @@ func (t *tracker) set(p *track, to state, at muster.Micros, reason string) {
 	p.note(to, at)
 	t.counts[from]--
 	t.counts[to]++
+	t.moves++
 	p.state, p.since, p.reason = to, at, reason
 	t.soil(p)
 	t.age(p)

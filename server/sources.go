@@ -31,10 +31,7 @@ type fleet struct {
 	minutes traffic.Minutes
 	vitals  *vitals
 
-	changeMu sync.Mutex
-	changeAt time.Time
-	changeIn time.Duration // until the next one
-	change   live.FleetChange
+	changes changes
 }
 
 // List implements live.Fleet.
@@ -79,26 +76,38 @@ func (f *fleet) Stats() live.FleetItem {
 	return item
 }
 
-// A comparison with an hour ago looks at each device: it may be so old, and longer when that took long,
-// so that it takes at most a thousandth of a processor.
+// A comparison with an hour ago looks at each device: it is made again when presence changed, after so
+// long that it takes a hundredth of a processor, and for what else may have changed.
 const (
-	changeTime  = 2 * time.Second
-	changeShare = 1000
-	changeMost  = 15 * time.Second
+	changeTime  = time.Second
+	changeShare = 100
+	changeMost  = 10 * time.Second
 )
+
+// changes keeps the newest comparison of the fleet with an hour ago.
+type changes struct {
+	mu    sync.Mutex
+	at    time.Time
+	took  time.Duration
+	moves uint64 // of presence, before it was made
+	is    live.FleetChange
+}
 
 // changeOfHour compares the fleet with an hour ago, to the minute.
 func (f *fleet) changeOfHour() live.FleetChange {
-	f.changeMu.Lock()
-	defer f.changeMu.Unlock()
+	c := &f.changes
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	now := f.now()
-	if age := now.Sub(f.changeAt); !f.changeAt.IsZero() && age >= 0 && age < f.changeIn {
-		return f.change
+	since, moves, age := muster.MicrosOf(now.Truncate(time.Minute).Add(-time.Hour)), f.registry.PresenceMoves(), now.Sub(c.at)
+	same := moves == c.moves && since == c.is.Since && age < changeMost
+	if !c.at.IsZero() && age >= 0 && (same || age < min(max(changeTime, changeShare*c.took), changeMost)) {
+		return c.is
 	}
-	c := f.registry.ChangeSince(muster.MicrosOf(now.Truncate(time.Minute).Add(-time.Hour)))
-	f.changeIn = min(max(changeTime, changeShare*f.now().Sub(now)), changeMost)
-	f.changeAt, f.change = now, live.FleetChange{Since: c.Since, Counts: fleetCounts(c.Counts), Silent: c.Silent, Cause: c.Cause}
-	return f.change
+	found := f.registry.ChangeSince(since)
+	c.at, c.took, c.moves = now, f.now().Sub(now), moves
+	c.is = live.FleetChange{Since: found.Since, Counts: fleetCounts(found.Counts), Silent: found.Silent, Cause: found.Cause}
+	return c.is
 }
 
 func fleetCounts(of map[muster.PresenceState]int) live.FleetCounts {
