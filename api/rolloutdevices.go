@@ -24,7 +24,7 @@ type RolloutDevice struct {
 	Action     int32           `json:"action,omitempty" doc:"Number of what it was offered, for all doors"`
 	Attempt    int             `json:"attempt" minimum:"0" doc:"From 1; 0 before the first offer"`
 	Failures   int             `json:"failures" minimum:"0" doc:"Attempts that failed"`
-	Progress   int             `json:"progress" minimum:"0" maximum:"100" doc:"Percent of the download"`
+	Progress   int             `json:"progress" minimum:"0" maximum:"100" doc:"Percent of the download, the most that it reported"`
 	From       string          `json:"from,omitempty" doc:"Version that it had when it was offered the release"`
 	Soaking    bool            `json:"soaking,omitempty" doc:"It has the version, and is not confirmed yet"`
 	Late       string          `json:"late,omitempty" enum:"installing,installed,failed,rolled_back" doc:"What it did after the attempt was over or taken back, which changes no state"`

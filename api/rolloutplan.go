@@ -35,10 +35,10 @@ type rolloutRegression struct {
 
 type rolloutPhase struct {
 	Name    string           `json:"name,omitempty" maxLength:"64"`
-	Percent float64          `json:"percent,omitempty" minimum:"0" maximum:"100" doc:"Of all devices, with those of the phases before; or"`
+	Percent float64          `json:"percent,omitempty" minimum:"0" maximum:"100" doc:"Of all devices, with those of the phases before, and of a snapshot one at least; or"`
 	Count   int              `json:"count,omitempty" minimum:"0" maximum:"1000000" doc:"so many devices; or"`
 	Q       string           `json:"q,omitempty" maxLength:"2048" doc:"those that match: canaries"`
-	Success *float64         `json:"success,omitempty" minimum:"0" maximum:"100" nullable:"false" doc:"Percent of its devices, without the skipped, that must be confirmed; 90 when absent"`
+	Success *float64         `json:"success,omitempty" minimum:"0" maximum:"100" nullable:"false" doc:"Percent of its devices that must be confirmed, without those that were skipped and were not to get the release; 90 when absent"`
 	Failure rolloutThreshold `json:"failure,omitzero" required:"false" doc:"What stops the rollout; nothing when absent"`
 	SoakS   int64            `json:"soak_s,omitempty" minimum:"0" maximum:"2592000" doc:"Seconds from when success is reached to the next phase"`
 	Gate    string           `json:"gate,omitempty" enum:"auto,manual" doc:"manual: a person lets the next phase begin; auto when absent"`
@@ -48,7 +48,7 @@ type rolloutPhase struct {
 
 type rolloutDeadlines struct {
 	OfferedS     *int64 `json:"offered_s,omitempty" minimum:"1" maximum:"2592000" nullable:"false" doc:"86400 when absent"`
-	DownloadingS *int64 `json:"downloading_s,omitempty" minimum:"1" maximum:"2592000" nullable:"false" doc:"Without progress; 7200 when absent"`
+	DownloadingS *int64 `json:"downloading_s,omitempty" minimum:"1" maximum:"2592000" nullable:"false" doc:"Without a higher percent, and in all for a device that reports none; 7200 when absent"`
 	InstallingS  *int64 `json:"installing_s,omitempty" minimum:"1" maximum:"2592000" nullable:"false" doc:"1800 when absent"`
 	RebootingS   *int64 `json:"rebooting_s,omitempty" minimum:"1" maximum:"2592000" nullable:"false" doc:"900 when absent"`
 }
@@ -60,7 +60,7 @@ type rolloutPlan struct {
 	PerMinute  *int              `json:"per_minute,omitempty" minimum:"0" maximum:"1000000" nullable:"false" doc:"Offers a minute, at most; 0 and absent for no limit"`
 	Windows    *[]rolloutWindow  `json:"windows,omitempty" maxItems:"64" nullable:"false" doc:"In which devices are offered the release, in the zone of each (tag tz); always when empty"`
 	Zone       *string           `json:"zone,omitempty" maxLength:"64" nullable:"false" doc:"IANA zone of devices that have none; UTC when absent" example:"Europe/Berlin"`
-	Deadlines  *rolloutDeadlines `json:"deadlines,omitempty" doc:"Seconds that a device may be silent in a state, after which it has failed"`
+	Deadlines  *rolloutDeadlines `json:"deadlines,omitempty" doc:"Seconds that a device may be in a state, after which it has failed; what it repeats gives it no more"`
 	Attempts   *int              `json:"attempts,omitempty" minimum:"1" maximum:"10" nullable:"false" doc:"Of each device; 3 when absent"`
 	RetryS     *int64            `json:"retry_s,omitempty" minimum:"0" maximum:"2592000" nullable:"false" doc:"Seconds before the second attempt, twice that before the third and so on; 300 when absent"`
 	SoakS      *int64            `json:"soak_s,omitempty" minimum:"0" maximum:"2592000" nullable:"false" doc:"Seconds for which a device has the version, and is well, before it is confirmed; 60 when absent"`

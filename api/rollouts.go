@@ -125,9 +125,9 @@ type RolloutPhaseProgress struct {
 type RolloutProgress struct {
 	ID         string                 `json:"id"`
 	Status     string                 `json:"status" enum:"draft,scheduled,running,paused,completed,aborted"`
-	Reason     string                 `json:"reason,omitempty" doc:"Why it is held, paused or aborted: operator, failure_threshold, success_threshold, regression, release_revoked, superseded or approvals (its time has come, and too few people have agreed)"`
+	Reason     string                 `json:"reason,omitempty" doc:"Why it is held, paused or aborted: operator, failure_threshold, success_threshold, nothing_proved (its phase is over, and no device was confirmed), regression, release_revoked, superseded or approvals (its time has come, and too few people have agreed)"`
 	Phase      int                    `json:"phase" minimum:"1" doc:"The phase that it is in, from 1"`
-	Waiting    bool                   `json:"waiting" doc:"The phase is over, and a person must approve before the next begins"`
+	Waiting    bool                   `json:"waiting" doc:"The phase is over, or no device is in it yet, and a person may let the next begin"`
 	Telemetry  string                 `json:"telemetry,omitempty" doc:"What the telemetry of updated devices says against that of the others, in a sentence, in a phase that asks"`
 	InFlight   int                    `json:"in_flight" minimum:"0" doc:"Devices that are being updated"`
 	Concurrent int                    `json:"concurrent" doc:"Devices that may be"`

@@ -746,7 +746,7 @@ type FirmwareAction struct {
 	Name string `json:"name"`
 	// From 1
 	Phase int64 `json:"phase"`
-	// Percent of the download
+	// Percent of the download, the most that it reported
 	Progress int64 `json:"progress"`
 	// Why it is there, or why its last attempt failed
 	Reason  *string `json:"reason,omitempty"`
@@ -2380,7 +2380,7 @@ type RolloutChange struct {
 
 // RolloutDeadlines is a schema of the API.
 type RolloutDeadlines struct {
-	// Without progress; 7200 when absent
+	// Without a higher percent, and in all for a device that reports none; 7200 when absent
 	DownloadingS *int64 `json:"downloading_s,omitempty"`
 	// 1800 when absent
 	InstallingS *int64 `json:"installing_s,omitempty"`
@@ -2411,7 +2411,7 @@ type RolloutDevice struct {
 	Late *string `json:"late,omitempty"`
 	// From 1
 	Phase int64 `json:"phase"`
-	// Percent of the download
+	// Percent of the download, the most that it reported
 	Progress int64 `json:"progress"`
 	// Why it is there, or why its last attempt failed
 	Reason  *string `json:"reason,omitempty"`
@@ -2439,7 +2439,7 @@ type RolloutPhase struct {
 	// manual: a person lets the next phase begin; auto when absent
 	Gate *string `json:"gate,omitempty"`
 	Name *string `json:"name,omitempty"`
-	// Of all devices, with those of the phases before; or
+	// Of all devices, with those of the phases before, and of a snapshot one at least; or
 	Percent *float64 `json:"percent,omitempty"`
 	// those that match: canaries
 	Q *string `json:"q,omitempty"`
@@ -2447,7 +2447,7 @@ type RolloutPhase struct {
 	Regression *RolloutRegression `json:"regression,omitempty"`
 	// Seconds from when success is reached to the next phase
 	SoakS *int64 `json:"soak_s,omitempty"`
-	// Percent of its devices, without the skipped, that must be confirmed; 90 when absent
+	// Percent of its devices that must be confirmed, without those that were skipped and were not to get the release; 90 when absent
 	Success *float64 `json:"success,omitempty"`
 }
 
@@ -2471,7 +2471,7 @@ type RolloutPlan struct {
 	Attempts *int64 `json:"attempts,omitempty"`
 	// Devices in flight at a time, at most; 100 when absent
 	Concurrent *int64 `json:"concurrent,omitempty"`
-	// Seconds that a device may be silent in a state, after which it has failed
+	// Seconds that a device may be in a state, after which it has failed; what it repeats gives it no more
 	Deadlines *RolloutDeadlines `json:"deadlines,omitempty"`
 	// What a failure threshold does; pause when absent
 	OnFailure *string `json:"on_failure,omitempty"`
@@ -2507,12 +2507,12 @@ type RolloutProgress struct {
 	// The phase that it is in, from 1
 	Phase  int64                  `json:"phase"`
 	Phases []RolloutPhaseProgress `json:"phases"`
-	// Why it is held, paused or aborted: operator, failure_threshold, success_threshold, regression, release_revoked, superseded or approvals (its time has come, and too few people have agreed)
+	// Why it is held, paused or aborted: operator, failure_threshold, success_threshold, nothing_proved (its phase is over, and no device was confirmed), regression, release_revoked, superseded or approvals (its time has come, and too few people have agreed)
 	Reason *string `json:"reason,omitempty"`
 	Status string  `json:"status"`
 	// What the telemetry of updated devices says against that of the others, in a sentence, in a phase that asks
 	Telemetry *string `json:"telemetry,omitempty"`
-	// The phase is over, and a person must approve before the next begins
+	// The phase is over, or no device is in it yet, and a person may let the next begin
 	Waiting bool `json:"waiting"`
 }
 

@@ -40,6 +40,7 @@ const (
 	RolloutResumed          = "rollout.resumed"
 	RolloutPhase            = "rollout.phase"
 	RolloutGate             = "rollout.gate"
+	RolloutGateClosed       = "rollout.gate_closed"
 	RolloutHeld             = "rollout.held"
 	RolloutStopped          = "rollout.stopped"
 	RolloutCompleted        = "rollout.completed"
@@ -89,7 +90,8 @@ func Catalogue() []Kind {
 		{RolloutPaused, "A rollout was paused, by a person or by its own rule", rolloutSample("paused", "operator")},
 		{RolloutResumed, "A paused rollout goes on", rolloutSample("running", "")},
 		{RolloutPhase, "A rollout began its next phase", rolloutSample("running", "")},
-		{RolloutGate, "A phase is over, and a person must approve before the next begins", rolloutSample("running", "")},
+		{RolloutGate, "A phase is over, or has no device yet, and a person must approve before the next begins", rolloutSample("running", "")},
+		{RolloutGateClosed, "Nobody has to approve any more: the next phase begins, the phase is not over after all, or the rollout stopped", rolloutSample("running", "")},
 		{RolloutHeld, "A rollout's time has come, and it does not begin before more people have agreed to it", rolloutSample("scheduled", "approvals")},
 		{RolloutStopped, "A rollout stopped itself, and is paused or aborted as its plan says; rollout.paused or rollout.aborted comes too", rolloutSample("paused", "failure_threshold")},
 		{RolloutCompleted, "A rollout is through with all its devices", rolloutSample("completed", "")},

@@ -114,3 +114,31 @@ func TestWhatIsToldAgainIsNotEndedAndNothingIsOpenedAboutADeviceThatIsGone(t *te
 		r.wants("the inbox", got, "gone open once", "gone open twice", "d1 open twice")
 	})
 }
+
+// A gate of one rollout is not that of another: each has a notification of its own, which ends with it.
+func TestWhatASourceToldOfARolloutEndsWithThatOneAlone(t *testing.T) {
+	onEachStore(t, func(t *testing.T, r *rig) {
+		r.topic(notify.TopicSpec{Sources: []notify.Source{{Types: []string{feed.RolloutGate}, Clears: []string{feed.RolloutGateClosed}, Severity: notify.Warning, Title: "{{.Data.rollout}} waits"}}}, "bob")
+		r.sources()
+		of := func(kind, id string) {
+			t.Helper()
+			ctx := feed.With(t.Context())
+			feed.Note(ctx, feed.NewEvent(kind, "", muster.MicrosOf(r.now()), map[string]string{"rollout": id}))
+			if err := r.store.WriteNotes(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		of(feed.RolloutGate, "rol_1")
+		of(feed.RolloutGate, "rol_2")
+		of(feed.RolloutGateClosed, "rol_1")
+		is := func(title string, state notify.NotificationState) bool {
+			return slices.ContainsFunc(r.items("bob"), func(it notify.Item) bool {
+				return it.Notification.Title == title && it.Notification.State == state
+			})
+		}
+		r.until("the first gate's notification is over", func() bool { return is("rol_1 waits", notify.Resolved) })
+		if !is("rol_2 waits", notify.Open) || len(r.items("bob")) != 2 {
+			t.Errorf("of two gates, one of which was closed, there are %+v", r.items("bob"))
+		}
+	})
+}

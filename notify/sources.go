@@ -158,7 +158,7 @@ func (n *Notify) withSources() []Topic {
 }
 
 // messageOf is what a source makes of e; ok is false for nothing. A source that clears
-// has one notification open for each device that is there.
+// has one notification open for each device that is there, and for each rollout.
 func (n *Notify) messageOf(s *Source, e *feed.Event) (m Message, ok bool) {
 	tells := matchesAny(s.Types, e.Type)
 	clears := !tells && matchesAny(s.Clears, e.Type)
@@ -167,7 +167,7 @@ func (n *Notify) messageOf(s *Source, e *feed.Event) (m Message, ok bool) {
 	}
 	m = Message{Severity: s.Severity, Device: e.Device, Data: e.Data, Title: eventTitle(s, e), Resolve: clears}
 	if len(s.Clears) > 0 {
-		m.DedupKey = strings.Join(s.Types, "+") + "/" + string(e.Device)
+		m.DedupKey = strings.Join(s.Types, "+") + "/" + aboutWhat(e)
 		if len(m.DedupKey) > MaxKey {
 			m.DedupKey = m.DedupKey[len(m.DedupKey)-MaxKey:]
 		}
@@ -178,6 +178,15 @@ func (n *Notify) messageOf(s *Source, e *feed.Event) (m Message, ok bool) {
 		m.clears = slices.Clone(s.Clears)
 	}
 	return m, true
+}
+
+// aboutWhat is what an event is about: its device, or its rollout.
+func aboutWhat(e *feed.Event) string {
+	if e.Device != "" {
+		return string(e.Device)
+	}
+	id, _ := eventFields(e).Data["rollout"].(string)
+	return id
 }
 
 func matchesAny(patterns []string, kind string) bool {

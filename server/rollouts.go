@@ -84,7 +84,7 @@ func (r *rollouts) start() {
 
 // told is called with what was committed.
 func (r *rollouts) told(id string, changes []rollout.Change) {
-	r.fleet.Changed(changes)
+	r.fleet.Changed(id, changes)
 	r.server.updates.talk.Told(id, changes)
 	if slices.ContainsFunc(changes, func(c rollout.Change) bool { return c.Late == rollout.LateInstalled }) {
 		r.wasLate(id)

@@ -14,17 +14,16 @@ import (
 	"muster/server/servertest"
 )
 
-// TestAVersionThatIsReportedBeforeTheFirstRoundAfterAStartIsNoRollBack has a server end while
-// one device restarts into the release and another one soaks: both come back to the next one.
-func TestAVersionThatIsReportedBeforeTheFirstRoundAfterAStartIsNoRollBack(t *testing.T) {
-	t.Parallel()
+// startsAgain has a server on one data directory that is started, stopped, and started again.
+func startsAgain(t *testing.T, ids ...string) (u *updating, start func() (stop func())) {
 	cfg := server.Config{
 		DataDir: t.TempDir(), HTTPAddr: "127.0.0.1:0", MQTTAddr: "127.0.0.1:0", AckLevel: ingest.LevelDurable,
 		LogMaxBytes: 256 << 20, MaxPacket: 256 << 10, AdminKey: servertest.AdminKey, Version: "test",
 		Logger: slog.New(slog.DiscardHandler), Now: time.Now, PresenceGrace: -1,
 	}
-	u := &updating{t: t, image: imageOf(5_000), ids: []string{"d1", "d2"}, rollout: "r1", soak: time.Hour, retry: time.Hour}
-	start := func() (stop func()) {
+	cfg.DDI.Idle, cfg.DDI.Busy, cfg.DDI.Reboot = time.Second, time.Second, time.Second
+	u = &updating{t: t, image: imageOf(5_000), ids: ids, rollout: "r1", soak: time.Hour, retry: time.Hour}
+	return u, func() (stop func()) {
 		t.Helper()
 		s, err := server.New(t.Context(), cfg)
 		if err != nil {
@@ -42,6 +41,13 @@ func TestAVersionThatIsReportedBeforeTheFirstRoundAfterAStartIsNoRollBack(t *tes
 			}
 		}
 	}
+}
+
+// TestAVersionThatIsReportedBeforeTheFirstRoundAfterAStartIsNoRollBack has a server end while
+// one device restarts into the release and another one soaks: both come back to the next one.
+func TestAVersionThatIsReportedBeforeTheFirstRoundAfterAStartIsNoRollBack(t *testing.T) {
+	t.Parallel()
+	u, start := startsAgain(t, "d1", "d2")
 	stop := start()
 	tokens := u.fill("app")
 	u.begin()

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -40,6 +41,46 @@ func TestARolloutIsShownAsItGoesOnAndSaysWhatStopsIt(t *testing.T) {
 	b.wait("the failed alone", `document.querySelectorAll(".rolloutdevices tbody tr").length === 1 && location.search === "?state=failed"`)
 	b.waitText(".rolloutdevices tbody", "the flash cannot be written")
 	b.inspect("rollout")
+}
+
+func TestARolloutThatProvedNothingOrHasNobodyInItsPhaseSaysSo(t *testing.T) {
+	f := shipFixture(t)
+	b := open(t, f.fakeServer)
+	b.visit("/rollouts/rol_1")
+	b.waitText(".rollout .says", "2 of at most 4 are being updated.")
+	f.delta("rollout:rol_1", object{"set": object{"status": "paused", "reason": "nothing_proved", "in_flight": 0}}, 0)
+	b.waitText(".rollout .says", "Paused by itself: a phase is over, and no device of it was confirmed.")
+	b.waitText(".rollout .ways", "Resume with the next phase")
+	vacant := progress("rol_1", "running")["phases"].([]object)
+	vacant[0]["devices"], vacant[0]["states"] = 0, object{}
+	f.delta("rollout:rol_1", object{"set": object{"status": "running", "reason": "", "phase": 1, "waiting": true, "phases": vacant}}, 0)
+	b.waitText(".rollout .says", "Phase canary has no device yet: it waits until one joins, or a person lets the next begin.")
+	b.waitText(".rollout .ways .btn.pri", "Let the next phase begin")
+	b.inspect("rollout-vacant")
+
+	g := fleetOf2000(t)
+	needy(g)
+	of := func(id, name string, set object) object {
+		p := progress(id, "running")
+		maps.Copy(p, set)
+		return object{"id": id, "name": name, "progress": p}
+	}
+	rollouts := map[string][]object{
+		"paused":  {of("rol_1", "Valves", object{"status": "paused", "reason": "nothing_proved"})},
+		"running": {of("rol_2", "Meters", object{"phase": 1, "waiting": true, "phases": vacant}), of("rol_3", "Doors", object{"waiting": true})},
+	}
+	g.extra["GET /api/v1/rollouts"] = func(w http.ResponseWriter, r *http.Request) {
+		writeJSON(w, 200, object{"items": append([]object{}, rollouts[r.URL.Query().Get("status")]...), "next": nil})
+	}
+	b = open(t, g)
+	b.visit("/")
+	for _, want := range []string{
+		"The rollout Valves is heldits phase is over, and no device was confirmed",
+		"The rollout Meters waits for a personno device is in its phase yet: one that joins, or a person, lets it go on",
+		"The rollout Doors waits for a personits phase is over, and the next one needs a decision",
+	} {
+		b.waitText(".needs", want)
+	}
 }
 
 func TestARolloutThatIsHeldForApprovalsSaysSoAndIsAgreedTo(t *testing.T) {

@@ -85,6 +85,7 @@ type Store interface {
 
 // Failure is an attempt of a device that failed.
 type Failure struct {
-	Device muster.DeviceID
-	At     muster.Micros
+	Device  muster.DeviceID
+	Rollout string
+	At      muster.Micros
 }

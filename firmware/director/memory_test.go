@@ -59,13 +59,13 @@ func newMemory() *memory {
 // add keeps a rollout, whose devices are queued.
 func (m *memory) add(r rollout.Rollout, ids []muster.DeviceID) {
 	k := &kept{devices: map[muster.DeviceID]*rollout.Device{}}
-	var ranks []uint64
+	var members []rollout.Member
 	for _, id := range ids {
 		d := &rollout.Device{Rollout: r.ID, ID: id, Rank: rollout.Rank(r.Seed, id)}
-		k.devices[id], ranks = d, append(ranks, d.Rank)
+		k.devices[id], members = d, append(members, rollout.Member{Rank: d.Rank})
 	}
-	slices.Sort(ranks)
-	r.Upto = r.Plan.Cuts(ranks)
+	slices.SortFunc(members, func(a, b rollout.Member) int { return cmp.Compare(a.Rank, b.Rank) })
+	r.Upto = r.Plan.Cuts(members, r.Membership)
 	r.Counts = make([]rollout.Counts, len(r.Plan.Phases))
 	for _, d := range k.devices {
 		d.Phase = r.Plan.Place(rollout.Member{Rank: d.Rank}, r.Upto)

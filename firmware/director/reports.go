@@ -19,6 +19,9 @@ type Report struct {
 	// Product is what the version is of, where the device says it: that of another product says nothing of
 	// the release.
 	Product string
+	// Restarted says that who reports another version has restarted since it installed, of a door whose devices have no
+	// word for that: ThingsBoard's UPDATED.
+	Restarted bool
 
 	seen bool     // the fleet knows the version
 	of   []string // what the device named versions of, "" for its firmware; none for anything
@@ -184,6 +187,9 @@ func (d *Director) apply(ctx context.Context, id string, list []Report, at []int
 			fact, err := d.fact(r, &list[i])
 			if errs[i] = err; err != nil {
 				continue
+			}
+			if list[i].Restarted && fact.Event == rollout.SeesOther && dev.State == rollout.Installing {
+				out = step(r, dev, rollout.Fact{Event: rollout.SaysRebooting, Action: fact.Action, Attempt: fact.Attempt}, now, out)
 			}
 			switch c, err := hear(r, dev, fact, now); {
 			case err == nil:

@@ -136,6 +136,8 @@ func (s *simulation) give(id muster.DeviceID, action int32, attempt int) {
 		way = append(way[:3], rollout.SaysFailed)
 	case x < s.brick+s.bad:
 		way = append(way, rollout.SeesOther)
+	case x < s.brick+s.bad+0.05: // it comes back while it installs, says what it runs, and goes on
+		way = append(way[:3], rollout.SeesOther, rollout.SaysRebooting, rollout.SeesTarget)
 	default:
 		way = append(way, rollout.SeesTarget)
 	}
@@ -289,6 +291,12 @@ func (s *simulation) verify(r *rollout.Rollout) {
 		}
 		if d.Late == rollout.LateInstalled && !d.State.InFlight() {
 			counts[d.Phase].Late++
+		}
+		if d.Missed() {
+			counts[d.Phase].Missed++
+		}
+		if d.Unfit() {
+			counts[d.Phase].Unfit++
 		}
 		if got, ok := s.rows[id]; ok && got != d.State {
 			s.t.Fatalf("the log ends with %s %s, its row has %s", id, got, d.State)

@@ -143,25 +143,24 @@ func TestADeviceThatNeverComesBackHasTimedOutAndStopsTheRollout(t *testing.T) {
 	}
 }
 
-// choosy is a fleet in which some devices may not have the release.
+// choosy is a fleet in which the release is not for some devices, and some are blocked.
 type choosy struct {
 	started
-	blocked map[muster.DeviceID]bool
+	unfit   map[muster.DeviceID]bool
+	blocked map[muster.DeviceID]muster.Micros
 }
 
 func (c *choosy) Facts(r *rollout.Rollout, id muster.DeviceID) rollout.Facts {
 	facts := c.started.Facts(r, id)
-	if c.blocked[id] {
-		facts.Blocked = muster.MicrosOf(c.at.Add(time.Hour))
-	}
+	facts.Hardware, facts.Blocked = !c.unfit[id], c.blocked[id]
 	return facts
 }
 
 func TestWhoMayNotHaveTheReleaseTakesNoSlot(t *testing.T) {
-	m, f := newMemory(), &choosy{started{known: map[string]bool{"r": true}, at: time.Unix(1_800_000_000, 0)}, map[muster.DeviceID]bool{}}
+	m, f := newMemory(), &choosy{started{known: map[string]bool{"r": true}, at: time.Unix(1_800_000_000, 0)}, map[muster.DeviceID]bool{}, nil}
 	ids := []muster.DeviceID{"a", "b", "c", "d", "e"}
 	for _, id := range ids[:4] {
-		f.blocked[id] = true
+		f.unfit[id] = true
 	}
 	plan := rollout.DefaultPlan()
 	plan.Phases, plan.Concurrent = []rollout.Phase{{Percent: 100, Gate: rollout.Auto}}, 1
@@ -172,5 +171,35 @@ func TestWhoMayNotHaveTheReleaseTakesNoSlot(t *testing.T) {
 	}
 	if r := m.rollouts["r"].r; m.state("e") != rollout.Offered || r.InFlight() != 1 || r.Counts[0].By[rollout.Skipped] != 4 {
 		t.Errorf("the one that may have it is %s, %v", m.state("e"), r.Counts[0].By)
+	}
+}
+
+func TestABlockedDeviceWaitsForTheEndOfItsBlockAndTakesNoSlot(t *testing.T) {
+	m, f := newMemory(), &choosy{started{known: map[string]bool{"r": true}, at: time.Unix(1_800_000_000, 0)}, nil, map[muster.DeviceID]muster.Micros{}}
+	ids := []muster.DeviceID{"a", "b", "c"}
+	until := f.at.Add(23 * time.Hour)
+	f.blocked["a"], f.blocked["b"] = muster.MicrosOf(until), muster.MicrosOf(until)
+	plan := rollout.DefaultPlan()
+	plan.Phases, plan.Concurrent = []rollout.Phase{{Percent: 100, Gate: rollout.Auto}}, 2
+	m.add(rollout.Rollout{ID: "r", Number: 1, Seed: "s", Status: rollout.Running, Membership: rollout.Snapshot, Plan: plan}, ids)
+	d := director.New(m, f, func() time.Time { return f.at }, director.Options{Owner: "n"})
+	tick(t, d)
+	if a := m.rollouts["r"].devices["a"]; m.state("c") != rollout.Offered || m.rollouts["r"].r.InFlight() != 1 || a.State != rollout.Queued || a.Due != muster.MicrosOf(until) {
+		t.Fatalf("it is %s, due at %d, with %d in flight", a.State, a.Due, m.rollouts["r"].r.InFlight())
+	}
+	if err := d.Reports(t.Context(), []director.Report{{Device: "c", Fact: rollout.Fact{Event: rollout.SeesTarget}}})[0]; err != nil {
+		t.Fatal(err)
+	}
+	f.there = map[muster.DeviceID]bool{"c": true}
+	for f.at = f.at.Add(time.Hour); f.at.Before(until); f.at = f.at.Add(time.Hour) {
+		if tick(t, d); m.state("a") != rollout.Queued {
+			t.Fatalf("%v before the end of its block it is %s", until.Sub(f.at), m.state("a"))
+		}
+	}
+	if r := m.rollouts["r"].r; r.Status != rollout.Running || r.InFlight() != 0 {
+		t.Errorf("with two that are blocked it is %s: %s, %d in flight", r.Status, r.Reason, r.InFlight())
+	}
+	if tick(t, d); m.state("a") != rollout.Offered || m.state("b") != rollout.Offered {
+		t.Errorf("at the end of their block they are %s and %s", m.state("a"), m.state("b"))
 	}
 }

@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"slices"
@@ -248,7 +249,7 @@ func (o *Operator) Delete(ctx context.Context, id string) error {
 }
 
 // begin starts a draft that is not kept yet, or not yet with its devices, and returns those.
-// Conflict when there are none, or the release may not be offered.
+// Conflict when there are none, a phase by a query has none, or the release may not be offered.
 func (o *Operator) begin(ctx context.Context, r *rollout.Rollout, by rollout.Person) ([]rollout.Device, error) {
 	now := o.now()
 	trial := *r
@@ -272,6 +273,9 @@ func (o *Operator) begin(ctx context.Context, r *rollout.Rollout, by rollout.Per
 		return nil, muster.Errorf(muster.TooLarge, "%d devices match, a rollout has at most %d", len(ids), MaxDevices)
 	}
 	devices, err := o.place(r, ids, now)
+	if err == nil {
+		err = vacant(r)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -318,28 +322,30 @@ func (o *Operator) place(r *rollout.Rollout, ids []muster.DeviceID, now muster.M
 			canaries[q][id] = struct{}{}
 		}
 	}
-	devices, ranks := make([]rollout.Device, len(ids)), make([]uint64, 0, len(ids))
+	devices, members := make([]rollout.Device, len(ids)), make([]rollout.Member, len(ids))
 	for i, id := range ids {
 		devices[i] = rollout.Device{Rollout: r.ID, ID: id, Rank: rollout.Rank(r.Seed, id), Updated: now}
-		if !inAny(canaries, id) {
-			ranks = append(ranks, devices[i].Rank)
-		}
+		members[i] = rollout.Member{Rank: devices[i].Rank, Matches: func(q string) bool { _, is := canaries[q][id]; return is }}
 	}
-	slices.Sort(ranks)
-	r.Upto, r.Counts = r.Plan.Cuts(ranks), make([]rollout.Counts, len(r.Plan.Phases))
+	byRank := slices.SortedFunc(slices.Values(members), func(a, b rollout.Member) int { return cmp.Compare(a.Rank, b.Rank) })
+	r.Upto, r.Counts = r.Plan.Cuts(byRank, r.Membership), make([]rollout.Counts, len(r.Plan.Phases))
 	for i := range devices {
-		d := &devices[i]
-		d.Phase = r.Plan.Place(rollout.Member{Rank: d.Rank, Matches: func(q string) bool { _, is := canaries[q][d.ID]; return is }}, r.Upto)
-		r.Counts[d.Phase].By[rollout.Queued]++
+		devices[i].Phase = r.Plan.Place(members[i], r.Upto)
+		r.Counts[devices[i].Phase].By[rollout.Queued]++
 	}
 	return devices, nil
 }
 
-func inAny(sets map[string]map[muster.DeviceID]struct{}, id muster.DeviceID) bool {
-	for _, set := range sets {
-		if _, is := set[id]; is {
-			return true
+// vacant names the first phase by a query that none of a rollout's devices is in: a Conflict, for such a canary shows
+// nothing. Of Dynamic membership one may join, and a rollback has the phases of what it takes back.
+func vacant(r *rollout.Rollout) error {
+	if r.Membership != rollout.Snapshot || r.Of != "" {
+		return nil
+	}
+	for i := range r.Plan.Phases {
+		if ph := &r.Plan.Phases[i]; ph.Query != "" && r.Counts[i].Total() == 0 {
+			return muster.Errorf(muster.Conflict, "phase %s would have no device: its query matches none of the rollout's that no phase before it has", r.PhaseName(i))
 		}
 	}
-	return false
+	return nil
 }

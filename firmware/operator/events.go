@@ -26,12 +26,13 @@ type eventData struct {
 	Confirmed int            `json:"confirmed"`
 	Failing   int            `json:"failing"`
 	Telemetry string         `json:"telemetry,omitempty"` // what it says, in a sentence
+	Vacant    bool           `json:"vacant,omitempty"`    // it waits in a phase that no device is in
 }
 
 func newEvent(kind string, r *rollout.Rollout, at muster.Micros) feed.Event {
 	d := eventData{
 		Rollout: r.ID, Name: r.Name, Release: r.Release, Product: r.Product, Status: r.Status, Reason: r.Reason,
-		Phase: r.Plan.Phases[r.Phase].Name, Number: r.Phase + 1, Phases: len(r.Plan.Phases), Telemetry: r.Telemetry,
+		Phase: r.Plan.Phases[r.Phase].Name, Number: r.Phase + 1, Phases: len(r.Plan.Phases), Telemetry: r.Telemetry, Vacant: r.Vacant(),
 	}
 	for i := range r.Counts {
 		d.Devices += r.Counts[i].Total()
@@ -53,7 +54,7 @@ func stateOf(r *rollout.Rollout) state { return state{r.Status, r.Reason, r.Phas
 
 // events returns what is to be told of a rollout that was in the state before: that it was
 // started, paused, resumed, stopped by itself, aborted or completed, began a phase, waits at
-// a gate, or is held since too few people have agreed. Several may be true at once.
+// a gate or does so no more, or is held since too few people have agreed. Several may be true at once.
 func events(before state, r *rollout.Rollout, at muster.Micros) (out []feed.Event) {
 	add := func(kind string) { out = append(out, newEvent(kind, r, at)) }
 	is := stateOf(r)
@@ -84,6 +85,9 @@ func events(before state, r *rollout.Rollout, at muster.Micros) (out []feed.Even
 	}
 	if is.waiting && !before.waiting {
 		add(feed.RolloutGate)
+	}
+	if before.waiting && !is.waiting {
+		add(feed.RolloutGateClosed)
 	}
 	return out
 }
@@ -163,6 +167,8 @@ func actionOf(before state, r *rollout.Rollout) string {
 		return "rollout.hold"
 	case r.Status == before.status && r.Phase > before.phase:
 		return "rollout.phase"
+	case r.Status == before.status && before.waiting:
+		return "rollout.gate_closed"
 	case r.Status == before.status:
 		return "rollout.gate"
 	case r.Status == rollout.Running:

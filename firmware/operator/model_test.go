@@ -54,6 +54,12 @@ func (r *rig) checkCounts(t *rapid.T, id string) rollout.Rollout {
 		if x.Late == rollout.LateInstalled && !x.State.InFlight() {
 			rows[x.Phase].Late++
 		}
+		if x.State == rollout.Skipped && (x.Reason == rollout.Denied || x.Reason == rollout.Blocked) {
+			rows[x.Phase].Missed++
+		}
+		if x.State == rollout.Skipped && x.Reason == rollout.Ineligible {
+			rows[x.Phase].Unfit++
+		}
 		if x.State.InFlight() {
 			inFlight++
 		}

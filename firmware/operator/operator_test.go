@@ -76,7 +76,7 @@ func TestARolloutIsWrittenStartedStoppedByItselfResumedAndRolledBackAndAllOfItIs
 			r.Error(diff)
 		}
 		if diff := cmp.Diff([]string{
-			feed.RolloutCreated, feed.RolloutStarted, feed.RolloutStopped, feed.RolloutPaused, feed.RolloutResumed, feed.RolloutGate, feed.RolloutPhase, feed.RolloutAborted,
+			feed.RolloutCreated, feed.RolloutStarted, feed.RolloutStopped, feed.RolloutPaused, feed.RolloutResumed, feed.RolloutGate, feed.RolloutPhase, feed.RolloutGateClosed, feed.RolloutAborted,
 			feed.RolloutCreated, feed.RolloutStarted,
 		}, r.events); diff != "" {
 			r.Error(diff)
@@ -363,7 +363,7 @@ func TestWhyNamesTheFirstRuleThatHoldsTheReleaseBack(t *testing.T) {
 		{draft.ID, "else", "in_rollout", "The device does not get the release: the rollout has no devices before it starts; this one does not match now."},
 		{d.ID, "else", "in_rollout", "The device does not get the release: the device does not match the rollout's query."},
 		{d.ID, "dev-000001", "", "Nothing holds the release back: the device is offered it within a second."},
-		{d.ID, "dev-000003", "not_blocked", "The device waits: the device failed too often of late."},
+		{d.ID, "dev-000003", "not_blocked", "The device waits: the device failed too often of late in other rollouts, until 2027-01-15 09:00:00 UTC."},
 		{d.ID, "dev-000020", "phase_open", "The device waits: the device is in phase all, the rollout in canary."},
 	} {
 		if w := ask(c.rollout, c.device); w.Held != c.held || w.Words != c.words || len(w.Rules) != 23 || w.Version != "1.0.0" {

@@ -24,9 +24,10 @@ import (
 
 // fleet are devices that match id:* all, canary the first ten, and none nobody.
 type fleet struct {
-	ids  []muster.DeviceID
-	now  func() time.Time
-	held func(r *rollout.Rollout, id muster.DeviceID, f *rollout.Facts)
+	ids      []muster.DeviceID
+	canaries []muster.DeviceID // in the place of the first ten
+	now      func() time.Time
+	held     func(r *rollout.Rollout, id muster.DeviceID, f *rollout.Facts)
 }
 
 func (f *fleet) Check(q string) error {
@@ -41,6 +42,9 @@ func (f *fleet) MatchAll(q string) ([]muster.DeviceID, error) {
 	case "id:*":
 		return f.ids, nil
 	case "canary":
+		if f.canaries != nil {
+			return f.canaries, nil
+		}
 		return f.ids[:10], nil
 	default:
 		return nil, f.Check(q)

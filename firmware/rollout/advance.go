@@ -36,9 +36,11 @@ func (r *Rollout) Hear(sentence string) {
 // Advance looks whether the phase is over: enough of its devices are confirmed, for long
 // enough, its telemetry is not worse, and a person agrees where one must. It goes on to the
 // next then, and returns true; several calls may be needed for several empty phases. A phase
-// whose devices have all ended without enough successes pauses the rollout, the last one too. That
-// ends when no device is open; with dynamic membership it never does by itself, and the
-// first waits for the first device.
+// whose devices have all ended without enough successes pauses the rollout, the last one too, and so does
+// one in which nobody was confirmed and some were not to get the release. The last
+// ends when no device is open; with dynamic membership it never does by itself, the
+// first waits for the first device, and one that nobody is in yet for a device or a person.
+// A gate at which the phase is over no more is closed.
 func (r *Rollout) Advance(v Verdict, now muster.Micros) bool {
 	if r.Status != Running || r.Membership == Dynamic && r.empty() {
 		return false
@@ -47,46 +49,68 @@ func (r *Rollout) Advance(v Verdict, now muster.Micros) bool {
 		v = NotAsked
 	}
 	if v == Worse {
-		r.Status, r.Reason = Paused, Regression
-		return true
+		return r.stop(Regression)
 	}
-	ph, last := &r.Plan.Phases[r.Phase], r.Phase == len(r.Plan.Phases)-1
-	open := 0
-	for i := range r.Counts[:r.Phase+1] {
-		open += r.Counts[i].Open()
+	if r.Phase == len(r.Plan.Phases)-1 {
+		return r.end(now)
 	}
-	if last && open == 0 && r.Membership == Snapshot {
-		if !r.succeeded(ph) {
-			r.Status, r.Reason = Paused, TooFewSuccesses
-			return true
-		}
-		r.Status, r.Waiting, r.Ended = Completed, false, now
-		return true
+	if r.Vacant() {
+		return r.wait(true)
 	}
-	if last {
-		return false
-	}
-	switch passed := r.succeeded(ph); {
-	case passed && r.Passed == 0:
-		r.Passed = now
-	case !passed:
+	switch why := r.short(); {
+	case why != "" && r.Counts[r.Phase].Open() == 0:
+		return r.stop(why)
+	case why != "":
 		r.Passed = 0
-		if r.Counts[r.Phase].Open() > 0 {
-			return false
-		}
-		r.Status, r.Reason = Paused, TooFewSuccesses
-		return true
+		return r.wait(false)
+	case r.Passed == 0:
+		r.Passed = now
 	}
-	if v == NotYet || now-r.Passed < micros(ph.Soak) && r.asked() > 0 {
+	ph := &r.Plan.Phases[r.Phase]
+	if v == NotYet || now-r.Passed < micros(ph.Soak) && r.Counts[r.Phase].Asked() > 0 {
 		return false
 	}
 	if ph.Gate == Manual {
-		was := r.Waiting
-		r.Waiting = true
-		return !was
+		return r.wait(true)
 	}
 	r.next(now)
 	return true
+}
+
+// stop pauses the rollout by its own rule.
+func (r *Rollout) stop(why Reason) bool {
+	r.Status, r.Reason, r.Waiting = Paused, why, false
+	return true
+}
+
+// wait opens or closes the gate behind the phase, and says whether that is new.
+func (r *Rollout) wait(forPerson bool) bool {
+	was := r.Waiting
+	r.Waiting = forPerson
+	return was != forPerson
+}
+
+// end completes a rollout in its last phase when no device is open, or pauses it when too few were confirmed.
+func (r *Rollout) end(now muster.Micros) bool {
+	if r.Membership != Snapshot {
+		return false
+	}
+	for i := range r.Counts {
+		if r.Counts[i].Open() > 0 {
+			return false
+		}
+	}
+	if why := r.short(); why != "" {
+		return r.stop(why)
+	}
+	r.Status, r.Waiting, r.Ended = Completed, false, now
+	return true
+}
+
+// Vacant says whether the rollout waits, as at a manual gate, in a phase that no device is in: one that joins it, or
+// a person, lets it go on. Of a Snapshot nobody joins, and such a phase is over.
+func (r *Rollout) Vacant() bool {
+	return r.Membership == Dynamic && r.Phase < len(r.Plan.Phases)-1 && r.Phase < len(r.Counts) && r.Counts[r.Phase].Total() == 0 && !r.empty()
 }
 
 // Approve lets the next phase begin at a manual gate. It is a Conflict where none waits.
@@ -113,14 +137,15 @@ func (r *Rollout) next(now muster.Micros) {
 	r.PhaseAt, r.Passed, r.Waiting, r.Telemetry = now, 0, false, ""
 }
 
-// succeeded says whether enough devices of the phase are confirmed. What was skipped counts
-// neither way.
-func (r *Rollout) succeeded(ph *Phase) bool {
-	return float64(r.Counts[r.Phase].By[Confirmed])*100 >= ph.Success*float64(r.asked())
-}
-
-// asked returns how many devices of the phase are to get the release.
-func (r *Rollout) asked() int {
-	c := &r.Counts[r.Phase]
-	return c.Total() - c.By[Skipped]
+// short returns what the phase lacks, as it is now; empty when it has succeeded. What was skipped is no success: of
+// devices none of which was confirmed some may have the release already, and all others have proved nothing.
+func (r *Rollout) short() Reason {
+	c, ph := &r.Counts[r.Phase], &r.Plan.Phases[r.Phase]
+	switch confirmed := c.By[Confirmed]; {
+	case float64(confirmed)*100 < ph.Success*float64(c.Asked()):
+		return TooFewSuccesses
+	case confirmed == 0 && c.Open() == 0 && c.Asked()+c.Unfit > 0:
+		return NothingProved
+	}
+	return ""
 }

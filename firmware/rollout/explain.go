@@ -20,7 +20,7 @@ type Facts struct {
 	Signed    bool          // the release is signed as the server asks, and no needed key is revoked
 	Withdrawn bool          // the release is revoked
 	Patching  bool          // a patch from its version to the release is being made
-	Blocked   muster.Micros // until when the device is not offered anything, for its failures; 0 for not blocked
+	Blocked   muster.Micros // until when the device is not offered anything, for its failures in other rollouts; 0 for not blocked
 	Reachable bool          // connected, or asking just now
 	Local     time.Time     // the time at the device
 }
@@ -68,9 +68,9 @@ func Explain(r *Rollout, d *Device, f *Facts, now muster.Micros) []Rule {
 	add("source_version", f.Source, "the device's version is %s what the release can replace", either(f.Source, "among", "below")).Excludes = Ineligible
 	add("depends", f.Missing == "", "the device %s", either(f.Missing == "", "reports what the release depends on", "does not report "+f.Missing+" or newer, on which the release depends"))
 	add("security_version", d.Secure <= r.Security, "the release's security version is %d, the device confirmed %d", r.Security, d.Secure).Excludes = Ineligible
-	add("not_blocked", f.Blocked <= now, "the device %s", either(f.Blocked <= now, "has not failed too often of late", "failed too often of late")).Excludes = Blocked
+	add("not_blocked", f.Blocked <= now, "the device %s", either(f.Blocked <= now, "has not failed too often of late in other rollouts", "failed too often of late in other rollouts")).Until = later(f.Blocked, now)
 	add("attempts_left", d.Attempt < MaxAttempt, "the device was offered the release %d times", d.Attempt).Excludes = Blocked
-	add("phase_open", d.Phase <= r.Phase, "the device is in phase %s, the rollout in %s%s", r.phaseName(d.Phase), r.phaseName(r.Phase), r.heard())
+	add("phase_open", d.Phase <= r.Phase, "the device is in phase %s, the rollout in %s%s", r.PhaseName(d.Phase), r.PhaseName(r.Phase), r.heard()+r.vacant())
 	add("not_in_flight", !d.State.InFlight(), "the device is %s", d.State)
 	add("no_other_rollout", !d.Elsewhere, "%s", either(d.Elsewhere, "another rollout is updating the device", "no other rollout is updating the device"))
 	add("retry_due", d.Retry <= now, "%s", either(d.Retry <= now, "nothing is waited for before the attempt", "the next attempt is later, after a failure")).Until = later(d.Retry, now)
@@ -100,7 +100,8 @@ func First(rules []Rule) (Rule, bool) {
 	return Rule{}, false
 }
 
-func (r *Rollout) phaseName(i int) string {
+// PhaseName returns what a phase is called: its name, or its number from 1.
+func (r *Rollout) PhaseName(i int) string {
 	if i < len(r.Plan.Phases) && r.Plan.Phases[i].Name != "" {
 		return r.Plan.Phases[i].Name
 	}
@@ -113,6 +114,14 @@ func (r *Rollout) heard() string {
 		return ""
 	}
 	return "; " + r.Telemetry
+}
+
+// vacant is that the phase waits for a device, behind a colon.
+func (r *Rollout) vacant() string {
+	if !r.Vacant() {
+		return ""
+	}
+	return ": no device is in that yet, and the next begins when one has joined it and done well, or when a person lets it"
 }
 
 func either(yes bool, a, b string) string {

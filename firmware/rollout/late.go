@@ -45,9 +45,12 @@ func Follows(s State, retries bool, was Late, f Event) (next Late, ok bool) {
 }
 
 // Known says whether f tells nothing new of a device that came to s: that it still has another version
-// when it did not get the release, once more that it failed, or how it came to be rolled back: what a
+// while it installs, or when it did not get the release, once more that it failed, or how it came to be rolled back: what a
 // device says of its version goes another way than its reports, and may be heard first. retries is as for Follows.
 func Known(s State, retries bool, f Event) bool {
+	if s == Installing {
+		return f == SeesOther
+	}
 	if s.InFlight() || s == Confirmed || s == Queued && !retries || s >= states {
 		return false
 	}

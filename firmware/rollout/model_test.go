@@ -67,14 +67,14 @@ func newWorld(t *rapid.T) *world {
 }
 
 func (w *world) fill(n int) {
-	var ranks []uint64
+	var members []rollout.Member
 	for i := range n {
 		d := &rollout.Device{Rollout: w.r.ID, ID: muster.DeviceID(fmt.Sprint("d", i))}
 		d.Rank = rollout.Rank(w.r.Seed, d.ID)
-		w.devices, ranks = append(w.devices, d), append(ranks, d.Rank)
+		w.devices, members = append(w.devices, d), append(members, rollout.Member{Rank: d.Rank})
 	}
-	slices.Sort(ranks)
-	w.r.Upto = w.r.Plan.Cuts(ranks)
+	slices.SortFunc(members, func(a, b rollout.Member) int { return cmpRank(a.Rank, b.Rank) })
+	w.r.Upto = w.r.Plan.Cuts(members, w.r.Membership)
 	w.r.Counts = make([]rollout.Counts, len(w.r.Plan.Phases))
 	for _, d := range w.devices {
 		d.Phase = w.r.Plan.Place(rollout.Member{Rank: d.Rank}, w.r.Upto)
@@ -167,11 +167,34 @@ func (w *world) advance(t *rapid.T) {
 		t.Fatalf("from phase %d to %d, %v", phase, w.r.Phase, moved)
 	}
 	c := &w.r.Counts[phase]
-	if w.r.Phase > phase && c.By[rollout.Confirmed]*100 < 50*(c.Total()-c.By[rollout.Skipped]) {
-		t.Fatalf("phase %d is passed with %+v", phase, c)
+	asked, moot := 0, 0 // of those in the phase: who was to get it, and who has nothing to do with it
+	for _, d := range w.devices {
+		switch {
+		case d.Phase != phase:
+		case d.State != rollout.Skipped || d.Reason == rollout.Denied || d.Reason == rollout.Blocked:
+			asked++
+		case d.Reason != rollout.Ineligible:
+			moot++
+		}
+	}
+	if over := w.r.Phase > phase || w.r.Status == rollout.Completed && was == rollout.Running; over && c.By[rollout.Confirmed]*100 < 50*asked {
+		t.Fatalf("phase %d is passed with %+v, %d were asked", phase, c, asked)
+	} else if over && done && c.By[rollout.Confirmed] == 0 && c.Total() > moot {
+		t.Fatalf("phase %d has proved nothing, and is passed with %+v", phase, c)
 	}
 	if was == rollout.Running && w.r.Status == rollout.Paused && !done {
 		t.Fatalf("the rollout pauses with open devices: %+v", w.r)
+	}
+}
+
+// tally counts why a device was skipped.
+func tally(c *rollout.Counts, d *rollout.Device) {
+	switch {
+	case d.State != rollout.Skipped:
+	case d.Reason == rollout.Denied || d.Reason == rollout.Blocked:
+		c.Missed++
+	case d.Reason == rollout.Ineligible:
+		c.Unfit++
 	}
 }
 
@@ -189,6 +212,7 @@ func (w *world) check(t *rapid.T) {
 		if d.Late == rollout.LateInstalled && !d.State.InFlight() {
 			counts[d.Phase].Late++
 		}
+		tally(&counts[d.Phase], d)
 		if d.State.InFlight() {
 			inFlight++
 			if d.Deadline == 0 {
@@ -248,7 +272,8 @@ func TestARolloutKeepsItsCapStopsItselfAndNeverLeavesAnEnd(t *testing.T) {
 			},
 			"exclude": func(t *rapid.T) {
 				if len(w.devices) > 0 {
-					w.step(t, w.devices[rapid.IntRange(0, len(w.devices)-1).Draw(t, "device")], rollout.Fact{Event: rollout.Exclude, Reason: rollout.Ineligible})
+					why := rapid.SampledFrom([]rollout.Reason{rollout.Ineligible, rollout.AlreadyInstalled, rollout.Blocked, rollout.Deleted}).Draw(t, "why")
+					w.step(t, w.devices[rapid.IntRange(0, len(w.devices)-1).Draw(t, "device")], rollout.Fact{Event: rollout.Exclude, Reason: why})
 				}
 			},
 		})

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"time"
 
 	"muster"
@@ -35,7 +36,8 @@ const (
 )
 
 // Deadlines are how long a device may be silent in a state, after which it has TimedOut.
-// Downloading begins anew with each progress.
+// Downloading begins anew with each progress, and a device that reports no percent has it for the whole image;
+// nothing else begins anew by what a device repeats.
 type Deadlines struct {
 	Offered     time.Duration `json:"offered"`
 	Downloading time.Duration `json:"downloading"`
@@ -67,7 +69,7 @@ type Phase struct {
 	Count   int     `json:"count,omitempty"`   // devices in it
 	Query   string  `json:"query,omitempty"`   // devices that it matches: canaries
 
-	Success float64       `json:"success"` // percent of its devices, without the skipped, that must be confirmed
+	Success float64       `json:"success"` // percent of the devices that were to get the release that must be confirmed: see Counts.Asked
 	Failure Threshold     `json:"failure"`
 	Soak    time.Duration `json:"soak"` // from when Success is reached
 	Gate    Gate          `json:"gate"`
@@ -143,8 +145,9 @@ type Member struct {
 	Matches func(query string) bool // of a phase
 }
 
-// Place returns the phase that a device belongs to. upto holds, for each phase with a Count,
-// the rank of the first device that is not in it, as Cuts returns them; 0 for all others.
+// Place returns the phase that a device belongs to. upto holds, for each phase with a Count, the rank of the
+// first device that is not in it, as Cuts returns them; of a phase with a Percent that few devices would leave
+// empty it is the one behind its only device's. 0 for all others.
 func (p *Plan) Place(m Member, upto []uint64) int {
 	last := len(p.Phases) - 1
 	for i := range p.Phases[:last] {
@@ -157,11 +160,16 @@ func (p *Plan) Place(m Member, upto []uint64) int {
 			if i < len(upto) && m.Rank < upto[i] {
 				return i
 			}
-		case below(m.Rank, ph.Percent):
+		case p.percents(i, m.Rank, upto):
 			return i
 		}
 	}
 	return last
+}
+
+// percents says whether a rank is among those of phase i, which has a Percent.
+func (p *Plan) percents(i int, rank uint64, upto []uint64) bool {
+	return below(rank, p.Phases[i].Percent) || i < len(upto) && rank < upto[i]
 }
 
 // Seat returns the phase of a device that joins a rollout which is on its way: the one that Place
@@ -179,33 +187,37 @@ func (r *Rollout) Seat(d *Device, total func(phase int) int) int {
 			if total(i) < ph.Count {
 				return i
 			}
-		case below(d.Rank, ph.Percent):
+		case r.Plan.percents(i, d.Rank, r.Upto):
 			return i
 		}
 	}
 	return last
 }
 
-// Cuts returns what Place needs of the ranks of all devices, in ascending order, that no
-// phase with a query has.
-func (p *Plan) Cuts(ranks []uint64) []uint64 {
-	out := make([]uint64, len(p.Phases))
-	taken := 0
-	for i := range p.Phases {
+// Cuts returns what Place needs of all devices, in the ascending order of their ranks. Of a Snapshot a phase with
+// a Percent has one device at least while any are left for it, that of the lowest rank: a canary that is empty
+// shows nothing.
+func (p *Plan) Cuts(left []Member, of Membership) []uint64 {
+	out, last := make([]uint64, len(p.Phases)), len(p.Phases)-1
+	for i := range p.Phases[:last] {
 		ph := &p.Phases[i]
-		switch {
-		case ph.Query != "":
-		case ph.Count > 0:
-			if taken += ph.Count; taken < len(ranks) {
-				out[i] = ranks[taken]
-			} else {
-				taken, out[i] = len(ranks), ^uint64(0)
+		if ph.Count > 0 {
+			out[i] = ^uint64(0)
+			if ph.Count < len(left) {
+				out[i] = left[ph.Count].Rank
 			}
-		default:
-			for taken < len(ranks) && below(ranks[taken], ph.Percent) {
-				taken++
-			}
+			left = left[min(ph.Count, len(left)):]
+			continue
 		}
+		is := func(m Member) bool { return below(m.Rank, ph.Percent) }
+		if ph.Query != "" {
+			is = func(m Member) bool { return m.Matches != nil && m.Matches(ph.Query) }
+		}
+		rest := slices.DeleteFunc(slices.Clone(left), is)
+		if len(rest) == len(left) && len(left) > 0 && ph.Query == "" && of == Snapshot {
+			out[i], rest = left[0].Rank+1, left[1:]
+		}
+		left = rest
 	}
 	return out
 }

@@ -49,30 +49,108 @@ func TestAPercentIsThatOfTheDevicesWhateverTheSeed(t *testing.T) {
 
 func TestCountsAreExactAndCanariesAreTakenByTheirQuery(t *testing.T) {
 	p := rollout.Plan{Phases: []rollout.Phase{{Query: "tag:canary"}, {Count: 7}, {Percent: 50}, {Count: 5}, {Percent: 100}}}
-	var ranks []uint64
-	ids := make([]muster.DeviceID, 1000)
-	canary := func(i int) bool { return i%100 == 0 }
-	for i := range ids {
-		ids[i] = muster.DeviceID(fmt.Sprint("d", i))
-		if !canary(i) {
-			ranks = append(ranks, rollout.Rank("s", ids[i]))
-		}
-	}
-	slices.Sort(ranks)
-	upto := p.Cuts(ranks)
-	got := make([]int, len(p.Phases))
-	for i, id := range ids {
-		m := rollout.Member{Rank: rollout.Rank("s", id), Matches: func(q string) bool { return q == "tag:canary" && canary(i) }}
-		got[p.Place(m, upto)]++
-	}
-	if got[0] != 10 || got[1] != 7 || got[3] != 5 || got[2] < 400 || got[2] > 560 || got[0]+got[1]+got[2]+got[3]+got[4] != len(ids) {
+	members := membersOf("s", 1000, func(i int) bool { return i%100 == 0 })
+	upto := p.Cuts(members, rollout.Snapshot)
+	got := placed(&p, members, upto)
+	if got[0] != 10 || got[1] != 7 || got[3] != 5 || got[2] < 400 || got[2] > 560 || got[0]+got[1]+got[2]+got[3]+got[4] != len(members) {
 		t.Errorf("the phases have %v", got)
 	}
-	few := p.Cuts(ranks[:3])
-	for _, r := range ranks[:3] {
-		if at := p.Place(rollout.Member{Rank: r}, few); at != 1 {
-			t.Errorf("of three devices one is in phase %d", at)
+	three := membersOf("s", 3, nil)
+	if got := placed(&p, three, p.Cuts(three, rollout.Snapshot)); got[1] != 3 {
+		t.Errorf("of three devices the phases have %v", got)
+	}
+	for name, phases := range map[string][]rollout.Phase{
+		"behind a count":   {{Count: 100}, {Query: "tag:canary"}, {Percent: 100}},
+		"behind a percent": {{Percent: 0.0001}, {Query: "tag:canary"}, {Percent: 100}},
+	} {
+		p := rollout.Plan{Phases: phases}
+		all := membersOf("s", 100, func(int) bool { return true })
+		want := map[string]int{"behind a count": 100, "behind a percent": 1}[name]
+		if got := placed(&p, all, p.Cuts(all, rollout.Snapshot)); got[0] != want {
+			t.Errorf("canaries %s: the phases have %v, the first is to have %d", name, got, want)
 		}
+	}
+}
+
+// membersOf are n devices in the order of their ranks, some of which match the query tag:canary.
+func membersOf(seed string, n int, canary func(i int) bool) []rollout.Member {
+	out := make([]rollout.Member, n)
+	for i := range out {
+		out[i] = rollout.Member{Rank: rollout.Rank(seed, muster.DeviceID(fmt.Sprint("d", i))), Matches: func(q string) bool { return q == "tag:canary" && canary != nil && canary(i) }}
+	}
+	slices.SortFunc(out, func(a, b rollout.Member) int { return cmpRank(a.Rank, b.Rank) })
+	return out
+}
+
+// placed counts members by their phase.
+func placed(p *rollout.Plan, members []rollout.Member, upto []uint64) []int {
+	out := make([]int, len(p.Phases))
+	for _, m := range members {
+		out[p.Place(m, upto)]++
+	}
+	return out
+}
+
+func TestAPercentOfFewDevicesIsOneAtLeastAndAHigherOneOnlyAdds(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(0, 40).Draw(t, "devices")
+		low := rapid.Float64Range(0.001, 60).Draw(t, "low")
+		high := rapid.Float64Range(low, 60).Draw(t, "high")
+		members := membersOf(rapid.StringMatching(`[a-z]{6}`).Draw(t, "seed"), n, func(i int) bool { return i%5 == 0 })
+		phases := [][]rollout.Phase{
+			{{Percent: 0}, {Percent: 100}},
+			{{Count: 3}, {Percent: 0}, {Percent: 100}},
+			{{Query: "tag:canary"}, {Percent: 0}, {Percent: 100}},
+			{{Percent: 0}, {Query: "tag:canary"}, {Percent: 90}, {Percent: 100}},
+		}[rapid.IntRange(0, 3).Draw(t, "plan")]
+		at := slices.IndexFunc(phases, func(ph rollout.Phase) bool { return ph.Percent == 0 && ph.Count == 0 && ph.Query == "" })
+		in := func(percent float64) (set []uint64, upto []uint64) {
+			p := rollout.Plan{Phases: slices.Clone(phases)}
+			p.Phases[at].Percent = percent
+			upto = p.Cuts(members, rollout.Snapshot)
+			left := 0
+			for _, m := range members {
+				switch i := p.Place(m, upto); {
+				case i == at:
+					set, left = append(set, m.Rank), left+1
+				case i > at:
+					left++
+				}
+				r := rollout.Rollout{Plan: p, Upto: upto, Counts: make([]rollout.Counts, len(p.Phases))}
+				d := rollout.Device{Rank: m.Rank, Phase: p.Place(m, upto)}
+				if seat := r.Seat(&d, func(int) int { return 0 }); seat != d.Phase {
+					t.Fatalf("rank %d is placed in phase %d, and has its seat in phase %d", m.Rank, d.Phase, seat)
+				}
+			}
+			if left > 0 && len(set) == 0 {
+				t.Fatalf("%v %% of %d devices, of whom %d are left, are none", percent, n, left)
+			}
+			if again := p.Cuts(members, rollout.Snapshot); !slices.Equal(again, upto) {
+				t.Fatalf("cut again it is %v, and was %v", again, upto)
+			}
+			return set, upto
+		}
+		few, _ := in(low)
+		more, _ := in(high)
+		for _, rank := range few {
+			if !slices.Contains(more, rank) {
+				t.Fatalf("rank %d is among %v %%, and not among %v %%: %v, %v", rank, low, high, few, more)
+			}
+		}
+		if len(few) > 0 && slices.ContainsFunc(members, func(m rollout.Member) bool { return m.Rank < few[0] && slices.Contains(more, m.Rank) }) {
+			t.Fatalf("%v %% leave out who has a lower rank", low)
+		}
+	})
+}
+
+func TestAPercentOfADynamicRolloutIsOfThoseToCome(t *testing.T) {
+	p := rollout.Plan{Phases: []rollout.Phase{{Percent: 0.0001}, {Percent: 100}}}
+	members := membersOf("s", 20, nil)
+	if got := placed(&p, members, p.Cuts(members, rollout.Dynamic)); got[0] != 0 {
+		t.Errorf("its canaries are %d of those that are there", got[0])
+	}
+	if got := placed(&p, members, p.Cuts(members, rollout.Snapshot)); got[0] != 1 {
+		t.Errorf("of a snapshot they are %d", got[0])
 	}
 }
 
@@ -219,7 +297,7 @@ func TestAClockThatIsSetBackDoesNotEndARate(t *testing.T) {
 
 func TestAPhaseOfSoManyDevicesTakesNoMoreOfThoseThatJoinLater(t *testing.T) {
 	r := &rollout.Rollout{Membership: rollout.Dynamic, Status: rollout.Running, Plan: rollout.DefaultPlan(), Counts: make([]rollout.Counts, 3)}
-	r.Upto = r.Plan.Cuts(nil) // nobody matched when it was started
+	r.Upto = r.Plan.Cuts(nil, r.Membership) // nobody matched when it was started
 	if r.Advance(rollout.NotAsked, 1) || r.Phase != 0 {
 		t.Fatalf("a rollout that waits for its first device is in phase %d", r.Phase)
 	}

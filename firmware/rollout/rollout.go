@@ -39,6 +39,7 @@ const (
 	ByOperator       Reason = "operator"
 	TooManyFailures  Reason = "failure_threshold"
 	TooFewSuccesses  Reason = "success_threshold"
+	NothingProved    Reason = "nothing_proved" // its phase is over, no device was confirmed, and some were not to get the release
 	Regression       Reason = "regression"
 	ReleaseWithdrawn Reason = "release_revoked"
 	Superseded       Reason = "superseded"
@@ -51,7 +52,7 @@ const (
 	AlreadyInstalled Reason = "already_installed"
 	Deleted          Reason = "device_deleted"
 	Denied           Reason = "denied"
-	Blocked          Reason = "blocked" // failed too often of late, in whatever rollout
+	Blocked          Reason = "blocked" // was offered the release too often
 	Looping          Reason = "install_loop"
 	DeviceError      Reason = "device_error"
 	Silent           Reason = "silent"
@@ -62,12 +63,19 @@ const (
 // Counts are the devices of one phase by state; Failing are those of them, in whatever
 // state, that failed and are not confirmed; Soaking those that have the version, and did not
 // fail before; Late those that have it though the rollout is through with them unconfirmed, or took it back.
+// Of the skipped Missed are those that were to get the release and did not (denied, blocked), Unfit those that it is
+// not for; the others have it already, or have nothing to do with the rollout any more.
 type Counts struct {
 	By      [states]int `json:"by"`
 	Failing int         `json:"failing"`
 	Soaking int         `json:"soaking"`
 	Late    int         `json:"late,omitempty"`
+	Missed  int         `json:"missed,omitempty"`
+	Unfit   int         `json:"unfit,omitempty"`
 }
+
+// Asked returns how many were to get the release: what was skipped counts neither way, unless it was missed.
+func (c *Counts) Asked() int { return c.Total() - c.By[Skipped] + c.Missed }
 
 // Total returns how many devices are in the phase.
 func (c *Counts) Total() (n int) {
@@ -194,7 +202,7 @@ type Device struct {
 	Seq      int64         // of the device's newest report in this attempt
 	Failing  bool          // failed, and not confirmed since
 	Repeats  int           // how often it began again in this attempt
-	Progress int           // percent
+	Progress int           // percent, the most that it said of this download
 	From     string        // version it had when it was offered
 	Due      muster.Micros // when a device that waits is looked at next
 	Retry    muster.Micros // before which there is no attempt, after one that failed; 0 for at once

@@ -75,12 +75,12 @@ const (
 	SaysCanceled // it has stopped, as it was asked to
 
 	SeesTarget // it reported the release's version, after the offer
-	SeesOther  // it reported another version, after it had begun to install
+	SeesOther  // it reported another version, after it had restarted
 
 	Offer    // the release is offered
 	Silence  // the deadline of its state passed
 	Soaked   // it had the version, and was healthy, for as long as the plan asks
-	Exclude  // it is not to get it: ineligible, has it already, blocked, deleted
+	Exclude  // it is not to get it: ineligible, has it already, offered too often, deleted
 	Replaced // a newer rollout takes its place
 	Abort    // the rollout was aborted
 	Recall   // the rollout was paused, and what has not begun to install is to wait again
@@ -146,7 +146,7 @@ func nextInFlight(s State, e Event) (State, bool) {
 	case SeesTarget:
 		return Rebooting, true
 	case SeesOther:
-		return RolledBack, s >= Installing
+		return RolledBack, s == Rebooting // who still installs runs its old version
 	case Silence:
 		return TimedOut, true
 	case Soaked:

@@ -69,7 +69,7 @@ func Step(r *Rollout, d *Device, f Fact, now muster.Micros) (Change, error) {
 		d.Seq = f.Seq
 	}
 	before := *d
-	if f.Event <= SaysRebooting && next < d.State { // as after a power cut
+	if d.beginsAgain(f.Event, next) { // as after a power cut
 		if d.Repeats++; d.Repeats > mostRepeats {
 			next, f.Reason = Failed, Looping
 		}
@@ -82,6 +82,11 @@ func Step(r *Rollout, d *Device, f Fact, now muster.Micros) (Change, error) {
 		c.Stops = r.judge(d.Phase, now)
 	}
 	return c, nil
+}
+
+// beginsAgain says whether a device goes back by what it says, or restarts once more though it had the version.
+func (d *Device) beginsAgain(e Event, next State) bool {
+	return e <= SaysRebooting && next < d.State || e == SaysRebooting && d.Soaking
 }
 
 // isOf says whether a fact is about what the device is doing now.
@@ -99,7 +104,7 @@ func (d *Device) isOf(f Fact) error {
 
 // enter puts the device into a state, and what belongs to it.
 func (d *Device) enter(r *Rollout, next State, f Fact, now muster.Micros) {
-	was := d.State
+	was, further := d.State, true
 	d.State, d.Updated = next, now
 	switch next {
 	case Failed, RolledBack, TimedOut:
@@ -117,10 +122,14 @@ func (d *Device) enter(r *Rollout, next State, f Fact, now muster.Micros) {
 		d.Seq, d.Repeats, d.Progress, d.Soaking, d.Retry = 0, 0, 0, false, 0
 		d.Late = ""
 	case Downloading:
-		d.Progress = min(max(f.Progress, 0), 100)
+		said := min(max(f.Progress, 0), 100)
+		further = was != Downloading || said > d.Progress
+		if further {
+			d.Progress = said
+		}
 	case Downloaded, Installing, Rebooting, Canceled, states:
 	}
-	d.wait(&r.Plan, next < was, f.Event, now)
+	d.wait(&r.Plan, was, further, f.Event, now)
 }
 
 // left notes of a device that had the release, for it soaked, that it has it though the rollout does not count
@@ -139,12 +148,14 @@ func (d *Device) left(before *Device, f Fact) Late {
 }
 
 // wait sets until when the device may be silent, or for how long it soaks. Who reports the
-// version a second time soaks on; who restarts in between begins to soak anew.
-func (d *Device) wait(p *Plan, back bool, e Event, now muster.Micros) {
+// version a second time soaks on; who restarts in between begins to soak anew. Who says again where it
+// was has no more time for that, unless it downloads and is further.
+func (d *Device) wait(p *Plan, was State, further bool, e Event, now muster.Micros) {
 	switch {
 	case d.State == Rebooting && e == SeesTarget && d.Soaking:
-	case d.State == Rebooting && (e == SeesTarget || d.Soaking && !back):
+	case d.State == Rebooting && (e == SeesTarget || d.Soaking):
 		d.Soaking, d.Soaked, d.Deadline = true, 0, now+micros(p.Soak)
+	case d.State == was && (d.State != Downloading || !further):
 	default:
 		d.Soaking, d.Soaked, d.Deadline = false, 0, 0
 		if limit := p.Deadlines.Of(d.State); limit > 0 {
@@ -241,7 +252,17 @@ func (r *Rollout) count(before, after *Device) {
 	}
 	c.Soaking += one(after.soaks()) - one(before.soaks())
 	c.Late += one(after.late()) - one(before.late())
+	c.Missed += one(after.Missed()) - one(before.Missed())
+	c.Unfit += one(after.Unfit()) - one(before.Unfit())
 }
+
+// Missed says whether the device was skipped though it was to get the release.
+func (d *Device) Missed() bool {
+	return d.State == Skipped && (d.Reason == Denied || d.Reason == Blocked)
+}
+
+// Unfit says whether the device was skipped since the release is not for it.
+func (d *Device) Unfit() bool { return d.State == Skipped && d.Reason == Ineligible }
 
 // soaks says whether the device counts as soaking.
 func (d *Device) soaks() bool { return d.State == Rebooting && d.Soaking && !d.Failing }

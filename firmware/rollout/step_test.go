@@ -196,28 +196,33 @@ func TestWhatHasNotBegunToInstallWaitsAgainWhenARolloutIsPaused(t *testing.T) {
 
 func TestARolloutWhoseLastDevicesFailedIsNotCompleted(t *testing.T) {
 	for name, c := range map[string]struct {
-		confirmed, failed, skipped int
-		status                     rollout.Status
+		confirmed, failed, moot, missed, unfit int
+		why                                    rollout.Reason // empty for completed
 	}{
-		"all have failed":     {0, 3, 0, rollout.Paused},
-		"too few succeeded":   {8, 2, 5, rollout.Paused},
-		"enough succeeded":    {9, 1, 5, rollout.Completed},
-		"all were skipped":    {0, 0, 7, rollout.Completed},
-		"nobody was there":    {0, 0, 0, rollout.Completed},
-		"one of one has died": {0, 1, 0, rollout.Paused},
+		"all have failed":                             {0, 3, 0, 0, 0, rollout.TooFewSuccesses},
+		"too few succeeded":                           {8, 2, 5, 0, 0, rollout.TooFewSuccesses},
+		"enough succeeded":                            {9, 1, 5, 0, 5, ""},
+		"all had it already":                          {0, 0, 7, 0, 0, ""},
+		"nobody was there":                            {0, 0, 0, 0, 0, ""},
+		"one of one has died":                         {0, 1, 0, 0, 0, rollout.TooFewSuccesses},
+		"it is for nobody":                            {0, 0, 0, 0, 7, rollout.NothingProved},
+		"it is for none of those that had it not yet": {0, 0, 7, 0, 1, rollout.NothingProved},
+		"all denied it":                               {0, 0, 0, 7, 0, rollout.TooFewSuccesses},
+		"too many denied it":                          {8, 0, 0, 2, 0, rollout.TooFewSuccesses},
+		"few denied it":                               {9, 0, 0, 1, 0, ""},
 	} {
 		r := &rollout.Rollout{Status: rollout.Running, Plan: rollout.DefaultPlan(), Counts: make([]rollout.Counts, 3), Phase: 2, Membership: rollout.Snapshot, Record: rollout.Record{Started: 1}}
 		by := &r.Counts[2].By
-		by[rollout.Confirmed], by[rollout.Failed], by[rollout.Skipped] = c.confirmed, c.failed, c.skipped
-		r.Counts[2].Failing = c.failed
+		by[rollout.Confirmed], by[rollout.Failed], by[rollout.Skipped] = c.confirmed, c.failed, c.moot+c.missed+c.unfit
+		r.Counts[2].Failing, r.Counts[2].Missed, r.Counts[2].Unfit = c.failed, c.missed, c.unfit
 		r.Advance(rollout.NotAsked, began)
-		if r.Status != c.status {
+		if (r.Status == rollout.Completed) != (c.why == "") {
 			t.Errorf("%s: it is %s", name, r.Status)
 		}
-		if c.status == rollout.Completed {
+		if c.why == "" {
 			continue
 		}
-		if r.Reason != rollout.TooFewSuccesses || r.Ended != 0 {
+		if r.Status != rollout.Paused || r.Reason != c.why || r.Ended != 0 {
 			t.Errorf("%s: it is paused for %s, ended %d", name, r.Reason, r.Ended)
 		}
 		for _, skip := range []bool{false, true} {

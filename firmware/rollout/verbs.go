@@ -103,10 +103,10 @@ func (r *Rollout) Resume(skip bool, q Quorum, now muster.Micros) (bool, error) {
 		return false, muster.Errorf(muster.Conflict, "the rollout is %s", r.Status)
 	case skip && (r.Started == 0 || r.Phase == len(r.Plan.Phases)-1):
 		return false, muster.Errorf(muster.Conflict, "there is no next phase to skip to")
-	case !skip && r.Reason == TooFewSuccesses && r.Phase == len(r.Plan.Phases)-1:
-		return false, muster.Errorf(muster.Conflict, "the last phase has ended with too few successes: abort it, or roll back")
-	case !skip && r.Reason == TooFewSuccesses:
-		return false, muster.Errorf(muster.Conflict, "phase %s has ended with too few successes: go on with the next one (skip_phase), or abort", r.phaseName(r.Phase))
+	case !skip && r.Reason.fellShort() && r.Phase == len(r.Plan.Phases)-1:
+		return false, muster.Errorf(muster.Conflict, "the last phase has ended %s: abort it, or roll back", r.Reason.shortWords())
+	case !skip && r.Reason.fellShort():
+		return false, muster.Errorf(muster.Conflict, "phase %s has ended %s: go on with the next one (skip_phase), or abort", r.PhaseName(r.Phase), r.Reason.shortWords())
 	}
 	if r.Started == 0 {
 		if err := q.Met(r); err != nil {
@@ -130,6 +130,16 @@ func (r *Rollout) Resume(skip bool, q Quorum, now muster.Micros) (bool, error) {
 		r.next(now)
 	}
 	return true, nil
+}
+
+// fellShort says whether a rollout paused since a phase was over without what it asks for.
+func (r Reason) fellShort() bool { return r == TooFewSuccesses || r == NothingProved }
+
+func (r Reason) shortWords() string {
+	if r == NothingProved {
+		return "without a device that was confirmed"
+	}
+	return "with too few successes"
 }
 
 // Abort ends a rollout for good: nothing more is offered, and what does not install yet is

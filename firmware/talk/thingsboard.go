@@ -427,7 +427,7 @@ func (t *Talk) another(ctx context.Context, id muster.DeviceID, s *saidTB, g *gr
 		return nil
 	}
 	f := rollout.Fact{Event: rollout.SeesOther, Action: g.action, Attempt: g.attempt, Detail: s.reason}
-	return t.cfg.Desk.Report(ctx, director.Report{Device: id, Fact: f}) //nolint:wrapcheck // it says what it was doing
+	return t.cfg.Desk.Report(ctx, director.Report{Device: id, Fact: f, Restarted: true}) //nolint:wrapcheck // it says what it was doing
 }
 
 // keep keeps what a device says it runs, beside its firmware or as that.
@@ -452,7 +452,7 @@ func (s *saidTB) report(g *grant) (r director.Report, ok bool) {
 	case "FAILED":
 		r.Fact.Event = rollout.SaysFailed
 	case "UPDATED", "IDLE", "":
-		r.Version = s.version
+		r.Version, r.Restarted = s.version, s.state == "UPDATED"
 		return r, s.version != ""
 	default:
 		return r, false

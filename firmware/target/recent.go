@@ -1,6 +1,7 @@
 package target
 
 import (
+	"cmp"
 	"container/list"
 	"encoding/json"
 	"slices"
@@ -52,30 +53,41 @@ func (r *recent) at(id muster.DeviceID) (time.Time, bool) {
 }
 
 const (
-	// blockAfter failed attempts of whatever rollouts within blockTime a device is offered
-	// nothing until the first of them is as long ago.
+	// blockAfter failed attempts within blockTime a device is offered nothing by other rollouts than those that
+	// they are of, until the first of them is as long ago: in their own its plan says how many there are.
 	blockAfter = 3
 	blockTime  = 24 * time.Hour
 	// MaxFailures bounds the failures that are remembered; of more the newest count.
 	MaxFailures = 100_000
 )
 
-// failures are the newest of each device, at most blockAfter, the oldest first.
-type failures map[muster.DeviceID][]muster.Micros
+// failures are the newest of each device, the oldest first: at most blockAfter of a rollout, and twice that in all, so that
+// whichever rollout is left out the newest blockAfter of the others are among them.
+type failures map[muster.DeviceID][]failure
+
+type failure struct {
+	rollout string
+	at      muster.Micros
+}
 
 func newFailures() failures { return failures{} }
 
-func (f failures) add(id muster.DeviceID, at muster.Micros) {
-	list := append(slices.Clone(f[id]), at)
-	slices.Sort(list)
-	f[id] = slices.Clone(list[max(0, len(list)-blockAfter):])
+func (f failures) add(x desk.Failure) {
+	list := append(slices.Clone(f[x.Device]), failure{x.Rollout, x.At})
+	slices.SortStableFunc(list, func(a, b failure) int { return cmp.Compare(a.at, b.at) })
+	of := func(y failure) bool { return y.rollout == x.Rollout }
+	if n := len(list) - len(slices.DeleteFunc(slices.Clone(list), of)); n > blockAfter {
+		oldest := slices.IndexFunc(list, of)
+		list = slices.Delete(list, oldest, oldest+1)
+	}
+	f[x.Device] = list[max(0, len(list)-2*blockAfter):]
 }
 
 // SetFailures is told all that failed since a day ago, as the store has it.
 func (f *Fleet) SetFailures(list []desk.Failure) {
 	next := newFailures()
 	for _, x := range list {
-		next.add(x.Device, x.At)
+		next.add(x)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -85,26 +97,26 @@ func (f *Fleet) SetFailures(list []desk.Failure) {
 // FailuresSince returns since when SetFailures must know.
 func FailuresSince(now time.Time) muster.Micros { return muster.MicrosOf(now.Add(-blockTime)) }
 
-// Changed is told what rollouts did, so that a failure counts at once.
-func (f *Fleet) Changed(changes []rollout.Change) {
+// Changed is told what a rollout did, so that a failure counts at once.
+func (f *Fleet) Changed(rollout string, changes []rollout.Change) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for i := range changes {
 		if c := &changes[i]; c.Failed() && (len(f.failures) < MaxFailures || f.failures[c.Device] != nil) {
-			f.failures.add(c.Device, c.At)
+			f.failures.add(desk.Failure{Device: c.Device, Rollout: rollout, At: c.At})
 		}
 	}
 }
 
-// blocked says until when a device is offered nothing; 0 for not blocked.
-func (f *Fleet) blocked(id muster.DeviceID, now time.Time) muster.Micros {
+// blocked says until when a device is offered nothing by a rollout, for its failures in others; 0 for not blocked.
+func (f *Fleet) blocked(id muster.DeviceID, rollout string, now time.Time) muster.Micros {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	list := f.failures[id]
+	list := slices.DeleteFunc(slices.Clone(f.failures[id]), func(x failure) bool { return x.rollout == rollout })
 	if len(list) < blockAfter {
 		return 0
 	}
-	until := list[0] + muster.Micros(blockTime/time.Microsecond)
+	until := list[len(list)-blockAfter].at + muster.Micros(blockTime/time.Microsecond)
 	if until <= muster.MicrosOf(now) {
 		return 0
 	}

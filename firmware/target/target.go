@@ -185,7 +185,7 @@ func (f *Fleet) Facts(r *rollout.Rollout, id muster.DeviceID) rollout.Facts {
 	facts := rollout.Facts{
 		Version: f.version(&d, k.Manifest.Product), Hardware: f.fits(&d, k.Manifest.Hardware), Source: true,
 		Signed: k.Signed && !expired(k.Manifest, now), Withdrawn: k.Withdrawn,
-		Blocked: f.blocked(id, now), Reachable: f.there(id, now, polled), Local: now.In(zoneOf(&d, r.Plan.Zone)),
+		Blocked: f.blocked(id, r.ID, now), Reachable: f.there(id, now, polled), Local: now.In(zoneOf(&d, r.Plan.Zone)),
 	}
 	facts.Installed, facts.Missing = k.is(facts.Version), f.missing(id, k.needs)
 	if k.hasLeast {

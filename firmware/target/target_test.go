@@ -220,18 +220,18 @@ func TestADeviceIsSilentByItsOwnRhythm(t *testing.T) {
 func TestThreeFailuresInADayBlockADevice(t *testing.T) {
 	w := newWorld()
 	f := w.fleet(t)
-	r := &rollout.Rollout{Release: "rel"}
+	r := &rollout.Rollout{ID: "r", Release: "rel"}
 	began := muster.MicrosOf(w.at)
 	change := func(to rollout.State, e rollout.Event) rollout.Change {
 		return rollout.Change{Device: "d", From: rollout.Installing, To: to, Event: e, At: muster.MicrosOf(w.at)}
 	}
-	f.SetFailures([]desk.Failure{{Device: "d", At: began}})
+	f.SetFailures([]desk.Failure{{Device: "d", Rollout: "other", At: began}})
 	w.at = w.at.Add(time.Hour)
-	f.Changed([]rollout.Change{change(rollout.Queued, rollout.SaysFailed), change(rollout.Queued, rollout.Recall), change(rollout.Confirmed, rollout.Soaked)})
+	f.Changed("another", []rollout.Change{change(rollout.Queued, rollout.SaysFailed), change(rollout.Queued, rollout.Recall), change(rollout.Confirmed, rollout.Soaked)})
 	if b := f.Facts(r, "d").Blocked; b != 0 {
 		t.Fatal("two failures block")
 	}
-	f.Changed([]rollout.Change{change(rollout.TimedOut, rollout.Silence)})
+	f.Changed("another", []rollout.Change{change(rollout.TimedOut, rollout.Silence)})
 	day := muster.Micros(24 * time.Hour / time.Microsecond)
 	if b := f.Facts(r, "d").Blocked; b != began+day {
 		t.Errorf("blocked until %d, want %d", b, began+day)
@@ -242,6 +242,39 @@ func TestThreeFailuresInADayBlockADevice(t *testing.T) {
 	}
 	if since := target.FailuresSince(w.at); since != began {
 		t.Errorf("since %d, want %d", since, began)
+	}
+}
+
+func TestOnlyFailuresInOtherRolloutsBlock(t *testing.T) {
+	w := newWorld()
+	f := w.fleet(t)
+	began := muster.MicrosOf(w.at)
+	const second = muster.Micros(time.Second / time.Microsecond)
+	fail := func(id string, at muster.Micros) {
+		f.Changed(id, []rollout.Change{{Device: "d", From: rollout.Installing, To: rollout.Queued, Event: rollout.SaysFailed, At: at}})
+	}
+	until := func(id string) muster.Micros { return f.Facts(&rollout.Rollout{ID: id, Release: "rel"}, "d").Blocked }
+	day := muster.Micros(24 * time.Hour / time.Microsecond)
+	for i := range muster.Micros(10) { // as many as a plan may have
+		fail("a", began-day/2+i*second)
+	}
+	if own, other := until("a"), until("b"); own != 0 || other != began-day/2+7*second+day {
+		t.Errorf("ten failures in a rollout block it until %d, and another until %d", own, other)
+	}
+	fail("b", began-3*second)
+	fail("b", began-2*second)
+	if got := until("a"); got != 0 {
+		t.Errorf("two failures in another block until %d", got)
+	}
+	fail("c", began-second)
+	if got := until("a"); got != began-3*second+day {
+		t.Errorf("three failures in others block until %d", got)
+	}
+	for range 20 { // what is remembered is bounded, and leaves none out
+		fail("a", began)
+	}
+	if own, b, c := until("a"), until("b"), until("c"); own != began-3*second+day || b != began+day || c != began+day {
+		t.Errorf("a is blocked until %d, b until %d, c until %d", own, b, c)
 	}
 }
 

@@ -93,11 +93,11 @@ const attemptFailed = `after IN ('failed', 'rolled_back', 'timed_out') OR after 
 // FailuresSince returns when devices failed attempts of any rollout after a time, in the
 // order of time; at most limit, the newest.
 func (c *Control) FailuresSince(ctx context.Context, after muster.Micros, limit int) (out []desk.Failure, err error) {
-	err = c.list(ctx, "look for failed updates", `SELECT device, at FROM (SELECT device, at FROM rollout_log
+	err = c.list(ctx, "look for failed updates", `SELECT device, rollout, at FROM (SELECT device, rollout, at FROM rollout_log
 		WHERE at > $1 AND (`+attemptFailed+`) ORDER BY at DESC LIMIT $2) newest ORDER BY at`, []any{int64(after), limit},
 		func(rows *sql.Rows) error {
 			var f desk.Failure
-			err := rows.Scan(&f.Device, &f.At)
+			err := rows.Scan(&f.Device, &f.Rollout, &f.At)
 			out = append(out, f)
 			return err
 		})

@@ -160,7 +160,7 @@ func TestWhoSaidThatItFailedIsNotToldToStop(t *testing.T) {
 			t.Errorf("action %d comes after %d", again.Action, o.Action)
 		}
 		list, err := x.store.FailuresSince(t.Context(), muster.MicrosOf(x.at.Add(-time.Hour)), 10)
-		if err != nil || len(list) != 1 || list[0].Device != dev {
+		if err != nil || len(list) != 1 || list[0].Device != dev || list[0].Rollout != "r" {
 			t.Errorf("failures are %v, %v", list, err)
 		}
 		if list, err = x.store.FailuresSince(t.Context(), muster.MicrosOf(x.at), 10); err != nil || len(list) != 0 {

@@ -147,17 +147,19 @@ func holdRollout(ctx context.Context, tx *sql.Tx, hold, id string) (r rollout.Ro
 }
 
 // countGroups has how many of a rollout's devices are alike, for addCounted.
-const countGroups = `SELECT phase, state, failing, soaking, late, COUNT(*) AS devices FROM rollout_device WHERE rollout = $1 GROUP BY phase, state, failing, soaking, late`
+const countGroups = `SELECT phase, state, failing, soaking, late, skipped, COUNT(*) AS devices FROM (
+	SELECT phase, state, failing, soaking, late, CASE state WHEN 'skipped' THEN reason ELSE '' END AS skipped FROM rollout_device WHERE rollout = $1) alike
+	GROUP BY phase, state, failing, soaking, late, skipped`
 
 // countsAreRight says whether a rollout counts what its rows are; one statement sees one moment.
 func (c *Control) countsAreRight(ctx context.Context, id string) (right bool, err error) {
 	var text string
 	var counted []rollout.Counts
 	found := false
-	err = c.list(ctx, "count a rollout's devices", `SELECT r.counts, g.phase, g.state, g.failing, g.soaking, g.late, g.devices
+	err = c.list(ctx, "count a rollout's devices", `SELECT r.counts, g.phase, g.state, g.failing, g.soaking, g.late, g.skipped, g.devices
 		FROM rollout r LEFT JOIN (`+countGroups+`) g ON r.id = $1 WHERE r.id = $1`, []any{id}, func(rows *sql.Rows) error {
 		var g countedGroup
-		if err := rows.Scan(&text, &g.phase, &g.state, &g.failing, &g.soaking, &g.late, &g.devices); err != nil {
+		if err := rows.Scan(&text, &g.phase, &g.state, &g.failing, &g.soaking, &g.late, &g.skipped, &g.devices); err != nil {
 			return err
 		}
 		if !found {
@@ -184,9 +186,9 @@ func (c *Control) countsAreRight(ctx context.Context, id string) (right bool, er
 
 // countedGroup is a row of countGroups.
 type countedGroup struct {
-	phase, devices   sql.NullInt64
-	state, late      sql.NullString
-	failing, soaking sql.NullBool
+	phase, devices       sql.NullInt64
+	state, late, skipped sql.NullString // skipped is why
+	failing, soaking     sql.NullBool
 }
 
 func (g *countedGroup) addTo(counts []rollout.Counts, id string) error {
@@ -205,6 +207,12 @@ func (g *countedGroup) addTo(counts []rollout.Counts, id string) error {
 	if g.late.String == string(rollout.LateInstalled) && !s.InFlight() {
 		c.Late += n
 	}
+	switch d := (rollout.Device{State: s, Reason: rollout.Reason(g.skipped.String)}); {
+	case d.Missed():
+		c.Missed += n
+	case d.Unfit():
+		c.Unfit += n
+	}
 	return nil
 }
 
@@ -213,7 +221,7 @@ func countedRows(ctx context.Context, tx *sql.Tx, r *rollout.Rollout) ([]rollout
 	counts := make([]rollout.Counts, len(r.Counts))
 	err := read(ctx, tx, countGroups, []any{r.ID}, func(rows *sql.Rows) error {
 		var g countedGroup
-		if err := rows.Scan(&g.phase, &g.state, &g.failing, &g.soaking, &g.late, &g.devices); err != nil {
+		if err := rows.Scan(&g.phase, &g.state, &g.failing, &g.soaking, &g.late, &g.skipped, &g.devices); err != nil {
 			return err
 		}
 		return g.addTo(counts, r.ID)

@@ -200,7 +200,7 @@ func TestThoseWhoJoinFillTheCanariesAndNoMore(t *testing.T) {
 		x := openCounter(t, e, 12)
 		r, _ := rolloutOf("late", 0, 12)
 		r.Membership, r.Plan.Phases[0].Count = rollout.Dynamic, 4
-		r.Upto, r.Counts = r.Plan.Cuts(nil), make([]rollout.Counts, 2)
+		r.Upto, r.Counts = r.Plan.Cuts(nil, r.Membership), make([]rollout.Counts, 2)
 		if err := x.store.InsertRollout(t.Context(), r, nil); err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -40,14 +41,14 @@ func rolloutOf(id string, n, concurrent int) (*rollout.Rollout, []rollout.Device
 		{Name: "all", Percent: 100, Success: 50, Failure: rollout.Threshold{Percent: 30, MinSample: 10}, Gate: rollout.Auto},
 	}
 	devices := make([]rollout.Device, n)
-	ranks := make([]uint64, n)
+	members := make([]rollout.Member, n)
 	for i := range devices {
 		devices[i] = rollout.Device{Rollout: id, ID: muster.DeviceID(fmt.Sprintf("dev-%06d", i))}
 		devices[i].Rank = rollout.Rank(r.Seed, devices[i].ID)
-		ranks[i] = devices[i].Rank
+		members[i].Rank = devices[i].Rank
 	}
-	slices.Sort(ranks)
-	r.Upto, r.Counts = r.Plan.Cuts(ranks), make([]rollout.Counts, len(r.Plan.Phases))
+	slices.SortFunc(members, func(a, b rollout.Member) int { return cmp.Compare(a.Rank, b.Rank) })
+	r.Upto, r.Counts = r.Plan.Cuts(members, r.Membership), make([]rollout.Counts, len(r.Plan.Phases))
 	for i := range devices {
 		devices[i].Phase = r.Plan.Place(rollout.Member{Rank: devices[i].Rank}, r.Upto)
 		r.Counts[devices[i].Phase].By[rollout.Queued]++

@@ -11,6 +11,7 @@ const T = {
   scheduled: "It waits for its time.",
   held: (have: number, need: number) => `Its time has come, and it is held: ${have} of ${plural(need, "person", "people")} agreed to it.`,
   waits: (name: string) => `Phase ${name} is over, and a person must approve before the next begins.`,
+  vacant: (name: string) => `Phase ${name} has no device yet: it waits until one joins, or a person lets the next begin.`,
   running: (flying: number, most: number) => `${count(flying)} of at most ${count(most)} are being updated.`,
   none: "No device has joined yet.",
   completed: (n: number) => `Done: ${plural(n, "device has", "devices have")} it.`,
@@ -20,6 +21,7 @@ const T = {
     operator: "by a person",
     failure_threshold: "by itself: too many failed",
     success_threshold: "by itself: too few succeeded",
+    nothing_proved: "by itself: a phase is over, and no device of it was confirmed",
     regression: "by itself: telemetry got worse",
     release_revoked: "by itself: the release was revoked",
     superseded: "another rollout took its place",
@@ -64,6 +66,11 @@ export function agreed(r: RolloutBody): number {
   return r.approvals.filter((a) => a.counts).length;
 }
 
+/** Whether no device is in the phase that it is in. */
+export function isVacant(p: RolloutProgress): boolean {
+  return p.phases[p.phase - 1]?.devices === 0;
+}
+
 /** How a rollout stands, in a sentence. */
 export function sentence(r: RolloutBody, p: RolloutProgress): string {
   const why = p.reason ? T.reasons[p.reason] ?? p.reason : "";
@@ -79,7 +86,7 @@ export function sentence(r: RolloutBody, p: RolloutProgress): string {
     case "completed":
       return T.completed(totals(p.phases)["confirmed"] ?? 0);
     case "running":
-      if (p.waiting) return T.waits(p.phases[p.phase - 1]?.name ?? String(p.phase));
+      if (p.waiting) return (isVacant(p) ? T.vacant : T.waits)(p.phases[p.phase - 1]?.name || String(p.phase));
       return p.devices === 0 ? T.none : T.running(p.in_flight, p.concurrent);
   }
 }

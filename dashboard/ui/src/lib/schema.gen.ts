@@ -695,7 +695,7 @@ export type FirmwareAction = {
   name: string;
   /** From 1 */
   phase: number;
-  /** Percent of the download */
+  /** Percent of the download, the most that it reported */
   progress: number;
   /** Why it is there, or why its last attempt failed */
   reason?: string;
@@ -2173,7 +2173,7 @@ export type RolloutChange = {
 };
 
 export type RolloutDeadlines = {
-  /** Without progress; 7200 when absent */
+  /** Without a higher percent, and in all for a device that reports none; 7200 when absent */
   downloading_s?: number;
   /** 1800 when absent */
   installing_s?: number;
@@ -2203,7 +2203,7 @@ export type RolloutDevice = {
   late?: "installing" | "installed" | "failed" | "rolled_back";
   /** From 1 */
   phase: number;
-  /** Percent of the download */
+  /** Percent of the download, the most that it reported */
   progress: number;
   /** Why it is there, or why its last attempt failed */
   reason?: string;
@@ -2229,7 +2229,7 @@ export type RolloutPhase = {
   /** manual: a person lets the next phase begin; auto when absent */
   gate?: "auto" | "manual";
   name?: string;
-  /** Of all devices, with those of the phases before; or */
+  /** Of all devices, with those of the phases before, and of a snapshot one at least; or */
   percent?: number;
   /** those that match: canaries */
   q?: string;
@@ -2237,7 +2237,7 @@ export type RolloutPhase = {
   regression?: RolloutRegression;
   /** Seconds from when success is reached to the next phase */
   soak_s?: number;
-  /** Percent of its devices, without the skipped, that must be confirmed; 90 when absent */
+  /** Percent of its devices that must be confirmed, without those that were skipped and were not to get the release; 90 when absent */
   success?: number;
 };
 
@@ -2259,7 +2259,7 @@ export type RolloutPlan = {
   attempts?: number;
   /** Devices in flight at a time, at most; 100 when absent */
   concurrent?: number;
-  /** Seconds that a device may be silent in a state, after which it has failed */
+  /** Seconds that a device may be in a state, after which it has failed; what it repeats gives it no more */
   deadlines?: RolloutDeadlines;
   /** What a failure threshold does; pause when absent */
   on_failure?: "pause" | "abort";
@@ -2294,12 +2294,12 @@ export type RolloutProgress = {
   /** The phase that it is in, from 1 */
   phase: number;
   phases: Array<RolloutPhaseProgress>;
-  /** Why it is held, paused or aborted: operator, failure_threshold, success_threshold, regression, release_revoked, superseded or approvals (its time has come, and too few people have agreed) */
+  /** Why it is held, paused or aborted: operator, failure_threshold, success_threshold, nothing_proved (its phase is over, and no device was confirmed), regression, release_revoked, superseded or approvals (its time has come, and too few people have agreed) */
   reason?: string;
   status: "draft" | "scheduled" | "running" | "paused" | "completed" | "aborted";
   /** What the telemetry of updated devices says against that of the others, in a sentence, in a phase that asks */
   telemetry?: string;
-  /** The phase is over, and a person must approve before the next begins */
+  /** The phase is over, or no device is in it yet, and a person may let the next begin */
   waiting: boolean;
 };
 

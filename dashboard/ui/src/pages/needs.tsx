@@ -5,6 +5,7 @@ import { now } from "../lib/clock";
 import { ago, count, counted, plural } from "../lib/format";
 import { usePolled } from "../lib/poll";
 import { idsQuery } from "../lib/query";
+import { isVacant } from "../lib/rollouts";
 import { DEAD_PATH, devicePath, inboxPath, listPath } from "../lib/route";
 import { isAdmin, may } from "../lib/session";
 import { listDeliveries, listDevices, listRejected, listRollouts, type Delivery, type Rejected, type RolloutBody } from "../lib/schema.gen";
@@ -19,9 +20,10 @@ const T = {
   unacked: (n: number) => `${counted(n)} ${n === 1 ? "notification asks" : "notifications ask"} for an acknowledgement`,
   held: (name: string) => `The rollout ${name} is held`,
   paused: (name: string) => `The rollout ${name} is paused`,
-  heldWhy: { operator: "by a person", failure_threshold: "too many devices failed", success_threshold: "too few devices succeeded", regression: "the telemetry of updated devices is worse", release_revoked: "its release was revoked", superseded: "a newer rollout took its devices", approvals: "its time has come, and more people must agree to it" } as Record<string, string>,
+  heldWhy: { operator: "by a person", failure_threshold: "too many devices failed", success_threshold: "too few devices succeeded", nothing_proved: "its phase is over, and no device was confirmed", regression: "the telemetry of updated devices is worse", release_revoked: "its release was revoked", superseded: "a newer rollout took its devices", approvals: "its time has come, and more people must agree to it" } as Record<string, string>,
   waiting: (name: string) => `The rollout ${name} waits for a person`,
   waitingSub: "its phase is over, and the next one needs a decision",
+  vacantSub: "no device is in its phase yet: one that joins, or a person, lets it go on",
   dead: (n: number, most: boolean) => `${count(n)}${most ? " or more" : ""} ${n === 1 ? "delivery was" : "deliveries were"} given up`,
   deadSub: (d: Delivery) => `${d.channel}${d.error ? `: ${d.error}` : ""}`,
 };
@@ -86,7 +88,7 @@ function rejectedPath(messages: Rejected[]): string {
 function Held({ r }: { r: RolloutBody }) {
   const waits = r.progress.status === "running";
   const words = waits ? T.waiting(r.name) : r.progress.reason === "operator" ? T.paused(r.name) : T.held(r.name);
-  const sub = waits ? T.waitingSub : T.heldWhy[r.progress.reason ?? ""] ?? r.progress.reason ?? "";
+  const sub = waits ? isVacant(r.progress) ? T.vacantSub : T.waitingSub : T.heldWhy[r.progress.reason ?? ""] ?? r.progress.reason ?? "";
   return <Need tone="warn" href={`/rollouts/${encodeURIComponent(r.id)}`} words={words} sub={sub} />;
 }
 
