@@ -86,12 +86,22 @@ func (r *rollouts) start() {
 func (r *rollouts) told(id string, changes []rollout.Change) {
 	r.fleet.Changed(changes)
 	r.server.updates.talk.Told(id, changes)
+	r.freed(changes)
 	if slices.ContainsFunc(changes, func(c rollout.Change) bool { return c.Late == rollout.LateInstalled }) {
 		r.wasLate(id)
 		return
 	}
 	if slices.ContainsFunc(changes, func(c rollout.Change) bool { return c.Moved() && c.To.Ended() }) { // its slot is free
 		r.wake()
+	}
+}
+
+// freed notes devices that a rollout is through with, for now or for good: another may wait for them.
+func (r *rollouts) freed(changes []rollout.Change) {
+	for i := range changes {
+		if c := &changes[i]; c.From.InFlight() && !c.To.InFlight() {
+			r.came(c.Device)
+		}
 	}
 }
 

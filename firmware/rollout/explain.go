@@ -63,6 +63,8 @@ func Explain(r *Rollout, d *Device, f *Facts, now muster.Micros) []Rule {
 	add("release_valid", !f.Withdrawn, "the release is %s", either(f.Withdrawn, "revoked", "not revoked")).ForAll = true
 	add("release_signed", f.Signed, "the release is %s", either(f.Signed, "signed as it must be", "not signed by enough keys that are good")).ForAll = true
 	add("not_installed", !f.Installed, "the device reports %s", versionText(f.Version)).Excludes = AlreadyInstalled
+	// What the device reports may be another by the time the other rollout is through with it: it is not skipped for that before.
+	add("no_other_rollout", !d.Elsewhere, "%s", either(d.Elsewhere, "another rollout is updating the device", "no other rollout is updating the device"))
 	add("hardware", f.Hardware, "the release is %s the device's hardware", either(f.Hardware, "for", "not for")).Excludes = Ineligible
 	add("version_known", !f.Unknown, "the device %s", either(f.Unknown, "has reported no version, and the release does not replace any", "has reported what the release must know"))
 	add("source_version", f.Source, "the device's version is %s what the release can replace", either(f.Source, "among", "below")).Excludes = Ineligible
@@ -72,7 +74,6 @@ func Explain(r *Rollout, d *Device, f *Facts, now muster.Micros) []Rule {
 	add("attempts_left", d.Attempt < MaxAttempt, "the device was offered the release %d times", d.Attempt).Excludes = Blocked
 	add("phase_open", d.Phase <= r.Phase, "the device is in phase %s, the rollout in %s%s", r.phaseName(d.Phase), r.phaseName(r.Phase), r.heard())
 	add("not_in_flight", !d.State.InFlight(), "the device is %s", d.State)
-	add("no_other_rollout", !d.Elsewhere, "%s", either(d.Elsewhere, "another rollout is updating the device", "no other rollout is updating the device"))
 	add("retry_due", d.Retry <= now, "%s", either(d.Retry <= now, "nothing is waited for before the attempt", "the next attempt is later, after a failure")).Until = later(d.Retry, now)
 	patched := !f.Patching || d.Failures > 0 // who failed before gets the whole image
 	add("patch_ready", patched, "%s", either(patched, "no patch for the device is waited for", "a patch from the device's version is being made"))
