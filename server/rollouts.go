@@ -62,7 +62,7 @@ func (s *Server) buildRollouts() {
 	r.judges = newJudges(owner, s.stores.control, s.stores.telemetry, s.cfg.Now, s.cfg.Logger, r.wake)
 	quorum := rollout.Quorum{Least: s.cfg.Firmware.Approvals, May: func(p rollout.Person) bool { return s.accounts.May(p.ID, accounts.FirmwareWrite) }}
 	r.director = director.New(store, r.fleet, s.cfg.Now, director.Options{
-		Owner: owner, Told: r.told, Verdict: r.judges.verdict, Prepare: r.prepare, Barred: r.fleet.Barred, Quorum: quorum, Grace: graceOf(&s.cfg),
+		Owner: owner, Told: r.told, Verdict: r.judges.verdict, Prepare: r.prepare, Barred: r.fleet.Barred, Outdated: r.fleet.Outdated, Quorum: quorum, Grace: graceOf(&s.cfg),
 	})
 	r.desk = desk.New(s.stores.control, r.director, c, s.patches.offered(), runningVersions{r})
 	r.operator = operator.New(operator.Parts{

@@ -41,6 +41,7 @@ const (
 	TooFewSuccesses  Reason = "success_threshold"
 	Regression       Reason = "regression"
 	ReleaseWithdrawn Reason = "release_revoked"
+	ReleaseOutdated  Reason = "release_deprecated" // its time has come, and no rollout begins with its release any more
 	Superseded       Reason = "superseded"
 	Unapproved       Reason = "approvals" // its time has come, and too few people have agreed: it is held
 )

@@ -83,10 +83,10 @@ func (r *Rollout) Pause() (bool, error) {
 	return false, muster.Errorf(muster.Conflict, "the rollout is %s", r.Status)
 }
 
-// Withdraw pauses a rollout that runs, or is to: its release may be offered to nobody any more.
-func (r *Rollout) Withdraw() {
+// Withdraw pauses a rollout that runs, or is to, for what became of its release: ReleaseWithdrawn, or ReleaseOutdated.
+func (r *Rollout) Withdraw(why Reason) {
 	if r.Status == Running || r.Status == Scheduled {
-		r.Status, r.Reason = Paused, ReleaseWithdrawn
+		r.Status, r.Reason = Paused, why
 	}
 }
 

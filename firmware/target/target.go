@@ -31,6 +31,7 @@ type Release struct {
 	Manifest  *firmware.Manifest
 	Signed    bool // as the server asks for, by keys that are good
 	Withdrawn bool
+	Outdated  bool // deprecated: no rollout begins with it
 }
 
 // Catalogue knows releases. One that is not there is NotFound.
@@ -216,6 +217,12 @@ func (k *known) is(version string) bool {
 
 // Is implements director.Fleet.
 func (f *Fleet) Is(r *rollout.Rollout, version string) bool {
+// Outdated says whether no rollout begins with the release of one any more, as of now; false for one that is not known.
+func (f *Fleet) Outdated(r *rollout.Rollout) bool {
+	k, ok := f.release(r.Release)
+	return ok && k.Outdated
+}
+
 	k, ok := f.release(r.Release)
 	return ok && k.is(version)
 }
