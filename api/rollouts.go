@@ -37,7 +37,7 @@ type RolloutJudge interface {
 
 // RolloutSuccessor has one rollout come after another.
 type RolloutSuccessor interface {
-	Supersede(ctx context.Context, id string) (rollout.Rollout, error)
+	Supersede(ctx context.Context, by rollout.Person, id string) (rollout.Rollout, error)
 	Rollback(ctx context.Context, by rollout.Person, id string, s operator.Spec) (rollout.Rollout, error)
 }
 
@@ -316,7 +316,7 @@ func (a *API) rolloutRoutes() {
 	}, a.getRollout)
 	route(a, accounts.FirmwareWrite, huma.Operation{
 		OperationID: "change-rollout", Method: http.MethodPatch, Path: "/rollouts/{rollout}", Tags: tags, MaxBodyBytes: rolloutBytes, Summary: "Change a rollout",
-		Description: "What is absent stays. A draft can be changed in all, which takes back what people agreed to. Of one that was started only concurrent, per_minute and windows of the plan change.",
+		Description: "What is absent stays. A draft can be changed in all; of one that was started, or is scheduled, only concurrent, per_minute and windows of the plan change. What changes before it began takes back what people agreed to: approvals is empty then, and one that needs them is held at its time.",
 		Errors:      []int{404, 409},
 	}, func(ctx context.Context, in *struct {
 		RolloutPath

@@ -104,8 +104,11 @@ func (a *API) rolloutVerbs() {
 			return a.Rollouts.Agree(ctx, by, id, b.Note)
 		})
 	bareVerb(a, "supersede-rollout", "supersede", "Take the rollout's devices from older rollouts of the product",
-		"Those skip, as superseded, the devices that do not install yet.",
-		func(ctx context.Context, id string) (rollout.Rollout, error) { return a.Rollouts.Supersede(ctx, id) })
+		"Those skip, as superseded, the devices that do not install yet. Where this is new to a rollout that did not begin yet it takes back what people agreed to.",
+		func(ctx context.Context, id string) (rollout.Rollout, error) {
+			by, _ := a.personOf(ctx)
+			return a.Rollouts.Supersede(ctx, by, id)
+		})
 	a.rollbackRoute()
 }
 

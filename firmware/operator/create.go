@@ -147,7 +147,7 @@ func (c *Change) draft() bool {
 		c.MinApprovals != nil || c.Supersede != nil || c.Note != nil
 }
 
-// Edit changes a rollout. What people had agreed to is agreed to no more when a draft changes.
+// Edit changes a rollout. What people had agreed to is agreed to no more when one changes that did not begin yet.
 // Conflict for what may not change any more.
 func (o *Operator) Edit(ctx context.Context, by rollout.Person, id string, c Change) (rollout.Rollout, error) {
 	seen, err := o.Rollout(ctx, id)
@@ -183,10 +183,11 @@ func (o *Operator) Edit(ctx context.Context, by rollout.Person, id string, c Cha
 		}
 		if r.Status == rollout.Draft {
 			o.edit(r, &c)
-			r.Product, r.Security, r.EditedBy, r.Approvals = edited.Product, edited.Security, by, nil
+			r.Product, r.Security = edited.Product, edited.Security
 		}
 		return true, nil
 	}
+		r.Rewritten(by)
 	if seen.Status == rollout.Draft {
 		return o.decide(ctx, id, editing, do)
 	}

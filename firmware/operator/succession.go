@@ -18,11 +18,15 @@ const (
 
 // Supersede has a rollout take its devices from older rollouts of the same product: these skip
 // those that have not begun to install, with the reason superseded. What fails of that after it is
-// noted is done by Tick. Conflict for a draft, and for a rollout that has ended.
-func (o *Operator) Supersede(ctx context.Context, id string) (rollout.Rollout, error) {
+// noted is done by Tick. What people had agreed to is agreed to no more when this is new to a rollout that did not
+// begin yet. Conflict for a draft, and for a rollout that has ended.
+func (o *Operator) Supersede(ctx context.Context, by rollout.Person, id string) (rollout.Rollout, error) {
 	r, err := o.decide(ctx, id, "rollout.supersede", func(r *rollout.Rollout) (bool, error) {
 		if r.Status == rollout.Draft || r.Status.Ended() {
 			return false, muster.Errorf(muster.Conflict, "the rollout is %s", r.Status)
+		}
+		if r.Supersede != rollout.Replace {
+			r.Rewritten(by)
 		}
 		r.Supersede, r.Replacing = rollout.Replace, true
 		return true, nil

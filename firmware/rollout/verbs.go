@@ -21,6 +21,7 @@ type Record struct {
 	Of        string    `json:"of,omitempty"` // a rollback: the rollout whose devices go back
 	Note      string    `json:"note,omitempty"`
 	Supersede Supersede `json:"supersede,omitempty"`
+	Downgrade bool      `json:"downgrade,omitempty"` // devices that report a newer version get the release too
 	Replacing bool      `json:"replacing,omitempty"` // devices are being taken from older rollouts
 
 	CreatedBy Person        `json:"created_by"`
