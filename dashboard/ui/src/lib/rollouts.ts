@@ -9,6 +9,7 @@ const T = {
   draft: "A draft: nothing is offered.",
   agree: (have: number, need: number) => `A draft: ${have} of ${plural(need, "person", "people")} agreed to it.`,
   scheduled: "It waits for its time.",
+  scheduledAgreed: (have: number, need: number) => `It waits for its time: ${have} of ${plural(need, "person", "people")} agreed to it.`,
   held: (have: number, need: number) => `Its time has come, and it is held: ${have} of ${plural(need, "person", "people")} agreed to it.`,
   waits: (name: string) => `Phase ${name} is over, and a person must approve before the next begins.`,
   running: (flying: number, most: number) => `${count(flying)} of at most ${count(most)} are being updated.`,
@@ -22,6 +23,7 @@ const T = {
     success_threshold: "by itself: too few succeeded",
     regression: "by itself: telemetry got worse",
     release_revoked: "by itself: the release was revoked",
+    release_deprecated: "at its time, by itself: the release is deprecated, and no rollout begins with it",
     superseded: "another rollout took its place",
   } as Record<string, string>,
 };
@@ -71,7 +73,8 @@ export function sentence(r: RolloutBody, p: RolloutProgress): string {
     case "draft":
       return r.min_approvals ? T.agree(agreed(r), r.min_approvals) : T.draft;
     case "scheduled":
-      return p.reason === "approvals" ? T.held(agreed(r), r.min_approvals ?? 0) : T.scheduled;
+      if (p.reason === "approvals") return T.held(agreed(r), r.min_approvals ?? 0);
+      return r.min_approvals ? T.scheduledAgreed(agreed(r), r.min_approvals) : T.scheduled;
     case "paused":
       return `${T.paused} ${why}.`;
     case "aborted":
