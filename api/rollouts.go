@@ -37,7 +37,7 @@ type RolloutJudge interface {
 
 // RolloutSuccessor has one rollout come after another.
 type RolloutSuccessor interface {
-	Supersede(ctx context.Context, id string) (rollout.Rollout, error)
+	Supersede(ctx context.Context, by rollout.Person, id string) (rollout.Rollout, error)
 	Rollback(ctx context.Context, by rollout.Person, id string, s operator.Spec) (rollout.Rollout, error)
 }
 
@@ -75,6 +75,7 @@ type RolloutText struct {
 	StartAt      string `json:"start_at,omitempty" format:"date-time" doc:"Not before; at once when absent"`
 	MinApprovals int    `json:"min_approvals,omitempty" minimum:"0" maximum:"16" doc:"How many people besides who wrote it must agree before it starts; at least as many as the server asks for"`
 	Supersede    string `json:"supersede,omitempty" enum:"wait,replace" doc:"Devices that are in older rollouts of the product too: wait for those, or have those skip what does not install yet. wait when absent"`
+	Downgrade    bool   `json:"downgrade,omitempty" doc:"Devices that report a newer version get the release too; without it they are skipped. Below a security version that a device confirmed it goes only when min_approvals is 1 or more"`
 	Note         string `json:"note,omitempty" maxLength:"2000"`
 }
 
@@ -95,6 +96,7 @@ type changedRollout struct {
 	StartAt      *string      `json:"start_at,omitempty" maxLength:"64" nullable:"false" doc:"RFC 3339; empty for at once"`
 	MinApprovals *int         `json:"min_approvals,omitempty" minimum:"0" maximum:"16" nullable:"false"`
 	Supersede    *string      `json:"supersede,omitempty" enum:"wait,replace" nullable:"false"`
+	Downgrade    *bool        `json:"downgrade,omitempty" nullable:"false"`
 	Note         *string      `json:"note,omitempty" maxLength:"2000" nullable:"false"`
 	Plan         *rolloutPlan `json:"plan,omitempty" doc:"What is absent stays; phases and windows as a whole. Of what runs only concurrent, per_minute and windows"`
 }
@@ -125,7 +127,7 @@ type RolloutPhaseProgress struct {
 type RolloutProgress struct {
 	ID         string                 `json:"id"`
 	Status     string                 `json:"status" enum:"draft,scheduled,running,paused,completed,aborted"`
-	Reason     string                 `json:"reason,omitempty" doc:"Why it is held, paused or aborted: operator, failure_threshold, success_threshold, nothing_proved (its phase is over, and no device was confirmed), regression, release_revoked, superseded or approvals (its time has come, and too few people have agreed)"`
+	Reason     string                 `json:"reason,omitempty" doc:"Why it is held, paused or aborted: operator, failure_threshold, success_threshold, nothing_proved (its phase is over, and no device was confirmed), regression, release_revoked, release_deprecated (its time has come, and no rollout begins with the release any more), superseded or approvals (its time has come, and too few people have agreed)"`
 	Phase      int                    `json:"phase" minimum:"1" doc:"The phase that it is in, from 1"`
 	Waiting    bool                   `json:"waiting" doc:"The phase is over, or no device is in it yet, and a person may let the next begin"`
 	Telemetry  string                 `json:"telemetry,omitempty" doc:"What the telemetry of updated devices says against that of the others, in a sentence, in a phase that asks"`
@@ -202,7 +204,7 @@ func (a *API) rolloutOf(p *operator.Progress) rolloutBody {
 		Progress: RolloutProgressOf(p),
 		RolloutText: RolloutText{
 			Name: r.Name, Release: r.Release, Rollback: r.Rollback, Q: r.Query, Membership: string(r.Membership), Seed: r.Seed,
-			MinApprovals: r.MinApprovals, Supersede: string(r.Supersede), Note: r.Note,
+			MinApprovals: r.MinApprovals, Supersede: string(r.Supersede), Downgrade: r.Downgrade, Note: r.Note,
 		},
 	}
 	if r.StartAt != 0 {
@@ -256,7 +258,7 @@ func parseStart(text string) (muster.Micros, error) {
 func (n *newRollout) spec() (operator.Spec, error) {
 	s := operator.Spec{
 		Name: n.Name, Release: n.Release, Rollback: n.Rollback, Query: n.Q, Membership: rollout.Membership(cmp.Or(n.Membership, string(rollout.Snapshot))), Seed: n.Seed,
-		Plan: rollout.DefaultPlan(), MinApprovals: n.MinApprovals, Supersede: rollout.Supersede(cmp.Or(n.Supersede, string(rollout.Wait))), Note: n.Note, Start: n.Start,
+		Plan: rollout.DefaultPlan(), MinApprovals: n.MinApprovals, Supersede: rollout.Supersede(cmp.Or(n.Supersede, string(rollout.Wait))), Downgrade: n.Downgrade, Note: n.Note, Start: n.Start,
 	}
 	var err error
 	if s.StartAt, err = parseStart(n.StartAt); err != nil {
@@ -270,7 +272,7 @@ func (n *newRollout) spec() (operator.Spec, error) {
 }
 
 func (c *changedRollout) read() (operator.Change, error) {
-	out := operator.Change{Name: c.Name, Release: c.Release, Rollback: c.Rollback, Query: c.Q, Seed: c.Seed, MinApprovals: c.MinApprovals, Note: c.Note}
+	out := operator.Change{Name: c.Name, Release: c.Release, Rollback: c.Rollback, Query: c.Q, Seed: c.Seed, MinApprovals: c.MinApprovals, Downgrade: c.Downgrade, Note: c.Note}
 	out.Membership, out.Supersede = (*rollout.Membership)(c.Membership), (*rollout.Supersede)(c.Supersede)
 	if c.StartAt != nil {
 		at, err := parseStart(*c.StartAt)
@@ -316,7 +318,7 @@ func (a *API) rolloutRoutes() {
 	}, a.getRollout)
 	route(a, accounts.FirmwareWrite, huma.Operation{
 		OperationID: "change-rollout", Method: http.MethodPatch, Path: "/rollouts/{rollout}", Tags: tags, MaxBodyBytes: rolloutBytes, Summary: "Change a rollout",
-		Description: "What is absent stays. A draft can be changed in all, which takes back what people agreed to. Of one that was started only concurrent, per_minute and windows of the plan change.",
+		Description: "What is absent stays. A draft can be changed in all; of one that was started, or is scheduled, only concurrent, per_minute and windows of the plan change. What changes before it began takes back what people agreed to: approvals is empty then, and one that needs them is held at its time.",
 		Errors:      []int{404, 409},
 	}, func(ctx context.Context, in *struct {
 		RolloutPath

@@ -373,3 +373,50 @@ func TestTheVerbsOfARolloutNeedNoBody(t *testing.T) {
 		t.Errorf("the rollback is %v", got)
 	}
 }
+
+func TestADowngradeIsSaidShownAndAPartOfEveryRollback(t *testing.T) {
+	w := newWriter(t)
+	at := w.rollout(nil)
+	if got := w.ask("GET", at, nil)["downgrade"]; got != nil {
+		t.Errorf("a rollout is one by itself: %v", got)
+	}
+	if got := w.ask("PATCH", at, object{"downgrade": true}); got["downgrade"] != true {
+		t.Errorf("changed it is %v", got["downgrade"])
+	}
+	if got := w.ask("GET", w.rollout(object{"downgrade": true}), nil)["downgrade"]; got != true {
+		t.Errorf("made it is %v", got)
+	}
+	w.ask("POST", at+"/start", nil)
+	w.as("PATCH", "/api/v1"+at, object{"downgrade": false}).wantStatus(t, 409)
+	w.ask("POST", at+"/abort", nil)
+	if got := w.ask("POST", at+"/rollback", object{"min_approvals": 1}); got["downgrade"] != true || got["min_approvals"] != 1.0 {
+		t.Errorf("the rollback is %v, and needs %v", got["downgrade"], got["min_approvals"])
+	}
+}
+
+func TestAChangeOfAScheduledRolloutAnswersThatNobodyHasAgreedToIt(t *testing.T) {
+	w := newWriter(t)
+	ann, eve := w.enters("ann", accounts.Operator), w.enters("eve", accounts.Operator)
+	_, newer := w.releases()
+	w.newDevice()
+	spec := object{"name": "one", "release": newer, "q": "id:*", "min_approvals": 1, "start_at": "2199-01-01T00:00:00Z"}
+	for _, change := range []func(at string) object{
+		func(at string) object {
+			return w.do("PATCH", at, object{"plan": object{"concurrent": 1_000_000}}, ann.as).wantStatus(t, 200).decode(t)
+		},
+		func(at string) object {
+			return w.do("POST", at+"/supersede", nil, ann.as).wantStatus(t, 200).decode(t)
+		},
+	} {
+		made := w.do("POST", "/api/v1/rollouts", spec, ann.as).wantStatus(t, 201).decode(t)
+		at := "/api/v1/rollouts/" + made["id"].(string)
+		w.do("POST", at+"/approvals", object{}, eve.as).wantStatus(t, 200)
+		if got := w.do("POST", at+"/start", nil, ann.as).wantStatus(t, 200).decode(t); got["progress"].(object)["status"] != "scheduled" || len(got["approvals"].([]any)) != 1 {
+			t.Fatalf("started it is %v", got)
+		}
+		if got := change(at); len(got["approvals"].([]any)) != 0 || got["edited_by"].(object)["id"] != ann.id {
+			t.Errorf("changed it is agreed to by %v, written by %v", got["approvals"], got["edited_by"])
+		}
+		w.do("POST", at+"/approvals", object{}, eve.as).wantStatus(t, 200)
+	}
+}

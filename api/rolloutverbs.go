@@ -28,7 +28,7 @@ type rollbackRollout struct {
 	Name         string       `json:"name,omitempty" maxLength:"100" doc:"Made of the other's when absent"`
 	Release      string       `json:"release,omitempty" maxLength:"64" doc:"Id of the release to go back to; what the other says when absent"`
 	Plan         *rolloutPlan `json:"plan,omitempty" doc:"What is absent is as in the other's plan"`
-	MinApprovals int          `json:"min_approvals,omitempty" minimum:"0" maximum:"16"`
+	MinApprovals int          `json:"min_approvals,omitempty" minimum:"0" maximum:"16" doc:"1 or more where the release has a lower security version"`
 	Note         string       `json:"note,omitempty" maxLength:"2000"`
 	Start        bool         `json:"start,omitempty" doc:"Start it at once, instead of a draft"`
 }
@@ -95,7 +95,7 @@ func (a *API) rolloutVerbs() {
 		})
 	bareVerb(a, "approve-rollout", "approve", "Let the next phase begin at a manual gate", "409 where none waits.",
 		func(ctx context.Context, id string) (rollout.Rollout, error) { return a.Rollouts.Approve(ctx, id) })
-	verb(a, "agree-to-rollout", "approvals", "Agree to a rollout that did not begin yet, as a second person", "It needs a user, or a key that a user owns, who neither made nor wrote it. Who changes the draft takes it back. One that is scheduled and held for it begins.",
+	verb(a, "agree-to-rollout", "approvals", "Agree to a rollout that did not begin yet, as a second person", "It needs a user, or a key that a user owns, who neither made nor wrote it. Who changes the rollout takes it back. One that is scheduled and held for it begins.",
 		func(ctx context.Context, id string, b *agreedRollout) (rollout.Rollout, error) {
 			by, person := a.personOf(ctx)
 			if !person {
@@ -104,8 +104,11 @@ func (a *API) rolloutVerbs() {
 			return a.Rollouts.Agree(ctx, by, id, b.Note)
 		})
 	bareVerb(a, "supersede-rollout", "supersede", "Take the rollout's devices from older rollouts of the product",
-		"Those skip, as superseded, the devices that do not install yet.",
-		func(ctx context.Context, id string) (rollout.Rollout, error) { return a.Rollouts.Supersede(ctx, id) })
+		"Those skip, as superseded, the devices that do not install yet. Where this is new to a rollout that did not begin yet it takes back what people agreed to.",
+		func(ctx context.Context, id string) (rollout.Rollout, error) {
+			by, _ := a.personOf(ctx)
+			return a.Rollouts.Supersede(ctx, by, id)
+		})
 	a.rollbackRoute()
 }
 
@@ -113,7 +116,7 @@ func (a *API) rollbackRoute() {
 	route(a, accounts.FirmwareWrite, huma.Operation{
 		OperationID: "rollback-rollout", Method: http.MethodPost, Path: "/rollouts/{rollout}/rollback", DefaultStatus: http.StatusCreated, Tags: []string{"rollouts"}, MaxBodyBytes: rolloutBytes,
 		Summary:     "Make a rollout of the release that devices had before",
-		Description: "For the devices that have, or install, the release of this one, which must be paused or over.", Errors: []int{404, 409},
+		Description: "For the devices that have, or install, the release of this one, which must be paused or over. It is a downgrade. To a release of a lower security version it starts only when another person has agreed: make it with min_approvals. It may be made more than once, for who got the release late.", Errors: []int{404, 409},
 	}, func(ctx context.Context, in *struct {
 		RolloutPath
 		Body *rollbackRollout

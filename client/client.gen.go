@@ -234,6 +234,7 @@ type ChangedRelease struct {
 
 // ChangedRollout is a schema of the API.
 type ChangedRollout struct {
+	Downgrade    *bool   `json:"downgrade,omitempty"`
 	Membership   *string `json:"membership,omitempty"`
 	MinApprovals *int64  `json:"min_approvals,omitempty"`
 	Name         *string `json:"name,omitempty"`
@@ -1498,6 +1499,8 @@ type NewRelease struct {
 
 // NewRollout is a schema of the API.
 type NewRollout struct {
+	// Devices that report a newer version get the release too; without it they are skipped. Below a security version that a device confirmed it goes only when min_approvals is 1 or more
+	Downgrade *bool `json:"downgrade,omitempty"`
 	// snapshot: those that match when it is started. dynamic: later ones join
 	Membership *string `json:"membership,omitempty"`
 	// How many people besides who wrote it must agree before it starts; at least as many as the server asks for
@@ -2294,6 +2297,7 @@ type ResumedRollout struct {
 
 // RollbackRollout is a schema of the API.
 type RollbackRollout struct {
+	// 1 or more where the release has a lower security version
 	MinApprovals *int64 `json:"min_approvals,omitempty"`
 	// Made of the other's when absent
 	Name *string `json:"name,omitempty"`
@@ -2320,6 +2324,8 @@ type RolloutBody struct {
 	Approvals []RolloutApproval `json:"approvals"`
 	CreatedAt time.Time         `json:"created_at"`
 	CreatedBy RolloutPerson     `json:"created_by"`
+	// Devices that report a newer version get the release too; without it they are skipped. Below a security version that a device confirmed it goes only when min_approvals is 1 or more
+	Downgrade *bool `json:"downgrade,omitempty"`
 	// Who wrote the draft last
 	EditedBy RolloutPerson `json:"edited_by"`
 	// When it was completed or aborted
@@ -2507,7 +2513,7 @@ type RolloutProgress struct {
 	// The phase that it is in, from 1
 	Phase  int64                  `json:"phase"`
 	Phases []RolloutPhaseProgress `json:"phases"`
-	// Why it is held, paused or aborted: operator, failure_threshold, success_threshold, nothing_proved (its phase is over, and no device was confirmed), regression, release_revoked, superseded or approvals (its time has come, and too few people have agreed)
+	// Why it is held, paused or aborted: operator, failure_threshold, success_threshold, nothing_proved (its phase is over, and no device was confirmed), regression, release_revoked, release_deprecated (its time has come, and no rollout begins with the release any more), superseded or approvals (its time has come, and too few people have agreed)
 	Reason *string `json:"reason,omitempty"`
 	Status string  `json:"status"`
 	// What the telemetry of updated devices says against that of the others, in a sentence, in a phase that asks
@@ -3320,7 +3326,7 @@ type AgreeToRolloutParams struct {
 	IfMatch string
 }
 
-// AgreeToRollout: Agree to a rollout that did not begin yet, as a second person. It needs a user, or a key that a user owns, who neither made nor wrote it. Who changes the draft takes it back. One that is scheduled and held for it begins.
+// AgreeToRollout: Agree to a rollout that did not begin yet, as a second person. It needs a user, or a key that a user owns, who neither made nor wrote it. Who changes the rollout takes it back. One that is scheduled and held for it begins.
 // It is POST /api/v1/rollouts/{rollout}/approvals.
 func (c *Client) AgreeToRollout(ctx context.Context, rollout string, body *AgreedRollout, params *AgreeToRolloutParams) (*RolloutBody, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/rollouts/" + segment(rollout) + "/approvals", query: url.Values{}, header: http.Header{}}
@@ -3593,7 +3599,7 @@ type ChangeRolloutParams struct {
 	IfMatch string
 }
 
-// ChangeRollout: Change a rollout. What is absent stays. A draft can be changed in all, which takes back what people agreed to. Of one that was started only concurrent, per_minute and windows of the plan change.
+// ChangeRollout: Change a rollout. What is absent stays. A draft can be changed in all; of one that was started, or is scheduled, only concurrent, per_minute and windows of the plan change. What changes before it began takes back what people agreed to: approvals is empty then, and one that needs them is held at its time.
 // It is PATCH /api/v1/rollouts/{rollout}.
 func (c *Client) ChangeRollout(ctx context.Context, rollout string, body *ChangedRollout, params *ChangeRolloutParams) (*RolloutBody, error) {
 	r := request{method: http.MethodPatch, path: "/api/v1/rollouts/" + segment(rollout), query: url.Values{}, header: http.Header{}}
@@ -7100,7 +7106,7 @@ type RollbackRolloutParams struct {
 	IdempotencyKey string
 }
 
-// RollbackRollout: Make a rollout of the release that devices had before. For the devices that have, or install, the release of this one, which must be paused or over.
+// RollbackRollout: Make a rollout of the release that devices had before. For the devices that have, or install, the release of this one, which must be paused or over. It is a downgrade. To a release of a lower security version it starts only when another person has agreed: make it with min_approvals. It may be made more than once, for who got the release late.
 // It is POST /api/v1/rollouts/{rollout}/rollback.
 func (c *Client) RollbackRollout(ctx context.Context, rollout string, body *RollbackRollout, params *RollbackRolloutParams) (*RolloutBody, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/rollouts/" + segment(rollout) + "/rollback", query: url.Values{}, header: http.Header{}}
@@ -7402,7 +7408,7 @@ type SupersedeRolloutParams struct {
 	IfMatch string
 }
 
-// SupersedeRollout: Take the rollout's devices from older rollouts of the product. Those skip, as superseded, the devices that do not install yet.
+// SupersedeRollout: Take the rollout's devices from older rollouts of the product. Those skip, as superseded, the devices that do not install yet. Where this is new to a rollout that did not begin yet it takes back what people agreed to.
 // It is POST /api/v1/rollouts/{rollout}/supersede.
 func (c *Client) SupersedeRollout(ctx context.Context, rollout string, params *SupersedeRolloutParams) (*RolloutBody, error) {
 	r := request{method: http.MethodPost, path: "/api/v1/rollouts/" + segment(rollout) + "/supersede", query: url.Values{}, header: http.Header{}}

@@ -29,6 +29,9 @@ const (
 	maxManifestMs = int64(1) << 53 // what JSON numbers hold exactly
 )
 
+// Software is the type of releases that are beside the firmware of a device.
+const Software = "software"
+
 // Manifest says what a release is. It is what offline keys sign: in the form of RFC 8785
 // (JCS), of which there is one for the same contents.
 type Manifest struct {

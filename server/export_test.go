@@ -3,12 +3,16 @@ package server
 import (
 	"context"
 	"crypto/ed25519"
+	"maps"
 	"net/http"
+	"slices"
 
+	"muster"
 	"muster/accounts"
 	"muster/firmware/blob"
 	"muster/firmware/catalog"
 	"muster/firmware/deliver"
+	"muster/firmware/rollout"
 	"muster/store/control"
 )
 
@@ -46,3 +50,9 @@ func (s *Server) OfferKeyForTest() ed25519.PublicKey { return s.updates.talk.Key
 
 // ControlForTest is the control store.
 func (s *Server) ControlForTest() *control.Control { return s.stores.control }
+
+// ComingForTest tells of changes that were committed, and returns the devices that are to be looked at by then.
+func (s *Server) ComingForTest(changes []rollout.Change) []muster.DeviceID {
+	s.rollouts.told("r", changes)
+	return slices.Collect(maps.Keys(s.rollouts.coming))
+}

@@ -62,7 +62,7 @@ func (s *Server) buildRollouts() {
 	r.judges = newJudges(owner, s.stores.control, s.stores.telemetry, s.cfg.Now, s.cfg.Logger, r.wake)
 	quorum := rollout.Quorum{Least: s.cfg.Firmware.Approvals, May: func(p rollout.Person) bool { return s.accounts.May(p.ID, accounts.FirmwareWrite) }}
 	r.director = director.New(store, r.fleet, s.cfg.Now, director.Options{
-		Owner: owner, Told: r.told, Verdict: r.judges.verdict, Prepare: r.prepare, Barred: r.fleet.Barred, Quorum: quorum, Grace: graceOf(&s.cfg),
+		Owner: owner, Told: r.told, Verdict: r.judges.verdict, Prepare: r.prepare, Barred: r.fleet.Barred, Outdated: r.fleet.Outdated, Quorum: quorum, Grace: graceOf(&s.cfg),
 	})
 	r.desk = desk.New(s.stores.control, r.director, c, s.patches.offered(), runningVersions{r})
 	r.operator = operator.New(operator.Parts{
@@ -86,12 +86,22 @@ func (r *rollouts) start() {
 func (r *rollouts) told(id string, changes []rollout.Change) {
 	r.fleet.Changed(id, changes)
 	r.server.updates.talk.Told(id, changes)
+	r.freed(changes)
 	if slices.ContainsFunc(changes, func(c rollout.Change) bool { return c.Late == rollout.LateInstalled }) {
 		r.wasLate(id)
 		return
 	}
 	if slices.ContainsFunc(changes, func(c rollout.Change) bool { return c.Moved() && c.To.Ended() }) { // its slot is free
 		r.wake()
+	}
+}
+
+// freed notes devices that a rollout is through with, for now or for good: another may wait for them.
+func (r *rollouts) freed(changes []rollout.Change) {
+	for i := range changes {
+		if c := &changes[i]; c.From.InFlight() && !c.To.InFlight() {
+			r.came(c.Device)
+		}
 	}
 }
 

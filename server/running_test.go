@@ -143,7 +143,7 @@ func TestTheVersionThatADeviceConfirmsIsItsOwnByEachDoor(t *testing.T) {
 				t.Errorf("the same release again is skipped as %s", got)
 			}
 
-			u.rollout, u.release = "back", old
+			u.rollout, u.release, u.downgrade = "back", old, true
 			u.begin()
 			installed("1.0.0")
 			u.becomes("d1", rollout.Confirmed)

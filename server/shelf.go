@@ -28,7 +28,7 @@ func (s shelf) Known(ctx context.Context, id string) (target.Release, error) {
 	if err != nil {
 		return target.Release{}, fmt.Errorf("read the manifest of release %s: %w", id, err)
 	}
-	return target.Release{Manifest: m, Signed: trust.Offerable(&r) == nil, Withdrawn: r.State == catalog.Revoked}, nil
+	return target.Release{Manifest: m, Signed: trust.Offerable(&r) == nil, Withdrawn: r.State == catalog.Revoked, Outdated: r.State == catalog.Deprecated}, nil
 }
 
 // Release implements desk.Releases.

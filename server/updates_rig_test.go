@@ -37,6 +37,8 @@ type updating struct {
 	retry   time.Duration
 	secret  ed25519.PrivateKey
 	dir     string // the data directory, where a test needs it
+	// downgrade has the rollout bring devices an older version.
+	downgrade bool
 }
 
 // startUpdating starts a server whose devices, which it makes, are to get an image of a size
@@ -123,7 +125,7 @@ func (u *updating) begin(change ...func(p *rollout.Plan)) {
 	u.t.Helper()
 	r := &rollout.Rollout{ID: u.rollout, Seed: "s", Status: rollout.Running, Membership: rollout.Snapshot, Plan: rollout.DefaultPlan(), Version: 1, Release: u.release, Product: "pump"}
 	r.Plan.Phases = []rollout.Phase{{Name: "all", Percent: 100, Success: 50, Failure: rollout.Threshold{Absolute: 3}, Gate: rollout.Auto}}
-	r.Plan.Soak, r.Plan.RetryAfter = u.soak, u.retry
+	r.Plan.Soak, r.Plan.RetryAfter, r.Downgrade = u.soak, u.retry, u.downgrade
 	for _, c := range change {
 		c(&r.Plan)
 	}
@@ -143,7 +145,7 @@ func (u *updating) beginOf(of string) {
 	u.t.Helper()
 	r := &rollout.Rollout{ID: u.rollout, Seed: "s", Status: rollout.Running, Membership: rollout.Snapshot, Plan: rollout.DefaultPlan(), Version: 1, Release: u.release, Product: "pump"}
 	r.Plan.Phases = []rollout.Phase{{Name: "all", Percent: 100, Success: 50, Gate: rollout.Manual}}
-	r.Of, r.Upto, r.Counts = of, []uint64{0}, make([]rollout.Counts, 1)
+	r.Of, r.Downgrade, r.Upto, r.Counts = of, true, []uint64{0}, make([]rollout.Counts, 1)
 	r.Counts[0].By[rollout.Queued] = 1
 	create(u.t, u.Server, "other") // which never comes
 	devices := []rollout.Device{{Rollout: r.ID, ID: "other", Rank: rollout.Rank("s", "other")}}

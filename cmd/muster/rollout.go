@@ -22,7 +22,7 @@ type rolloutCmd struct {
 	Resume  rolloutResume  `cmd:"" help:"Go on with a paused rollout."`
 	Abort   rolloutAbort   `cmd:"" help:"End a rollout for good."`
 	Approve rolloutApprove `cmd:"" help:"Let the next phase begin at a manual gate."`
-	Agree   rolloutAgree   `cmd:"" help:"Agree to a draft, as a second person."`
+	Agree   rolloutAgree   `cmd:"" help:"Agree to a rollout that did not begin yet, as a second person."`
 	Replace rolloutReplace `cmd:"" name:"supersede" help:"Take devices from older rollouts of the product."`
 	Return  rolloutReturn  `cmd:"" name:"rollback" help:"Make a rollout of the release that the devices had before."`
 	Why     rolloutWhy     `cmd:"" help:"Say why a device does, or does not, get a rollout's release."`
@@ -102,6 +102,9 @@ func (r *rolloutShow) Run(ctx context.Context, c *console) error {
 		row("RELEASE", x.Release+" of "+x.Product)
 		row("DEVICES", x.Q)
 		row("STATUS", statusOf(p))
+		if x.Downgrade != nil && *x.Downgrade {
+			row("DOWNGRADE", "devices that report a newer version get it too")
+		}
 		if p.Telemetry != nil && *p.Telemetry != "" {
 			row("TELEMETRY", *p.Telemetry)
 		}
@@ -142,6 +145,7 @@ type rolloutCreate struct {
 	Concurrent *int64 `help:"Devices in flight at a time, at most." placeholder:"N"`
 	Dynamic    bool   `help:"Devices that match later join."`
 	Replace    bool   `help:"Take devices from older rollouts of the product."`
+	Downgrade  bool   `help:"Devices that report a newer version get the release too."`
 	Approvals  *int64 `help:"How many people besides you must agree before it starts." placeholder:"N"`
 	Start      bool   `help:"Start it at once."`
 }
@@ -197,6 +201,9 @@ func (r *rolloutCreate) Run(ctx context.Context, c *console) error {
 	}
 	if r.Replace {
 		body.Supersede = given("replace")
+	}
+	if r.Downgrade {
+		body.Downgrade = &r.Downgrade
 	}
 	x, err := api.CreateRollout(ctx, body, nil)
 	one := rolloutOne{remote: r.remote}
@@ -298,8 +305,9 @@ func (r *rolloutReplace) Run(ctx context.Context, c *console) error {
 
 type rolloutReturn struct {
 	rolloutOne
-	Release string `help:"Id of the release to go back to; what the rollout says when left out." placeholder:"ID"`
-	Start   bool   `help:"Start it at once."`
+	Release   string `help:"Id of the release to go back to; what the rollout says when left out." placeholder:"ID"`
+	Approvals *int64 `help:"How many people besides you must agree before it starts: 1 or more where the release has a lower security version." placeholder:"N"`
+	Start     bool   `help:"Start it at once."`
 }
 
 // Run goes back to the release of before.
@@ -308,7 +316,7 @@ func (r *rolloutReturn) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	x, err := api.RollbackRollout(ctx, r.ID, &client.RollbackRollout{Release: given(r.Release), Start: &r.Start}, nil)
+	x, err := api.RollbackRollout(ctx, r.ID, &client.RollbackRollout{Release: given(r.Release), MinApprovals: r.Approvals, Start: &r.Start}, nil)
 	return r.answer(c, x, err)
 }
 

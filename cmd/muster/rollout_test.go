@@ -129,6 +129,14 @@ func TestARolloutByCommand(t *testing.T) {
 	r.says(0, "aborted", "abort", id, "--force")
 	back := strings.Fields(r.says(0, "draft", "rollback", id))[1]
 	r.says(1, "no device", "start", back)
+	r.says(0, "DOWNGRADE|get it too", "show", back)
+	r.says(0, "DOWNGRADE", "show", r.create("--downgrade"))
+	if asked := r.shown(strings.Fields(r.says(0, "draft", "rollback", id, "--approvals", "2"))[1]); *asked.MinApprovals != 2 || !*asked.Downgrade {
+		t.Errorf("the rollback is %+v", asked)
+	}
+	if strings.Contains(r.says(0, id, "show", id), "DOWNGRADE") {
+		t.Error("a rollout is a downgrade by itself")
+	}
 	unnamed := r.create("--start") // it does not say which release devices had before
 	r.says(0, "aborted", "abort", unnamed)
 	r.says(1, "name it", "rollback", unnamed)

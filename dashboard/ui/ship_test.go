@@ -156,13 +156,51 @@ func TestARolloutIsMadeOfAReleaseForDevicesThatTheServerCounts(t *testing.T) {
 	b.click(`fieldset[class*="phases"] > .btn`)
 	b.types(`[name="plan/phases/1/devices"]`, "100%")
 	b.types(`[name="plan/concurrent"]`, "50")
+	evaluate[bool](b, `(s => { s.value = "yes"; return s.dispatchEvent(new Event("change", {bubbles: true})); })(document.querySelector("[name=downgrade]"))`)
 	b.inspect("rollout-new")
 	b.click(".newrollout .btn.pri")
-	f.wants("POST", "/rollouts", "", `{"name":"pump-controller 2.0.0","release":"rel_1","q":"id:*","membership":"snapshot","supersede":"wait","start":false,`+
+	f.wants("POST", "/rollouts", "", `{"name":"pump-controller 2.0.0","release":"rel_1","q":"id:*","membership":"snapshot","supersede":"wait","start":false,"downgrade":true,`+
 		`"plan":{"concurrent":50,"phases":[{"percent":25,"success":90,"failure":{"percent":10,"min_sample":20},"gate":"auto"},{"percent":100,"success":90,"gate":"auto"}]}}`)
 	b.wait("the rollout's page", `location.pathname === "/rollouts/rol_2"`)
 	b.waitText(".rollout .says", "A draft: nothing is offered.")
 	b.inspect("rollout-draft")
+}
+
+// TestWhatAgreesToARolloutAndWhatADowngradeIsIsSaid: a rollback may need others, who agree anew to what changes before it begins.
+func TestWhatAgreesToARolloutAndWhatADowngradeIsIsSaid(t *testing.T) {
+	f := shipFixture(t)
+	is := func(id, status, reason string, more object) {
+		p := progress(id, status)
+		p["reason"] = reason
+		body := rolloutBody(id, p)
+		maps.Copy(body, more)
+		f.items["rollout:"+id] = p
+		f.extra["GET /api/v1/rollouts/"+id] = func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, 200, body) }
+	}
+	yes := []object{{"by": object{"id": "usr_2", "name": "Bo"}, "at": ago(time.Hour), "counts": true}}
+	is("rol_3", "scheduled", "", object{"min_approvals": 1, "approvals": yes, "started_at": nil, "downgrade": true})
+	is("rol_4", "paused", "release_deprecated", object{"started_at": nil})
+	is("rol_5", "aborted", "operator", object{"rollback": "rel_0"})
+	f.record("POST /api/v1/rollouts/{id}/rollback", 201, rolloutBody("rol_2", progress("rol_2", "draft")))
+	b := open(t, f.fakeServer)
+	b.visit("/rollouts/rol_3")
+	b.waitText(".rollout .says", "It waits for its time: 1 of 1 person agreed to it.")
+	b.waitText(".plan .facts", "go back: a downgrade")
+	b.waitText(".changerollout", "people must agree to it anew")
+	b.inspect("rollout-scheduled")
+	b.visit("/rollouts/rol_4")
+	b.waitText(".rollout .says", "the release is deprecated, and no rollout begins with it")
+	b.waitText(".changerollout", "It holds at once.")
+	b.wait("no downgrade", `!document.querySelector(".plan .facts").textContent.includes("downgrade")`)
+	b.visit("/rollouts/rol_5")
+	b.waitText(".rollout .ways", "Roll back")
+	b.click(".rollout .ways .btn")
+	b.waitText(".rollbackform", "lower security version")
+	b.types(`.rollbackform [name="min_approvals"]`, "1")
+	b.inspect("rollback")
+	b.click(".rollbackform .btn")
+	f.wants("POST", "/rollouts/rol_5/rollback", "", `{"start":false,"release":"rel_0","min_approvals":1}`)
+	b.wait("the rollback's page", `location.pathname === "/rollouts/rol_2"`)
 }
 
 func TestOfManyRolloutsTheNewestAreFollowed(t *testing.T) {

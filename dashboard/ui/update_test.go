@@ -41,7 +41,7 @@ func TestADeviceGetsARolloutOfItsOwn(t *testing.T) {
 	b.click(".update .btn.back")
 	b.wait("the one before", `document.querySelector(".update [name=release]").value === "rel_0"`)
 	b.click(".update .btn.pri")
-	const want = `{"name":"pump-controller 2.7.0 on ` + probe + `","release":"rel_0","q":"id=\"` + probe + `\"","supersede":"wait","start":true,"plan":{"phases":[{"percent":100}]}}`
+	const want = `{"name":"pump-controller 2.7.0 on ` + probe + `","release":"rel_0","q":"id=\"` + probe + `\"","supersede":"wait","start":true,"downgrade":true,"plan":{"phases":[{"percent":100}]}}`
 	if got := <-bodies; got != want {
 		t.Errorf("the page asked for %s, want %s", got, want)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"muster"
+	"muster/firmware"
 	"muster/firmware/director"
 )
 
@@ -23,9 +24,6 @@ type Versions interface {
 	// Say keeps some in their order, in few transactions, and returns an error for each.
 	Say(ctx context.Context, list []Runs) []error
 }
-
-// Software is the type of releases that are beside the firmware of a device.
-const Software = "software"
 
 // runsOf returns what a device that reports a version runs, of the product that it was offered.
 func (d *Desk) runsOf(ctx context.Context, r *director.Report) (Runs, error) {
@@ -46,6 +44,6 @@ func (d *Desk) runsOf(ctx context.Context, r *director.Report) (Runs, error) {
 	case err != nil:
 		return out, fmt.Errorf("look up the release of rollout %s: %w", a.Device.Rollout, err)
 	}
-	out.Product, out.Beside = release.Manifest.Product, release.Manifest.Type == Software
+	out.Product, out.Beside = release.Manifest.Product, release.Manifest.Type == firmware.Software
 	return out, nil
 }

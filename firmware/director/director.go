@@ -87,6 +87,9 @@ type Options struct {
 	// signed by too few keys that are good; nil for never. It is called within transactions, and answers
 	// from memory.
 	Barred func(r *rollout.Rollout) bool
+	// Outdated says that no rollout begins with the release of this one any more: deprecated; nil for never. It
+	// is called as Barred is. What runs goes on.
+	Outdated func(r *rollout.Rollout) bool
 	// Quorum is what a rollout needs of people before it begins. It is asked within transactions, and answers
 	// from memory.
 	Quorum rollout.Quorum
@@ -122,6 +125,9 @@ func New(store Store, fleet Fleet, now func() time.Time, o Options) *Director {
 	}
 	if o.Barred == nil {
 		o.Barred = func(*rollout.Rollout) bool { return false }
+	}
+	if o.Outdated == nil {
+		o.Outdated = func(*rollout.Rollout) bool { return false }
 	}
 	if o.Told == nil {
 		o.Told = func(string, []rollout.Change) {}
@@ -302,7 +308,9 @@ func (d *Director) advance(ctx context.Context, id string, f Fence) (status roll
 		now := d.micros()
 		switch due := r.Status == rollout.Scheduled && r.StartAt <= now; {
 		case (due || r.Status == rollout.Running) && d.o.Barred(r):
-			r.Withdraw()
+			r.Withdraw(rollout.ReleaseWithdrawn)
+		case due && d.o.Outdated(r):
+			r.Withdraw(rollout.ReleaseOutdated)
 		case due:
 			r.Run(d.o.Quorum, now)
 		}

@@ -238,3 +238,27 @@ func TestARolloutOfAReleaseThatWasWithdrawnIsPausedAndDoesNotBegin(t *testing.T)
 		}
 	}
 }
+
+// TestARolloutThatRunsGoesOnWhenItsReleaseIsDeprecatedAndOneThatIsToBeginDoesNot: at its time it is paused.
+func TestARolloutThatRunsGoesOnWhenItsReleaseIsDeprecatedAndOneThatIsToBeginDoesNot(t *testing.T) {
+	for status, want := range map[rollout.Status]struct {
+		status rollout.Status
+		reason rollout.Reason
+		device rollout.State
+	}{rollout.Running: {rollout.Running, "", rollout.Offered}, rollout.Scheduled: {rollout.Paused, rollout.ReleaseOutdated, rollout.Queued}} {
+		m, f := newMemory(), &still{at: time.Unix(1_800_000_000, 0), reachable: true}
+		plan := rollout.DefaultPlan()
+		plan.Phases = []rollout.Phase{{Percent: 100}}
+		m.add(rollout.Rollout{ID: "r", Number: 1, Seed: "s", Status: status, StartAt: muster.MicrosOf(f.at.Add(time.Hour)), Membership: rollout.Snapshot, Plan: plan}, []muster.DeviceID{"pump"})
+		d := director.New(m, f, func() time.Time { return f.at }, director.Options{Owner: "one", Outdated: func(*rollout.Rollout) bool { return true }})
+		tick(t, d)
+		if r := m.rollouts["r"].r; r.Status != status { // its time has not come
+			t.Fatalf("%s: it is %s, %q", status, r.Status, r.Reason)
+		}
+		f.at = f.at.Add(2 * time.Hour)
+		tick(t, d)
+		if r, dev := m.rollouts["r"].r, m.rollouts["r"].devices["pump"]; r.Status != want.status || r.Reason != want.reason || dev.State != want.device {
+			t.Errorf("%s: it is %s, %q, the device %s", status, r.Status, r.Reason, dev.State)
+		}
+	}
+}

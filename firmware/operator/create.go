@@ -36,6 +36,7 @@ type Spec struct {
 	StartAt      muster.Micros // not before; 0 for at once
 	MinApprovals int           // at least the server's own count
 	Supersede    rollout.Supersede
+	Downgrade    bool // devices that report a newer version get the release too
 	Note         string
 	Of           string // a rollback of this rollout: its devices instead of Query's
 	Start        bool   // at once, instead of a draft
@@ -50,7 +51,7 @@ func (o *Operator) Create(ctx context.Context, by rollout.Person, s Spec) (rollo
 		ID: newID(), Name: s.Name, Release: s.Release, Rollback: s.Rollback, Query: s.Query, Membership: s.Membership, Seed: s.Seed, Plan: s.Plan,
 		Status: rollout.Draft, StartAt: s.StartAt, Version: 1,
 		Record: rollout.Record{
-			Of: s.Of, Note: s.Note, Supersede: s.Supersede, CreatedBy: by, Created: now, EditedBy: by, MinApprovals: max(s.MinApprovals, o.o.Quorum.Least),
+			Of: s.Of, Note: s.Note, Supersede: s.Supersede, Downgrade: s.Downgrade, CreatedBy: by, Created: now, EditedBy: by, MinApprovals: max(s.MinApprovals, o.o.Quorum.Least),
 		},
 	}
 	if r.Seed == "" {
@@ -138,6 +139,7 @@ type Change struct {
 	StartAt      *muster.Micros
 	MinApprovals *int
 	Supersede    *rollout.Supersede
+	Downgrade    *bool
 	Note         *string
 	Plan         func(p *rollout.Plan) // changes it
 }
@@ -145,10 +147,10 @@ type Change struct {
 // draft says whether c changes what only a draft may have changed.
 func (c *Change) draft() bool {
 	return c.Name != nil || c.Release != nil || c.Rollback != nil || c.Query != nil || c.Membership != nil || c.Seed != nil || c.StartAt != nil ||
-		c.MinApprovals != nil || c.Supersede != nil || c.Note != nil
+		c.MinApprovals != nil || c.Supersede != nil || c.Downgrade != nil || c.Note != nil
 }
 
-// Edit changes a rollout. What people had agreed to is agreed to no more when a draft changes.
+// Edit changes a rollout. What people had agreed to is agreed to no more when one changes that did not begin yet.
 // Conflict for what may not change any more.
 func (o *Operator) Edit(ctx context.Context, by rollout.Person, id string, c Change) (rollout.Rollout, error) {
 	seen, err := o.Rollout(ctx, id)
@@ -184,8 +186,9 @@ func (o *Operator) Edit(ctx context.Context, by rollout.Person, id string, c Cha
 		}
 		if r.Status == rollout.Draft {
 			o.edit(r, &c)
-			r.Product, r.Security, r.EditedBy, r.Approvals = edited.Product, edited.Security, by, nil
+			r.Product, r.Security = edited.Product, edited.Security
 		}
+		r.Rewritten(by)
 		return true, nil
 	}
 	if seen.Status == rollout.Draft {
@@ -214,6 +217,7 @@ func (o *Operator) edit(r *rollout.Rollout, c *Change) {
 	set(&r.Seed, c.Seed)
 	set(&r.StartAt, c.StartAt)
 	set(&r.Supersede, c.Supersede)
+	set(&r.Downgrade, c.Downgrade)
 	set(&r.Note, c.Note)
 	if c.MinApprovals != nil {
 		r.MinApprovals = *c.MinApprovals
@@ -272,6 +276,9 @@ func (o *Operator) begin(ctx context.Context, r *rollout.Rollout, by rollout.Per
 	case len(ids) > MaxDevices:
 		return nil, muster.Errorf(muster.TooLarge, "%d devices match, a rollout has at most %d", len(ids), MaxDevices)
 	}
+	if err := o.lowering(ctx, r, ids); err != nil {
+		return nil, err
+	}
 	devices, err := o.place(r, ids, now)
 	if err == nil {
 		err = vacant(r)
@@ -281,6 +288,30 @@ func (o *Operator) begin(ctx context.Context, r *rollout.Rollout, by rollout.Per
 	}
 	r.Replacing = r.Supersede == rollout.Replace
 	return devices, r.Start(by, o.o.Quorum, now) //nolint:wrapcheck // its own words
+}
+
+// lowering is a Conflict when a rollout is to bring devices below a security version that they confirmed, or, a
+// rollback, below that of the release that they got, and nobody has to agree to it. When somebody has, Start asks.
+func (o *Operator) lowering(ctx context.Context, r *rollout.Rollout, ids []muster.DeviceID) error {
+	if !r.Downgrade || o.o.Quorum.Needs(r) > 0 {
+		return nil
+	}
+	confirmed, err := o.p.Reader.ConfirmedAbove(ctx, r.Product, r.Security, ids)
+	if err != nil {
+		return err //nolint:wrapcheck // the store says what it was doing
+	}
+	if r.Of != "" {
+		of, err := o.Rollout(ctx, r.Of)
+		if err != nil {
+			return err
+		}
+		confirmed = max(confirmed, of.Security)
+	}
+	if confirmed <= r.Security {
+		return nil
+	}
+	return muster.At(muster.Errorf(muster.Conflict, "the release's security version is %d, and devices of the rollout have %d: below that they go only when another person has agreed; "+
+		"make it a draft with min_approvals 1 or more, have that person agree, and start it then", r.Security, confirmed), "min_approvals")
 }
 
 // members returns which devices a rollout has when it starts now.

@@ -111,6 +111,7 @@ type view struct {
 	StartAt    muster.Micros      `json:"start_at,omitempty"`
 	Of         string             `json:"of,omitempty"`
 	Supersede  rollout.Supersede  `json:"supersede,omitempty"`
+	Downgrade  bool               `json:"downgrade,omitempty"`
 	Needs      int                `json:"min_approvals,omitempty"`
 	Approvals  []rollout.Approval `json:"approvals,omitempty"`
 	Note       string             `json:"note,omitempty"`
@@ -121,7 +122,7 @@ type view struct {
 func viewOf(r *rollout.Rollout) view {
 	return view{
 		Name: r.Name, Release: r.Release, Query: r.Query, Membership: r.Membership, Status: r.Status, Reason: r.Reason, Phase: r.Phase + 1, Waiting: r.Waiting,
-		Forced: r.Forced, StartAt: r.StartAt, Of: r.Of, Supersede: r.Supersede, Needs: r.MinApprovals, Approvals: r.Approvals, Note: r.Note, Telemetry: r.Telemetry, Plan: r.Plan,
+		Forced: r.Forced, StartAt: r.StartAt, Of: r.Of, Supersede: r.Supersede, Downgrade: r.Downgrade, Needs: r.MinApprovals, Approvals: r.Approvals, Note: r.Note, Telemetry: r.Telemetry, Plan: r.Plan,
 	}
 }
 

@@ -111,7 +111,7 @@ func TestWhateverPeopleDoTheCountsAreThoseOfTheRowsAndAStoppedRolloutOffersNothi
 				return err
 			}),
 			"approve":   verb(func(_ *rapid.T, id string) error { _, err := r.operator.Approve(ctx, id); return err }),
-			"supersede": verb(func(_ *rapid.T, id string) error { _, err := r.operator.Supersede(ctx, id); return err }),
+			"supersede": verb(func(_ *rapid.T, id string) error { _, err := r.operator.Supersede(ctx, ann, id); return err }),
 			"abort": verb(func(t *rapid.T, id string) error {
 				if rapid.IntRange(0, 3).Draw(t, "really") > 0 {
 					return nil

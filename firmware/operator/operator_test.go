@@ -258,7 +258,7 @@ func TestANewerRolloutTakesItsDevicesFromOlderOnesOfTheProduct(t *testing.T) {
 		if n := r.states(old.ID); n["skipped"] != 0 {
 			r.Fatalf("one that waits takes: %v", n)
 		}
-		r.must(r.operator.Supersede(r.ctx(), waits.ID))
+		r.must(r.operator.Supersede(r.ctx(), ann, waits.ID))
 		if n := r.states(old.ID); n["skipped"] != 27 || n["installing"] != 3 {
 			r.Errorf("the older has %v", n)
 		}
@@ -278,7 +278,7 @@ func TestANewerRolloutTakesItsDevicesFromOlderOnesOfTheProduct(t *testing.T) {
 			r.Errorf("replaced at the start: %v, %v", n, newest.Replacing)
 		}
 		draft := r.create()
-		_, err := r.operator.Supersede(r.ctx(), draft.ID)
+		_, err := r.operator.Supersede(r.ctx(), ann, draft.ID)
 		wantKind(r.T, "a draft supersedes", err, muster.Conflict)
 	})
 }
@@ -366,7 +366,7 @@ func TestWhyNamesTheFirstRuleThatHoldsTheReleaseBack(t *testing.T) {
 		{d.ID, "dev-000003", "not_blocked", "The device waits: the device failed too often of late in other rollouts, until 2027-01-15 09:00:00 UTC."},
 		{d.ID, "dev-000020", "phase_open", "The device waits: the device is in phase all, the rollout in canary."},
 	} {
-		if w := ask(c.rollout, c.device); w.Held != c.held || w.Words != c.words || len(w.Rules) != 23 || w.Version != "1.0.0" {
+		if w := ask(c.rollout, c.device); w.Held != c.held || w.Words != c.words || len(w.Rules) != 24 || w.Version != "1.0.0" {
 			t.Errorf("%s of %s: %q, %q, %d rules", c.device, c.rollout, w.Held, w.Words, len(w.Rules))
 		}
 	}

@@ -50,6 +50,9 @@ type LogReader interface {
 type Successions interface {
 	// GotRelease returns the devices of a rollout that have, or install, its release: a page in the order of ids.
 	GotRelease(ctx context.Context, id string, after muster.DeviceID, limit int) ([]muster.DeviceID, error)
+	// ConfirmedAbove returns the highest security version over the given one that any of some devices confirmed of a
+	// product; 0 for none.
+	ConfirmedAbove(ctx context.Context, product string, security int64, devices []muster.DeviceID) (int64, error)
 	// OlderRollouts returns the open rollouts of a product with lower numbers, the oldest first.
 	OlderRollouts(ctx context.Context, product string, number int32, limit int) ([]rollout.Rollout, error)
 	// Overlap returns devices of the older rollout that have not begun to install, and are in the newer.

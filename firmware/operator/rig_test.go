@@ -1,6 +1,7 @@
 package operator_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -28,6 +29,7 @@ type fleet struct {
 	canaries []muster.DeviceID // in the place of the first ten
 	now      func() time.Time
 	held     func(r *rollout.Rollout, id muster.DeviceID, f *rollout.Facts)
+	of       map[string]string // version of a release; 2.0.0 where it is not said
 }
 
 func (f *fleet) Check(q string) error {
@@ -64,7 +66,9 @@ func (f *fleet) Facts(r *rollout.Rollout, id muster.DeviceID) rollout.Facts {
 	return facts
 }
 
-func (*fleet) Is(_ *rollout.Rollout, version string) bool { return version == "2.0.0" }
+func (f *fleet) Is(r *rollout.Rollout, version string) bool {
+	return version == cmp.Or(f.of[r.Release], "2.0.0")
+}
 
 func (*fleet) Version(*rollout.Rollout, muster.DeviceID) string { return "" }
 
@@ -77,6 +81,8 @@ type catalogue struct {
 	products map[string]string
 	mu       sync.Mutex
 	bad      map[string]bool
+	outdated map[string]bool  // deprecated
+	security map[string]int64 // 7 where it is not said
 }
 
 func (c *catalogue) Known(_ context.Context, release string) (operator.Release, error) {
@@ -84,10 +90,17 @@ func (c *catalogue) Known(_ context.Context, release string) (operator.Release, 
 	if !ok {
 		return operator.Release{}, muster.Errorf(muster.NotFound, "there is no such release")
 	}
-	return operator.Release{Product: p, Security: 7}, nil
+	security, ok := c.security[release]
+	if !ok {
+		security = 7
+	}
+	return operator.Release{Product: p, Security: security}, nil
 }
 
 func (c *catalogue) Startable(ctx context.Context, release string) error {
+	if c.outdated[release] {
+		return muster.Errorf(muster.Conflict, "the release is deprecated")
+	}
 	return c.Offerable(ctx, release)
 }
 
@@ -139,14 +152,17 @@ func newRig(t *testing.T, h control.Handles, d control.Dialect, n int, o operato
 	for i := range n {
 		r.fleet.ids = append(r.fleet.ids, muster.DeviceID(fmt.Sprintf("dev-%06d", i)))
 	}
-	r.catalogue = &catalogue{products: map[string]string{"rel_1": "pump", "rel_2": "pump", "rel_3": "pump", "rel_x": "valve"}, bad: map[string]bool{}}
+	r.catalogue = &catalogue{products: map[string]string{"rel_1": "pump", "rel_2": "pump", "rel_3": "pump", "rel_x": "valve"}, bad: map[string]bool{}, outdated: map[string]bool{}, security: map[string]int64{}}
 	notes := operator.NewNoting(store)
 	told := func(id string, changes []rollout.Change) { r.told[id] += len(changes) }
 	o.Told = told
 	r.operator = operator.New(operator.Parts{Store: store, Reader: store, Fleet: r.fleet, Facts: r.fleet, Releases: r.catalogue, Now: r.now}, notes, o)
-	r.director = director.New(notes, r.fleet, r.now, director.Options{Owner: "n1", Told: told, Verdict: r.verdict, Quorum: o.Quorum})
+	r.director = director.New(notes, r.fleet, r.now, director.Options{Owner: "n1", Told: told, Verdict: r.verdict, Quorum: o.Quorum, Outdated: r.outdated})
 	return r
 }
+
+// outdated is what the catalogue says, as the server's fleet has it.
+func (r *rig) outdated(x *rollout.Rollout) bool { return r.catalogue.outdated[x.Release] }
 
 // verdict is what the test has the telemetry say; nothing when it has it say nothing.
 func (r *rig) verdict(x *rollout.Rollout) (rollout.Verdict, string) {

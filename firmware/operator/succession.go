@@ -18,11 +18,15 @@ const (
 
 // Supersede has a rollout take its devices from older rollouts of the same product: these skip
 // those that have not begun to install, with the reason superseded. What fails of that after it is
-// noted is done by Tick. Conflict for a draft, and for a rollout that has ended.
-func (o *Operator) Supersede(ctx context.Context, id string) (rollout.Rollout, error) {
+// noted is done by Tick. What people had agreed to is agreed to no more when this is new to a rollout that did not
+// begin yet. Conflict for a draft, and for a rollout that has ended.
+func (o *Operator) Supersede(ctx context.Context, by rollout.Person, id string) (rollout.Rollout, error) {
 	r, err := o.decide(ctx, id, "rollout.supersede", func(r *rollout.Rollout) (bool, error) {
 		if r.Status == rollout.Draft || r.Status.Ended() {
 			return false, muster.Errorf(muster.Conflict, "the rollout is %s", r.Status)
+		}
+		if r.Supersede != rollout.Replace {
+			r.Rewritten(by)
 		}
 		r.Supersede, r.Replacing = rollout.Replace, true
 		return true, nil
@@ -129,7 +133,8 @@ func (o *Operator) TakeBack(ctx context.Context, r *rollout.Rollout) error {
 
 // Rollback makes a rollout of the release that devices had before, for those that got, or are
 // getting, the release of rollout id. What s leaves empty is as there: the release is
-// its Rollback, the plan its own. Conflict while that rollout runs, is to run, or never did.
+// its Rollback, the plan its own, and it is a downgrade. It may be done more than once: who got the release since an
+// earlier one was through with it is in the next. Conflict while that rollout runs, is to run, or never did.
 func (o *Operator) Rollback(ctx context.Context, by rollout.Person, id string, s Spec) (rollout.Rollout, error) {
 	r, err := o.Rollout(ctx, id)
 	if err != nil {
@@ -138,7 +143,7 @@ func (o *Operator) Rollback(ctx context.Context, by rollout.Person, id string, s
 	if r.Status != rollout.Paused && !r.Status.Ended() || r.Started == 0 {
 		return r, muster.Errorf(muster.Conflict, "the rollout is %s: pause or abort it first, or both would go on", r.Status)
 	}
-	s.Of, s.Query, s.Membership = id, "", rollout.Snapshot
+	s.Of, s.Query, s.Membership, s.Downgrade = id, "", rollout.Snapshot, true
 	if s.Release == "" {
 		s.Release = r.Rollback
 	}

@@ -109,13 +109,17 @@ func (o *Operator) Pause(ctx context.Context, id string) (rollout.Rollout, error
 }
 
 // Resume has a paused rollout go on: see rollout.Resume. Conflict too when the release may not be
-// offered any more, and, before it began, when too few people have agreed.
+// offered any more, and, before it began, when none begins with it or too few people have agreed.
 func (o *Operator) Resume(ctx context.Context, id string, skip bool) (rollout.Rollout, error) {
 	seen, err := o.Rollout(ctx, id)
 	if err != nil {
 		return seen, err
 	}
-	if err := o.p.Releases.Offerable(ctx, seen.Release); err != nil {
+	may := o.p.Releases.Offerable
+	if seen.Started == 0 {
+		may = o.p.Releases.Startable
+	}
+	if err := may(ctx, seen.Release); err != nil {
 		return seen, err //nolint:wrapcheck // the catalogue says why
 	}
 	return o.decide(ctx, id, "rollout.resume", func(r *rollout.Rollout) (bool, error) { return r.Resume(skip, o.o.Quorum, o.now()) })

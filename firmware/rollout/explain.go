@@ -16,6 +16,7 @@ type Facts struct {
 	Installed bool          // it is the release's
 	Hardware  bool          // the release is for it
 	Source    bool          // the version is at or over the least that the release asks for
+	Newer     bool          // the version is newer than the release's
 	Missing   string        // the first product that the release needs beside its own, with the least version, that the device does not report; empty for none
 	Signed    bool          // the release is signed as the server asks, and no needed key is revoked
 	Withdrawn bool          // the release is revoked
@@ -62,17 +63,19 @@ func Explain(r *Rollout, d *Device, f *Facts, now muster.Micros) []Rule {
 	}
 	add("release_valid", !f.Withdrawn, "the release is %s", either(f.Withdrawn, "revoked", "not revoked")).ForAll = true
 	add("release_signed", f.Signed, "the release is %s", either(f.Signed, "signed as it must be", "not signed by enough keys that are good")).ForAll = true
+	// What the device reports may be another by the time the other rollout is through with it: it is not skipped for that before.
+	add("no_other_rollout", !d.Elsewhere, "%s", either(d.Elsewhere, "another rollout is updating the device", "no other rollout is updating the device"))
 	add("not_installed", !f.Installed, "the device reports %s", versionText(f.Version)).Excludes = AlreadyInstalled
 	add("hardware", f.Hardware, "the release is %s the device's hardware", either(f.Hardware, "for", "not for")).Excludes = Ineligible
 	add("version_known", !f.Unknown, "the device %s", either(f.Unknown, "has reported no version, and the release does not replace any", "has reported what the release must know"))
 	add("source_version", f.Source, "the device's version is %s what the release can replace", either(f.Source, "among", "below")).Excludes = Ineligible
 	add("depends", f.Missing == "", "the device %s", either(f.Missing == "", "reports what the release depends on", "does not report "+f.Missing+" or newer, on which the release depends"))
-	add("security_version", d.Secure <= r.Security, "the release's security version is %d, the device confirmed %d", r.Security, d.Secure).Excludes = Ineligible
+	add("no_downgrade", !f.Newer || r.Downgrade, "the device's version is %snewer than the release's%s", either(f.Newer, "", "not "), r.downgrades(f)).Excludes = Ineligible
+	add("security_version", d.Secure <= r.Security || r.Lowers(), "the release's security version is %d, the device confirmed %d%s", r.Security, d.Secure, r.lower(d)).Excludes = Ineligible
 	add("not_blocked", f.Blocked <= now, "the device %s", either(f.Blocked <= now, "has not failed too often of late in other rollouts", "failed too often of late in other rollouts")).Until = later(f.Blocked, now)
 	add("attempts_left", d.Attempt < MaxAttempt, "the device was offered the release %d times", d.Attempt).Excludes = Blocked
 	add("phase_open", d.Phase <= r.Phase, "the device is in phase %s, the rollout in %s%s", r.PhaseName(d.Phase), r.PhaseName(r.Phase), r.heard()+r.vacant())
 	add("not_in_flight", !d.State.InFlight(), "the device is %s", d.State)
-	add("no_other_rollout", !d.Elsewhere, "%s", either(d.Elsewhere, "another rollout is updating the device", "no other rollout is updating the device"))
 	add("retry_due", d.Retry <= now, "%s", either(d.Retry <= now, "nothing is waited for before the attempt", "the next attempt is later, after a failure")).Until = later(d.Retry, now)
 	patched := !f.Patching || d.Failures > 0 // who failed before gets the whole image
 	add("patch_ready", patched, "%s", either(patched, "no patch for the device is waited for", "a patch from the device's version is being made"))
@@ -122,6 +125,26 @@ func (r *Rollout) vacant() string {
 		return ""
 	}
 	return ": no device is in that yet, and the next begins when one has joined it and done well, or when a person lets it"
+}
+
+// downgrades says, behind a comma, what the rollout says to a device with a newer version.
+func (r *Rollout) downgrades(f *Facts) string {
+	if !f.Newer {
+		return ""
+	}
+	return either(r.Downgrade, ", and the rollout is a downgrade", ", and the rollout is no downgrade")
+}
+
+// lower says, behind a semicolon, why a device may go below the security version that it confirmed, or what that needs.
+func (r *Rollout) lower(d *Device) string {
+	switch {
+	case d.Secure <= r.Security:
+		return ""
+	case r.Lowers():
+		return "; the rollout is a downgrade that another person has agreed to"
+	default:
+		return "; to go below that takes a downgrade that another person has agreed to"
+	}
 }
 
 func either(yes bool, a, b string) string {

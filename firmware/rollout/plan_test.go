@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -363,6 +364,7 @@ func TestADeviceIsOfferedTheReleaseOnlyIfEveryRuleHoldsAndTheFirstThatDoesNotIsN
 		"hardware":         func(_ *rollout.Rollout, _ *rollout.Device, f *rollout.Facts) { f.Hardware = false },
 		"source_version":   func(_ *rollout.Rollout, _ *rollout.Device, f *rollout.Facts) { f.Source = false },
 		"depends":          func(_ *rollout.Rollout, _ *rollout.Device, f *rollout.Facts) { f.Missing = "radio 1.0.0" },
+		"no_downgrade":     func(_ *rollout.Rollout, _ *rollout.Device, f *rollout.Facts) { f.Newer = true },
 		"security_version": func(r *rollout.Rollout, d *rollout.Device, _ *rollout.Facts) { r.Security, d.Secure = 4, 5 },
 		"device_there":     func(_ *rollout.Rollout, _ *rollout.Device, f *rollout.Facts) { f.Gone = true },
 		"version_known":    func(_ *rollout.Rollout, _ *rollout.Device, f *rollout.Facts) { f.Unknown = true },
@@ -392,6 +394,57 @@ func TestADeviceIsOfferedTheReleaseOnlyIfEveryRuleHoldsAndTheFirstThatDoesNotIsN
 		}
 		if held && first.Detail == "" {
 			t.Errorf("%s says nothing", rule)
+		}
+	}
+}
+
+// TestWhatADeviceReportsExcludesItOnlyOnceNoOtherRolloutUpdatesIt: it may report another version by then.
+func TestWhatADeviceReportsExcludesItOnlyOnceNoOtherRolloutUpdatesIt(t *testing.T) {
+	r := &rollout.Rollout{Status: rollout.Running, Security: 1, Plan: rollout.DefaultPlan(), Counts: make([]rollout.Counts, 3)}
+	for what, f := range map[string]*rollout.Facts{
+		"it has the release": {Signed: true, Installed: true, Hardware: true, Source: true}, "other hardware": {Signed: true, Source: true}, "an older version": {Signed: true, Hardware: true},
+		"a newer version": {Signed: true, Hardware: true, Source: true, Newer: true}, "a higher security version": {Signed: true, Hardware: true, Source: true},
+	} {
+		for elsewhere, want := range map[bool]rollout.Reason{true: "", false: rollout.Ineligible} {
+			if f.Installed && !elsewhere {
+				want = rollout.AlreadyInstalled
+			}
+			held, _ := rollout.Held(r, &rollout.Device{Elsewhere: elsewhere, Secure: 2}, f, 1)
+			if held.Excludes != want || elsewhere && held.Name != "no_other_rollout" {
+				t.Errorf("%s, elsewhere %t: held by %s, skipped as %q, want %q", what, elsewhere, held.Name, held.Excludes, want)
+			}
+		}
+	}
+}
+
+// TestAnOlderReleaseGoesToADeviceOnlyByADowngrade, and below the security version that it confirmed only when a
+// person who is not who wrote it, which must be known, has agreed.
+func TestAnOlderReleaseGoesToADeviceOnlyByADowngrade(t *testing.T) {
+	ann, agreed := rollout.Person{ID: "usr_ann"}, []rollout.Approval{{By: rollout.Person{ID: "usr_bob"}}}
+	for what, c := range map[string]struct {
+		record rollout.Record
+		newer  bool
+		secure int64
+		want   string // the rule that holds it back
+		says   string
+	}{
+		"not newer":                                {rollout.Record{CreatedBy: ann}, false, 3, "", "not newer than"},
+		"newer":                                    {rollout.Record{CreatedBy: ann, Approvals: agreed}, true, 3, "no_downgrade", "the rollout is no downgrade"},
+		"newer, by a downgrade":                    {rollout.Record{CreatedBy: ann, Downgrade: true}, true, 3, "", "the rollout is a downgrade"},
+		"more secure, by no downgrade":             {rollout.Record{CreatedBy: ann, Approvals: agreed}, false, 4, "security_version", "confirmed 4; to go below that takes a downgrade"},
+		"more secure, and nobody agreed":           {rollout.Record{CreatedBy: ann, Downgrade: true}, true, 4, "security_version", "takes a downgrade that another person has agreed to"},
+		"more secure, agreed to":                   {rollout.Record{CreatedBy: ann, Downgrade: true, Approvals: agreed}, true, 4, "", "a downgrade that another person has agreed to"},
+		"more secure, written by nobody knows who": {rollout.Record{CreatedBy: rollout.Person{ID: "key_ci"}, Downgrade: true, Approvals: agreed}, true, 4, "security_version", "takes a downgrade"},
+	} {
+		r := &rollout.Rollout{Status: rollout.Running, Security: 3, Plan: rollout.DefaultPlan(), Counts: make([]rollout.Counts, 3), Record: c.record}
+		f := &rollout.Facts{Hardware: true, Source: true, Signed: true, Reachable: true, Local: time.Unix(1e9, 0), Newer: c.newer}
+		rules := rollout.Explain(r, &rollout.Device{Secure: c.secure}, f, 1)
+		first, held := rollout.First(rules)
+		if first.Name != c.want || held != (c.want != "") || held && first.Excludes != rollout.Ineligible {
+			t.Errorf("%s: held by %+v, want %q", what, first, c.want)
+		}
+		if !slices.ContainsFunc(rules, func(r rollout.Rule) bool { return strings.Contains(r.Detail, c.says) }) {
+			t.Errorf("%s: it is not said: %q", what, c.says)
 		}
 	}
 }

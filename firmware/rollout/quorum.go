@@ -78,6 +78,18 @@ func (q Quorum) Met(r *Rollout) error {
 	}
 }
 
+// Rewritten notes that somebody has changed a rollout that did not begin yet: what people had agreed to is another
+// thing now, and who wrote it does not agree to it. What began stays agreed to.
+func (r *Rollout) Rewritten(by Person) {
+	if r.Started == 0 {
+		r.EditedBy, r.Approvals = by, nil
+	}
+}
+
+// Lowers says whether the rollout may bring a device a lower security version than it confirmed: it says so, and
+// besides who wrote it, who is known, another person has agreed.
+func (r *Rollout) Lowers() bool { return r.Downgrade && r.written() && len(r.Approvals) > 0 }
+
 // Agree notes that a second person agrees to a rollout that did not begin yet. Who made it, or wrote it last, is
 // Forbidden to: two must have seen what starts, and q.Written says that they are two. A second time is a
 // Conflict, and so is a rollout that began, or has ended.

@@ -42,6 +42,7 @@ const (
 	NothingProved    Reason = "nothing_proved" // its phase is over, no device was confirmed, and some were not to get the release
 	Regression       Reason = "regression"
 	ReleaseWithdrawn Reason = "release_revoked"
+	ReleaseOutdated  Reason = "release_deprecated" // its time has come, and no rollout begins with its release any more
 	Superseded       Reason = "superseded"
 	Unapproved       Reason = "approvals" // its time has come, and too few people have agreed: it is held
 )

@@ -21,6 +21,7 @@ type Record struct {
 	Of        string    `json:"of,omitempty"` // a rollback: the rollout whose devices go back
 	Note      string    `json:"note,omitempty"`
 	Supersede Supersede `json:"supersede,omitempty"`
+	Downgrade bool      `json:"downgrade,omitempty"` // devices that report a newer version get the release too
 	Replacing bool      `json:"replacing,omitempty"` // devices are being taken from older rollouts
 
 	CreatedBy Person        `json:"created_by"`
@@ -83,10 +84,10 @@ func (r *Rollout) Pause() (bool, error) {
 	return false, muster.Errorf(muster.Conflict, "the rollout is %s", r.Status)
 }
 
-// Withdraw pauses a rollout that runs, or is to: its release may be offered to nobody any more.
-func (r *Rollout) Withdraw() {
+// Withdraw pauses a rollout that runs, or is to, for what became of its release: ReleaseWithdrawn, or ReleaseOutdated.
+func (r *Rollout) Withdraw(why Reason) {
 	if r.Status == Running || r.Status == Scheduled {
-		r.Status, r.Reason = Paused, ReleaseWithdrawn
+		r.Status, r.Reason = Paused, why
 	}
 }
 

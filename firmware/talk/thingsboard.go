@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/firmware"
 	"muster/firmware/chunk"
 	"muster/firmware/desk"
 	"muster/firmware/director"
@@ -17,7 +18,7 @@ import (
 
 // softwareType is the type of releases that ThingsBoard's devices fetch at v2/sw; all others
 // are at v2/fw.
-const softwareType = desk.Software
+const softwareType = firmware.Software
 
 // attributes are the shared attributes by which ThingsBoard's devices know a release.
 func attributes(releaseType, product, version string, size int64, sha256 string) (map[string]json.RawMessage, error) {

@@ -31,6 +31,7 @@ type Release struct {
 	Manifest  *firmware.Manifest
 	Signed    bool // as the server asks for, by keys that are good
 	Withdrawn bool
+	Outdated  bool // deprecated: no rollout begins with it
 }
 
 // Catalogue knows releases. One that is not there is NotFound.
@@ -188,21 +189,38 @@ func (f *Fleet) Facts(r *rollout.Rollout, id muster.DeviceID) rollout.Facts {
 		Blocked: f.blocked(id, r.ID, now), Reachable: f.there(id, now, polled), Local: now.In(zoneOf(&d, r.Plan.Zone)),
 	}
 	facts.Installed, facts.Missing = k.is(facts.Version), f.missing(id, k.needs)
+	facts.Newer = f.newer(id, &k, facts.Version)
 	if k.hasLeast {
 		v, known := firmware.Reported(facts.Version)
 		facts.Unknown = !known
 		facts.Source = !known || v.Compare(k.least) >= 0
 	}
-	if f.patches != nil && facts.Signed && facts.Hardware && facts.Source && !facts.Withdrawn && !facts.Installed {
+	if f.patches != nil && facts.Signed && facts.Hardware && facts.Source && !facts.Withdrawn && !facts.Installed && (!facts.Newer || r.Downgrade) {
 		facts.Patching = f.patches.Waits(r.Release, facts.Version)
 	}
 	return facts
+}
+
+// newer says whether the version that a device reports is newer than a release's. Software beside the firmware
+// has a version of its own, which the firmware's says nothing of.
+func (f *Fleet) newer(id muster.DeviceID, k *known, version string) bool {
+	if k.Manifest.Type == firmware.Software && f.text(id, "versions", k.Manifest.Product) == "" {
+		return false
+	}
+	v, ok := firmware.Reported(version)
+	return ok && k.version != firmware.Version{} && v.Compare(k.version) > 0
 }
 
 // Barred says whether the release of a rollout may be offered to nobody as of now; false for one that is not known.
 func (f *Fleet) Barred(r *rollout.Rollout) bool {
 	k, ok := f.release(r.Release)
 	return ok && (k.Withdrawn || !k.Signed || expired(k.Manifest, f.now()))
+}
+
+// Outdated says whether no rollout begins with the release of one any more, as of now; false for one that is not known.
+func (f *Fleet) Outdated(r *rollout.Rollout) bool {
+	k, ok := f.release(r.Release)
+	return ok && k.Outdated
 }
 
 func expired(m *firmware.Manifest, now time.Time) bool {

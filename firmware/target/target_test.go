@@ -119,9 +119,19 @@ func TestWhatAReleaseIsToADevice(t *testing.T) {
 			board(w)
 			w.device.Tags = tags(t, map[string]string{"board": "p1", "revision": "c"})
 		}, func(f rollout.Facts) bool { return !f.Hardware }},
-		"hardware that nobody knows":            {func(_ *testing.T, w *world) { board(w) }, func(f rollout.Facts) bool { return !f.Hardware }},
-		"a version below the least":             {func(_ *testing.T, w *world) { w.release.Manifest.MinFrom = "1.5.0" }, func(f rollout.Facts) bool { return !f.Source && !f.Unknown }},
-		"a version over the least":              {func(_ *testing.T, w *world) { w.release.Manifest.MinFrom = "1.4.0" }, func(f rollout.Facts) bool { return f.Source && !f.Unknown }},
+		"hardware that nobody knows":          {func(_ *testing.T, w *world) { board(w) }, func(f rollout.Facts) bool { return !f.Hardware }},
+		"a version below the least":           {func(_ *testing.T, w *world) { w.release.Manifest.MinFrom = "1.5.0" }, func(f rollout.Facts) bool { return !f.Source && !f.Unknown }},
+		"a version over the least":            {func(_ *testing.T, w *world) { w.release.Manifest.MinFrom = "1.4.0" }, func(f rollout.Facts) bool { return f.Source && !f.Unknown }},
+		"an older version is not newer":       {func(*testing.T, *world) {}, func(f rollout.Facts) bool { return !f.Newer }},
+		"a newer version":                     {func(_ *testing.T, w *world) { w.device.Firmware = "v2.0.1" }, func(f rollout.Facts) bool { return f.Newer && !f.Installed }},
+		"a candidate of a newer version":      {func(_ *testing.T, w *world) { w.device.Firmware = "2.1.0-rc.1" }, func(f rollout.Facts) bool { return f.Newer }},
+		"a candidate of the release":          {func(_ *testing.T, w *world) { w.device.Firmware = "2.0.0-rc.1" }, func(f rollout.Facts) bool { return !f.Newer }},
+		"another build of the release":        {func(_ *testing.T, w *world) { w.device.Firmware = "2.0.0+7" }, func(f rollout.Facts) bool { return !f.Newer && !f.Installed }},
+		"no version is not newer":             {func(_ *testing.T, w *world) { w.device.Firmware = "" }, func(f rollout.Facts) bool { return !f.Newer }},
+		"software is older than the firmware": {func(_ *testing.T, w *world) { w.release.Manifest.Type, w.device.Firmware = firmware.Software, "9.0.0" }, func(f rollout.Facts) bool { return !f.Newer }},
+		"software is older than the device's": {func(_ *testing.T, w *world) {
+			w.release.Manifest.Type, w.reported["versions.pump"] = firmware.Software, `"9.0.0"`
+		}, func(f rollout.Facts) bool { return f.Newer }},
 		"a least version and none known":        {func(_ *testing.T, w *world) { w.release.Manifest.MinFrom, w.device.Firmware = "1.4.0", "" }, func(f rollout.Facts) bool { return f.Unknown }},
 		"what it depends on and nobody reports": {func(_ *testing.T, w *world) { depends(w) }, func(f rollout.Facts) bool { return f.Missing == "radio 1.2.0" }},
 		"the device's own version is not that of what it depends on": {func(_ *testing.T, w *world) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 
 	"muster"
@@ -286,6 +287,30 @@ func (c *Control) GotRelease(ctx context.Context, id string, after muster.Device
 		return err
 	})
 	return out, err
+}
+
+// ConfirmedAbove implements operator.Reader. Mostly no rollout of the product has a higher one, which is known at once.
+func (c *Control) ConfirmedAbove(ctx context.Context, product string, security int64, devices []muster.DeviceID) (highest int64, err error) {
+	found := func(rows *sql.Rows) error {
+		var n sql.NullInt64
+		err := rows.Scan(&n)
+		highest = max(highest, n.Int64)
+		return err
+	}
+	err = c.list(ctx, "look for rollouts of higher security", `SELECT MAX(security) FROM rollout WHERE product = $1 AND security > $2`, []any{product, security}, found)
+	if err != nil || highest == 0 {
+		return 0, err
+	}
+	highest = 0
+	for part := range slices.Chunk(devices, maxParams-2) {
+		err := c.list(ctx, "look what security devices confirmed", fmt.Sprintf(`SELECT MAX(r.security) FROM rollout_device d JOIN rollout r ON r.id = d.rollout
+			WHERE d.device IN (%s) AND d.state = 'confirmed' AND r.product = $%d AND r.security > $%d`, places(len(part)), len(part)+1, len(part)+2),
+			append(idArgs(part), product, security), found)
+		if err != nil {
+			return 0, err
+		}
+	}
+	return highest, nil
 }
 
 // OlderRollouts implements operator.Reader.

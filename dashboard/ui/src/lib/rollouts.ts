@@ -9,6 +9,7 @@ const T = {
   draft: "A draft: nothing is offered.",
   agree: (have: number, need: number) => `A draft: ${have} of ${plural(need, "person", "people")} agreed to it.`,
   scheduled: "It waits for its time.",
+  scheduledAgreed: (have: number, need: number) => `It waits for its time: ${have} of ${plural(need, "person", "people")} agreed to it.`,
   held: (have: number, need: number) => `Its time has come, and it is held: ${have} of ${plural(need, "person", "people")} agreed to it.`,
   waits: (name: string) => `Phase ${name} is over, and a person must approve before the next begins.`,
   vacant: (name: string) => `Phase ${name} has no device yet: it waits until one joins, or a person lets the next begin.`,
@@ -24,6 +25,7 @@ const T = {
     nothing_proved: "by itself: a phase is over, and no device of it was confirmed",
     regression: "by itself: telemetry got worse",
     release_revoked: "by itself: the release was revoked",
+    release_deprecated: "at its time, by itself: the release is deprecated, and no rollout begins with it",
     superseded: "another rollout took its place",
   } as Record<string, string>,
 };
@@ -78,7 +80,8 @@ export function sentence(r: RolloutBody, p: RolloutProgress): string {
     case "draft":
       return r.min_approvals ? T.agree(agreed(r), r.min_approvals) : T.draft;
     case "scheduled":
-      return p.reason === "approvals" ? T.held(agreed(r), r.min_approvals ?? 0) : T.scheduled;
+      if (p.reason === "approvals") return T.held(agreed(r), r.min_approvals ?? 0);
+      return r.min_approvals ? T.scheduledAgreed(agreed(r), r.min_approvals) : T.scheduled;
     case "paused":
       return `${T.paused} ${why}.`;
     case "aborted":

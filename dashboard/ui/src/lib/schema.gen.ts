@@ -218,6 +218,7 @@ export type ChangedRelease = {
 };
 
 export type ChangedRollout = {
+  downgrade?: boolean;
   membership?: "snapshot" | "dynamic";
   min_approvals?: number;
   name?: string;
@@ -1381,6 +1382,8 @@ export type NewRelease = {
 };
 
 export type NewRollout = {
+  /** Devices that report a newer version get the release too; without it they are skipped. Below a security version that a device confirmed it goes only when min_approvals is 1 or more */
+  downgrade?: boolean;
   /** snapshot: those that match when it is started. dynamic: later ones join */
   membership?: "snapshot" | "dynamic";
   /** How many people besides who wrote it must agree before it starts; at least as many as the server asks for */
@@ -2091,6 +2094,7 @@ export type ResumedRollout = {
 };
 
 export type RollbackRollout = {
+  /** 1 or more where the release has a lower security version */
   min_approvals?: number;
   /** Made of the other's when absent */
   name?: string;
@@ -2115,6 +2119,8 @@ export type RolloutBody = {
   approvals: Array<RolloutApproval>;
   created_at: string;
   created_by: RolloutPerson;
+  /** Devices that report a newer version get the release too; without it they are skipped. Below a security version that a device confirmed it goes only when min_approvals is 1 or more */
+  downgrade?: boolean;
   /** Who wrote the draft last */
   edited_by: RolloutPerson;
   /** When it was completed or aborted */
@@ -2294,7 +2300,7 @@ export type RolloutProgress = {
   /** The phase that it is in, from 1 */
   phase: number;
   phases: Array<RolloutPhaseProgress>;
-  /** Why it is held, paused or aborted: operator, failure_threshold, success_threshold, nothing_proved (its phase is over, and no device was confirmed), regression, release_revoked, superseded or approvals (its time has come, and too few people have agreed) */
+  /** Why it is held, paused or aborted: operator, failure_threshold, success_threshold, nothing_proved (its phase is over, and no device was confirmed), regression, release_revoked, release_deprecated (its time has come, and no rollout begins with the release any more), superseded or approvals (its time has come, and too few people have agreed) */
   reason?: string;
   status: "draft" | "scheduled" | "running" | "paused" | "completed" | "aborted";
   /** What the telemetry of updated devices says against that of the others, in a sentence, in a phase that asks */

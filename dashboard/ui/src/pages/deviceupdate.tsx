@@ -17,6 +17,8 @@ const T = {
   back: (v: string) => `Back to ${v}`,
   supersede: "Other rollouts of the product",
   supersedes: [["wait", "come first: wait for them"], ["replace", "give way, unless it installs already"]] as const,
+  downgrade: "Where the device has a newer version",
+  downgrades: [["", "it is not installed"], ["yes", "it goes back to this one"]] as const,
   submit: "Install it",
   name: (r: string, id: string) => `${r} on ${id}`,
   none: "No release is published that may be offered now.",
@@ -42,7 +44,7 @@ export function Update({ id, of, onDone }: { id: string; of: DeviceFirmware; onD
   const [releases, setReleases] = useState<FirmwareRelease[] | null>(null);
   const [fault, setFault] = useState("");
   const [made, setMade] = useState<{ id: string; name: string; draft: boolean } | null>(null);
-  const form = useForm({ release: "", supersede: "wait" });
+  const form = useForm({ release: "", supersede: "wait", downgrade: "" });
   const entitled = may("firmware:write");
   useEffect(() => {
     const stop = new AbortController();
@@ -53,11 +55,15 @@ export function Update({ id, of, onDone }: { id: string; of: DeviceFirmware; onD
     setMade(null);
     const release = releases?.find((r) => r.id === v.release);
     if (!release) return form.refuse("release", T.choose);
-    const got = await createRollout({ name: T.name(releaseName(release), id), release: release.id, q: only(id), supersede: v.supersede as "wait", start: true, plan: { phases: [{ percent: 100 }] } });
+    const got = await createRollout({ name: T.name(releaseName(release), id), release: release.id, q: only(id), supersede: v.supersede as "wait", start: true, ...(v.downgrade && { downgrade: true }), plan: { phases: [{ percent: 100 }] } });
     setMade({ id: got.id, name: got.name, draft: got.progress.status === "draft" });
     form.clear();
     onDone();
   });
+  const goBack = (release: string) => {
+    form.set("release", release);
+    form.set("downgrade", "yes");
+  };
   const old = releases ? before(of, releases) : undefined;
   return (
     <section class="sec update" aria-labelledby="update-title">
@@ -69,10 +75,11 @@ export function Update({ id, of, onDone }: { id: string; of: DeviceFirmware; onD
           <fieldset class="row" disabled={!entitled} title={entitled ? undefined : T.needs}>
             <Choice form={form} name="release" label={T.release} options={[["", T.choose], ...releases.map((r) => [r.id, releaseName(r)] as const)]} />
             <Choice form={form} name="supersede" label={T.supersede} options={T.supersedes} />
+            <Choice form={form} name="downgrade" label={T.downgrade} options={T.downgrades} />
           </fieldset>
           <fieldset class="act" disabled={!entitled} title={entitled ? undefined : T.needs}>
             <Submit form={form}>{T.submit}</Submit>
-            {old && <button type="button" class="btn back" onClick={() => form.set("release", old.id)}>{T.back(old.version)}</button>}
+            {old && <button type="button" class="btn back" onClick={() => goBack(old.id)}>{T.back(old.version)}</button>}
           </fieldset>
           {!entitled && <p class="hint">{T.needs}</p>}
         </form>

@@ -20,7 +20,7 @@ const T = {
   unacked: (n: number) => `${counted(n)} ${n === 1 ? "notification asks" : "notifications ask"} for an acknowledgement`,
   held: (name: string) => `The rollout ${name} is held`,
   paused: (name: string) => `The rollout ${name} is paused`,
-  heldWhy: { operator: "by a person", failure_threshold: "too many devices failed", success_threshold: "too few devices succeeded", nothing_proved: "its phase is over, and no device was confirmed", regression: "the telemetry of updated devices is worse", release_revoked: "its release was revoked", superseded: "a newer rollout took its devices", approvals: "its time has come, and more people must agree to it" } as Record<string, string>,
+  heldWhy: { operator: "by a person", failure_threshold: "too many devices failed", success_threshold: "too few devices succeeded", nothing_proved: "its phase is over, and no device was confirmed", regression: "the telemetry of updated devices is worse", release_revoked: "its release was revoked", release_deprecated: "its release is deprecated, and no rollout begins with it", superseded: "a newer rollout took its devices", approvals: "its time has come, and more people must agree to it" } as Record<string, string>,
   waiting: (name: string) => `The rollout ${name} waits for a person`,
   waitingSub: "its phase is over, and the next one needs a decision",
   vacantSub: "no device is in its phase yet: one that joins, or a person, lets it go on",

@@ -32,6 +32,8 @@ const T = {
   memberships: [["snapshot", "do not join"], ["dynamic", "join"]] as const,
   supersede: "Older rollouts of the product",
   supersedes: [["wait", "are waited for"], ["replace", "let their devices go"]] as const,
+  downgrade: "Devices with a newer version",
+  downgrades: [["", "are skipped"], ["yes", "get this older one: a downgrade"]] as const,
   rollback: "Release to go back to",
   none: "none",
   approvals: "Approvals of others",
@@ -76,10 +78,10 @@ const STATES = ["offered", "downloading", "installing", "rebooting"] as const;
 const SILENCE: Record<(typeof STATES)[number], string> = { offered: "86400", downloading: "7200", installing: "1800", rebooting: "900" };
 const TYPING_MS = 300;
 
-type Name = "release" | "name" | "q" | "start" | "membership" | "supersede" | "rollback" | "min_approvals" | "start_at" | "seed" | "note" | PlanField;
+type Name = "release" | "name" | "q" | "start" | "membership" | "supersede" | "downgrade" | "rollback" | "min_approvals" | "start_at" | "seed" | "note" | PlanField;
 
 const EMPTY: Record<Name, string> = {
-  release: "", name: "", q: "id:*", start: "draft", membership: "snapshot", supersede: "wait", rollback: "", min_approvals: "", start_at: "", seed: "", note: "",
+  release: "", name: "", q: "id:*", start: "draft", membership: "snapshot", supersede: "wait", downgrade: "", rollback: "", min_approvals: "", start_at: "", seed: "", note: "",
   "plan/concurrent": "", "plan/per_minute": "", "plan/attempts": "", "plan/retry_s": "", "plan/soak_s": "", "plan/on_failure": "pause", "plan/zone": "", "plan/phases": "", "plan/windows": "",
   regressions: "", "plan/deadlines/offered_s": "", "plan/deadlines/downloading_s": "", "plan/deadlines/installing_s": "", "plan/deadlines/rebooting_s": "",
 };
@@ -170,6 +172,7 @@ function More({ form, releases }: { form: Form<Name>; releases: FirmwareRelease[
         <Field form={form} name="plan/zone" label={T.zone} hint={T.default("UTC")} mono optional />
         <Choice form={form} name="membership" label={T.membership} options={T.memberships} />
         <Choice form={form} name="supersede" label={T.supersede} options={T.supersedes} />
+        <Choice form={form} name="downgrade" label={T.downgrade} options={T.downgrades} />
         <Choice form={form} name="rollback" label={T.rollback} options={[["", T.none], ...releases.map((r) => [r.id, `${r.product} ${r.version}`] as const)]} />
         <Field form={form} name="min_approvals" label={T.approvals} hint={T.approvalsHint} optional />
         <Field form={form} name="start_at" label={T.startAt} hint={T.startAtHint} mono optional />
@@ -185,7 +188,7 @@ function bodyOf(v: Record<Name, string>): NewRollout {
   const text = (name: "note" | "seed" | "start_at" | "rollback") => v[name].trim() && { [name]: v[name].trim() };
   return {
     name: v.name.trim(), release: v.release, q: v.q.trim(), membership: v.membership as "snapshot", supersede: v.supersede as "wait", start: v.start === "now",
-    ...text("note"), ...text("seed"), ...text("start_at"), ...text("rollback"),
+    ...(v.downgrade && { downgrade: true }), ...text("note"), ...text("seed"), ...text("start_at"), ...text("rollback"),
     ...(v.min_approvals.trim() && { min_approvals: Number(v.min_approvals) }), ...(Object.keys(plan).length > 0 && { plan }),
   };
 }

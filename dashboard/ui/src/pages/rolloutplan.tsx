@@ -31,6 +31,8 @@ const T = {
   memberships: { snapshot: "do not join", dynamic: "join" } as Record<string, string>,
   supersede: "Older rollouts",
   supersedes: { wait: "are waited for", replace: "let their devices go" } as Record<string, string>,
+  downgrade: "Newer versions",
+  downgrades: "go back: a downgrade",
   seed: "Seed",
   approvals: "Agreed to",
   gone: ", who may not any more",
@@ -39,11 +41,14 @@ const T = {
   by: (name: string, at: string) => `${name}, ${at}`,
   change: "Change how fast it goes",
   changed: "It holds at once.",
+  changedAnew: "It holds at once, and people must agree to it anew.",
   save: "Save",
   rollback: "Roll back",
-  rollbackHow: "Devices that have this release, or install it, are brought back.",
+  rollbackHow: "Devices that have this release, or install it, are brought back. Once more takes those that got it late.",
   release: "Release to go back to",
   asPlanned: "the one that was named",
+  others: "Approvals of others",
+  othersHint: "1 or more where the release has a lower security version. It is a draft until they agree.",
   begin: "Begin",
   begins: [["draft", "as a draft"], ["now", "at once"]] as const,
   makeRollback: "Make the rollback",
@@ -66,6 +71,7 @@ export function PlanSection({ r, p, set }: { r: RolloutBody; p: RolloutProgress;
         <Fact word={T.deadlines}>{Object.entries(plan.deadlines ?? {}).map(([s, n]) => `${s.replace(/_s$/, "")} ${duration(Number(n) * 1000)}`).join(", ")}</Fact>
         <Fact word={T.membership}>{T.memberships[r.membership ?? "snapshot"]}</Fact>
         <Fact word={T.supersede}>{T.supersedes[r.supersede ?? "wait"]}</Fact>
+        {r.downgrade && <Fact word={T.downgrade}>{T.downgrades}</Fact>}
         <Fact word={T.seed}><span class="mono">{r.seed}</span></Fact>
         <Fact word={T.made}>{T.by(r.created_by.name ?? r.created_by.id, day(r.created_at))}</Fact>
         {(r.min_approvals ?? 0) > 0 && <Fact word={T.approvals}>{count(agreed(r))} of {T.approvalsOf(r.min_approvals ?? 0)} {r.approvals.map((a) => <small key={a.at}> {T.by(a.by.name ?? a.by.id, day(a.at))}{!a.counts && T.gone}</small>)}</Fact>}
@@ -94,7 +100,7 @@ function ChangeForm({ r, set }: { r: RolloutBody; set: (r: RolloutBody) => void 
   const submit = form.submit(async (v) => set(await changeRollout(r.id, changing(r, { plan: planOf({ ...REST, ...v }) }))));
   return (
     <form class="row changerollout" aria-label={T.change} onSubmit={submit}>
-      <Field form={form} name="plan/concurrent" label={T.concurrent} hint={T.changed} optional />
+      <Field form={form} name="plan/concurrent" label={T.concurrent} hint={r.approvals.length > 0 && !r.started_at ? T.changedAnew : T.changed} optional />
       <Field form={form} name="plan/per_minute" label={T.perMinute} optional />
       <Submit form={form}>{T.save}</Submit>
     </form>
@@ -103,7 +109,7 @@ function ChangeForm({ r, set }: { r: RolloutBody; set: (r: RolloutBody) => void 
 
 /** Makes a rollout that brings devices back. */
 export function RollbackForm({ r }: { r: RolloutBody }) {
-  const form = useForm({ release: r.rollback ?? "", start: "draft" });
+  const form = useForm({ release: r.rollback ?? "", start: "draft", min_approvals: "" });
   const [releases, setReleases] = useState<FirmwareRelease[]>([]);
   useEffect(() => {
     const stop = new AbortController();
@@ -111,13 +117,14 @@ export function RollbackForm({ r }: { r: RolloutBody }) {
     return () => stop.abort();
   }, [r.id]);
   const submit = form.submit(async (v) => {
-    const made = await rollbackRollout(r.id, { start: v.start === "now", ...(v.release && { release: v.release }) });
+    const made = await rollbackRollout(r.id, { start: v.start === "now", ...(v.release && { release: v.release }), ...(v.min_approvals.trim() && { min_approvals: Number(v.min_approvals) }) });
     go(rolloutPath(made.id));
   });
   const options = releases.map((x) => [x.id, `${x.product} ${x.version}`] as const);
   return (
     <form class="row rollbackform" aria-label={T.rollback} onSubmit={submit}>
       <Choice form={form} name="release" label={T.release} hint={T.rollbackHow} options={[["", T.asPlanned], ...options]} />
+      <Field form={form} name="min_approvals" label={T.others} hint={T.othersHint} optional />
       <Choice form={form} name="start" label={T.begin} options={T.begins} />
       <Submit form={form}>{T.makeRollback}</Submit>
     </form>
