@@ -45,10 +45,10 @@ func (w *world) old(phase int) (n int) {
 	return n
 }
 
-func newWorld(t *rapid.T) *world {
+func newWorld(t *rapid.T, m rollout.Membership) *world {
 	w := &world{now: 1_700_000_000_000_000, ended: map[muster.DeviceID]rollout.State{}, forgiven: map[muster.DeviceID]bool{}}
 	w.r = rollout.Rollout{
-		ID: "r", Number: 3, Seed: rapid.StringMatching(`[a-z]{4}`).Draw(t, "seed"), Status: rollout.Running, Membership: rollout.Snapshot,
+		ID: "r", Number: 3, Seed: rapid.StringMatching(`[a-z]{4}`).Draw(t, "seed"), Status: rollout.Running, Membership: m,
 		Plan: rollout.Plan{
 			Concurrent: rapid.IntRange(1, 6).Draw(t, "concurrent"), PerMinute: rapid.SampledFrom([]int{0, 0, 30}).Draw(t, "per minute"),
 			Attempts: rapid.IntRange(1, 3).Draw(t, "attempts"), RetryAfter: time.Second, Soak: time.Second,
@@ -80,6 +80,19 @@ func (w *world) fill(n int) {
 		d.Phase = w.r.Plan.Place(rollout.Member{Rank: d.Rank}, w.r.Upto)
 		w.r.Counts[d.Phase].By[rollout.Queued]++
 	}
+}
+
+// join has one more device in a dynamic rollout.
+func (w *world) join() {
+	if w.r.Membership != rollout.Dynamic || w.r.Status.Ended() || len(w.devices) > 40 {
+		return
+	}
+	d := &rollout.Device{Rollout: w.r.ID, ID: muster.DeviceID(fmt.Sprint("new", len(w.devices)))}
+	d.Rank = rollout.Rank(w.r.Seed, d.ID)
+	d.Phase = w.r.Plan.Place(rollout.Member{Rank: d.Rank}, w.r.Upto)
+	d.Phase = w.r.Seat(d, func(phase int) int { return w.r.Counts[phase].Total() })
+	w.devices = append(w.devices, d)
+	w.r.Counts[d.Phase].By[rollout.Queued]++
 }
 
 // offer is what a coordinator does in one transaction.
@@ -182,6 +195,12 @@ func (w *world) advance(t *rapid.T) {
 	} else if over && done && c.By[rollout.Confirmed] == 0 && c.Total() > moot {
 		t.Fatalf("phase %d has proved nothing, and is passed with %+v", phase, c)
 	}
+	if w.r.Waiting && w.r.Status == rollout.Running && c.By[rollout.Confirmed]*100 < 50*asked {
+		t.Fatalf("phase %d waits for a person with %+v, %d were asked", phase, c, asked)
+	}
+	if vacant := w.r.Membership == rollout.Dynamic && c.Total() == 0; vacant && (w.r.Phase > phase || w.r.Status == rollout.Paused && was == rollout.Running) {
+		t.Fatalf("phase %d, which nobody is in, is passed by itself: it is %s in phase %d", phase, w.r.Status, w.r.Phase)
+	}
 	if was == rollout.Running && w.r.Status == rollout.Paused && !done {
 		t.Fatalf("the rollout pauses with open devices: %+v", w.r)
 	}
@@ -251,7 +270,7 @@ func (w *world) check(t *rapid.T) {
 
 func TestARolloutKeepsItsCapStopsItselfAndNeverLeavesAnEnd(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w := newWorld(t)
+		w := newWorld(t, rapid.SampledFrom([]rollout.Membership{rollout.Snapshot, rollout.Dynamic}).Draw(t, "membership"))
 		t.Repeat(map[string]func(*rapid.T){
 			"":        w.check,
 			"offer":   w.offer,
@@ -259,6 +278,7 @@ func TestARolloutKeepsItsCapStopsItselfAndNeverLeavesAnEnd(t *testing.T) {
 			"report2": w.report,
 			"report3": w.report,
 			"pass":    w.pass,
+			"join":    func(*rapid.T) { w.join() },
 			"advance": w.advance,
 			"approve": func(*rapid.T) { _ = w.r.Approve(w.now) },
 			"pause":   func(*rapid.T) { _, _ = w.r.Pause() },
@@ -282,7 +302,7 @@ func TestARolloutKeepsItsCapStopsItselfAndNeverLeavesAnEnd(t *testing.T) {
 
 func TestARolloutOfObedientDevicesEnds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w := newWorld(t)
+		w := newWorld(t, rollout.Snapshot)
 		for range 10_000 {
 			w.offer(t)
 			for _, d := range w.devices {
