@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"pgregory.net/rapid"
 
 	"muster"
 	"muster/firmware/budget"
@@ -100,6 +101,42 @@ func TestABudgetIsThreeTimesTheReleaseAndNoMoreOverKills(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestNoBudgetIsEverExceeded holds budgets, over kills and stops, to a plain count.
+func TestNoBudgetIsEverExceeded(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const release = 1000
+		m := &memory{}
+		begin := func() *budget.Budgets { return budget.New(m, budget.Options{Most: 6}) }
+		b, sent := begin(), map[budget.Key]int64{}
+		t.Repeat(map[string]func(*rapid.T){
+			"send": func(t *rapid.T) {
+				k := budget.Key{Device: "d", Action: rapid.Int64Range(0, 9).Draw(t, "action")}
+				n, err := b.Take(context.Background(), k, rapid.Int64Range(1, 700).Draw(t, "bytes"), release)
+				if err != nil {
+					t.Fatal(err)
+				}
+				unsent := rapid.Int64Range(0, n).Draw(t, "unsent")
+				b.Give(k, unsent)
+				if sent[k] += n - unsent; sent[k] > 3*release || sent[k] > m.of(k) {
+					t.Fatalf("%d bytes were sent of %d, %d are reserved", sent[k], 3*release, m.of(k))
+				}
+			},
+			"kill": func(*rapid.T) { b = begin() },
+			"stop": func(t *rapid.T) {
+				if err := b.End(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+				for k, n := range sent { // a kill alone leaves more reserved than was sent
+					if m.of(k) < n || m.of(k) > 3*release {
+						t.Fatalf("%d bytes were sent, %d are reserved", n, m.of(k))
+					}
+				}
+				b = begin()
+			},
+		})
+	})
 }
 
 func TestWhatIsNotSentIsLeft(t *testing.T) {

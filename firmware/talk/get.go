@@ -65,7 +65,7 @@ func (t *Talk) get(ctx context.Context, device muster.DeviceID, g *Get, to Peer)
 		}
 		sum, size = f.Patch.SHA256, f.Patch.Size
 	}
-	return t.cfg.Pieces.Ask(chunk.Request{ //nolint:wrapcheck // it is a refusal, in words
+	return t.cfg.Pieces.Ask(ctx, chunk.Request{ //nolint:wrapcheck // it is a refusal, in words
 		Device: device, Action: g.Action, Total: x.total, SHA256: sum, Size: size, Off: g.Off, Len: g.Len, N: g.N,
 		To: receiver{to, sum, g.Action},
 	})

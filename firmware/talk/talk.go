@@ -43,7 +43,7 @@ type Line interface {
 
 // Pieces sends pieces of images; it is firmware/chunk's.
 type Pieces interface {
-	Ask(r chunk.Request) error
+	Ask(ctx context.Context, r chunk.Request) error
 	Drop(device muster.DeviceID)
 }
 

@@ -104,7 +104,7 @@ type pieces struct {
 	dropped int
 }
 
-func (p *pieces) Ask(r chunk.Request) error {
+func (p *pieces) Ask(_ context.Context, r chunk.Request) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.asked = append(p.asked, r)

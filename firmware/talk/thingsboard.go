@@ -135,7 +135,7 @@ func (t *Talk) part(ctx context.Context, device muster.DeviceID, q Part, to Part
 		to.Part(nil)
 		return nil
 	}
-	return t.cfg.Pieces.Ask(chunk.Request{ //nolint:wrapcheck // it is a refusal
+	return t.cfg.Pieces.Ask(ctx, chunk.Request{ //nolint:wrapcheck // it is a refusal
 		Device: device, Action: g.action, Total: g.total, SHA256: f.SHA256, Size: f.Size, Off: off, Len: int(length), N: 1, To: partReceiver{to},
 	})
 }

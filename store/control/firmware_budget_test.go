@@ -32,7 +32,9 @@ func (x *counter) made() (one, two budget.Key) {
 		list[i] = device(string(ds[i].ID))
 	}
 	wantNil(x.t, x.store.InsertDevices(x.t.Context(), list, nil))
-	key := func(id muster.DeviceID) budget.Key { return budget.Key{Device: id, Action: int64(x.is(id, "offered", false).Action)} }
+	key := func(id muster.DeviceID) budget.Key {
+		return budget.Key{Device: id, Action: int64(x.is(id, "offered", false).Action)}
+	}
 	return key("dev-000001"), key("dev-000002")
 }
 
