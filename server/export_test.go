@@ -7,6 +7,7 @@ import (
 
 	"muster/accounts"
 	"muster/firmware/blob"
+	"muster/firmware/budget"
 	"muster/firmware/catalog"
 	"muster/firmware/deliver"
 	"muster/store/control"
@@ -46,3 +47,6 @@ func (s *Server) OfferKeyForTest() ed25519.PublicKey { return s.updates.talk.Key
 
 // ControlForTest is the control store.
 func (s *Server) ControlForTest() *control.Control { return s.stores.control }
+
+// BudgetsForTest is what devices may still be sent.
+func (s *Server) BudgetsForTest() *budget.Budgets { return s.budgets }
