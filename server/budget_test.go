@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -84,5 +85,21 @@ func TestWhatIsReservedForADeviceIsGivenBackWhenTheServerStops(t *testing.T) {
 	}
 	if status, got := u.ranged(o.Files[0].URL, "0-99"); status != http.StatusServiceUnavailable {
 		t.Errorf("after the end: %d %s", status, got)
+	}
+}
+
+// TestNobodyButTheDeviceIsGivenItsAddress looks for a signature in what the API says of a device's firmware.
+func TestNobodyButTheDeviceIsGivenItsAddress(t *testing.T) {
+	u, tokens := startUpdating(t, "app", 1000, "d1")
+	c := u.client5("d1", tokens["d1"])
+	u.begin()
+	o := c.offer(u.OfferKeyForTest())
+	if !strings.Contains(o.Files[0].URL, "sig=") {
+		t.Fatalf("the device's own address is %q", o.Files[0].URL)
+	}
+	var shown json.RawMessage
+	call(t, u.Server, http.MethodGet, "/api/v1/devices/d1/firmware", nil, &shown)
+	if text := string(shown); !strings.Contains(text, u.sha256) || strings.Contains(text, "sig=") || strings.Contains(text, "/fw/blob/") || strings.Contains(text, `"url"`) {
+		t.Errorf("the API says %s", text)
 	}
 }
