@@ -82,6 +82,13 @@ func (s *Server) mayFetch(ctx context.Context, g deliver.Grant) (int64, error) {
 	case err != nil:
 		return 0, err //nolint:wrapcheck // it says what it was doing
 	}
+	waits, err := s.rollouts.desk.Waits(ctx, g.Device, int32(g.Action)) // as it is in the store
+	switch {
+	case err != nil:
+		return 0, err //nolint:wrapcheck // it says what it was doing
+	case waits:
+		return 0, muster.Errorf(muster.Forbidden, "people at the device have not confirmed it yet")
+	}
 	size, err := shelf{s.firmware}.sizeOf(ctx, release)
 	if kind := muster.KindOf(err); err != nil && (kind == muster.Conflict || kind == muster.NotFound) {
 		return 0, muster.Errorf(muster.Conflict, "the release was withdrawn")
