@@ -26,29 +26,57 @@ type fetching struct {
 	sum       int // bytes that it got
 }
 
-// TestNoDeviceGetsMoreThanThreeTimesItsImageByAllDoorsAndOverKills fetches by hawkBit's door and over MQTT in turn,
-// kills the server after each, and counts.
+// begun has a rollout of a release to one device, which has its offer.
+func begun(t *testing.T, e engine) *fetching {
+	t.Helper()
+	f := &fetching{story: trusting(t, e), id: "pump-1"}
+	f.token = f.device(f.id, "token").Token
+	f.begins("Pumps", f.release("2.0.0"), "id:"+f.id, []any{map[string]any{"name": "all", "percent": 100}})
+	f.await("the offer", storyLimit, func() bool { return f.offered() })
+	return f
+}
+
+// fetches fetches by hawkBit's door and over MQTT in turn until nothing is left, with the end of a server and the start of another
+// after each.
+func (f *fetching) fetches(end func()) (ends int) {
+	f.t.Helper()
+	for again := true; again && ends < 20; ends++ {
+		byMQTT := f.byMQTT(40_000)
+		end()
+		f.start()
+		f.ready()
+		again = f.byDDI(budgetImage/3) || byMQTT
+	}
+	return ends
+}
+
+// TestNoDeviceGetsMoreThanThreeTimesItsImageByAllDoorsAndOverKills kills the server again and again, and counts.
 func TestNoDeviceGetsMoreThanThreeTimesItsImageByAllDoorsAndOverKills(t *testing.T) {
 	t.Parallel()
 	for _, e := range engines() {
 		t.Run(e.name, func(t *testing.T) {
-			f := &fetching{story: trusting(t, e), id: "pump-1"}
-			f.token = f.device(f.id, "token").Token
-			f.begins("Pumps", f.release("2.0.0"), "id:"+f.id, []any{map[string]any{"name": "all", "percent": 100}})
-			f.await("the offer", storyLimit, func() bool { return f.offered() })
-			kills := 0
-			for again := true; again && kills < 20; kills++ {
-				byMQTT := f.byMQTT(40_000)
-				f.kill()
-				f.start()
-				f.ready()
-				again = f.byDDI(budgetImage/3) || byMQTT
-			}
+			f := begun(t, e)
+			kills := f.fetches(f.kill)
 			if most := 3 * budgetImage; f.sum > most || f.sum < most-(kills+1)*budgetBlock || f.sum < budgetImage {
 				t.Errorf("it got %d bytes of %d over %d kills", f.sum, most, kills)
 			}
 			f.stop()
 		})
+	}
+}
+
+// TestADeviceLosesNothingOfItsBudgetByStops stops the server as a person does.
+func TestADeviceLosesNothingOfItsBudgetByStops(t *testing.T) {
+	t.Parallel()
+	e := engines()[0]
+	f := begun(t, e)
+	stops := f.fetches(f.stop)
+	for n := 10_000; n >= 256; n /= 2 { // what is left is less than was asked for
+		for f.byMQTT(n) {
+		}
+	}
+	if most := 3 * budgetImage; f.sum > most || f.sum < most-256 {
+		t.Errorf("it got %d bytes of %d over %d stops", f.sum, most, stops)
 	}
 }
 
