@@ -124,8 +124,8 @@ func firmwareWords() map[string]any {
 		"RolloutPhase.name": "canary", "RolloutPhaseProgress.name": "canary", "RolloutBody.note": "fixes the valve", "RolloutApproval.note": "seen", "states": map[string]any{"confirmed": 8, "rebooting": 2},
 		"seed": "s3", "of": "", "RolloutReason.reason": "device_error", "RolloutReason.state": "failed", "RolloutDevice.reason": "", "FirmwareAction.reason": "", "RolloutDevice.detail": "", "FirmwareAction.detail": "",
 		"RolloutDevice.from": "2.0.4", "FirmwareAction.from": "2.0.4", "RolloutRule.detail": "the maintenance window is closed", "RolloutRule.name": "window_open", "words": "The device waits: the maintenance window is closed.",
-		"held": "window_open", "RolloutWhy.version": "2.0.4", "DeviceFirmware.version": "2.0.4", "FirmwareFile.size": 4194304, "FirmwareFile.url": "/fw/blob/" + exampleDigest + "?d=pump-7&a=257&exp=1772440200&sig=EXAMPLE",
-		"FirmwarePatch.patch": map[string]any{"from": exampleDigest, "size": 120431, "sha256": exampleDigest, "url": "/fw/blob/" + exampleDigest + "?d=pump-7&a=257&exp=1772440200&sig=EXAMPLE"}, "RolloutChange.event": "target_version", "RolloutChange.from": "installing", "RolloutChange.to": "rebooting",
+		"held": "window_open", "RolloutWhy.version": "2.0.4", "DeviceFirmware.version": "2.0.4", "FirmwareFile.size": 4194304,
+		"FirmwarePatch.patch": map[string]any{"from": exampleDigest, "size": 120431, "sha256": exampleDigest}, "RolloutChange.event": "target_version", "RolloutChange.from": "installing", "RolloutChange.to": "rebooting",
 		"RolloutProgress.reason": "", "RolloutChange.reason": "", "RolloutChange.detail": "", "RolloutPlan.zone": "Europe/Berlin", "RolloutRegression.key": "motor.current",
 		"RolloutProgress.telemetry": `avg of "motor.current" is 2.1 on 8 updated devices and 2.0 on 40 others`,
 	}

@@ -84,21 +84,20 @@ type deviceFirmware struct {
 	Actions []firmwareAction `json:"actions" nullable:"false" doc:"The newest that it was offered, at most 20"`
 }
 
-// firmwareFile is an image that a device is to fetch, as the offer over MQTT has it.
+// firmwareFile is an image that a device is to fetch. Its address is the device's alone: who has it spends what the
+// device may fetch.
 type firmwareFile struct {
 	Filename string         `json:"filename"`
 	Size     int64          `json:"size" doc:"In bytes"`
 	SHA256   string         `json:"sha256"`
-	URL      string         `json:"url,omitempty" doc:"Where the device can fetch it for a day; a path when the server has no public URL"`
 	Patch    *firmwarePatch `json:"patch,omitempty" doc:"By which the device can make it of the image that it has; absent for none"`
 }
 
-// firmwarePatch is a patch as the offer over MQTT has it.
+// firmwarePatch is a patch of an image, which has an address likewise.
 type firmwarePatch struct {
 	From   string `json:"from" doc:"SHA-256 of the image that it is of"`
 	Size   int64  `json:"size" doc:"Of the patch, in bytes"`
 	SHA256 string `json:"sha256" doc:"Of the patch"`
-	URL    string `json:"url,omitempty"`
 }
 
 type firmwareAction struct {
@@ -338,10 +337,9 @@ func (a *API) firmwareFiles(ctx context.Context, id muster.DeviceID, action int3
 	}
 	out := make([]firmwareFile, len(found))
 	for i, f := range found {
-		out[i] = firmwareFile{Filename: f.Filename, Size: f.Size, SHA256: f.SHA256, URL: f.URL}
+		out[i] = firmwareFile{Filename: f.Filename, Size: f.Size, SHA256: f.SHA256}
 		if f.Patch != nil {
-			p := firmwarePatch(*f.Patch)
-			out[i].Patch = &p
+			out[i].Patch = &firmwarePatch{From: f.Patch.From, Size: f.Patch.Size, SHA256: f.Patch.SHA256}
 		}
 	}
 	return out, nil

@@ -26,7 +26,7 @@ import (
 	"time"
 
 	"muster"
-	"muster/firmware/blob"
+	"muster/firmware"
 	"muster/firmware/deliver"
 	"muster/firmware/director"
 	"muster/firmware/rollout"
@@ -196,18 +196,21 @@ func startDelivery(b *testing.B, image []byte, flags ...string) (*server, []logi
 	s, logins := startMuster(b, "", rangesAtOnce/2) // a device has two downloads at a time
 	s.stop()
 	data := s.args[2]
-	s.args = append(s.args, flags...)
+	s.args = append(append(s.args, flags...), "--insecure-unsigned")
+	s.start()
 	digest := sha256.Sum256(image)
-	if err := putImage(b, filepath.Join(data, "firmware"), image, hex.EncodeToString(digest[:])); err != nil {
+	release, err := s.publish(image, hex.EncodeToString(digest[:]))
+	if err != nil {
 		b.Fatal(err)
 	}
+	s.stop()
 	devices := make([]rollout.Device, len(logins))
 	ids := make([]muster.DeviceID, len(logins))
 	for i, l := range logins {
 		ids[i] = muster.DeviceID(l.id)
 		devices[i] = rollout.Device{Rollout: "bench", ID: ids[i]}
 	}
-	if err := offerAll(b, data, devices, ids); err != nil {
+	if err := offerAll(b, data, release, devices, ids); err != nil {
 		b.Fatal(err)
 	}
 	secret, err := os.ReadFile(filepath.Join(data, "secret.key"))
@@ -230,23 +233,40 @@ func startDelivery(b *testing.B, image []byte, flags ...string) (*server, []logi
 	return s, logins, addresses
 }
 
-func putImage(b *testing.B, dir string, image []byte, digest string) error {
-	images, err := blob.Open(dir, blob.Limits{}, time.Now)
+// publish uploads an image, and publishes a release of it, which nobody signed. It returns the release's id.
+func (s *server) publish(image []byte, digest string) (release string, err error) {
+	url := "http://" + s.http + "/api/v1/firmware/artifacts?filename=bench.bin&sha256=" + digest
+	req, err := http.NewRequestWithContext(s.b.Context(), http.MethodPost, url, bytes.NewReader(image))
 	if err != nil {
-		return err
+		return "", err
 	}
-	if err := images.Begin("bench", blob.Want{SHA256: digest}); err != nil {
-		return err
+	req.Header.Set("Authorization", "Bearer "+s.key)
+	req.Header.Set("Content-Type", "application/octet-stream")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
 	}
-	if _, err := images.Append(b.Context(), "bench", 0, bytes.NewReader(image)); err != nil {
-		return err
+	defer resp.Body.Close()
+	if said, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusCreated {
+		return "", fmt.Errorf("the image is answered %d %s, %w", resp.StatusCode, said, err)
 	}
-	_, err = images.Finish("bench")
-	return err
+	manifest := firmware.Manifest{
+		Schema: firmware.Schema, Product: "bench", Version: "1.0.0", Type: "app", Created: time.Now().UTC().Truncate(time.Second),
+		Files: []firmware.File{{Filename: "bench.bin", SHA256: digest, Size: int64(len(image)), Format: "raw"}},
+	}
+	var made struct{ ID string }
+	status, err := s.ask(http.MethodPost, "/api/v1/firmware/releases", map[string]any{"manifest": manifest}, &made)
+	if err != nil || status != http.StatusCreated {
+		return "", fmt.Errorf("make the release: status %d, %w", status, err)
+	}
+	if status, err = s.ask(http.MethodPost, "/api/v1/firmware/releases/"+made.ID+"/publish", nil, nil); err != nil || status != http.StatusOK {
+		return "", fmt.Errorf("publish the release: status %d, %w", status, err)
+	}
+	return made.ID, nil
 }
 
-// offerAll makes a rollout that was offered to all of its devices.
-func offerAll(b *testing.B, data string, devices []rollout.Device, ids []muster.DeviceID) (err error) {
+// offerAll makes a rollout of a release that was offered to all of its devices.
+func offerAll(b *testing.B, data, release string, devices []rollout.Device, ids []muster.DeviceID) (err error) {
 	h, err := sqlite.OpenControl(b.Context(), data)
 	if err != nil {
 		return err
@@ -256,7 +276,7 @@ func offerAll(b *testing.B, data string, devices []rollout.Device, ids []muster.
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	r := &rollout.Rollout{ID: "bench", Seed: "s", Status: rollout.Running, Membership: rollout.Snapshot, Plan: rollout.DefaultPlan(), Version: 1}
+	r := &rollout.Rollout{ID: "bench", Seed: "s", Release: release, Product: "bench", Status: rollout.Running, Membership: rollout.Snapshot, Plan: rollout.DefaultPlan(), Version: 1}
 	r.Plan.Phases, r.Counts = []rollout.Phase{{Name: "all", Percent: 100}}, make([]rollout.Counts, 1)
 	if err := c.InsertRollout(b.Context(), r, devices); err != nil {
 		return err

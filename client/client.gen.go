@@ -787,8 +787,6 @@ type FirmwareFile struct {
 	Sha256 string         `json:"sha256"`
 	// In bytes
 	Size int64 `json:"size"`
-	// Where the device can fetch it for a day; a path when the server has no public URL
-	URL *string `json:"url,omitempty"`
 }
 
 // FirmwareImage is a schema of the API.
@@ -829,8 +827,7 @@ type FirmwarePatch struct {
 	// Of the patch
 	Sha256 string `json:"sha256"`
 	// Of the patch, in bytes
-	Size int64   `json:"size"`
-	URL  *string `json:"url,omitempty"`
+	Size int64 `json:"size"`
 }
 
 // FirmwarePolicy is a schema of the API.

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,10 +34,11 @@ type updates struct {
 	token   string
 	release string // its id
 	store   *control.Control
+	each    func() // is called again and again while comesTo waits; nil for nothing
 }
 
 // updateLimit is how long a client may take for a step, on a busy machine.
-const updateLimit = 60 * time.Second
+const updateLimit = 2 * time.Minute
 
 // newUpdates starts a server whose release has an image, which it sends at a bandwidth; 0 for
 // the default one.
@@ -140,11 +143,31 @@ func (u *updates) comesTo(what string, ok func(a *desk.Action) bool) desk.Action
 		}
 	}()
 	await(u.T, what, updateLimit, func() bool {
+		if u.each != nil {
+			u.each()
+		}
 		a, found := u.action()
 		last = a
 		return found && ok(&a)
 	})
 	return last
+}
+
+// served returns how many requests of devices the server answered, and bytes of images it sent, together.
+func (u *updates) served() (sum float64) {
+	u.Helper()
+	status, _, body := u.send(http.MethodGet, u.url+"/metrics", nil, "")
+	if status != http.StatusOK {
+		u.Fatalf("the metrics are answered %d", status)
+	}
+	for line := range strings.Lines(body) {
+		if strings.HasPrefix(line, "muster_ddi_requests_total{") || strings.HasPrefix(line, "muster_firmware_sent_bytes_total ") {
+			n, err := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndex(line, " "):]), 64)
+			u.must(err)
+			sum += n
+		}
+	}
+	return sum
 }
 
 func (u *updates) log(action int32) []string {

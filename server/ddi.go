@@ -25,7 +25,7 @@ func (s *Server) buildDDI() (err error) {
 	}
 	s.ddi, err = ddi.New(ddi.Config{
 		Desk: s.rollouts.desk, Devices: s.registry, Images: ddiImages{s}, Attributes: ddiAttributes{s}, Releases: shelf{s.firmware},
-		Past: s.stores.control, Consents: s.stores.control, Settings: set,
+		Past: s.stores.control, Consents: consents{s}, Settings: set,
 		Secure:  func(r *http.Request) bool { return s.web.Secure(r) },
 		Asked:   s.rollouts.asks,
 		Window:  s.window,
@@ -35,6 +35,31 @@ func (s *Server) buildDDI() (err error) {
 		},
 	})
 	return err //nolint:wrapcheck // it says what it was doing
+}
+
+// peopleSaid is what people at devices said, where they are asked; else nil.
+func (s *Server) peopleSaid() desk.Consents {
+	if !s.cfg.DDI.AskPeople {
+		return nil
+	}
+	return s.stores.control
+}
+
+// consents has devices told by the other doors too when people said what they want. It is a ddi.Consents.
+type consents struct{ server *Server }
+
+// Consent implements ddi.Consents.
+func (c consents) Consent(ctx context.Context, device muster.DeviceID) (desk.Consent, error) {
+	return c.server.stores.control.Consent(ctx, device) //nolint:wrapcheck // it says what it was doing
+}
+
+// SetConsent implements ddi.Consents.
+func (c consents) SetConsent(ctx context.Context, device muster.DeviceID, n desk.Consent) error {
+	if err := c.server.stores.control.SetConsent(ctx, device, n); err != nil {
+		return err //nolint:wrapcheck // likewise
+	}
+	c.server.updates.talk.Wanted(device)
+	return nil
 }
 
 // ddiDoor is the handler of DDI for the API; nil when it is off.
@@ -146,5 +171,6 @@ func (a ddiAttributes) report(ctx context.Context, device muster.DeviceID, patch
 
 var (
 	_ ddi.Attributes = ddiAttributes{}
+	_ ddi.Consents   = consents{}
 	_ ddi.Images     = ddiImages{}
 )

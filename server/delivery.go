@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/firmware/budget"
 	"muster/firmware/deliver"
 )
 
@@ -28,8 +29,9 @@ func (s *Server) buildDelivery() (err error) {
 	if limits.Bandwidth == 0 {
 		limits.Bandwidth = defaultBandwidth
 	}
+	s.budgets = budget.New(s.stores.control, budget.Options{Now: s.cfg.Now})
 	s.delivery, err = deliver.New(deliver.Config{
-		Signer: s.links, Open: s.openImage, Allowed: s.mayFetch, Limits: limits, Metrics: s.metrics, Now: s.cfg.Now, Log: s.cfg.Logger,
+		Signer: s.links, Budgets: s.budgets, Open: s.openImage, Allowed: s.mayFetch, Limits: limits, Metrics: s.metrics, Now: s.cfg.Now, Log: s.cfg.Logger,
 	})
 	if err != nil {
 		return fmt.Errorf("build the delivery of images: %w", err)
@@ -68,21 +70,28 @@ func (s *Server) imageFile(digest string, wait time.Duration) (f *os.File, err e
 	return s.images.File(digest) //nolint:wrapcheck // likewise
 }
 
-// mayFetch says whether what a device was offered still stands.
-func (s *Server) mayFetch(ctx context.Context, g deliver.Grant) error {
+// mayFetch says whether what a device was offered still stands, and how many bytes the images of its release have.
+func (s *Server) mayFetch(ctx context.Context, g deliver.Grant) (int64, error) {
 	if !s.registry.Has(g.Device) {
-		return muster.Errorf(muster.NotFound, "there is no such device")
+		return 0, muster.Errorf(muster.NotFound, "there is no such device")
 	}
 	release, err := s.stores.control.ReleaseOfOpen(ctx, g.Device, g.Action)
 	switch {
 	case err != nil && muster.KindOf(err) == muster.NotFound:
-		return muster.Errorf(muster.Conflict, "the action is over")
+		return 0, muster.Errorf(muster.Conflict, "the action is over")
 	case err != nil:
-		return err //nolint:wrapcheck // it says what it was doing
+		return 0, err //nolint:wrapcheck // it says what it was doing
 	}
-	err = s.firmware.Offerable(ctx, release)
+	waits, err := s.rollouts.desk.Waits(ctx, g.Device, int32(g.Action)) // as it is in the store
+	switch {
+	case err != nil:
+		return 0, err //nolint:wrapcheck // it says what it was doing
+	case waits:
+		return 0, muster.Errorf(muster.Forbidden, "people at the device have not confirmed it yet")
+	}
+	size, err := shelf{s.firmware}.sizeOf(ctx, release)
 	if kind := muster.KindOf(err); err != nil && (kind == muster.Conflict || kind == muster.NotFound) {
-		return muster.Errorf(muster.Conflict, "the release was withdrawn")
+		return 0, muster.Errorf(muster.Conflict, "the release was withdrawn")
 	}
-	return err //nolint:wrapcheck // likewise
+	return size, err
 }

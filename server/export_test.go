@@ -10,6 +10,7 @@ import (
 	"muster"
 	"muster/accounts"
 	"muster/firmware/blob"
+	"muster/firmware/budget"
 	"muster/firmware/catalog"
 	"muster/firmware/deliver"
 	"muster/firmware/rollout"
@@ -56,3 +57,6 @@ func (s *Server) ComingForTest(changes []rollout.Change) []muster.DeviceID {
 	s.rollouts.told("r", changes)
 	return slices.Collect(maps.Keys(s.rollouts.coming))
 }
+
+// BudgetsForTest is what devices may still be sent.
+func (s *Server) BudgetsForTest() *budget.Budgets { return s.budgets }

@@ -148,16 +148,22 @@ func TestThereIsABudgetOfPatchesAsOfImages(t *testing.T) {
 	c.say("devices/me/reported", `{"firmware":{"version":"1.0.0"}}`)
 	u.begin()
 	o := c.offer(u.OfferKeyForTest())
-	for i := range 3 {
-		if status, _ := u.ranged(o.Files[0].Patch.URL, "0-"); status != http.StatusPartialContent {
-			t.Fatalf("time %d: %d", i+1, status)
+	sum, status := 0, 0
+	for sum < 2*len(u.image) {
+		got := []byte(nil)
+		if status, got = u.ranged(o.Files[0].Patch.URL, "0-"); status != http.StatusPartialContent {
+			t.Fatalf("after %d bytes: %d", sum, status)
 		}
+		sum += len(got)
 	}
-	if status, b := u.ranged(o.Files[0].Patch.URL, "0-"); status != http.StatusForbidden || !bytes.Contains(b, []byte("budget_spent")) {
-		t.Errorf("a fourth time: %d %s", status, b)
+	_, got := u.ranged(o.Files[0].URL, fmt.Sprintf("0-%d", 3*len(u.image)-sum-1))
+	if sum += len(got); sum != 3*len(u.image) {
+		t.Errorf("%d bytes of the patch and of the image", sum)
 	}
-	if status, _ := u.ranged(o.Files[0].URL, "0-"); status != http.StatusPartialContent {
-		t.Errorf("the whole image: %d", status)
+	for _, url := range []string{o.Files[0].Patch.URL, o.Files[0].URL} {
+		if status, b := u.ranged(url, "0-"); status != http.StatusForbidden || !bytes.Contains(b, []byte("budget_spent")) {
+			t.Errorf("when nothing is left: %d %s", status, b)
+		}
 	}
 }
 

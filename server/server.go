@@ -32,6 +32,7 @@ import (
 	"muster/devices/twin"
 	"muster/feed"
 	"muster/firmware/blob"
+	"muster/firmware/budget"
 	"muster/firmware/catalog"
 	"muster/firmware/deliver"
 	"muster/firmware/depot"
@@ -63,6 +64,7 @@ type Server struct {
 	depot      *depot.Depot    // likewise; it is over images
 	patches    *patches        // nil when there are none
 	links      *deliver.Signer // of addresses of images
+	budgets    *budget.Budgets // of what devices are sent
 	delivery   *deliver.Handler
 	offerKey   []byte // the seed of the key that offers of firmware are signed with
 	sealer     *audit.Sealer
@@ -304,7 +306,9 @@ func (s *Server) Stop(ctx context.Context) error {
 	if s.unwatchTwins != nil {
 		s.unwatchTwins()
 	}
-	errs = append(errs, s.loops.Stop(ctx), s.close(ctx))
+	errs = append(errs, s.loops.Stop(ctx))
+	s.updates.pump.End()
+	errs = append(errs, s.budgets.End(ctx), s.close(ctx))
 	return errors.Join(errs...)
 }
 

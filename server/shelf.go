@@ -56,6 +56,29 @@ func (s shelf) Release(ctx context.Context, id string) (desk.Release, error) {
 	return out, nil
 }
 
+// sizeOf returns how many bytes the images of a release have together. Conflict when it may not be offered now.
+func (s shelf) sizeOf(ctx context.Context, id string) (size int64, err error) {
+	r, err := s.Catalog.Release(ctx, id)
+	if err != nil {
+		return 0, err //nolint:wrapcheck // it says what it was doing
+	}
+	trust, err := s.Trust(ctx)
+	if err != nil {
+		return 0, err //nolint:wrapcheck // likewise
+	}
+	if err := trust.Offerable(&r); err != nil {
+		return 0, err //nolint:wrapcheck // likewise
+	}
+	m, err := manifestOf(&r)
+	if err != nil {
+		return 0, err
+	}
+	for i := range m.Files {
+		size += m.Files[i].Size
+	}
+	return size, nil
+}
+
 // stock is the catalogue as those who begin rollouts know it.
 type stock struct{ *catalog.Catalog }
 

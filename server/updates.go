@@ -38,7 +38,7 @@ type updates struct {
 // buildUpdates makes it over the desk and the images.
 func (s *Server) buildUpdates() (err error) {
 	u := &s.updates
-	if u.pump, err = chunk.New(chunk.Config{Images: imagesOf{s}, Rate: chunkRate, Now: s.cfg.Now, Metrics: s.metrics}); err != nil {
+	if u.pump, err = chunk.New(chunk.Config{Images: imagesOf{s}, Budgets: s.budgets, Rate: chunkRate, Now: s.cfg.Now, Metrics: s.metrics}); err != nil {
 		return fmt.Errorf("build what sends images: %w", err)
 	}
 	u.talk, err = talk.New(talk.Config{

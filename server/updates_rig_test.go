@@ -45,10 +45,17 @@ type updating struct {
 // when the test begins the rollout.
 func startUpdating(t *testing.T, releaseType string, size int, devices ...string) (*updating, map[string]string) {
 	t.Helper()
+	return startUpdatingAs(t, func(*server.Config) {}, releaseType, size, devices...)
+}
+
+// startUpdatingAs is startUpdating of a server that is set otherwise.
+func startUpdatingAs(t *testing.T, change func(*server.Config), releaseType string, size int, devices ...string) (*updating, map[string]string) {
+	t.Helper()
 	u := &updating{t: t, image: imageOf(size), ids: devices, rollout: "r1", soak: time.Hour, retry: time.Hour}
 	u.Server = servertest.Start(t, func(c *server.Config) {
 		c.PresenceGrace = -1
 		c.DDI.Idle, c.DDI.Busy = time.Second, time.Second
+		change(c)
 	})
 	tokens := u.fill(releaseType)
 	return u, tokens

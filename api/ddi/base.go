@@ -39,12 +39,7 @@ func (h *Handler) base(w *recorder, q *request) {
 	b := baseBody{Links: map[string]link{}}
 	b.Config.Polling.Sleep = h.sleep(q.device, idle && !soon)
 	if !idle {
-		name, path, err := h.toDo(q, &o)
-		if err != nil {
-			h.refuse(w, q, err)
-			return
-		}
-		if name != "" {
+		if name, path := h.toDo(&o); name != "" {
 			b.Links[name] = h.link(q, path)
 		}
 	}
@@ -63,22 +58,18 @@ func (h *Handler) base(w *recorder, q *request) {
 }
 
 // toDo returns the link for an offer; none when there is nothing to do but to report a version.
-func (h *Handler) toDo(q *request, o *desk.Offer) (name, path string, err error) {
+func (h *Handler) toDo(o *desk.Offer) (name, path string) {
 	switch {
 	case o.Stop:
-		return "cancelAction", "cancelAction/" + number(o.Action), nil
+		return "cancelAction", "cancelAction/" + number(o.Action)
 	case o.State == rollout.Rebooting: // it said that it has installed
-		return "", "", nil
-	}
-	waits, err := h.awaitsPeople(q, o)
-	if err != nil {
-		return "", "", err
+		return "", ""
 	}
 	name = "deploymentBase"
-	if waits {
+	if held(o) {
 		name = "confirmationBase"
 	}
-	return name, name + "/" + number(o.Action) + "?c=" + number(h.version(o)), nil
+	return name, name + "/" + number(o.Action) + "?c=" + number(h.version(o))
 }
 
 // offer asks the desk. A device that has nothing to do gets a NotFound error.

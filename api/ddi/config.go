@@ -106,7 +106,8 @@ type Settings struct {
 	Confirm Confirm
 	// Attempt leaves it to the device when it downloads and installs; else it is forced to.
 	Attempt bool
-	// AskPeople waits for the confirmation of people at the device before it is told to install.
+	// AskPeople waits for the confirmation of people at the device before it is told to install, or gets the
+	// image, by any door. The desk holds it; here they are asked.
 	AskPeople bool
 	// Reboot is for how long after a device said that it has installed it is not asked for its
 	// version, which might still be the old one: 1 min. Negative for asked at once.
@@ -135,6 +136,8 @@ func (s *Settings) Check() error {
 		return muster.Errorf(muster.Invalid, "a device cannot be told to poll more often than each second")
 	case !s.urlIsGood():
 		return muster.Errorf(muster.Invalid, "the address for devices is not http://host or https://host")
+	case s.Off && s.AskPeople:
+		return muster.Errorf(muster.Invalid, "people at devices cannot be asked while DDI is off: they answer by it")
 	case strings.ContainsAny(s.Tenant, "/%?#"):
 		return muster.Errorf(muster.Invalid, "the tenant is not one part of a path")
 	case s.Gateway.Token == "" && s.Gateway.Group == "":

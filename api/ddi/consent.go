@@ -7,14 +7,9 @@ import (
 	"muster/firmware/rollout"
 )
 
-// awaitsPeople says whether people at the device are still to want an offer.
-func (h *Handler) awaitsPeople(q *request, o *desk.Offer) (bool, error) {
-	if !h.AskPeople || o.Stop || o.State != rollout.Offered {
-		return false, nil
-	}
-	c, err := h.Consents.Consent(q.Context(), q.device)
-	return err == nil && !c.Auto && c.Action != o.Action, err //nolint:wrapcheck // the store says what it was doing
-}
+// held says whether an offer is not told before people at the device want it. Who installs already, since before
+// people were asked, goes on with what it says of that; it gets no image either.
+func held(o *desk.Offer) bool { return o.Waits && o.State <= rollout.Downloaded }
 
 // confirmationBody says what people at a device are asked for.
 type confirmationBody struct {
@@ -42,15 +37,11 @@ func (h *Handler) confirmationBase(w *recorder, q *request) {
 	}
 	b.Links[verb] = h.link(q, "confirmationBase/"+verb)
 	o, err := h.offer(q)
-	waits := false
-	if err == nil {
-		waits, err = h.awaitsPeople(q, &o)
-	}
 	switch {
 	case err != nil && muster.KindOf(err) != muster.NotFound:
 		h.refuse(w, q, err)
 		return
-	case waits:
+	case err == nil && o.Waits:
 		b.Links["confirmationBase"] = h.link(q, "confirmationBase/"+number(o.Action)+"?c="+number(h.version(&o)))
 	}
 	h.document(w, q, b)
@@ -69,8 +60,7 @@ func (h *Handler) asked(q *request) (desk.Offer, error) {
 	if err != nil {
 		return o, err
 	}
-	waits, err := h.awaitsPeople(q, &o)
-	if err == nil && !waits {
+	if !o.Waits {
 		err = errPath()
 	}
 	return o, err
@@ -130,8 +120,8 @@ func (h *Handler) decide(q *request, wanted bool, detail string) error {
 	if err != nil {
 		return gone(err)
 	}
-	if waits, err := h.awaitsPeople(q, &o); err != nil || !waits {
-		return either(err, errPath())
+	if !o.Waits {
+		return errPath()
 	}
 	if !wanted {
 		fact := rollout.Fact{Event: rollout.SaysDenied, Action: o.Action, Detail: detail}
@@ -143,14 +133,6 @@ func (h *Handler) decide(q *request, wanted bool, detail string) error {
 	}
 	c.Action = o.Action
 	return h.Consents.SetConsent(q.Context(), q.device, c) //nolint:wrapcheck // likewise
-}
-
-// either returns err if there is one, else other.
-func either(err, other error) error {
-	if err != nil {
-		return err
-	}
-	return other
 }
 
 // activate keeps that people at a device want all that is offered. Its body is optional.
@@ -178,12 +160,19 @@ func (h *Handler) deactivate(w *recorder, q *request) {
 	done(w)
 }
 
-// auto replaces all of a consent but what was wanted one by one.
+// auto replaces all of a consent but what was wanted one by one. What has begun under the one before stays wanted.
 func (h *Handler) auto(q *request, c desk.Consent) error {
 	was, err := h.Consents.Consent(q.Context(), q.device)
 	if err != nil {
 		return err //nolint:wrapcheck // the store says what it was doing
 	}
 	c.Action = was.Action
+	o, err := h.offer(q)
+	switch {
+	case err == nil && was.Auto && !o.Stop && o.State > rollout.Offered:
+		c.Action = o.Action
+	case err != nil && muster.KindOf(err) != muster.NotFound:
+		return err
+	}
 	return h.Consents.SetConsent(q.Context(), q.device, c) //nolint:wrapcheck // likewise
 }

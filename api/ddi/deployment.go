@@ -95,11 +95,7 @@ func (h *Handler) current(q *request) (desk.Offer, error) {
 
 func (h *Handler) deployment(w *recorder, q *request) {
 	o, err := h.current(q)
-	var waits bool
-	if err == nil {
-		waits, err = h.awaitsPeople(q, &o)
-	}
-	if err == nil && waits {
+	if err == nil && held(&o) {
 		err = errPath()
 	}
 	var b deploymentBody
@@ -213,8 +209,7 @@ func (h *Handler) module(q *request) (desk.Offer, error) {
 	if err != nil {
 		return o, err
 	}
-	waits, err := h.awaitsPeople(q, &o)
-	if err == nil && waits {
+	if o.Waits {
 		err = errPath()
 	}
 	return o, err

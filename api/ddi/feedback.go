@@ -208,9 +208,8 @@ func (h *Handler) take(q *request, f *Feedback) error {
 	case o.Stop:
 		return h.endsStopped(q, f)
 	}
-	waits, err := h.awaitsPeople(q, &o)
-	if err != nil || waits {
-		return either(err, errPath())
+	if held(&o) {
+		return errPath()
 	}
 	fact, ok := f.Fact(h.known(q, &o))
 	if !ok {

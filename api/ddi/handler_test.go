@@ -19,6 +19,7 @@ import (
 	"muster"
 	"muster/api/ddi"
 	"muster/firmware/desk"
+	"muster/firmware/director"
 	"muster/firmware/rollout"
 )
 
@@ -554,6 +555,51 @@ func TestPeopleAtTheDeviceAreAskedWhereTheServerWantsThat(t *testing.T) {
 		t.Errorf("a second answer is answered %d", a.status)
 	}
 	fetched(200)
+}
+
+func TestWhatHasBegunGoesOnWhenPeopleWantNoMoreOfThem(t *testing.T) {
+	r := newRig(t, func(c *ddi.Config) { c.AskPeople = true })
+	if a := r.do("POST", home+"/confirmationBase/activateAutoConfirm", ""); a.status != 200 {
+		t.Fatalf("always is answered %d", a.status)
+	}
+	action := r.roll()
+	image := fmt.Sprintf("%s/softwaremodules/%d/artifacts/%s", home, action, r.shelf.release.Files[0].Filename)
+	if a := r.do("GET", image, ""); a.status != 200 {
+		t.Fatalf("the image is answered %d", a.status)
+	}
+	r.is(rollout.Downloading)
+	if a := r.do("POST", home+"/confirmationBase/deactivateAutoConfirm", ""); a.status != 200 {
+		t.Fatalf("no more is answered %d", a.status)
+	}
+	if l := r.links(); l["deploymentBase"] == "" || l["confirmationBase"] != "" {
+		t.Errorf("the links are %v", l)
+	}
+	if a := r.do("GET", image, ""); a.status != 200 {
+		t.Errorf("the image is answered %d", a.status)
+	}
+}
+
+func TestADeviceGetsNoImageUnaskedWhateverItSaysThatItDoes(t *testing.T) {
+	for state, event := range map[rollout.State]rollout.Event{
+		rollout.Downloading: rollout.SaysDownloading, rollout.Downloaded: rollout.SaysDownloaded, rollout.Installing: rollout.SaysInstalling, rollout.Rebooting: rollout.SaysRebooting,
+	} {
+		t.Run(state.String(), func(t *testing.T) {
+			r := newRig(t, func(c *ddi.Config) { c.AskPeople = true })
+			action := r.roll()
+			r.must(r.desk.Report(t.Context(), director.Report{Device: dev, Fact: rollout.Fact{Event: event, Action: action}})) // by another door
+			r.is(state)
+			image := fmt.Sprintf("%s/softwaremodules/%d/artifacts/%s", home, action, r.shelf.release.Files[0].Filename)
+			if a := r.do("GET", image, ""); a.status != 404 {
+				t.Errorf("the image is answered %d", a.status)
+			}
+			if a := r.do("POST", fmt.Sprintf("%s/confirmationBase/%d/feedback", home, action), `{"confirmation":"confirmed"}`); a.status != 200 {
+				t.Errorf("they confirm, which is answered %d", a.status)
+			}
+			if a := r.do("GET", image, ""); a.status != 200 {
+				t.Errorf("after they confirmed the image is answered %d", a.status)
+			}
+		})
+	}
 }
 
 func TestWhatPeopleDenyIsSkippedAndWhatTheyWantAlwaysIsNotAsked(t *testing.T) {

@@ -141,6 +141,7 @@ type rig struct {
 	desk       *desk.Desk
 	gather     *prometheus.Registry
 	asked      chan muster.DeviceID
+	asks       bool // people
 	soon       bool
 }
 
@@ -158,6 +159,7 @@ func newRig(t *testing.T, change ...func(*ddi.Config)) *rig {
 	for _, f := range change {
 		f(&c)
 	}
+	r.asks = c.AskPeople
 	h, err := ddi.New(c)
 	r.must(err)
 	s := httptest.NewServer(h)
@@ -165,6 +167,16 @@ func newRig(t *testing.T, change ...func(*ddi.Config)) *rig {
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	r.url = s.URL
 	return r
+}
+
+// asking is what the desk knows of people: where nobody asks them it does not wait.
+type asking struct{ *rig }
+
+func (a asking) Consent(ctx context.Context, device muster.DeviceID) (desk.Consent, error) {
+	if !a.asks {
+		return desk.Consent{Auto: true}, nil
+	}
+	return a.store.Consent(ctx, device)
 }
 
 // open opens the store with two devices, the desk and the director.
@@ -190,7 +202,7 @@ func (r *rig) open(log *slog.Logger) {
 		r.must(err)
 	}
 	r.director = director.New(r.store, there{r.now}, r.now, director.Options{Owner: "n", Barred: func(*rollout.Rollout) bool { return r.shelf.withdrawn.Load() }})
-	r.desk = desk.New(r.store, r.director, &r.shelf, nil, unheard{})
+	r.desk = desk.New(r.store, r.director, &r.shelf, nil, unheard{}, asking{r})
 	ctx, cancel := context.WithCancel(r.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- r.desk.Run(ctx) }()

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"muster"
+	"muster/firmware/budget"
 )
 
 // Bounds.
@@ -17,14 +18,13 @@ const (
 	MaxLen     = 64 << 10 // likewise
 	MaxPieces  = 8        // that one request asks for
 	MaxWhole   = 1 << 20  // bytes of an image that is asked for in one piece
-	budgetOf   = 3        // times the size of a release may be sent for one action
 	window     = 16       // pieces that wait for one device
 	windowLen  = 2 * MaxPieces * MaxLen
 	maxClients = 16384 // devices that fetch at a time
 	maxWaiting = 65536 // pieces of all
 	later      = 20 * time.Millisecond
 	patience   = 30 * time.Second // that a piece waits for a device that does not read
-	forgotten  = time.Hour        // after which what a device fetched is forgotten when there is no room
+	forgotten  = time.Hour        // after which a device's place is free when there is no room
 	burst      = 50 * time.Millisecond
 )
 
@@ -67,7 +67,7 @@ type Receiver interface {
 type Request struct {
 	Device muster.DeviceID
 	Action int32
-	Total  int64 // bytes of the whole release, of which the device may fetch three times as much
+	Total  int64 // bytes of the whole release, of which the device has a budget
 	SHA256 string
 	Size   int64 // bytes of the image
 	Off    int64
@@ -76,9 +76,18 @@ type Request struct {
 	To     Receiver
 }
 
+// Budgets count the bytes that devices are sent, by whatever door. It is firmware/budget's.
+type Budgets interface {
+	// TakeAll takes n bytes or none, and may wait for the store.
+	TakeAll(ctx context.Context, k budget.Key, n, release int64) (bool, error)
+	Give(k budget.Key, n int64)
+	Times() int
+}
+
 // Config is what New needs.
 type Config struct {
 	Images  Images
+	Budgets Budgets
 	Rate    int64 // bytes a second to all devices; 0 for no limit
 	Now     func() time.Time
 	Metrics prometheus.Registerer // nil for none
@@ -105,8 +114,8 @@ type Pump struct {
 type client struct {
 	id      muster.DeviceID
 	action  int32
-	sent    int64 // bytes of the action
-	owed    int64 // bytes that wait
+	owed    int64 // bytes that wait, which were taken of the budget
+	serving int64 // of them, bytes of the piece that is being given
 	pieces  []piece
 	queued  bool // in ready or slow, or being served
 	again   time.Time
@@ -129,28 +138,58 @@ func New(cfg Config) (*Pump, error) {
 	return p, p.metrics.register(cfg.Metrics, p)
 }
 
-// Ask queues pieces. What waits already is not queued twice. An error is a *RefusedError.
-func (p *Pump) Ask(r Request) error {
-	now := p.cfg.Now()
+// Ask queues pieces. What waits already is not queued twice. It may wait until what is sent is
+// counted. An error is a *RefusedError.
+func (p *Pump) Ask(ctx context.Context, r Request) error {
 	if r.Off < 0 || r.Off >= r.Size || r.Len <= 0 || r.N <= 0 {
 		return p.refuse(OutOfRange, 0, "the image has %d bytes", r.Size)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	c, err := p.client(&r, now)
-	if err != nil {
+	bytes, err := p.offer(&r, 0)
+	if bytes == 0 || err != nil {
 		return err
 	}
-	fresh, bytes := c.fresh(&r, now)
+	k := r.key()
+	switch ok, err := p.cfg.Budgets.TakeAll(ctx, k, bytes, r.Total); {
+	case err != nil:
+		return p.refuse(Busy, 5*time.Second, "what is sent cannot be counted now")
+	case !ok:
+		return p.refuse(Budget, 0, "the device has fetched %d times what the release has", p.cfg.Budgets.Times())
+	}
+	used, err := p.offer(&r, bytes)
+	p.cfg.Budgets.Give(k, bytes-used)
+	return err
+}
+
+// key names the budget of a request.
+func (r *Request) key() budget.Key { return budget.Key{Device: r.Device, Action: int64(r.Action)} }
+
+// offer looks whether the pieces of a request can be queued, and queues them as far as bytes were
+// taken for them. It returns how many they have: those that wait already are not among them.
+func (p *Pump) offer(r *Request, taken int64) (int64, error) {
+	now := p.cfg.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c, err := p.client(r, now)
+	if err != nil {
+		return 0, err
+	}
+	fresh, bytes := c.fresh(r, now)
 	switch {
 	case len(fresh) == 0:
-		return nil
+		return 0, nil
 	case len(c.pieces)+len(fresh) > window || c.owed > 0 && c.owed+bytes > windowLen:
-		return p.refuse(Window, time.Second, "%d pieces wait for the device already", len(c.pieces))
+		return 0, p.refuse(Window, time.Second, "%d pieces wait for the device already", len(c.pieces))
 	case p.waiting+len(fresh) > maxWaiting:
-		return p.refuse(Busy, 5*time.Second, "too many pieces wait for all devices")
-	case c.sent+c.owed+bytes > budgetOf*r.Total:
-		return p.refuse(Budget, 0, "the device has fetched %d times what the release has", budgetOf)
+		return 0, p.refuse(Busy, 5*time.Second, "too many pieces wait for all devices")
+	case taken == 0:
+		return bytes, nil
+	}
+	for bytes > taken { // something that waited has left meanwhile: the last is asked for again
+		bytes -= int64(fresh[len(fresh)-1].n)
+		fresh = fresh[:len(fresh)-1]
+	}
+	if len(fresh) == 0 {
+		return 0, nil
 	}
 	c.pieces, c.owed, c.touched = append(c.pieces, fresh...), c.owed+bytes, now
 	p.waiting += len(fresh)
@@ -162,7 +201,7 @@ func (p *Pump) Ask(r Request) error {
 	case p.wake <- struct{}{}:
 	default: // a signal waits already
 	}
-	return nil
+	return bytes, nil
 }
 
 // fresh returns the pieces that a request asks for and that do not wait yet.
@@ -202,13 +241,12 @@ func (p *Pump) client(r *Request, now time.Time) (*client, error) {
 	}
 	if c.action != r.Action {
 		p.drop(c)
-		c.action, c.sent = r.Action, 0
+		c.action = r.Action
 	}
 	return c, nil
 }
 
-// evict makes room: one of some devices that fetch nothing now is forgotten, with what it
-// has fetched. Those that did a while ago come first; a few are looked at, so that it is quick.
+// evict makes room: one of some devices that fetch nothing now is forgotten. Those that did a while ago come first; a few are looked at, so that it is quick.
 func (p *Pump) evict(now time.Time) bool {
 	var oldest *client
 	looked := 0
@@ -242,10 +280,21 @@ func (p *Pump) Drop(device muster.DeviceID) {
 	}
 }
 
-// drop is Drop with the lock held. The device stays in its queue, and is found empty.
+// drop is Drop with the lock held. The device stays in its queue, and is found empty. What is being
+// given just then is settled by itself.
 func (p *Pump) drop(c *client) {
 	p.waiting -= len(c.pieces)
-	c.pieces, c.owed = nil, 0
+	p.cfg.Budgets.Give(budget.Key{Device: c.id, Action: int64(c.action)}, c.owed-c.serving)
+	c.pieces, c.owed, c.serving = nil, 0, 0
+}
+
+// End forgets all pieces that wait, and gives their bytes back, for a server that stops. Run has ended.
+func (p *Pump) End() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.clients {
+		p.drop(c)
+	}
 }
 
 // Run sends pieces until ctx ends.
@@ -273,6 +322,7 @@ func (p *Pump) line() {
 	defer p.mu.Unlock()
 	p.ready, p.slow = nil, nil
 	for _, c := range p.clients {
+		c.serving = 0
 		if c.queued = len(c.pieces) > 0; c.queued {
 			p.ready = append(p.ready, c)
 		}
@@ -310,6 +360,7 @@ func (p *Pump) next() (c *client, x piece, wait time.Duration) {
 		p.ready[0] = nil
 		p.ready = p.ready[1:]
 		if len(c.pieces) > 0 {
+			c.serving = int64(c.pieces[0].n)
 			return c, c.pieces[0], 0
 		}
 		c.queued = false
@@ -371,11 +422,11 @@ func (p *Pump) settle(c *client, x piece, became Given) {
 	if became == Taken {
 		p.metrics.pieces.Inc()
 		p.metrics.bytes.Add(float64(x.n))
-		if c.action == x.r.Action {
-			c.sent += int64(x.n)
-		}
 	}
 	first := len(c.pieces) > 0 && c.pieces[0] == x // else they were dropped meanwhile
+	if first {
+		c.serving = 0
+	}
 	if became == Later && first && now.Sub(x.came) < patience {
 		c.again = now.Add(later)
 		p.slow = append(p.slow, c)
@@ -385,6 +436,9 @@ func (p *Pump) settle(c *client, x piece, became Given) {
 		c.pieces = c.pieces[1:]
 		c.owed -= int64(x.n)
 		p.waiting--
+	}
+	if became != Taken {
+		p.cfg.Budgets.Give(x.r.key(), int64(x.n))
 	}
 	if became == Later {
 		p.drop(c)

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"muster"
+	"muster/firmware/budget"
 	"muster/firmware/chunk"
 )
 
@@ -97,17 +98,58 @@ type rig struct {
 	shelf  *shelf
 	cancel context.CancelFunc
 	ended  chan error
+
+	budgets *budget.Budgets
+	counted *counted
+}
+
+// counted is a store of budgets, which can be away.
+type counted struct {
+	mu       sync.Mutex
+	away     bool
+	reserved map[budget.Key]int64
+}
+
+func (c *counted) KeepBudgets(_ context.Context, back, claims []budget.Claim) ([]int64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.away {
+		return nil, muster.Errorf(muster.Unavailable, "the store is away")
+	}
+	if c.reserved == nil {
+		c.reserved = map[budget.Key]int64{}
+	}
+	for _, n := range back {
+		c.reserved[n.Key] -= n.Bytes
+	}
+	got := make([]int64, len(claims))
+	for i, n := range claims {
+		got[i] = max(min(n.Bytes, n.All-c.reserved[n.Key]), 0)
+		c.reserved[n.Key] += got[i]
+	}
+	return got, nil
+}
+
+// spent returns how many bytes of an action a device was sent, as the budgets have it at their end.
+func (r *rig) spent(device string, action int64) int64 {
+	r.t.Helper()
+	r.must(r.budgets.End(r.t.Context()))
+	r.counted.mu.Lock()
+	defer r.counted.mu.Unlock()
+	return r.counted.reserved[budget.Key{Device: muster.DeviceID(device), Action: action}]
 }
 
 // with runs f in a bubble of its own time, with a Pump; start runs it.
 func with(t *testing.T, rate int64, f func(r *rig)) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &shelf{images: map[string][]byte{"a": make([]byte, size), "cut": make([]byte, 10)}}
-		p, err := chunk.New(chunk.Config{Images: s, Rate: rate, Now: time.Now})
+		c := &counted{}
+		b := budget.New(c, budget.Options{Wait: time.Second})
+		p, err := chunk.New(chunk.Config{Images: s, Budgets: b, Rate: rate, Now: time.Now})
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := &rig{Pump: p, t: t, shelf: s, cancel: func() {}}
+		r := &rig{Pump: p, t: t, shelf: s, cancel: func() {}, budgets: b, counted: c}
 		f(r)
 		r.cancel()
 		if r.ended != nil {
@@ -130,7 +172,7 @@ func (r *rig) start() {
 }
 
 func (r *rig) ask(device string, action int32, off int64, length, n int, to chunk.Receiver) error {
-	return r.Ask(chunk.Request{Device: muster.DeviceID(device), Action: action, Total: size, SHA256: "a", Size: size, Off: off, Len: length, N: n, To: to})
+	return r.Ask(r.t.Context(), chunk.Request{Device: muster.DeviceID(device), Action: action, Total: size, SHA256: "a", Size: size, Off: off, Len: length, N: n, To: to})
 }
 
 func (r *rig) must(err error) {
@@ -222,6 +264,93 @@ func TestADeviceGetsAtMostThreeTimesTheReleaseForAnAction(t *testing.T) {
 	})
 }
 
+func TestNoPieceIsSentThatIsNotCounted(t *testing.T) {
+	with(t, 0, func(r *rig) {
+		r.start()
+		s := &sink{}
+		r.counted.away = true
+		r.refused(r.ask("d", 1, 0, 1000, 4, s), chunk.Busy)
+		r.counted.away = false
+		r.must(r.ask("d", 1, 0, 1000, 4, s))
+		synctest.Wait()
+		if s.bytes != 4000 {
+			r.t.Errorf("%d bytes", s.bytes)
+		}
+	})
+}
+
+func TestWhatAnotherDoorSentIsCountedForPiecesToo(t *testing.T) {
+	with(t, 0, func(r *rig) {
+		r.start()
+		s := &sink{}
+		for left := int64(3*size - 1000); left > 0; {
+			n, err := r.budgets.Take(r.t.Context(), budget.Key{Device: "d", Action: 1}, left, size)
+			r.must(err)
+			left -= n
+		}
+		r.refused(r.ask("d", 1, 0, 500, 3, s), chunk.Budget)
+		r.must(r.ask("d", 1, 0, 500, 2, s))
+		synctest.Wait()
+		r.refused(r.ask("d", 1, 0, 256, 1, s), chunk.Budget)
+		if s.bytes != 1000 {
+			r.t.Errorf("%d bytes of 1000 that are left", s.bytes)
+		}
+	})
+}
+
+func TestOfPiecesThatDoNotLeaveNothingIsSpent(t *testing.T) {
+	for name, c := range map[string]struct {
+		want int64
+		do   func(r *rig)
+	}{
+		"sent": {3000, func(r *rig) { r.start(); r.must(r.ask("d", 1, 0, 1000, 3, &sink{})) }},
+		"asked for twice": {3000, func(r *rig) {
+			s := &sink{}
+			r.must(r.ask("d", 1, 0, 1000, 3, s))
+			r.must(r.ask("d", 1, 0, 1000, 3, s))
+			r.start()
+		}},
+		"gone":    {0, func(r *rig) { r.start(); r.must(r.ask("d", 1, 0, 1000, 3, &sink{became: chunk.Gone})) }},
+		"dropped": {0, func(r *rig) { r.must(r.ask("d", 1, 0, 1000, 3, &sink{})); r.Drop("d"); r.start() }},
+		"the end": {0, func(r *rig) { r.must(r.ask("d", 1, 0, 1000, 3, &sink{})); r.End() }},
+		"over": {0, func(r *rig) {
+			r.must(r.ask("d", 1, 0, 1000, 3, &sink{}))
+			r.must(r.ask("d", 2, 0, 1000, 1, &sink{}))
+			r.start()
+		}},
+		"not read": {0, func(r *rig) {
+			r.start()
+			r.must(r.ask("d", 1, 0, 1000, 3, &sink{became: chunk.Later}))
+			<-time.After(time.Minute)
+		}},
+		"unreadable": {0, func(r *rig) {
+			r.start()
+			r.must(r.Ask(r.t.Context(), chunk.Request{Device: "d", Action: 1, Total: size, SHA256: "none", Size: size, Len: 1000, N: 3, To: &sink{}}))
+		}},
+		"dropped while it is given": {1000, func(r *rig) {
+			s := &dropper{r: r}
+			r.must(r.ask("d", 1, 0, 1000, 3, s))
+			r.start()
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			with(t, 0, func(r *rig) {
+				c.do(r)
+				synctest.Wait()
+				if got := r.spent("d", 1); got != c.want {
+					t.Errorf("%d bytes are spent, want %d", got, c.want)
+				}
+			})
+		})
+	}
+}
+
+// dropper takes a piece while its action ends.
+type dropper struct{ r *rig }
+
+func (d *dropper) Give(chunk.Piece) chunk.Given { d.r.Drop("d"); return chunk.Taken }
+func (d *dropper) Fail(int64, error)            {}
+
 func TestWhatWaitsForADeviceIsBoundedAndNotQueuedTwice(t *testing.T) {
 	with(t, 0, func(r *rig) {
 		s := &sink{}
@@ -292,8 +421,8 @@ func TestAnImageThatCannotBeReadIsSaid(t *testing.T) {
 	with(t, 0, func(r *rig) {
 		r.start()
 		cut, missing := &sink{}, &sink{}
-		r.must(r.Ask(chunk.Request{Device: "d", Action: 1, Total: size, SHA256: "cut", Size: size, Len: 1000, N: 1, To: cut}))
-		r.must(r.Ask(chunk.Request{Device: "e", Action: 1, Total: size, SHA256: "none", Size: size, Len: 1000, N: 1, To: missing}))
+		r.must(r.Ask(r.t.Context(), chunk.Request{Device: "d", Action: 1, Total: size, SHA256: "cut", Size: size, Len: 1000, N: 1, To: cut}))
+		r.must(r.Ask(r.t.Context(), chunk.Request{Device: "e", Action: 1, Total: size, SHA256: "none", Size: size, Len: 1000, N: 1, To: missing}))
 		synctest.Wait()
 		if len(cut.failed) != 1 || !errors.Is(cut.failed[0], io.ErrUnexpectedEOF) || len(cut.got) != 0 {
 			r.t.Errorf("cut short: %v, %v", cut.failed, cut.got)
@@ -314,7 +443,7 @@ func TestFilesStayOpenWhileTheyAreUsedAndAreBounded(t *testing.T) {
 			r.shelf.images[name] = make([]byte, 1000)
 			r.shelf.mu.Unlock()
 			for range 2 {
-				r.must(r.Ask(chunk.Request{Device: "d", Action: int32(i + 1), Total: 1000, SHA256: name, Size: 1000, Len: 256, N: 2, To: s}))
+				r.must(r.Ask(r.t.Context(), chunk.Request{Device: "d", Action: int32(i + 1), Total: 1000, SHA256: name, Size: 1000, Len: 256, N: 2, To: s}))
 				synctest.Wait()
 			}
 		}
@@ -374,7 +503,7 @@ func (f free) Fail(int64, error)            { f.done <- struct{}{} }
 
 func BenchmarkPieces(b *testing.B) {
 	s := &shelf{images: map[string][]byte{"a": make([]byte, 64<<20)}}
-	p, err := chunk.New(chunk.Config{Images: s, Now: time.Now})
+	p, err := chunk.New(chunk.Config{Images: s, Budgets: budget.New(&counted{}, budget.Options{Times: 1 << 20}), Now: time.Now})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -385,7 +514,7 @@ func BenchmarkPieces(b *testing.B) {
 	b.SetBytes(16 << 10)
 	off := int64(0)
 	for b.Loop() {
-		if err := p.Ask(chunk.Request{Device: "d", Action: 1, Total: 1 << 50, SHA256: "a", Size: 64 << 20, Off: off, Len: 16 << 10, N: 1, To: to}); err != nil {
+		if err := p.Ask(ctx, chunk.Request{Device: "d", Action: 1, Total: 1 << 40, SHA256: "a", Size: 64 << 20, Off: off, Len: 16 << 10, N: 1, To: to}); err != nil {
 			b.Fatal(err)
 		}
 		<-to.done

@@ -14,8 +14,8 @@ type Code string
 const (
 	OutOfRange  Code = "out_of_range" // there are no bytes at the offset
 	Window      Code = "window"       // too many pieces wait for the device
-	Busy        Code = "busy"         // too many devices fetch images
-	Budget      Code = "budget"       // the device has fetched the release three times over
+	Busy        Code = "busy"         // too many devices fetch images, or what is sent cannot be counted
+	Budget      Code = "budget"       // the device has fetched the release three times over, by whatever door
 	Unavailable Code = "unavailable"  // the image cannot be read
 )
 

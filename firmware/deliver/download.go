@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/firmware/budget"
 )
 
 var (
@@ -22,14 +23,14 @@ var (
 // without that it comes through this process.
 type download struct {
 	http.ResponseWriter
-	h        *Handler
-	ctx      context.Context //nolint:containedctx // of the request; io.Writer has no place for it
-	cancel   context.CancelFunc
-	conn     *connection // nil when it goes through net/http
-	spending spending
-	budget   int64                           // bytes
-	stands   func(ctx context.Context) error // asks again whether the grant does
-	asked    time.Time                       // when that was last known
+	h       *Handler
+	ctx     context.Context //nolint:containedctx // of the request; io.Writer has no place for it
+	cancel  context.CancelFunc
+	conn    *connection // nil when it goes through net/http
+	key     budget.Key
+	release int64                           // bytes
+	stands  func(ctx context.Context) error // asks again whether the grant does
+	asked   time.Time                       // when that was last known
 
 	status int   // 0 until the header is written
 	told   bool  // a problem was written in the place of net/http's own words
@@ -126,12 +127,15 @@ func (d *download) piece(n int64, send func(w io.Writer, most int64) (int64, err
 	if err := d.ask(); err != nil {
 		return 0, d.fail(err)
 	}
-	n = d.h.budgets.take(d.spending, min(n, d.h.pace.piece), d.budget)
-	if n == 0 {
+	n, err := d.h.Budgets.Take(d.ctx, d.key, min(n, d.h.pace.piece), d.release)
+	switch {
+	case err != nil:
+		return 0, d.fail(err)
+	case n == 0:
 		return 0, d.fail(errSpent)
 	}
 	sent := int64(0)
-	defer func() { d.h.budgets.give(d.spending, n-sent) }()
+	defer func() { d.h.Budgets.Give(d.key, n-sent) }()
 	began := d.h.Now()
 	if err := d.h.pace.wait(d.ctx, n); err != nil {
 		return 0, d.fail(err)
@@ -144,7 +148,7 @@ func (d *download) piece(n int64, send func(w io.Writer, most int64) (int64, err
 	if err := d.ctx.Err(); err != nil { // cut may have come between, and its deadline before ours
 		return 0, d.fail(err)
 	}
-	sent, err := send(d.ResponseWriter, n)
+	sent, err = send(d.ResponseWriter, n)
 	d.sent += sent
 	d.h.metrics.bytes.Add(float64(sent))
 	if err != nil {

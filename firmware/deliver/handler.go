@@ -13,13 +13,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"muster"
+	"muster/firmware/budget"
 )
 
 // Limits bound what is sent. A zero field means the default.
 type Limits struct {
 	PerDevice int           // downloads of a device at a time; 2: more are 429
-	Budget    int           // times an image is sent to a device for an action, in all its pieces; 3: then 403
-	Budgets   int           // that are counted at a time; 131,072: see the overflow at budgets
 	Ranges    int           // pieces of a request; 8: more are 416
 	Bandwidth int64         // bytes a second of all downloads together; 0 for no limit
 	Stall     time.Duration // after which a client that takes no piece is cut; 2 min
@@ -32,8 +31,6 @@ func (l Limits) withDefaults() Limits {
 		}
 	}
 	or(&l.PerDevice, 2)
-	or(&l.Budget, 3)
-	or(&l.Budgets, 1<<17)
 	or(&l.Ranges, 8)
 	l.Bandwidth = max(l.Bandwidth, 0)
 	if l.Stall <= 0 {
@@ -48,6 +45,17 @@ const (
 	askAgain  = 3 * time.Second // after which a download under way asks again
 )
 
+// mostLeaves is of how many images it is remembered that they may be fetched.
+const mostLeaves = 1 << 17
+
+// Budgets count the bytes that devices are sent, by whatever door: 403 when they are spent, 503 when they
+// cannot be counted. It is firmware/budget's.
+type Budgets interface {
+	Left(ctx context.Context, k budget.Key, release int64) (bool, error)
+	Take(ctx context.Context, k budget.Key, n, release int64) (int64, error)
+	Give(k budget.Key, n int64)
+}
+
 // Config is what New needs; all but Limits must be set.
 type Config struct {
 	Signer *Signer
@@ -56,8 +64,10 @@ type Config struct {
 	Open func(digest [sha256.Size]byte) (*os.File, int64, error)
 	// Allowed says whether a grant still stands: NotFound for a device that is not there, Conflict
 	// for an action that is over (410), Forbidden for one that may not have the image now.
-	// That it does is good for 2 s.
-	Allowed func(ctx context.Context, g Grant) error
+	// It returns how many bytes the images of the action's release have together, of which the
+	// budget is made. That it stands is good for 2 s.
+	Allowed func(ctx context.Context, g Grant) (release int64, err error)
+	Budgets Budgets
 	Limits  Limits
 	Metrics prometheus.Registerer
 	Now     func() time.Time
@@ -69,7 +79,7 @@ type Handler struct {
 	Config
 	metrics *metrics
 	pace    *pace
-	budgets *budgets
+	leaves  *leaves
 	slots   *slots
 
 	mu     sync.Mutex
@@ -81,7 +91,7 @@ type Handler struct {
 func New(c Config) (*Handler, error) {
 	c.Limits = c.Limits.withDefaults()
 	h := &Handler{
-		Config: c, pace: newPace(c.Limits.Bandwidth, c.Now), budgets: newBudgets(c.Limits.Budgets), going: map[*download]struct{}{},
+		Config: c, pace: newPace(c.Limits.Bandwidth, c.Now), leaves: newLeaves(mostLeaves), going: map[*download]struct{}{},
 		slots: &slots{most: c.Limits.PerDevice, of: map[muster.DeviceID]int{}},
 	}
 	var err error
@@ -123,7 +133,8 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, g Grant) {
 		return
 	}
 	defer h.slots.give(g.Device)
-	if err := h.ask(r.Context(), g); err != nil {
+	release, err := h.ask(r.Context(), g)
+	if err != nil {
 		h.refuse(w, err)
 		return
 	}
@@ -133,23 +144,23 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, g Grant) {
 		return
 	}
 	defer f.Close()
-	h.send(w, r, g, f, size)
+	h.send(w, r, g, f, size, release)
 }
 
 // ask asks whether a grant stands, unless that was so a moment ago: who fetches an image in pieces
-// of 2 KiB asks the store once in allowTime and not for each.
-func (h *Handler) ask(ctx context.Context, g Grant) error {
-	k, now := spending{g.Device, g.Action, g.Digest}, h.Now()
-	if until := h.budgets.look(k).until; now.Before(until) && until.Sub(now) <= allowTime {
-		return nil
+// of 2 KiB asks the store once in allowTime and not for each. It returns the bytes of the release.
+func (h *Handler) ask(ctx context.Context, g Grant) (release int64, err error) {
+	k, now := image{g.Device, g.Action, g.Digest}, h.Now()
+	if at := h.leaves.look(k); now.Before(at.until) && at.until.Sub(now) <= allowTime {
+		return at.release, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	err := h.Allowed(ctx, g)
+	release, err = h.Allowed(ctx, g)
 	if err == nil {
-		h.budgets.allow(k, now.Add(allowTime))
+		h.leaves.put(k, leave{now.Add(allowTime), release})
 	}
-	return err
+	return release, err
 }
 
 // refuse answers with err, and logs what is a fault of ours.
@@ -163,18 +174,19 @@ func (h *Handler) refuse(w http.ResponseWriter, err error) {
 	p.write(w)
 }
 
-// send answers with an image, of which there is budget left.
-func (h *Handler) send(w http.ResponseWriter, r *http.Request, g Grant, f *os.File, size int64) {
+// send answers with an image of a release, if there is budget left.
+func (h *Handler) send(w http.ResponseWriter, r *http.Request, g Grant, f *os.File, size, release int64) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	d := &download{
 		ResponseWriter: w, h: h, ctx: ctx, cancel: cancel, conn: connOf(r.Context()),
-		spending: spending{g.Device, g.Action, g.Digest}, budget: int64(h.Limits.Budget) * size,
-		stands: func(ctx context.Context) error { return h.ask(ctx, g) }, asked: h.Now(),
+		key: budget.Key{Device: g.Device, Action: g.Action}, release: release, asked: h.Now(),
+		stands: func(ctx context.Context) error {
+			_, err := h.ask(ctx, g)
+			return err
+		},
 	}
-	if r.Method == http.MethodGet && h.budgets.look(d.spending).used >= d.budget {
-		h.metrics.downloads.WithLabelValues(resultSpent).Inc()
-		problem{Status: http.StatusForbidden, Code: "budget_spent", Detail: "the device fetched this image too often for one action"}.write(w)
+	if r.Method == http.MethodGet && !h.left(w, d) {
 		return
 	}
 	if !h.enter(d) {
@@ -195,6 +207,19 @@ func (h *Handler) send(w http.ResponseWriter, r *http.Request, g Grant, f *os.Fi
 	if result == resultCut || result == resultSpent {
 		panic(http.ErrAbortHandler) // no half image looks whole
 	}
+}
+
+// left says whether the budget of d has anything left, and else answers.
+func (h *Handler) left(w http.ResponseWriter, d *download) bool {
+	left, err := h.Budgets.Left(d.ctx, d.key, d.release)
+	switch {
+	case err != nil:
+		h.refuse(w, err)
+	case !left:
+		h.metrics.downloads.WithLabelValues(resultSpent).Inc()
+		problem{Status: http.StatusForbidden, Code: "budget_spent", Detail: "the device fetched the release's images too often for one action"}.write(w)
+	}
+	return left
 }
 
 // enter keeps d, so that End finds it; false when the server stops.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/firmware/budget"
 	"muster/firmware/deliver"
 )
 
@@ -136,6 +137,49 @@ func TestADeviceGetsAnImageThreeTimesForAnAction(t *testing.T) {
 	}
 	if got := r.count("muster_firmware_downloads_total", "spent"); got != 3 {
 		t.Errorf("%v are counted as spent", got)
+	}
+}
+
+func TestNoByteIsSentThatIsNotCounted(t *testing.T) {
+	const size = 4 << 20 // eight blocks
+	r := newRig(t, size, deliver.Limits{Bandwidth: 1 << 32})
+	r.counted.set(true)
+	a := r.do(http.MethodGet, r.at("d1", 1))
+	if a.status != 503 || a.header.Get("Retry-After") == "" || !bytes.Contains(a.body, []byte(`"code":"unavailable"`)) {
+		t.Errorf("while the store is away: status %d, %s", a.status, a.body)
+	}
+	r.counted.set(false)
+	if a := r.do(http.MethodGet, r.at("d1", 1), "Range", "bytes=0-9"); a.status != 206 {
+		t.Fatalf("status %d", a.status)
+	}
+	r.idle()
+	r.counted.set(true)
+	a = r.do(http.MethodGet, r.at("d1", 1)) // what was reserved is sent, and no more
+	if a.status != 200 || a.err == nil || len(a.body) != size/8-10 {
+		t.Errorf("status %d, %d bytes, %v", a.status, len(a.body), a.err)
+	}
+	r.counted.set(false)
+	if a := r.do(http.MethodGet, r.at("d1", 1), "Range", "bytes="+strconv.Itoa(size/8)+"-"); a.status != 206 || len(a.body) != size-size/8 {
+		t.Errorf("the store is back: status %d, %d bytes", a.status, len(a.body))
+	}
+}
+
+func TestWhatAnotherDoorSentIsCountedHere(t *testing.T) {
+	const size = 1 << 20
+	r := newRig(t, size, deliver.Limits{})
+	key := budget.Key{Device: "d1", Action: 1}
+	for left := int64(2*size + size/2); left > 0; {
+		n, err := r.budgets.Take(t.Context(), key, left, size)
+		if err != nil || n == 0 {
+			t.Fatalf("%d bytes, %v", n, err)
+		}
+		left -= n
+	}
+	if a := r.do(http.MethodGet, r.at("d1", 1)); a.status != 200 || a.err == nil || len(a.body) != size/2 {
+		t.Errorf("status %d, %d bytes of the %d that are left: %v", a.status, len(a.body), size/2, a.err)
+	}
+	if a := r.do(http.MethodGet, r.at("d1", 1)); a.status != 403 {
+		t.Errorf("status %d", a.status)
 	}
 }
 

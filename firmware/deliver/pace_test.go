@@ -7,8 +7,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"pgregory.net/rapid"
 )
 
 func TestTheBandwidthIsKeptAndSharedFairly(t *testing.T) {
@@ -93,44 +91,22 @@ func TestPiecesAreSizedByTheBandwidth(t *testing.T) {
 	}
 }
 
-// TestNoBudgetIsEverExceeded holds budgets that are not forgotten to a plain count.
-func TestNoBudgetIsEverExceeded(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		const all = 1000
-		b := newBudgets(64)
-		got := map[spending]int64{}
-		t.Repeat(map[string]func(*rapid.T){
-			"send": func(t *rapid.T) {
-				k := spending{action: rapid.Int64Range(0, 9).Draw(t, "action")}
-				n := b.take(k, rapid.Int64Range(0, 500).Draw(t, "bytes"), all)
-				unsent := rapid.Int64Range(0, n).Draw(t, "unsent")
-				b.give(k, unsent)
-				if got[k] += n - unsent; got[k] > all || b.look(k).used != got[k] {
-					t.Fatalf("%d bytes were sent of %d, %d are left", got[k], all, all-b.look(k).used)
-				}
-			},
-		})
-	})
-}
-
-func TestBudgetsAreBoundedAndTheOldestAreForgotten(t *testing.T) {
-	b := newBudgets(100)
-	hot := spending{action: -1}
+func TestLeavesAreBoundedAndTheOldestAreForgotten(t *testing.T) {
+	l, hot, at := newLeaves(100), image{action: -1}, leave{release: 7}
+	l.put(hot, at)
 	for i := range int64(10_000) {
-		b.take(spending{action: i}, 1, 10)
-		if i%10 == 0 && i < 100 {
-			b.take(hot, 1, 10)
-		} else if i%10 == 0 {
-			b.take(hot, 0, 10)
+		l.put(image{action: i}, at)
+		if i%10 == 0 {
+			l.put(hot, at)
 		}
-		if n := len(b.young) + len(b.old); n > 101 {
+		if n := len(l.young) + len(l.old); n > 101 {
 			t.Fatalf("there are %d", n)
 		}
 	}
-	if left := 10 - b.look(hot).used; left != 0 {
-		t.Errorf("what is used is forgotten: %d are left", left)
+	if l.look(hot) != at {
+		t.Error("what is used is forgotten")
 	}
-	if left := 10 - b.look(spending{action: 1}).used; left != 10 {
-		t.Errorf("the oldest is not forgotten: %d are left", left)
+	if l.look(image{action: 1}) == at {
+		t.Error("the oldest is not forgotten")
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"muster"
+	"muster/firmware/budget"
 	"muster/firmware/deliver"
 )
 
@@ -40,6 +42,9 @@ type rig struct {
 	digest  [32]byte
 	gather  *prometheus.Registry
 	allowed func(context.Context, deliver.Grant) error
+	release int64 // bytes of the release, where it is more than the image
+	budgets *budget.Budgets
+	counted counted      // by budgets
 	files   atomic.Int64 // bytes that connections were handed as files
 	// accepted counts connections.
 	accepted atomic.Int64
@@ -70,8 +75,9 @@ func newRigOn(t *testing.T, size int, l deliver.Limits, change func(*httptest.Se
 	if r.signer, err = deliver.NewSigner(keyOne, nil); err != nil {
 		t.Fatal(err)
 	}
+	r.budgets = budget.New(&r.counted, budget.Options{Wait: time.Second})
 	r.handler, err = deliver.New(deliver.Config{
-		Signer: r.signer, Limits: l, Metrics: r.gather, Now: func() time.Time { return r.now() }, Log: slog.New(slog.DiscardHandler),
+		Signer: r.signer, Budgets: r.budgets, Limits: l, Metrics: r.gather, Now: func() time.Time { return r.now() }, Log: slog.New(slog.DiscardHandler),
 		Open: func(d [32]byte) (*os.File, int64, error) {
 			if d != r.digest {
 				return nil, 0, muster.Errorf(muster.NotFound, "there is no such image")
@@ -79,7 +85,9 @@ func newRigOn(t *testing.T, size int, l deliver.Limits, change func(*httptest.Se
 			f, err := os.Open(path)
 			return f, int64(size), err
 		},
-		Allowed: func(ctx context.Context, g deliver.Grant) error { return r.allowed(ctx, g) },
+		Allowed: func(ctx context.Context, g deliver.Grant) (int64, error) {
+			return max(int64(size), r.release), r.allowed(ctx, g)
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -94,6 +102,39 @@ func newRigOn(t *testing.T, size int, l deliver.Limits, change func(*httptest.Se
 		s.Close()
 	})
 	return r
+}
+
+// counted is a store of budgets, which can be away.
+type counted struct {
+	mu       sync.Mutex
+	away     bool
+	reserved map[budget.Key]int64
+}
+
+func (c *counted) KeepBudgets(_ context.Context, back, claims []budget.Claim) ([]int64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.away {
+		return nil, muster.Errorf(muster.Unavailable, "the store is away")
+	}
+	if c.reserved == nil {
+		c.reserved = map[budget.Key]int64{}
+	}
+	for _, n := range back {
+		c.reserved[n.Key] -= n.Bytes
+	}
+	got := make([]int64, len(claims))
+	for i, n := range claims {
+		got[i] = max(min(n.Bytes, n.All-c.reserved[n.Key]), 0)
+		c.reserved[n.Key] += got[i]
+	}
+	return got, nil
+}
+
+func (c *counted) set(away bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.away = away
 }
 
 // listener counts what its connections are handed as files, which they send by sendfile.

@@ -27,6 +27,7 @@ type Desk struct {
 	releases Releases
 	patches  Patches
 	versions Versions
+	consents Consents
 	queue    chan waiting
 }
 
@@ -46,9 +47,10 @@ func nothingOfIt(err error) bool {
 	return err != nil && (kind == muster.NotFound || kind == muster.Conflict || kind == muster.Stale)
 }
 
-// New returns a Desk, which needs Run to take reports. No patches are offered when patches is nil.
-func New(store Store, reporter Reporter, releases Releases, patches Patches, versions Versions) *Desk {
-	return &Desk{store: store, reporter: reporter, releases: releases, patches: patches, versions: versions, queue: make(chan waiting, queueSize)}
+// New returns a Desk, which needs Run to take reports. No patches are offered when patches is nil, and no
+// people are asked when consents is nil.
+func New(store Store, reporter Reporter, releases Releases, patches Patches, versions Versions, consents Consents) *Desk {
+	return &Desk{store: store, reporter: reporter, releases: releases, patches: patches, versions: versions, consents: consents, queue: make(chan waiting, queueSize)}
 }
 
 // Offer returns what a device is to do now; NotFound when there is nothing.
@@ -75,6 +77,11 @@ func (d *Desk) Offer(ctx context.Context, device muster.DeviceID) (Offer, error)
 			return Offer{}, errNothing()
 		}
 		o.Stop = true
+	}
+	if !o.Stop {
+		if o.Waits, err = d.Waits(ctx, device, o.Action); err != nil {
+			return Offer{}, err
+		}
 	}
 	if d.patches != nil && !o.Stop && a.Device.Failures == 0 { // who failed, perhaps by a patch, gets the whole image
 		for i := range o.Release.Files {

@@ -17,7 +17,9 @@ type Offer struct {
 	State   rollout.State
 	// Stop says that the action was taken back after it was offered, or its release was withdrawn before the
 	// device installs, and that the device has not said yet that it knows. Else the action is in flight.
-	Stop     bool
+	Stop bool
+	// Waits says that people at the device are still to want it: see [Desk.Waits].
+	Waits    bool
 	Deadline muster.Micros    // when silence ends the attempt; 0 for never
 	Offered  muster.Micros    // when the action was
 	Windows  []rollout.Window // in which it may install; none for always

@@ -32,7 +32,15 @@ func (o *Operator) Why(ctx context.Context, id string, device muster.DeviceID) (
 	}
 	facts, now := o.p.Facts.Facts(&r, device), o.now()
 	w.Version = facts.Version
-	w.Rules = append([]rollout.Rule{o.inRollout(&r, &w)}, rollout.Explain(&r, &w.Device, &facts, now)...)
+	w.Rules = []rollout.Rule{o.inRollout(&r, &w)}
+	if o.p.Waits != nil {
+		rule, err := o.consent(ctx, &w.Device)
+		if err != nil {
+			return Why{}, err
+		}
+		w.Rules = append(w.Rules, rule)
+	}
+	w.Rules = append(w.Rules, rollout.Explain(&r, &w.Device, &facts, now)...)
 	first, held := rollout.First(w.Rules)
 	if held {
 		w.Held = first.Name
@@ -63,6 +71,22 @@ func (o *Operator) inRollout(r *rollout.Rollout, w *Why) rollout.Rule {
 	return rule
 }
 
+// consentRule is what people at the device are asked for once it has the offer.
+const consentRule = "consent"
+
+// consent is the rule of servers that have people at devices asked. It holds no offer back, but what comes after it.
+func (o *Operator) consent(ctx context.Context, d *rollout.Device) (rollout.Rule, error) {
+	rule := rollout.Rule{Name: consentRule, Holds: true, Detail: "people at the device are asked when it has the offer"}
+	if !d.State.InFlight() {
+		return rule, nil
+	}
+	waits, err := o.p.Waits(ctx, d.ID, d.Action)
+	if rule.Holds, rule.Detail = !waits, "people at the device want it"; waits {
+		rule.Detail = "people at the device have not confirmed it. They are asked by hawkBit's DDI (confirmationBase) alone: at a device that does not poll there nobody is"
+	}
+	return rule, err
+}
+
 // words says it in a sentence.
 func words(w *Why, first rollout.Rule, held bool) string {
 	s := w.Device.State
@@ -73,6 +97,8 @@ func words(w *Why, first rollout.Rule, held bool) string {
 		return "The device has the release: it reported the version, and stayed healthy."
 	case s.Ended():
 		return fmt.Sprintf("The rollout is through with the device: it is %s%s.", s, reasonWords(&w.Device))
+	case s.InFlight() && held && first.Name == consentRule:
+		return fmt.Sprintf("The device has action %d, of which no door gives it anything yet: %s.", w.Device.Action, first.Detail)
 	case s.InFlight():
 		return fmt.Sprintf("The device has the offer (action %d), and is %s.", w.Device.Action, s)
 	case !held:

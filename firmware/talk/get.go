@@ -18,6 +18,7 @@ const (
 	codeMalformed = "malformed" // the request breaks its form
 	codeNoAction  = "no_action" // the action is not the device's, or is over
 	codeNoFile    = "no_file"   // the release has no such image
+	codeConsent   = "consent"   // people at the device have not confirmed it yet
 	codeBusy      = string(chunk.Busy)
 )
 
@@ -65,7 +66,7 @@ func (t *Talk) get(ctx context.Context, device muster.DeviceID, g *Get, to Peer)
 		}
 		sum, size = f.Patch.SHA256, f.Patch.Size
 	}
-	return t.cfg.Pieces.Ask(chunk.Request{ //nolint:wrapcheck // it is a refusal, in words
+	return t.cfg.Pieces.Ask(ctx, chunk.Request{ //nolint:wrapcheck // it is a refusal, in words
 		Device: device, Action: g.Action, Total: x.total, SHA256: sum, Size: size, Off: g.Off, Len: g.Len, N: g.N,
 		To: receiver{to, sum, g.Action},
 	})
@@ -99,6 +100,8 @@ func faultOf(action int32, off int64, err error) []byte {
 		return fault(action, off, codeNoAction, 0, muster.Public(err))
 	case muster.Invalid:
 		return fault(action, off, codeNoFile, 0, muster.Public(err))
+	case muster.Forbidden:
+		return fault(action, off, codeConsent, retryLater, muster.Public(err))
 	default:
 		return fault(action, off, codeBusy, retryLater, "the server cannot answer now")
 	}
@@ -136,6 +139,16 @@ type grant struct {
 }
 
 func errWithdrawn() error { return muster.Errorf(muster.NotFound, "the release was withdrawn") }
+
+func errWaits() error {
+	return muster.Errorf(muster.Forbidden, "people at the device have not confirmed it yet")
+}
+
+// nothing says of an error of grant whether the device is to do nothing now.
+func nothing(err error) bool {
+	kind := muster.KindOf(err)
+	return err != nil && (kind == muster.NotFound || kind == muster.Forbidden)
+}
 
 // Bounds of what is remembered of grants.
 const (
@@ -194,7 +207,8 @@ func (g *grants) forget(id muster.DeviceID) {
 	delete(g.by, id)
 }
 
-// grant returns what a device may fetch now; NotFound when that is nothing.
+// grant returns what a device may fetch now; NotFound when that is nothing, Forbidden while people at it are
+// to confirm it.
 func (t *Talk) grant(ctx context.Context, id muster.DeviceID) (*grant, error) {
 	now := t.cfg.Now()
 	x, epoch := t.grants.get(id, now)
@@ -209,6 +223,9 @@ func (t *Talk) grant(ctx context.Context, id muster.DeviceID) (*grant, error) {
 	}
 	if o.Stop {
 		return nil, muster.Errorf(muster.NotFound, "the offer was taken back")
+	}
+	if o.Waits {
+		return nil, errWaits()
 	}
 	m := o.Release.Manifest
 	x = &grant{

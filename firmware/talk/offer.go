@@ -111,7 +111,7 @@ func (t *Talk) offer(d *desk.Offer) (*Offer, error) {
 	o := &Offer{
 		Device: d.Device, Rollout: d.Rollout, Action: d.Action, Attempt: d.Attempt, State: d.State.String(),
 		NotAfter: now.Add(validFor).Unix(), ManifestSHA256: hex.EncodeToString(sum[:]), Manifest: text,
-		Signatures: d.Release.Signed.Signatures, Files: t.files(d, now.Add(validFor)),
+		Signatures: d.Release.Signed.Signatures, Files: files(d, t.addresses(d, now.Add(validFor))),
 		Chunks: Chunks{MaxLen: chunk.MaxLen, MaxN: chunk.MaxPieces}, Key: t.keyID,
 	}
 	if o.Signatures == nil {
@@ -121,14 +121,18 @@ func (t *Talk) offer(d *desk.Offer) (*Offer, error) {
 	return o, nil
 }
 
-// files are the images of an offer, with addresses that are good until a time.
-func (t *Talk) files(d *desk.Offer, until time.Time) []OfferFile {
-	url := func(sha256 string) string {
+// addresses returns where the device of an offer fetches an image until a time.
+func (t *Talk) addresses(d *desk.Offer, until time.Time) func(sha256 string) string {
+	return func(sha256 string) string {
 		if t.cfg.URL == nil {
 			return ""
 		}
 		return t.cfg.URL(d.Device, d.Action, sha256, until)
 	}
+}
+
+// files are the images of an offer, with their addresses.
+func files(d *desk.Offer, url func(sha256 string) string) []OfferFile {
 	out := make([]OfferFile, len(d.Release.Files))
 	for i, f := range d.Release.Files {
 		out[i] = OfferFile{Filename: f.Filename, Size: f.Size, SHA256: f.SHA256, URL: url(f.SHA256)}
@@ -139,8 +143,8 @@ func (t *Talk) files(d *desk.Offer, until time.Time) []OfferFile {
 	return out
 }
 
-// Files returns what a device is to fetch for its action, as the offer over MQTT has it. NotFound when
-// that is not, or not any more, what it is to do.
+// Files returns what a device is to fetch for its action, as the offer over MQTT has it but without
+// addresses, which are for the device alone. NotFound when that is not, or not any more, what it is to do.
 func (t *Talk) Files(ctx context.Context, device muster.DeviceID, action int32) ([]OfferFile, error) {
 	d, err := t.cfg.Desk.Offer(ctx, device)
 	if err != nil {
@@ -149,7 +153,7 @@ func (t *Talk) Files(ctx context.Context, device muster.DeviceID, action int32) 
 	if d.Stop || d.Action != action {
 		return nil, muster.Errorf(muster.NotFound, "the action is not the device's current one")
 	}
-	return t.files(&d, t.cfg.Now().Add(validFor)), nil
+	return files(&d, func(string) string { return "" }), nil
 }
 
 // cancelled is the message at devices/{id}/firmware/cancel.

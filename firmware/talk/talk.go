@@ -43,7 +43,7 @@ type Line interface {
 
 // Pieces sends pieces of images; it is firmware/chunk's.
 type Pieces interface {
-	Ask(r chunk.Request) error
+	Ask(ctx context.Context, r chunk.Request) error
 	Drop(device muster.DeviceID)
 }
 
@@ -152,6 +152,15 @@ func (t *Talk) Ready(device muster.DeviceID, children bool) {
 	t.signal()
 }
 
+// Wanted is told that people at a device said what they want. It does not wait.
+func (t *Talk) Wanted(device muster.DeviceID) {
+	t.grants.forget(device)
+	t.mu.Lock()
+	t.add(device)
+	t.mu.Unlock()
+	t.signal()
+}
+
 // add puts a device among those to be told. The lock must be held.
 func (t *Talk) add(id muster.DeviceID) {
 	if _, is := t.due[id]; is {
@@ -244,6 +253,9 @@ func (t *Talk) tell(ctx context.Context, id muster.DeviceID) error {
 		return nil
 	}
 	if d.Release.Withdrawn && !d.Stop { // it installs, and is to be told nothing
+		return nil
+	}
+	if d.Waits { // Wanted tells when it does no more
 		return nil
 	}
 	rest, payload := "firmware/cancel", []byte(nil)

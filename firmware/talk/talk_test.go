@@ -34,6 +34,7 @@ type counter struct {
 	reports []string
 	fail    func() error
 	stop    bool
+	waits   bool
 	offered muster.Micros
 }
 
@@ -52,7 +53,7 @@ func (c *counter) Offer(_ context.Context, id muster.DeviceID) (desk.Offer, erro
 	}
 	text, err := m.Bytes()
 	return desk.Offer{
-		Device: id, Rollout: "r", Action: 257, Attempt: 1, State: rollout.Offered, Stop: c.stop, Offered: c.offered,
+		Device: id, Rollout: "r", Action: 257, Attempt: 1, State: rollout.Offered, Stop: c.stop, Waits: c.waits, Offered: c.offered,
 		Release: desk.Release{ID: "rel", Manifest: m, Signed: firmware.Signed{Manifest: text}, Files: []desk.File{{Filename: "pump.bin", SHA256: strings.Repeat("ab", 32), Size: 100_000}}},
 	}, err
 }
@@ -104,7 +105,7 @@ type pieces struct {
 	dropped int
 }
 
-func (p *pieces) Ask(r chunk.Request) error {
+func (p *pieces) Ask(_ context.Context, r chunk.Request) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.asked = append(p.asked, r)
@@ -255,6 +256,70 @@ func TestADeviceIsToldWhenTheStoreIsBack(t *testing.T) {
 		}
 	})
 }
+
+func TestNothingIsToldOrGivenBeforePeopleAtTheDeviceWantIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		m, tb := &mouth{}, &ear{}
+		waits := func(is bool) {
+			r.desk.mu.Lock()
+			defer r.desk.mu.Unlock()
+			r.desk.waits = is
+		}
+		waits(true)
+		ask := func() {
+			r.Get(t.Context(), "d1", []byte(`{"action":257,"off":0,"len":256}`), m)
+			r.Part(t.Context(), "d1", talk.Part{Request: 1, Size: 1000}, tb)
+		}
+		r.run(t, func() {
+			r.Ready("d1", false)
+			ask()
+			if got, err := r.Attributes(t.Context(), "d1"); err != nil || got != nil {
+				t.Errorf("the attributes are %v, %v", got, err)
+			}
+			synctest.Wait()
+			if len(r.line.sent)+len(r.pieces.asked) != 0 || fmt.Sprint(tb.refused) != "[NOT_FOUND]" {
+				t.Errorf("sent %v, asked for %v, refused %v", r.line.sent, r.pieces.asked, tb.refused)
+			}
+			if len(m.errors) != 1 || !strings.Contains(m.errors[0], `"code":"consent"`) || !strings.Contains(m.errors[0], `"retry_after":30`) {
+				t.Errorf("the device is told %v", m.errors)
+			}
+			waits(false)
+			r.Wanted("d1")
+			synctest.Wait()
+			if ask(); len(r.line.sent) != 1 || len(r.pieces.asked) != 2 {
+				t.Errorf("they want it: sent %v, asked for %v", r.line.sent, r.pieces.asked)
+			}
+			waits(true)
+			r.Wanted("d1")
+			if ask(); len(r.pieces.asked) != 2 {
+				t.Error("they want it no more, and what was remembered counts")
+			}
+		})
+	})
+}
+
+func TestWhatThingsBoardsDevicesRunIsHeardBeforePeopleWantAnything(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.desk.waits = true
+		r.run(t, func() {
+			r.Observe([]muster.Reading{{
+				Device: "d1", Layout: &muster.Layout{Keys: []muster.Key{{Name: "current_fw_version", Kind: muster.JSON}}}, Texts: []string{`"1.5.0"`},
+			}})
+			synctest.Wait()
+		})
+		if fmt.Sprint(r.desk.reports) != "[d1 runs  1.5.0 false]" {
+			t.Errorf("%q", r.desk.reports)
+		}
+	})
+}
+
+// ear keeps what a ThingsBoard device is told.
+type ear struct{ refused []string }
+
+func (e *ear) Part([]byte) chunk.Given { return chunk.Taken }
+func (e *ear) Refused(code string)     { e.refused = append(e.refused, code) }
 
 func status(device, state, more string) talk.Said {
 	return talk.Said{Device: muster.DeviceID(device), Payload: []byte(`{"action":257,"state":"` + state + `"` + more + `}`)}

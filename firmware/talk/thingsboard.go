@@ -75,7 +75,7 @@ func OfferAttributes(payload []byte) ([]byte, error) {
 // fw_state, or the same with sw_. Nil when nothing is offered.
 func (t *Talk) Attributes(ctx context.Context, device muster.DeviceID) (map[string]json.RawMessage, error) {
 	g, err := t.grant(ctx, device)
-	if muster.KindOf(err) == muster.NotFound && err != nil {
+	if nothing(err) {
 		return nil, nil //nolint:nilerr // that nothing is offered is an answer
 	}
 	if err != nil || len(g.files) == 0 || g.withdrawn {
@@ -136,7 +136,7 @@ func (t *Talk) part(ctx context.Context, device muster.DeviceID, q Part, to Part
 		to.Part(nil)
 		return nil
 	}
-	return t.cfg.Pieces.Ask(chunk.Request{ //nolint:wrapcheck // it is a refusal
+	return t.cfg.Pieces.Ask(ctx, chunk.Request{ //nolint:wrapcheck // it is a refusal
 		Device: device, Action: g.action, Total: g.total, SHA256: f.SHA256, Size: f.Size, Off: off, Len: int(length), N: 1, To: partReceiver{to},
 	})
 }
@@ -178,7 +178,7 @@ func (r partReceiver) Fail(int64, error) { r.to.Refused("UNAVAILABLE") }
 // partCode is what ThingsBoard's clients are told at v2/fw/error.
 func partCode(err error) string {
 	switch muster.KindOf(err) {
-	case muster.NotFound:
+	case muster.NotFound, muster.Forbidden: // it is told of no offer before people want it
 		return "NOT_FOUND"
 	case muster.TooLarge:
 		return "PAYLOAD_TOO_LARGE"
@@ -391,7 +391,7 @@ func (t *Talk) reportHeard(ctx context.Context, id muster.DeviceID, s *saidTB) e
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	g, err := t.grant(ctx, id)
-	none := muster.KindOf(err) == muster.NotFound && err != nil
+	none := nothing(err)
 	if err != nil && !none {
 		return err
 	}

@@ -48,7 +48,7 @@ func openCounter(t *testing.T, e engine, concurrent int) *counter {
 	x := &counter{t: t, handles: h, store: store, at: time.Unix(1_800_000_000, 0)}
 	now := func() time.Time { return x.at }
 	x.director = director.New(store, there{now}, now, director.Options{Owner: "n"})
-	x.Desk = desk.New(store, x.director, shelf{&x.withdrawn}, nil, unheard{})
+	x.Desk = desk.New(store, x.director, shelf{&x.withdrawn}, nil, unheard{}, nil)
 	r, devices := rolloutOf("r", 10, concurrent)
 	r.Release, r.Product, r.Plan.Phases = "rel", "pump", r.Plan.Phases[1:]
 	r.Plan.Windows, r.Plan.Zone = []rollout.Window{{From: 60, To: 60}}, "Europe/Berlin"

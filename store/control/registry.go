@@ -276,6 +276,7 @@ var ownTables = [...]string{
 	"twin",
 	"command",
 	"firmware_consent",
+	"firmware_budget",
 }
 
 // closeActions notes that devices know of the end of all that they were offered: what is made again

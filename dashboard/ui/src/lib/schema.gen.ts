@@ -734,8 +734,6 @@ export type FirmwareFile = {
   sha256: string;
   /** In bytes */
   size: number;
-  /** Where the device can fetch it for a day; a path when the server has no public URL */
-  url?: string;
 };
 
 export type FirmwareImage = {
@@ -774,7 +772,6 @@ export type FirmwarePatch = {
   sha256: string;
   /** Of the patch, in bytes */
   size: number;
-  url?: string;
 };
 
 export type FirmwarePolicy = {
