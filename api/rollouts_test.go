@@ -389,9 +389,11 @@ func TestADowngradeIsSaidShownAndAPartOfEveryRollback(t *testing.T) {
 	w.ask("POST", at+"/start", nil)
 	w.as("PATCH", "/api/v1"+at, object{"downgrade": false}).wantStatus(t, 409)
 	w.ask("POST", at+"/abort", nil)
-	if got := w.ask("POST", at+"/rollback", object{"min_approvals": 1}); got["downgrade"] != true || got["min_approvals"] != 1.0 {
-		t.Errorf("the rollback is %v, and needs %v", got["downgrade"], got["min_approvals"])
+	back := w.ask("POST", at+"/rollback", object{"min_approvals": 1})
+	if back["downgrade"] != true || back["min_approvals"] != 1.0 {
+		t.Errorf("the rollback is %v, and needs %v", back["downgrade"], back["min_approvals"])
 	}
+	w.as("PATCH", "/api/v1/rollouts/"+back["id"].(string), object{"downgrade": false}).wantStatus(t, 422)
 }
 
 func TestAChangeOfAScheduledRolloutAnswersThatNobodyHasAgreedToIt(t *testing.T) {

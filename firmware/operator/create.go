@@ -96,6 +96,8 @@ func (o *Operator) check(ctx context.Context, r *rollout.Rollout) error {
 		return muster.InvalidAt("q", "a query has 1 to %d bytes; id:* is all devices", rollout.MaxQuery)
 	case r.Of != "" && r.Membership != rollout.Snapshot:
 		return muster.InvalidAt("membership", "a rollback has the devices that the other rollout updated: a snapshot")
+	case r.Of != "" && !r.Downgrade:
+		return muster.InvalidAt("downgrade", "a rollback brings devices an older version: it is a downgrade")
 	}
 	if r.Query != "" {
 		if err := o.p.Fleet.Check(r.Query); err != nil {

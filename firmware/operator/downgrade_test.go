@@ -319,6 +319,28 @@ func TestBelowTheSecurityVersionThatDevicesConfirmedNothingGoesWithoutASecondPer
 	}
 }
 
+// TestADraftOfBeforeTheServerAskedForApprovalsKeepsThatItNeedsThemWhenItStarts, or starts at its time: a downgrade
+// that somebody agreed to then goes below the security version.
+func TestADraftOfBeforeTheServerAskedForApprovalsKeepsThatItNeedsThemWhenItStarts(t *testing.T) {
+	for _, wait := range []time.Duration{0, 5 * time.Second} {
+		r := sqliteRig(t, 2, operator.Options{})
+		r.lower()
+		down := r.create(allAtOnce, func(s *operator.Spec) {
+			s.Release, s.Rollback, s.Downgrade = "rel_1", "", true
+			if wait > 0 {
+				s.StartAt = muster.MicrosOf(r.at.Add(wait))
+			}
+		})
+		r.quorate(rollout.Quorum{Least: 1})
+		r.must(r.operator.Agree(r.ctx(), bob, down.ID, ""))
+		r.must(r.operator.Start(r.ctx(), ann, down.ID))
+		r.at = r.at.Add(wait)
+		if n := r.tickStates(down.ID); n["offered"] != 2 || r.is(down.ID, rollout.Running, "").MinApprovals != 1 {
+			t.Errorf("after %s it has %v", wait, n)
+		}
+	}
+}
+
 func TestARollbackOfWhatSomeInstallStillNeedsASecondPersonToo(t *testing.T) {
 	r := sqliteRig(t, 2, operator.Options{})
 	r.versions(map[muster.DeviceID]string{})

@@ -431,10 +431,11 @@ func TestAnOlderReleaseGoesToADeviceOnlyByADowngrade(t *testing.T) {
 		"not newer":                                {rollout.Record{CreatedBy: ann}, false, 3, "", "not newer than"},
 		"newer":                                    {rollout.Record{CreatedBy: ann, Approvals: agreed}, true, 3, "no_downgrade", "the rollout is no downgrade"},
 		"newer, by a downgrade":                    {rollout.Record{CreatedBy: ann, Downgrade: true}, true, 3, "", "the rollout is a downgrade"},
-		"more secure, by no downgrade":             {rollout.Record{CreatedBy: ann, Approvals: agreed}, false, 4, "security_version", "confirmed 4; to go below that takes a downgrade"},
+		"more secure, by no downgrade":             {rollout.Record{CreatedBy: ann, MinApprovals: 1, Approvals: agreed}, false, 4, "security_version", "confirmed 4; to go below that takes a downgrade"},
 		"more secure, and nobody agreed":           {rollout.Record{CreatedBy: ann, Downgrade: true}, true, 4, "security_version", "takes a downgrade that another person has agreed to"},
-		"more secure, agreed to":                   {rollout.Record{CreatedBy: ann, Downgrade: true, Approvals: agreed}, true, 4, "", "a downgrade that another person has agreed to"},
-		"more secure, written by nobody knows who": {rollout.Record{CreatedBy: rollout.Person{ID: "key_ci"}, Downgrade: true, Approvals: agreed}, true, 4, "security_version", "takes a downgrade"},
+		"more secure, agreed to":                   {rollout.Record{CreatedBy: ann, Downgrade: true, MinApprovals: 1, Approvals: agreed}, true, 4, "", "a downgrade that another person has agreed to"},
+		"more secure, and nobody had to agree":     {rollout.Record{CreatedBy: ann, Downgrade: true, Approvals: agreed}, true, 4, "security_version", "takes a downgrade"},
+		"more secure, written by nobody knows who": {rollout.Record{CreatedBy: rollout.Person{ID: "key_ci"}, Downgrade: true, MinApprovals: 1, Approvals: agreed}, true, 4, "security_version", "takes a downgrade"},
 	} {
 		r := &rollout.Rollout{Status: rollout.Running, Security: 3, Plan: rollout.DefaultPlan(), Counts: make([]rollout.Counts, 3), Record: c.record}
 		f := &rollout.Facts{Hardware: true, Source: true, Signed: true, Reachable: true, Local: time.Unix(1e9, 0), Newer: c.newer}

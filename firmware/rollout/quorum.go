@@ -86,9 +86,11 @@ func (r *Rollout) Rewritten(by Person) {
 	}
 }
 
-// Lowers says whether the rollout may bring a device a lower security version than it confirmed: it says so, and
-// besides who wrote it, who is known, another person has agreed.
-func (r *Rollout) Lowers() bool { return r.Downgrade && r.written() && len(r.Approvals) > 0 }
+// Lowers says whether a rollout that began may bring a device a lower security version than it confirmed: it says
+// so, and besides who wrote it, who is known, another person had to agree, and has: see Quorum.Met.
+func (r *Rollout) Lowers() bool {
+	return r.Downgrade && r.MinApprovals > 0 && r.written() && len(r.Approvals) > 0
+}
 
 // Agree notes that a second person agrees to a rollout that did not begin yet. Who made it, or wrote it last, is
 // Forbidden to: two must have seen what starts, and q.Written says that they are two. A second time is a

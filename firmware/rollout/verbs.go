@@ -50,7 +50,7 @@ func (r *Rollout) Start(by Person, q Quorum, now muster.Micros) error {
 	if err := q.Met(r); err != nil {
 		return err
 	}
-	r.StartedBy = by
+	r.StartedBy, r.MinApprovals = by, q.Needs(r)
 	if r.StartAt > now {
 		r.Status = Scheduled
 		return nil
@@ -62,8 +62,9 @@ func (r *Rollout) Start(by Person, q Quorum, now muster.Micros) error {
 // Run lets a rollout begin whose time has come. Where q is not met it is held: Scheduled with the
 // reason approvals, until it is.
 func (r *Rollout) Run(q Quorum, now muster.Micros) {
+	r.MinApprovals = q.Needs(r)
 	if q.Met(r) != nil {
-		r.Status, r.Reason, r.MinApprovals = Scheduled, Unapproved, q.Needs(r)
+		r.Status, r.Reason = Scheduled, Unapproved
 		return
 	}
 	r.Status, r.Reason, r.PhaseAt, r.Started = Running, "", now, now
