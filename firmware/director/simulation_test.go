@@ -330,8 +330,9 @@ func plan(devices int) rollout.Plan {
 	p.Deadlines.Offered = 2 * time.Hour
 	p.Phases[0].Count = devices / 100
 	p.Phases[0].Failure = rollout.Threshold{Percent: 10, MinSample: devices / 200}
-	p.Phases[1].Failure = rollout.Threshold{Percent: 8, MinSample: p.Concurrent}
-	p.Phases[2].Failure = rollout.Threshold{Percent: 8, MinSample: p.Concurrent}
+	sample := max(p.Concurrent, 200) // of fewer 8 of a hundred fail by chance
+	p.Phases[1].Failure = rollout.Threshold{Percent: 8, MinSample: sample}
+	p.Phases[2].Failure = rollout.Threshold{Percent: 8, MinSample: sample}
 	for i := range p.Phases {
 		p.Phases[i].Success = 80
 	}
