@@ -3,11 +3,10 @@
 import { fleet } from "../lib/fleet";
 import { counts } from "../lib/inbox";
 import { count, counted } from "../lib/format";
-import { usePolled } from "../lib/poll";
-import { listRollouts } from "../lib/schema.gen";
 import { may } from "../lib/session";
 import { PLACES } from "../lib/pages";
-import { route } from "../lib/route";
+import { route, type Route } from "../lib/route";
+import { isHeld, useShipping } from "../lib/shipping";
 import { pageVersion } from "../lib/version";
 import { sheet } from "./everywhere";
 import { Logo } from "./logo";
@@ -46,7 +45,7 @@ export function Rail() {
 
 const GROUPS = ["", "Ship", "Watch", "Run"] as const;
 
-function Group({ word, here }: { word: (typeof GROUPS)[number]; here: string }) {
+function Group({ word, here }: { word: (typeof GROUPS)[number]; here: Route["page"] }) {
   const places = PLACES.filter((p) => p.group === word && p.shown());
   if (places.length === 0) return null;
   return (
@@ -70,20 +69,13 @@ function Figure({ of }: { of: string }) {
   return c.unread > 0 ? <b class="val">{counted(c.unread)}</b> : null;
 }
 
-const ROLLOUTS_MS = 15_000;
-const MOST = 100; // rollouts that are counted
-
 /** How many rollouts are held, else how many run. */
 function RolloutFigure() {
-  const f = usePolled(askRollouts, ROLLOUTS_MS);
+  const f = useShipping();
   if (!f) return null;
-  if (f.held > 0) return <b class="val warn">{T.held(f.held)}</b>;
-  return f.live > 0 ? <b class="val">{T.live(f.live)}</b> : null;
-}
-
-async function askRollouts(stop: AbortSignal): Promise<{ held: number; live: number }> {
-  const [paused, running] = await Promise.all([listRollouts({ status: "paused", limit: MOST }, stop), listRollouts({ status: "running", limit: MOST }, stop)]);
-  return { held: paused.items.filter((r) => r.progress.reason !== "operator").length, live: running.items.length };
+  const held = [...f.paused, ...f.scheduled].filter((r) => isHeld(r.progress)).length;
+  if (held > 0) return <b class="val warn">{T.held(held)}</b>;
+  return f.running.length > 0 ? <b class="val">{T.live(f.running.length)}</b> : null;
 }
 
 function Version() {
