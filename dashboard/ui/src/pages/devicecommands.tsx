@@ -12,6 +12,7 @@ import { cancelCommand, getCommand, listCommands, sendCommand, type CommandBody 
 import { may } from "../lib/session";
 import { offer } from "../lib/undo";
 import { Area } from "../parts/choice";
+import { Fault } from "../parts/fault";
 import { Field, Submit } from "../parts/field";
 
 const T = {
@@ -58,7 +59,7 @@ export function CommandsTab({ model, focus }: { model: DeviceModel; focus: numbe
       <SendForm key={again?.n ?? 0} id={model.id} allowed={allowed} focus={focus} first={again ? { method: again.of.method, params: pretty(again.of.params), ttl: "" } : EMPTY} onSent={list.reload} />
       <section class="sec" aria-labelledby="commands-title">
         <header><h2 id="commands-title">{T.title}</h2><p>{T.note}</p></header>
-        <p class="error" role="alert">{list.fault}</p>
+        <Fault of={list} />
         {list.items?.length === 0 && <p class="quiet-note">{T.none}</p>}
         <ul class="commands">
           {list.items?.map((c) => (
