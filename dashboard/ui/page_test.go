@@ -83,6 +83,18 @@ func TestAChangedCellIsTintedForAMomentAndSaysWhenItWasUnderThePointer(t *testin
 	}
 }
 
+// TestAnEmptyListShowsWhoComesToMatchByItself begins with a query that nobody matches: there is no row that could move.
+func TestAnEmptyListShowsWhoComesToMatchByItself(t *testing.T) {
+	f := fleetOf25(t)
+	b := open(t, f)
+	b.visit("/devices?q=zz-")
+	b.waitText(".nothing, .quiet-note", "No device matches.")
+	f.put("zz-late", "", "offline", nil)
+	f.delta("devices", object{"drift": object{"new": 1, "total": 1}}, 0)
+	b.waitText("tbody th", "zz-late")
+	b.wait("no chip", `!document.querySelector(".chip")`)
+}
+
 func TestRowsStayWhereTheyAreWhenDevicesComeAndGo(t *testing.T) {
 	f := fleetOf25(t)
 	b := open(t, f)
