@@ -32,6 +32,8 @@ type Config struct {
 	// SilenceTimeout is how long a peer may say nothing, pongs included: 60 s. It is
 	// longer than the 25 s between two pings.
 	SilenceTimeout time.Duration
+	// StallWait is how long those that write news of inboxes may all hang before more begin: 100 ms.
+	StallWait time.Duration
 
 	// Ticks drives all timed work, five a second. Nil means a ticker of the
 	// gateway's own; a test sends on an unbuffered channel instead.
@@ -70,6 +72,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.SilenceTimeout == 0 {
 		c.SilenceTimeout = 60 * time.Second
+	}
+	if c.StallWait == 0 {
+		c.StallWait = 100 * time.Millisecond
 	}
 	return c
 }
