@@ -124,12 +124,12 @@ func readFrames(conn *websocket.Conn) ([]liveFrame, error) {
 	if err != nil {
 		return nil, err
 	}
-	var all []liveFrame
-	if len(text) > 0 && text[0] == '[' {
-		return all, json.Unmarshal(text, &all)
+	if len(text) > 0 && text[0] != '[' {
+		text = append(append([]byte{'['}, text...), ']')
 	}
-	all = make([]liveFrame, 1)
-	return all, json.Unmarshal(text, &all[0])
+	var all []liveFrame
+	err = json.Unmarshal(text, &all)
+	return all, err
 }
 
 // takes notes a frame of a channel: one snapshot, and then changes without a gap. Who has both snapshots is there.

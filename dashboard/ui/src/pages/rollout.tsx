@@ -32,7 +32,7 @@ const T = {
   ofMost: (n: number) => `of at most ${count(n)}`,
   ended: "Through",
   speed: "Speed",
-  perMinute: (n: number) => `${measure(n)} a minute`,
+  perMinute: (n: number) => `${measure(n < 10 ? Math.round(n * 10) / 10 : Math.round(n))} a minute`,
   eta: "Left",
   about: (s: number) => `about ${duration(s * 1000)}`,
   started: "Started",

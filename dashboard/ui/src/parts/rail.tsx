@@ -1,9 +1,10 @@
 // The rail: where one can go, the version, light or dark.
 
+import { useEffect, useRef } from "preact/hooks";
 import { fleet } from "../lib/fleet";
 import { counts } from "../lib/inbox";
 import { count, counted } from "../lib/format";
-import { may } from "../lib/session";
+import { may, me } from "../lib/session";
 import { PLACES } from "../lib/pages";
 import { route, type Route } from "../lib/route";
 import { isHeld, useShipping } from "../lib/shipping";
@@ -24,8 +25,11 @@ const T = {
 
 export function Rail() {
   const here = route.value.page;
+  const nav = useRef<HTMLElement>(null);
+  const inbox = counts.value !== null; // with rights and an inbox come more places
+  useEffect(() => showCurrent(nav.current), [here, inbox, me.value]);
   return (
-    <nav class="rail" aria-label="Main">
+    <nav ref={nav} class="rail" aria-label="Main">
       <div class="brand">
         <Logo />
         <span>Muster<small title={location.host}>{location.host}</small></span>
@@ -41,6 +45,15 @@ export function Rail() {
       </div>
     </nav>
   );
+}
+
+/** On a phone the rail is a bar that scrolls: the page that one is on comes to its middle. */
+function showCurrent(nav: HTMLElement | null): void {
+  const link = nav?.querySelector<HTMLElement>("[aria-current=page]");
+  if (!nav || !link || nav.scrollWidth <= nav.clientWidth) return;
+  const bar = nav.getBoundingClientRect();
+  const at = link.getBoundingClientRect();
+  nav.scrollLeft += at.left + at.width / 2 - (bar.left + bar.width / 2);
 }
 
 const GROUPS = ["", "Ship", "Watch", "Run"] as const;
