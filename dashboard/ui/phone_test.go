@@ -25,6 +25,10 @@ func TestOnAPhoneTheRailShowsThePageThatOneIsOn(t *testing.T) {
 	b.wait("Devices in the bar", `location.pathname === "/devices" && `+seen("/devices"))
 	b.do(chromedp.KeyEvent("gm"))
 	b.wait("My account in the bar", `location.pathname === "/account" && `+seen("/account"))
+	b.do(chromedp.EmulateViewport(1440, 900))
+	b.wait("the rail at the side", `document.querySelector(".rail").clientHeight > 800`)
+	b.do(chromedp.EmulateViewport(390, 844))
+	b.wait("My account in the bar again", seen("/account"))
 }
 
 // TestOnAPhoneAllWhoWaitForAdoptionAreSelectedAtOnce has the box of the table's head above the table, where rows are stacked.

@@ -24,7 +24,7 @@ export function LiveRollouts() {
   if (all.length === 0) return null;
   return (
     <section class="sec" aria-labelledby="rollouts-title">
-      <header><h2 id="rollouts-title">{T.title}</h2><p class="val">{T.live(all.length)}</p></header>
+      <header><h2 id="rollouts-title">{T.title}</h2><p class="val">{s && s.running.length > 0 ? T.live(s.running.length) : count(all.length)}</p></header>
       {all.map((r) => <Rollout key={r.id} r={r} />)}
     </section>
   );

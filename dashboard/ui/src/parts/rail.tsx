@@ -27,7 +27,17 @@ export function Rail() {
   const here = route.value.page;
   const nav = useRef<HTMLElement>(null);
   const inbox = counts.value !== null; // with rights and an inbox come more places
-  useEffect(() => showCurrent(nav.current), [here, inbox, me.value]);
+  useEffect(() => {
+    let width = innerWidth;
+    const turned = () => {
+      if (innerWidth === width) return; // the browser's own bars come and go
+      width = innerWidth;
+      showCurrent(nav.current);
+    };
+    showCurrent(nav.current);
+    addEventListener("resize", turned);
+    return () => removeEventListener("resize", turned);
+  }, [here, inbox, me.value]);
   return (
     <nav ref={nav} class="rail" aria-label="Main">
       <div class="brand">
