@@ -180,6 +180,7 @@ func TestTheOverviewsFiguresAreThoseOfTheAPI(t *testing.T) {
 	if n := m.matching(place); n != 1 {
 		t.Errorf("the query of the place has %d devices", n)
 	}
+	b.followsOnTheMap(m)
 	b.do(chromedp.Navigate(b.base + "/"))
 	f := m.figures()
 	for _, state := range []string{"online", "never"} {
@@ -202,4 +203,33 @@ func TestTheOverviewsFiguresAreThoseOfTheAPI(t *testing.T) {
 		t.Errorf("the chart is %q", said)
 	}
 	m.stop()
+}
+
+// followsOnTheMap has the device that stands alone on the map move: its mark goes along, without a load, and its row in the table.
+func (b *tab) followsOnTheMap(m *muster) {
+	b.t.Helper()
+	const mark = `(() => {
+		const c = document.querySelector(".map canvas");
+		if (!c) return [0, 0, 0];
+		const px = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+		const n = parseInt(getComputedStyle(document.documentElement).getPropertyValue("--ink-3").trim().slice(1), 16);
+		let k = 0, x = 0, y = 0;
+		for (let i = 0; i < px.length; i += 4) {
+			if (px[i] !== n >> 16 || px[i + 1] !== (n >> 8 & 255) || px[i + 2] !== (n & 255)) continue;
+			k++; x += i / 4 % c.width; y += Math.floor(i / 4 / c.width);
+		}
+		return [k, x / k, y / k];
+	})()`
+	b.do(chromedp.Navigate(b.base + "/?by=map&at=59.9,10.75,100"))
+	b.wait("its mark", mark+`[0] > 4`)
+	was := evaluate[[]float64](b, mark)
+	evaluate[bool](b, `(window.__same = true)`)
+	m.ask(http.MethodPatch, "/api/v1/devices/placed", map[string]any{"location": map[string]any{"lat": 59.914 - 0.5, "lon": 10.752 + 0.8}}, http.StatusOK, nil)
+	b.wait("the mark to have moved", fmt.Sprintf(`(p => p[0] > 4 && Math.abs(p[1] - %g) < 6 && Math.abs(p[2] - %g) < 6)(%s)`, was[1]+80, was[2]+50, mark))
+	if !evaluate[bool](b, `window.__same === true`) {
+		b.t.Error("the page was loaded again")
+	}
+	b.do(chromedp.Navigate(b.base + "/?by=map&dots=table"))
+	b.wait("its new place", `[...document.querySelectorAll(".sections tbody th a")].some(a => new URL(a.href).searchParams.get("q") === "lat>=59.41 lat<59.42 lon>=11.55 lon<11.56")`)
+	b.forgives("willReadFrequently") // this test itself reads the canvas
 }

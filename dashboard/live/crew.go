@@ -6,10 +6,7 @@ import (
 	"time"
 )
 
-const (
-	maxCrew  = 128 // flushes that the wake loop has under way at a time
-	crewWait = 100 * time.Millisecond
-)
+const maxCrew = 128 // flushes that the wake loop has under way at a time
 
 // crew bounds the flushes that the wake loop starts: however many are woken, few run at a
 // time. When none of them has ended for a while all hang in their writes. Then they are not
@@ -55,10 +52,10 @@ func (c *crew) writeOff() {
 	c.shift++
 }
 
-// wait returns when one more may be started; false when ctx has ended.
-func (c *crew) wait(ctx context.Context, patience *time.Timer) bool {
+// wait returns when one more may be started, which is at the latest when none has ended for stall; false when ctx has ended.
+func (c *crew) wait(ctx context.Context, patience *time.Timer, stall time.Duration) bool {
 	for c.full() {
-		patience.Reset(crewWait)
+		patience.Reset(stall)
 		select {
 		case <-c.freed:
 		case <-patience.C:

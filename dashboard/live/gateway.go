@@ -33,6 +33,8 @@ type Config struct {
 	// SilenceTimeout is how long a peer may say nothing, pongs included: 60 s. It is
 	// longer than the 25 s between two pings.
 	SilenceTimeout time.Duration
+	// StallWait is how long those that write news of inboxes may all hang before more begin: 100 ms.
+	StallWait time.Duration
 
 	// Phases is in how many parts a tick goes, in one of which each client has its turn: 5, and 1 with Ticks.
 	Phases int
@@ -79,6 +81,9 @@ func (c Config) withDefaults() Config {
 		c.Phases = 5
 	case c.Phases == 0:
 		c.Phases = 1
+	}
+	if c.StallWait == 0 {
+		c.StallWait = 100 * time.Millisecond
 	}
 	return c
 }

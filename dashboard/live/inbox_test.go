@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -436,72 +435,6 @@ func TestAStoreThatDoesNotAnswerIsAskedAgainAndLosesNothing(t *testing.T) {
 	}
 	if n < 300 {
 		t.Errorf("%d of 300 came", n)
-	}
-}
-
-func TestHoweverManyAreWokenFewAreWrittenToAtATimeAndAStalledOneHoldsUpNobody(t *testing.T) {
-	const followers = 1000
-	s, box := mailroom(t, live.Config{})
-	var users []string
-	var now, most, got atomic.Int64
-	stalled := make(chan struct{})
-	streams := make([]*live.Stream, 0, followers)
-	var loops []func()
-	for i := range followers {
-		u := fmt.Sprint("u", i)
-		users = append(users, u)
-		first := true
-		st, err := s.g.Attach(live.Principal{ID: u, Who: whoOf(u)}, live.Ask{Channel: "inbox"}, func([]byte, int) error {
-			if first {
-				first = false
-				got.Add(1)
-				return nil
-			}
-			if i < 3 {
-				<-stalled
-			}
-			n := now.Add(1)
-			for was := most.Load(); n > was; was = most.Load() {
-				if most.CompareAndSwap(was, n) {
-					break
-				}
-			}
-			for range 3 {
-				runtime.Gosched() // others come in if they may
-			}
-			now.Add(-1)
-			got.Add(1)
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		streams = append(streams, st)
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() { defer close(done); st.Run(ctx) }()
-		loops = append(loops, func() { cancel(); <-done })
-	}
-	wait := func(want int64) {
-		t.Helper()
-		for until := time.Now().Add(waitLong); got.Load() < want; runtime.Gosched() {
-			if time.Now().After(until) {
-				t.Fatalf("%d of %d", got.Load(), want)
-			}
-		}
-	}
-	wait(followers)
-	got.Store(0)
-	box.burst(1, 10, users...)
-	wait(followers - 3)
-	close(stalled)
-	wait(followers)
-	if n := most.Load(); n > 128 {
-		t.Errorf("%d were written to at once", n)
-	}
-	for i, st := range streams {
-		loops[i]()
-		st.Close()
 	}
 }
 

@@ -42,7 +42,7 @@ func (w *woken) take() []*sub {
 
 // wakeLoop tells those who are woken, until ctx ends.
 func (g *Gateway) wakeLoop(ctx context.Context) error {
-	patience := time.NewTimer(crewWait)
+	patience := time.NewTimer(g.cfg.StallWait)
 	defer patience.Stop()
 	for {
 		select {
@@ -50,7 +50,7 @@ func (g *Gateway) wakeLoop(ctx context.Context) error {
 			return nil
 		case <-g.woken.signal:
 			for _, s := range g.woken.take() {
-				if !g.crew.wait(ctx, patience) {
+				if !g.crew.wait(ctx, patience, g.cfg.StallWait) {
 					return nil
 				}
 				s.inbox.queued.Store(false) // before the look: what comes after it wakes again

@@ -1,9 +1,13 @@
 package ui
 
 import (
+	"context"
 	"fmt"
+	"math"
 	"testing"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
 )
 
@@ -128,4 +132,73 @@ func TestTheMapIsATableTooAndSaysWhenThereIsNothingToShow(t *testing.T) {
 	b.visit("/?by=map")
 	b.waitText(".dots", "No device has a location yet.")
 	b.waitText(".map-note", "3 devices have no location.")
+}
+
+// touches does one thing with fingers at points of the page.
+func (b *tab) touches(kind input.DispatchTouchEventType, points ...[2]float64) {
+	b.t.Helper()
+	at := make([]*input.TouchPoint, len(points))
+	for i, p := range points {
+		id := float64(i)
+		at[i] = &input.TouchPoint{X: p[0], Y: p[1], ID: &id}
+	}
+	b.do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, input.DispatchTouchEvent, input.DispatchTouchEventParams{Type: kind, TouchPoints: at})
+		return err
+	}))
+}
+
+// shownAt is the middle of the map and its scale, as the address has them.
+func (b *tab) shownAt() (lat, lon, scale float64) {
+	b.t.Helper()
+	b.wait("the view in the address", `new URLSearchParams(location.search).get("at")`)
+	at := evaluate[string](b, `new URLSearchParams(location.search).get("at")`)
+	if _, err := fmt.Sscanf(at, "%f,%f,%f", &lat, &lon, &scale); err != nil {
+		b.t.Fatalf("the address has %q: %v", at, err)
+	}
+	return lat, lon, scale
+}
+
+func TestTheMapIsMovedByDraggingAndBroughtNearerByTwoFingers(t *testing.T) {
+	f := fleetOnAMap(t)
+	b := open(t, f)
+	b.expect("willReadFrequently")
+	b.visit("/?by=map&at=59.925,10.75,40")
+	b.wait("the place", inkJS+`("--off") > 20`)
+	at := evaluate[[]float64](b, markJS+`("--off")`)
+	b.mouse(chromedp.MouseMoved, at[0]+60, at[1]+40)
+	b.mouse(chromedp.MousePressed, at[0]+60, at[1]+40)
+	for step := range 5 {
+		b.mouse(chromedp.MouseMoved, at[0]+60+float64(16*(step+1)), at[1]+40-float64(8*(step+1)))
+	}
+	b.mouse(chromedp.MouseReleased, at[0]+140, at[1])
+	b.wait("the mark where it was dragged", fmt.Sprintf(`(p => Math.abs(p[0] - %g) < 3 && Math.abs(p[1] - %g) < 3)(%s("--off"))`, at[0]+80, at[1]-40, markJS))
+	b.wait("the address to follow", `!location.search.includes("59.925")`)
+	lat, lon, scale := b.shownAt()
+	if scale != 40 || math.Abs(lat-(59.925-1)) > 0.1 || math.Abs(lon-(10.75-2)) > 0.1 {
+		t.Errorf("after 80 px to the right and 40 up, at 40 px to a degree, the middle is %g, %g at %g", lat, lon, scale)
+	}
+	if got := evaluate[string](b, "location.pathname"); got != "/" {
+		t.Errorf("the drag opened %s", got)
+	}
+
+	box := evaluate[[]float64](b, `(r => [r.left + r.width / 2, r.top + r.height / 2])(document.querySelector(".map canvas").getBoundingClientRect())`)
+	fingers := func(apart float64) [2][2]float64 {
+		return [2][2]float64{{box[0] - apart/2, box[1]}, {box[0] + apart/2, box[1]}}
+	}
+	from := fingers(80)
+	b.touches(input.DispatchTouchEventTypeTouchStart, from[0])
+	b.touches(input.DispatchTouchEventTypeTouchStart, from[0], from[1])
+	for apart := 100.0; apart <= 160; apart += 20 {
+		to := fingers(apart)
+		b.touches(input.DispatchTouchEventTypeTouchMove, to[0], to[1])
+	}
+	b.touches(input.DispatchTouchEventTypeTouchEnd)
+	b.wait("it is nearer", `Number(new URLSearchParams(location.search).get("at").split(",")[2]) > 70`)
+	if _, _, scale := b.shownAt(); math.Abs(scale-80) > 4 {
+		t.Errorf("two fingers from 80 to 160 px apart bring it from 40 to %g px to a degree, want 80", scale)
+	}
+	if got := evaluate[string](b, "location.pathname"); got != "/" {
+		t.Errorf("the fingers opened %s", got)
+	}
 }

@@ -83,6 +83,18 @@ func TestAChangedCellIsTintedForAMomentAndSaysWhenItWasUnderThePointer(t *testin
 	}
 }
 
+// TestAnEmptyListShowsWhoComesToMatchByItself begins with a query that nobody matches: there is no row that could move.
+func TestAnEmptyListShowsWhoComesToMatchByItself(t *testing.T) {
+	f := fleetOf25(t)
+	b := open(t, f)
+	b.visit("/devices?q=zz-")
+	b.waitText(".nothing, .quiet-note", "No device matches.")
+	f.put("zz-late", "", "offline", nil)
+	f.delta("devices", object{"drift": object{"new": 1, "total": 1}}, 0)
+	b.waitText("tbody th", "zz-late")
+	b.wait("no chip", `!document.querySelector(".chip")`)
+}
+
 func TestRowsStayWhereTheyAreWhenDevicesComeAndGo(t *testing.T) {
 	f := fleetOf25(t)
 	b := open(t, f)
@@ -204,7 +216,8 @@ func withHistory(f *fakeServer, id string) {
 	now := time.Now()
 	var items []object
 	for i := range 720 {
-		if i > 60 && i < 79 {
+		// No reading is near the edge of a range that a test counts: the page asks some time after this, and edges move on.
+		if i > 60 && i < 79 || i >= 168 && i < 192 || i >= 708 {
 			continue
 		}
 		at := now.Add(-time.Duration(i) * 5 * time.Second)
@@ -262,7 +275,7 @@ func TestTheDevicePageShowsHistoryAndGoesOnLive(t *testing.T) {
 	b.waitText("[data-ledger=duplicate]", "14")
 	b.waitText(".att", "after the value at byte 21")
 	b.waitText(".att", "ff fe 01 02")
-	b.waitText("#signals-title + p", "162 readings")
+	b.waitText("#signals-title + p", "150 readings")
 	if got := evaluate[string](b, `[...document.querySelectorAll(".chart")].map(e => e.dataset.key).join(",")`); got != "battery,compressor,rssi,temperature" {
 		t.Errorf("the charts are %s", got)
 	}
@@ -273,7 +286,7 @@ func TestTheDevicePageShowsHistoryAndGoesOnLive(t *testing.T) {
 	b.shootAll("device")
 	b.click(".tabs[aria-label='Time range'] button:nth-child(2)")
 	b.wait("the range in the address", `location.search === "?from=now-1h"`)
-	b.waitText("#signals-title + p", "702 readings")
+	b.waitText("#signals-title + p", "666 readings")
 	b.shoot("device-1h")
 }
 
@@ -306,7 +319,7 @@ func TestTheCrosshairIsSharedAndDraggingZooms(t *testing.T) {
 	f := deviceFixture(t)
 	b := open(t, f)
 	b.visit("/devices/cc-vault-2-p1")
-	b.waitText("#signals-title + p", "162 readings")
+	b.waitText("#signals-title + p", "150 readings")
 	box := evaluate[[]float64](b, `(() => { const r = document.querySelector(".chart .u-over").getBoundingClientRect(); return [r.left, r.top, r.width, r.height] })()`)
 	at := func(part float64) (float64, float64) { return box[0] + box[2]*part, box[1] + box[3]/2 }
 	x, y := at(0.4)
@@ -331,7 +344,7 @@ func TestASilenceIsAHoleAndNotALine(t *testing.T) {
 	f := deviceFixture(t)
 	b := open(t, f)
 	b.visit("/devices/cc-vault-2-p1")
-	b.waitText("#signals-title + p", "162 readings")
+	b.waitText("#signals-title + p", "150 readings")
 	// In the middle of the silence every chart must have no ink of its series: the
 	// crosshair finds no value there.
 	box := evaluate[[]float64](b, `(() => { const r = document.querySelector(".chart .u-over").getBoundingClientRect(); return [r.left, r.top, r.width, r.height] })()`)

@@ -1,7 +1,9 @@
 // The shell: rail, top bar, live pill; and which page is in it.
 
 import { useEffect } from "preact/hooks";
+import { called } from "./lib/called";
 import { isLive, link, paused } from "./lib/live";
+import { titleOf } from "./lib/pages";
 import { route, type Route } from "./lib/route";
 import { session } from "./lib/session";
 import { OverviewPage } from "./pages/overview";
@@ -72,12 +74,10 @@ export function App() {
   return <Shell />;
 }
 
-/** What pages are called. */
-const TITLES: Partial<Record<string, string>> = { overview: "Overview", claim: "Claim a device", groups: "Groups", inbox: "Inbox", topics: "Topics", topic: "Topic", webhooks: "Webhooks", webhook: "Webhook", account: "My account", users: "Users", keys: "API keys", firmware: "Firmware", release: "Release", rollouts: "Rollouts", rollout: "Rollout", dashboard: "System", audit: "Audit", tasks: "Tasks", adoption: "Adoption", profiles: "Profiles", import: "Import a list", "service-accounts": "Service accounts" };
-
 function Shell() {
   const r = route.value;
-  const title = r.page === "device" || r.page === "group" || r.page === "profile" ? r.id : TITLES[r.page] ?? "Devices";
+  const id = "id" in r ? r.id : "";
+  const title = titleOf(r.page, called.value.get(id) ?? "", id);
   useEffect(() => {
     document.title = `${title} · Muster`;
   }, [title]);

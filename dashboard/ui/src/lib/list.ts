@@ -2,6 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { message } from "./api";
+import { insist, mayPass, type Outcome } from "./ask";
 
 /** A page of a list, as the API has it. */
 export interface Page<T> {
@@ -17,9 +18,8 @@ export function after(at: { cursor?: string }): { after?: string } {
 /** Asks for the page at a cursor, or for the first. */
 export type Read<T> = (at: { cursor?: string }, stop?: AbortSignal) => Promise<Page<T>>;
 
-export interface List<T> {
+export interface List<T> extends Outcome {
   items: T[] | null; // null until the first page is here
-  fault: string;
   more: (() => void) | null; // null at the end
   reload: () => void;
   /** Does something to the list and asks for it again. */
@@ -30,7 +30,8 @@ export interface List<T> {
 export function useList<T>(ask: Read<T>, of = ""): List<T> {
   const [items, setItems] = useState<T[] | null>(null);
   const [next, setNext] = useState("");
-  const [fault, setFault] = useState("");
+  const [fault, setFault] = useState(""); // of a change, or of a further page
+  const [unread, setUnread] = useState<unknown>(null); // what went wrong with the first page
   const [turn, setTurn] = useState(0);
   const read = async (cursor: string, stop?: AbortSignal) => {
     const page = await ask(cursor ? { cursor } : {}, stop);
@@ -39,7 +40,7 @@ export function useList<T>(ask: Read<T>, of = ""): List<T> {
   };
   useEffect(() => {
     const stop = new AbortController();
-    read("", stop.signal).catch((e: unknown) => stop.signal.aborted || setFault(message(e)));
+    insist((signal) => read("", signal), stop.signal, setUnread).then(() => setUnread(null), () => undefined); // each failure was told
     return () => stop.abort();
   }, [turn, of]);
   const run = async (change: () => Promise<unknown>) => {
@@ -51,6 +52,7 @@ export function useList<T>(ask: Read<T>, of = ""): List<T> {
     }
     setTurn((t) => t + 1);
   };
-  const more = next ? () => void read(next).catch((e: unknown) => setFault(message(e))) : null;
-  return { items, fault, more, run, reload: () => setTurn((t) => t + 1) };
+  const reload = () => setTurn((t) => t + 1);
+  const more = next ? () => void read(next).then(() => setFault(""), (e: unknown) => setFault(message(e))) : null;
+  return { items, fault: fault || (unread === null ? "" : message(unread)), again: !fault && unread !== null && mayPass(unread) ? reload : null, more, run, reload };
 }

@@ -1,31 +1,69 @@
 // What is asked of the API again and again while a page shows it.
 
+import { signal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
 import { ApiError } from "./api";
 import { isLive } from "./live";
 
+type Ask<A> = (stop: AbortSignal) => Promise<A>;
+
+/** Gives each answer of ask to take, asked again after every ms while the tab is shown, until the returned function is
+ * called or the answer is refused for want of rights. */
+function repeat<A>(ask: Ask<A>, ms: number, take: (answer: A) => void): () => void {
+  const stop = new AbortController();
+  let timer = 0;
+  const turn = async () => {
+    try {
+      if (!document.hidden) {
+        const answer = await ask(stop.signal);
+        if (!stop.signal.aborted) take(answer);
+      }
+    } catch (e) {
+      if (e instanceof ApiError && (e.status === 403 || e.status === 401)) return;
+    }
+    if (!stop.signal.aborted) timer = window.setTimeout(() => void turn(), ms);
+  };
+  void turn();
+  return () => {
+    stop.abort();
+    clearTimeout(timer);
+  };
+}
+
 /** The newest answer of ask, asked again after every ms while the tab is shown and the page
  * is live; null before the first. An answer that is refused for want of rights is never, and
  * is not asked for again. What cannot be had now stays as it was. */
-export function usePolled<A>(ask: (stop: AbortSignal) => Promise<A>, ms: number): A | null {
+export function usePolled<A>(ask: Ask<A>, ms: number): A | null {
   const [answer, set] = useState<A | null>(null);
   const live = isLive();
-  useEffect(() => {
-    const stop = new AbortController();
-    let timer = 0;
-    const turn = async () => {
-      try {
-        if (!document.hidden && live) set(await ask(stop.signal));
-      } catch (e) {
-        if (e instanceof ApiError && (e.status === 403 || e.status === 401)) return;
-      }
-      if (!stop.signal.aborted) timer = window.setTimeout(() => void turn(), ms);
-    };
-    void turn();
-    return () => {
-      stop.abort();
-      clearTimeout(timer);
-    };
-  }, [live]);
+  useEffect(() => (live ? repeat(ask, ms, set) : undefined), [live]);
   return answer;
+}
+
+/** usePolled for a question of which several parts of a page show the answer: it is asked once for all of them, and the
+ * answer goes with the last. */
+export function shared<A>(ask: Ask<A>, ms: number): () => A | null {
+  const answer = signal<A | null>(null);
+  let users = 0;
+  let asking: (() => void) | null = null;
+  const halt = () => {
+    asking?.();
+    asking = null;
+  };
+  return () => {
+    const live = isLive();
+    useEffect(() => {
+      users++;
+      return () => {
+        if (--users > 0) return;
+        halt();
+        answer.value = null;
+      };
+    }, []);
+    useEffect(() => {
+      if (!live) halt();
+      else asking ??= repeat(ask, ms, (a) => (answer.value = a));
+    }, [live]);
+    return answer.value;
+  };
 }

@@ -4,30 +4,24 @@ import { useEffect, useState } from "preact/hooks";
 import { count, plural } from "./format";
 import { subscribe } from "./live";
 import type { RolloutBody, RolloutPhase, RolloutPhaseProgress, RolloutPlan, RolloutProgress } from "./schema.gen";
+import { isHeld, whyOf } from "./shipping";
 
 const T = {
   draft: "A draft: nothing is offered.",
   agree: (have: number, need: number) => `A draft: ${have} of ${plural(need, "person", "people")} agreed to it.`,
   scheduled: "It waits for its time.",
   scheduledAgreed: (have: number, need: number) => `It waits for its time: ${have} of ${plural(need, "person", "people")} agreed to it.`,
-  held: (have: number, need: number) => `Its time has come, and it is held: ${have} of ${plural(need, "person", "people")} agreed to it.`,
+  unapproved: (have: number, need: number) => `Held: its time has come, and ${have} of ${plural(need, "person", "people")} agreed to it.`,
   waits: (name: string) => `Phase ${name} is over, and a person must approve before the next begins.`,
   vacant: (name: string) => `Phase ${name} has no device yet: it waits until one joins, or a person lets the next begin.`,
   running: (flying: number, most: number) => `${count(flying)} of at most ${count(most)} are being updated.`,
   none: "No device has joined yet.",
   completed: (n: number) => `Done: ${plural(n, "device has", "devices have")} it.`,
+  byPerson: (what: string) => `${what} by a person.`,
+  because: (what: string, why: string) => `${what}: ${why}.`,
+  held: "Held",
   paused: "Paused",
   aborted: "Aborted",
-  reasons: {
-    operator: "by a person",
-    failure_threshold: "by itself: too many failed",
-    success_threshold: "by itself: too few succeeded",
-    nothing_proved: "by itself: a phase is over, and no device of it was confirmed",
-    regression: "by itself: telemetry got worse",
-    release_revoked: "by itself: the release was revoked",
-    release_deprecated: "at its time, by itself: the release is deprecated, and no rollout begins with it",
-    superseded: "another rollout took its place",
-  } as Record<string, string>,
 };
 
 export type RolloutState = keyof typeof KINDS;
@@ -75,17 +69,16 @@ export function isVacant(p: RolloutProgress): boolean {
 
 /** How a rollout stands, in a sentence. */
 export function sentence(r: RolloutBody, p: RolloutProgress): string {
-  const why = p.reason ? T.reasons[p.reason] ?? p.reason : "";
+  const stopped = (what: string) => (p.reason === "operator" ? T.byPerson(what) : T.because(what, whyOf(p)));
   switch (p.status) {
     case "draft":
       return r.min_approvals ? T.agree(agreed(r), r.min_approvals) : T.draft;
     case "scheduled":
-      if (p.reason === "approvals") return T.held(agreed(r), r.min_approvals ?? 0);
-      return r.min_approvals ? T.scheduledAgreed(agreed(r), r.min_approvals) : T.scheduled;
+      return p.reason === "approvals" ? T.unapproved(agreed(r), r.min_approvals ?? 0) : r.min_approvals ? T.scheduledAgreed(agreed(r), r.min_approvals) : T.scheduled;
     case "paused":
-      return `${T.paused} ${why}.`;
+      return stopped(isHeld(p) ? T.held : T.paused);
     case "aborted":
-      return `${T.aborted} ${why}.`;
+      return stopped(T.aborted);
     case "completed":
       return T.completed(totals(p.phases)["confirmed"] ?? 0);
     case "running":

@@ -97,29 +97,32 @@ function Table({ all, waiting, chosen, choose, open }: TableProps) {
   const every = waiting.length > 0 && waiting.every((id) => chosen.has(id));
   const box = <input type="checkbox" aria-label={T.all} disabled={!entitled} checked={every} onChange={() => choose(new Set(every ? [] : waiting))} />;
   return (
-    <Scroll labelledby="adoption-title">
-      <table class="plain candidates">
-        <thead><tr><th scope="col"><label class="check">{box} {T.client}</label></th><th scope="col">{T.user}</th><th scope="col">{T.from}</th><th scope="col">{T.key}</th><th scope="col">{T.first}</th><th scope="col">{T.heard}</th><th scope="col" class="n">{T.messages}</th><td /></tr></thead>
-        <tbody>
-          {all.map((k) => (
-            <tr key={k.of.id} data-candidate={k.of.id} data-fate={k.fate} class={k.fate === "gone" || k.fate === "refused" ? "idle" : ""}>
-              <th scope="row"><label class="check"><input type="checkbox" aria-label={T.select(k.of.id)} disabled={!entitled || k.fate !== "waits"} checked={k.fate === "waits" && chosen.has(k.of.id)} onChange={() => toggle(k.of.id)} /> <span class="mono">{k.of.id}</span></label></th>
-              <td><span class="mono">{k.of.username}</span></td>
-              <td><span class="mono">{k.of.peer}</span></td>
-              <td>{k.of.adoption_key}</td>
-              <td><time title={k.of.first_at}>{ago(Date.parse(k.of.first_at), now.value)}</time></td>
-              <td class="val"><time title={k.of.last_at}>{ago(Date.parse(k.of.last_at), now.value)}</time></td>
-              <td class="n val">{count(k.of.messages)}</td>
-              <td class="acts">
-                {k.device ? <a class="link" href={devicePath(k.device)}>{T.fates.adopted}</a> : T.fates[k.fate]}
-                {k.fate === "waits" && <button type="button" class="btn txt" aria-label={T.lookAt(k.of.id)} aria-expanded={open === k.of.id} onClick={() => setSearch({ of: open === k.of.id ? "" : k.of.id }, true)}>{T.look}</button>}
-                {k.fault && <span class="error" role="alert">{k.fault}</span>}
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </Scroll>
+    <>
+      <label class="check every">{box} {T.all}</label>
+      <Scroll labelledby="adoption-title">
+        <table class="plain candidates">
+          <thead><tr><th scope="col"><label class="check">{box} {T.client}</label></th><th scope="col">{T.user}</th><th scope="col">{T.from}</th><th scope="col">{T.key}</th><th scope="col">{T.first}</th><th scope="col">{T.heard}</th><th scope="col" class="n">{T.messages}</th><td /></tr></thead>
+          <tbody>
+            {all.map((k) => (
+              <tr key={k.of.id} data-candidate={k.of.id} data-fate={k.fate} class={k.fate === "gone" || k.fate === "refused" ? "idle" : ""}>
+                <th scope="row"><label class="check"><input type="checkbox" aria-label={T.select(k.of.id)} disabled={!entitled || k.fate !== "waits"} checked={k.fate === "waits" && chosen.has(k.of.id)} onChange={() => toggle(k.of.id)} /> <span class="mono">{k.of.id}</span></label></th>
+                <td><span class="mono">{k.of.username}</span></td>
+                <td><span class="mono">{k.of.peer}</span></td>
+                <td>{k.of.adoption_key}</td>
+                <td><time title={k.of.first_at}>{ago(Date.parse(k.of.first_at), now.value)}</time></td>
+                <td class="val"><time title={k.of.last_at}>{ago(Date.parse(k.of.last_at), now.value)}</time></td>
+                <td class="n val">{count(k.of.messages)}</td>
+                <td class="acts">
+                  {k.device ? <a class="link" href={devicePath(k.device)}>{T.fates.adopted}</a> : T.fates[k.fate]}
+                  {k.fate === "waits" && <button type="button" class="btn txt" aria-label={T.lookAt(k.of.id)} aria-expanded={open === k.of.id} onClick={() => setSearch({ of: open === k.of.id ? "" : k.of.id }, true)}>{T.look}</button>}
+                  {k.fault && <span class="error" role="alert">{k.fault}</span>}
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </Scroll>
+    </>
   );
 }
 

@@ -7,6 +7,7 @@ import { useList } from "../lib/list";
 import { createAdoptionKey, deleteAdoptionKey, listAdoptionKeys, type AdoptionKey } from "../lib/schema.gen";
 import { Choice } from "../parts/choice";
 import { CopyLine } from "../parts/copyline";
+import { Fault } from "../parts/fault";
 import { Field, Submit } from "../parts/field";
 import { Scroll } from "../parts/scroll";
 import { Sure } from "../parts/sure";
@@ -37,7 +38,7 @@ export function AdoptionKeys() {
   return (
     <section class="sec adoptionkeys" aria-labelledby="adoptionkeys-title">
       <header><h2 id="adoptionkeys-title">{T.title}</h2><p class="long">{T.how}</p></header>
-      <p class="error" role="alert">{list.fault}</p>
+      <Fault of={list} />
       {list.items?.length === 0 && <p class="quiet-note">{T.none}</p>}
       {list.items && list.items.length > 0 && (
         <Scroll labelledby="adoptionkeys-title">

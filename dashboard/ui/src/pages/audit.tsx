@@ -8,6 +8,7 @@ import { search, setSearch } from "../lib/route";
 import { getSystem, listAudit, type AuditRecord } from "../lib/schema.gen";
 import { isAdmin } from "../lib/session";
 import type { Sections } from "../lib/system";
+import { Fault } from "../parts/fault";
 import { Field, Submit } from "../parts/field";
 import { Scroll } from "../parts/scroll";
 
@@ -62,7 +63,7 @@ function Audit() {
     <section class="sec auditlog" aria-labelledby="audit-title">
       <header><h1 id="audit-title">{T.title}</h1><p class="long">{T.how}</p><div class="r"><Seal /></div></header>
       <Filters key={mark} on={on} />
-      <p class="error" role="alert">{list.fault}</p>
+      <Fault of={list} />
       {list.items?.length === 0 && <p class="quiet-note">{T.none}</p>}
       {list.items && list.items.length > 0 && <Table items={list.items} />}
       {list.more && <button type="button" class="btn" onClick={list.more}>{T.older}</button>}

@@ -5,6 +5,7 @@ import { day } from "../lib/format";
 import { useList } from "../lib/list";
 import { listBlockedClients, unblockClient, type BlockedClient } from "../lib/schema.gen";
 import { may } from "../lib/session";
+import { Fault } from "../parts/fault";
 
 const T = {
   title: "Refused",
@@ -25,7 +26,7 @@ export function Blocked({ news }: { news: number }) {
   return (
     <section class="sec blocked" aria-labelledby="blocked-title">
       <header><h2 id="blocked-title">{T.title}</h2><p class="long">{T.how}</p></header>
-      <p class="error" role="alert">{list.fault}</p>
+      <Fault of={list} />
       <table class="plain">
         <tbody>
           {list.items?.map((b) => (

@@ -6,6 +6,7 @@ import { absolute, ago, bytes, count, rate } from "../lib/format";
 import { after, useList } from "../lib/list";
 import { devicePath } from "../lib/route";
 import { kickClient, listClients, type Client } from "../lib/schema.gen";
+import { Fault } from "../parts/fault";
 import { Scroll } from "../parts/scroll";
 import { Sure } from "../parts/sure";
 
@@ -46,7 +47,7 @@ export function Clients() {
           <select aria-label={T.sort} value={sort} onChange={(e) => setSort(e.currentTarget.value as Sort)}>{SORTS.map(([v, word]) => <option key={v} value={v}>{word}</option>)}</select>
         </div>
       </header>
-      <p class="error" role="alert">{list.fault}</p>
+      <Fault of={list} />
       {list.items?.length === 0 && <p class="quiet-note">{q ? T.noMatch : T.none}</p>}
       {list.items && list.items.length > 0 && (
         <Scroll labelledby="clients-title">

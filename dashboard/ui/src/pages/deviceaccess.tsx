@@ -13,6 +13,7 @@ import { addCredential, deleteDevice, listCredentials, listFailedLogins, removeC
 import { may } from "../lib/session";
 import { Area, Choice } from "../parts/choice";
 import { CopyLine } from "../parts/copyline";
+import { Fault } from "../parts/fault";
 import { Field, Submit } from "../parts/field";
 import { Scroll } from "../parts/scroll";
 import { Sure } from "../parts/sure";
@@ -62,7 +63,7 @@ export function AccessTab({ model }: { model: DeviceModel }) {
       <div class="main">
         <section class="sec" aria-labelledby="credentials-title">
           <header><h2 id="credentials-title">{T.title}</h2><p>{T.note}</p></header>
-          <p class="error" role="alert">{list.fault}</p>
+          <Fault of={list} />
           {list.items?.length === 0 && <p class="quiet-note">{T.none}</p>}
           {list.items && list.items.length > 0 && (
             <Scroll labelledby="credentials-title">
@@ -145,7 +146,7 @@ function Logins({ model }: { model: DeviceModel }) {
   return (
     <section class="sec" aria-labelledby="logins-title">
       <header><h2 id="logins-title">{T.logins}</h2><p>{T.loginsNote}</p></header>
-      <p class="error" role="alert">{list.fault}</p>
+      <Fault of={list} />
       {list.items?.length === 0 && <p class="quiet-note">{T.noLogins}</p>}
       <ul class="att">
         {list.items?.map((l, i) => (

@@ -8,10 +8,12 @@ import { useForm } from "../lib/form";
 import { ago, duration } from "../lib/format";
 import { parsed, pretty } from "../lib/json";
 import { useList } from "../lib/list";
+import { useNames } from "../lib/people";
 import { cancelCommand, getCommand, listCommands, sendCommand, type CommandBody } from "../lib/schema.gen";
 import { may } from "../lib/session";
 import { offer } from "../lib/undo";
 import { Area } from "../parts/choice";
+import { Fault } from "../parts/fault";
 import { Field, Submit } from "../parts/field";
 
 const T = {
@@ -53,16 +55,17 @@ export function CommandsTab({ model, focus }: { model: DeviceModel; focus: numbe
   const list = useList<CommandBody>((at, stop) => listCommands(model.id, { limit: 50, ...(at.cursor && { after: at.cursor }) }, stop), `${model.news.value}`);
   const [again, setAgain] = useState<{ of: CommandBody; n: number } | null>(null);
   const allowed = may("commands:send");
+  const nameOf = useNames((list.items ?? []).map((c) => c.created_by));
   return (
     <>
       <SendForm key={again?.n ?? 0} id={model.id} allowed={allowed} focus={focus} first={again ? { method: again.of.method, params: pretty(again.of.params), ttl: "" } : EMPTY} onSent={list.reload} />
       <section class="sec" aria-labelledby="commands-title">
         <header><h2 id="commands-title">{T.title}</h2><p>{T.note}</p></header>
-        <p class="error" role="alert">{list.fault}</p>
+        <Fault of={list} />
         {list.items?.length === 0 && <p class="quiet-note">{T.none}</p>}
         <ul class="commands">
           {list.items?.map((c) => (
-            <Command key={c.id} c={c} allowed={allowed} onCancel={() => void list.run(() => cancelCommand(model.id, c.id))} onAgain={() => setAgain({ of: c, n: (again?.n ?? 0) + 1 })} />
+            <Command key={c.id} c={c} by={nameOf(c.created_by)} allowed={allowed} onCancel={() => void list.run(() => cancelCommand(model.id, c.id))} onAgain={() => setAgain({ of: c, n: (again?.n ?? 0) + 1 })} />
           ))}
         </ul>
         {list.more && <button type="button" class="btn more" onClick={list.more}>{T.more}</button>}
@@ -139,7 +142,7 @@ function reached(c: CommandBody): number {
   }
 }
 
-function Command({ c, allowed, onCancel, onAgain }: { c: CommandBody; allowed: boolean; onCancel: () => void; onAgain: () => void }) {
+function Command({ c, by, allowed, onCancel, onAgain }: { c: CommandBody; by: string; allowed: boolean; onCancel: () => void; onAgain: () => void }) {
   const over = c.finished_at !== null;
   const bad = c.state === "failed" || c.state === "expired";
   const n = reached(c);
@@ -149,7 +152,7 @@ function Command({ c, allowed, onCancel, onAgain }: { c: CommandBody; allowed: b
     <li data-command={c.id} data-state={c.state}>
       <div class="what">
         <b class="mono">{c.method}</b> <code class="payload">{short(c.params)}</code>
-        <p class="sub"><span>{T.by(c.created_by)}</span> <time title={c.created_at}>{ago(Date.parse(c.created_at), now.value)}</time></p>
+        <p class="sub"><span title={c.created_by}>{T.by(by)}</span> <time title={c.created_at}>{ago(Date.parse(c.created_at), now.value)}</time></p>
       </div>
       <div class="how">
         <span class={`four ${bad ? "bad" : over && c.state === "cancelled" ? "gone" : ""}`} role="img" aria-label={`${Math.min(n, 4)} of 4 steps: ${STEPS[n - 1]}`}>

@@ -6,6 +6,7 @@ import { useList } from "../lib/list";
 import { fullOf } from "../lib/range";
 import { search, setSearch } from "../lib/route";
 import { listEvents, listLogLines, type Event, type LogLine } from "../lib/schema.gen";
+import { Fault } from "../parts/fault";
 
 const T = {
   events: "Events", logs: "Logs", show: "What is shown",
@@ -66,7 +67,7 @@ function Events({ model }: { model: DeviceModel }) {
   const list = useList<Event>((at, stop) => listEvents(model.id, { limit: 100, ...(type && { type }), ...at }, stop), `${type} ${model.news.value}`);
   return (
     <>
-      <p class="error" role="alert">{list.fault}</p>
+      <Fault of={list} />
       {list.items?.length === 0 && <p class="quiet-note">{T.noEvents}</p>}
       <ul class="happened">
         {list.items?.map((e, i) => (
@@ -89,7 +90,7 @@ function Logs({ model }: { model: DeviceModel }) {
   const list = useList<LogLine>((at, stop) => listLogLines(model.id, { limit: 100, ...(level && { level }), ...(q && { q }), ...at }, stop), `${level} ${q} ${model.news.value}`);
   return (
     <>
-      <p class="error" role="alert">{list.fault}</p>
+      <Fault of={list} />
       {list.items?.length === 0 && <p class="quiet-note">{T.noLogs}</p>}
       <ul class="happened">
         {list.items?.map((l, i) => (

@@ -2,14 +2,16 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { message } from "../lib/api";
+import { useAsked } from "../lib/ask";
 import { now } from "../lib/clock";
 import type { DeviceModel } from "../lib/device";
 import { ago } from "../lib/format";
 import { heldText } from "../lib/held";
 import { leavesOf } from "../lib/json";
 import { rolloutPath, stateWord } from "../lib/rollouts";
-import { explainRolloutDevice, getDeviceFirmware, getTwin, listRolloutLog, type DeviceFirmware, type FirmwareAction, type RolloutChange, type RolloutWhy } from "../lib/schema.gen";
+import { explainRolloutDevice, getDeviceFirmware, getTwin, listRolloutLog, type DeviceFirmware, type FirmwareAction } from "../lib/schema.gen";
 import { may } from "../lib/session";
+import { Fault } from "../parts/fault";
 import { Scroll } from "../parts/scroll";
 import { Update } from "./deviceupdate";
 
@@ -101,16 +103,11 @@ const MOST_STEPS = 100;
 
 /** What happened to the device in a rollout, the newest first. */
 function Steps({ id, a }: { id: string; a: FirmwareAction }) {
-  const [items, setItems] = useState<RolloutChange[] | null>(null);
-  const [fault, setFault] = useState("");
-  useEffect(() => {
-    const stop = new AbortController();
-    listRolloutLog(a.rollout, { device: id, order: "desc", limit: MOST_STEPS }, stop.signal).then((p) => setItems(p.items), (e: unknown) => stop.signal.aborted || setFault(message(e)));
-    return () => stop.abort();
-  }, [id, a.rollout, a.updated_at]);
+  const asked = useAsked((stop) => listRolloutLog(a.rollout, { device: id, order: "desc", limit: MOST_STEPS }, stop), `${id} ${a.rollout}`, a.updated_at);
+  const items = asked.answer?.items;
   return (
     <div class="firmwaresteps">
-      <p class="error" role="alert">{fault}</p>
+      <Fault of={asked} />
       {items && (
         <Scroll label={T.stepsOf(a.name)}>
           <table class="plain">
@@ -133,18 +130,14 @@ function Waiting({ id, items }: { id: string; items: FirmwareAction[] }) {
 }
 
 function Wait({ id, a, word, named = false }: { id: string; a: FirmwareAction; word: string; named?: boolean }) {
-  const [why, setWhy] = useState<RolloutWhy | null>(null);
-  const [fault, setFault] = useState("");
-  const ask = () => {
-    if (why) return setWhy(null);
-    setFault("");
-    explainRolloutDevice(a.rollout, id).then(setWhy, (e: unknown) => setFault(message(e)));
-  };
+  const [wanted, want] = useState(false);
+  const asked = useAsked(wanted ? (stop) => explainRolloutDevice(a.rollout, id, stop) : null, `${id} ${a.rollout} ${wanted}`);
+  const why = asked.answer;
   return (
     <li>
       {named && <><a class="link" href={rolloutPath(a.rollout)}>{a.name}</a> <small class="mono">{a.release}</small> <span>{a.status}</span> </>}
-      <button type="button" class="btn txt" aria-expanded={why !== null} aria-label={T.whyOf(word, a.name)} onClick={ask}>{why ? T.hide : word}</button>
-      <p class="error" role="alert">{fault}</p>
+      <button type="button" class="btn txt" aria-expanded={why !== null} aria-label={T.whyOf(word, a.name)} onClick={() => want(!wanted)}>{why ? T.hide : word}</button>
+      <Fault of={asked} />
       {why && (
         <>
           <p>{why.words}</p>

@@ -2,6 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { message, call } from "../lib/api";
+import { insist } from "../lib/ask";
 import { serverNow } from "../lib/clock";
 import type { DeviceModel } from "../lib/device";
 import { exact, value } from "../lib/format";
@@ -55,7 +56,7 @@ export function HistoryTab({ model }: { model: DeviceModel }) {
   };
   useEffect(() => {
     const stop = new AbortController();
-    read("", stop.signal).catch((e: unknown) => stop.signal.aborted || setFault(message(e)));
+    insist((signal) => read("", signal), stop.signal, (e) => setFault(message(e))).catch(() => undefined); // each failure was told
     return () => stop.abort();
   }, [model.id, r.from, r.to, key]);
   useEffect(() => {

@@ -52,7 +52,7 @@ export function DevicesPage() {
   }, []);
   const v = view.value;
   const empty = v !== null && v.order.length === 0 && v.q === "" && v.after === "";
-  const first = empty && newcomers.value > 0;
+  const first = v !== null && v.order.length === 0 && v.after === "" && newcomers.value > 0;
   useEffect(() => {
     if (first) again.value++; // nothing is under the pointer that could move
   }, [first]);

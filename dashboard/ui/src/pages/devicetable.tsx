@@ -24,6 +24,7 @@ const T = {
   select: (id: string) => `Select ${id}`,
   selectPage: "Select this page",
   heads: { seen: "Last seen", reason: "Reason", profile: "Profile", parent: "Gateway", firmware: "Firmware", groups: "Groups", tags: "Tags" } as Record<string, string>,
+  line: (key: string) => `${key}, line`,
   old: (age: string) => `${age} old`,
   nothing: "no value",
   keys: { title: "Devices", next: "the next row", before: "the row before", select: "select the row", open: "open it" },
@@ -31,7 +32,7 @@ const T = {
 
 /** What a column is called. */
 export function headOf(c: Column): string {
-  return T.heads[c.kind] ?? c.key;
+  return T.heads[c.kind] ?? (c.kind === "spark" ? T.line(c.key) : c.key);
 }
 
 // The roles are written out, for a narrow window lays the rows out as a grid, which

@@ -2,6 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, changing, message } from "../lib/api";
+import { insist } from "../lib/ask";
 import { now } from "../lib/clock";
 import type { DeviceModel } from "../lib/device";
 import { ago } from "../lib/format";
@@ -118,7 +119,11 @@ function Editor({ model, onDone }: { model: DeviceModel; onDone: (version?: numb
   const [busy, setBusy] = useState(false);
   useEffect(() => {
     const stop = new AbortController();
-    getDeviceDesired(id, stop.signal).then((d) => { setBase(d); setText(pretty(d.state)); }, (e: unknown) => stop.signal.aborted || setFault(message(e)));
+    insist((signal) => getDeviceDesired(id, signal), stop.signal, (e) => setFault(message(e))).then((d) => {
+      setFault("");
+      setBase(d);
+      setText(pretty(d.state));
+    }, () => undefined); // each failure was told
     return () => stop.abort();
   }, [id]);
   useEffect(() => model.edits("twin"), [model]);

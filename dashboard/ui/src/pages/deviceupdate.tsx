@@ -1,13 +1,14 @@
 // What can be done about the firmware of one device: a rollout of its own, of any release that may be offered.
 
-import { useEffect, useState } from "preact/hooks";
-import { message } from "../lib/api";
+import { useState } from "preact/hooks";
+import { useAsked } from "../lib/ask";
 import { releaseName } from "../lib/firmware";
 import { useForm } from "../lib/form";
 import { rolloutPath } from "../lib/rollouts";
 import { createRollout, listReleases, type DeviceFirmware, type FirmwareRelease } from "../lib/schema.gen";
 import { may } from "../lib/session";
 import { Choice } from "../parts/choice";
+import { Fault } from "../parts/fault";
 import { Submit } from "../parts/field";
 
 const T = {
@@ -41,16 +42,11 @@ function before(of: DeviceFirmware, releases: readonly FirmwareRelease[]): Firmw
 }
 
 export function Update({ id, of, onDone }: { id: string; of: DeviceFirmware; onDone: () => void }) {
-  const [releases, setReleases] = useState<FirmwareRelease[] | null>(null);
-  const [fault, setFault] = useState("");
+  const asked = useAsked((stop) => listReleases({ state: "published", limit: MOST }, stop), id);
+  const releases = asked.answer && asked.answer.items.filter((r) => r.offerable);
   const [made, setMade] = useState<{ id: string; name: string; draft: boolean } | null>(null);
   const form = useForm({ release: "", supersede: "wait", downgrade: "" });
   const entitled = may("firmware:write");
-  useEffect(() => {
-    const stop = new AbortController();
-    listReleases({ state: "published", limit: MOST }, stop.signal).then((p) => setReleases(p.items.filter((r) => r.offerable)), (e: unknown) => stop.signal.aborted || setFault(message(e)));
-    return () => stop.abort();
-  }, [id]);
   const submit = form.submit(async (v) => {
     setMade(null);
     const release = releases?.find((r) => r.id === v.release);
@@ -68,7 +64,7 @@ export function Update({ id, of, onDone }: { id: string; of: DeviceFirmware; onD
   return (
     <section class="sec update" aria-labelledby="update-title">
       <header><h2 id="update-title">{T.title}</h2><p class="long">{T.how}</p></header>
-      <p class="error" role="alert">{fault}</p>
+      <Fault of={asked} />
       {releases?.length === 0 && <p class="quiet-note">{T.none}</p>}
       {releases && releases.length > 0 && (
         <form class="stack" onSubmit={submit}>

@@ -13,6 +13,7 @@ import {
 import { may } from "../lib/session";
 import { arrived } from "../lib/upload";
 import { Part } from "../parts/bar";
+import { Fault } from "../parts/fault";
 import { ReleaseState } from "../parts/releasestate";
 import { Sure } from "../parts/sure";
 import { useRowKeys } from "../parts/keys";
@@ -77,7 +78,7 @@ export function FirmwarePage() {
       <section class="sec firmware" aria-labelledby="firmware-title">
         <header><h1 id="firmware-title">{T.title}</h1><p class="long">{T.how}</p></header>
         {!write && <p class="quiet-note">{T.needs}</p>}
-        <p class="error" role="alert">{releases.fault}</p>
+        <Fault of={releases} />
         {releases.items?.length === 0 && <p class="quiet-note">{T.none}</p>}
         {releases.items && releases.items.length > 0 && <Releases items={releases.items} keys={keys.items ?? []} versions={versions} />}
         {releases.more && <button type="button" class="btn" onClick={releases.more}>{T.more}</button>}
@@ -172,7 +173,7 @@ function Images({ list, write, from }: { list: List<FirmwareArtifact>; write: bo
   return (
     <section class="sec images" aria-labelledby="images-title">
       <header><h2 id="images-title">{T.images}</h2></header>
-      <p class="error" role="alert">{list.fault}</p>
+      <Fault of={list} />
       <Scroll labelledby="images-title">
         <table class="plain wide">
           <thead><tr><th scope="col">{T.file}</th><th scope="col">{T.format}</th><th scope="col" class="n">{T.size}</th><th scope="col">{T.digest}</th><th scope="col">{T.made}</th><th /></tr></thead>

@@ -8,6 +8,7 @@ import { addSigningKey, putFirmwarePolicy, revokeSigningKey, type FirmwareKey, t
 import { isAdmin } from "../lib/session";
 import { Area } from "../parts/choice";
 import { CopyLine } from "../parts/copyline";
+import { Fault } from "../parts/fault";
 import { Field, Submit } from "../parts/field";
 import { Scroll } from "../parts/scroll";
 import { Sure } from "../parts/sure";
@@ -43,7 +44,7 @@ export function Trust({ keys, policy, onPolicy }: { keys: List<FirmwareKey>; pol
     <section class="sec trust" aria-labelledby="trust-title">
       <header><h2 id="trust-title">{T.title}</h2>{policy && <p class="says-policy">{T.policy(policy)}</p>}</header>
       {policy?.unsigned && <p class="warn">{T.unsigned}</p>}
-      <p class="error" role="alert">{keys.fault}</p>
+      <Fault of={keys} />
       {keys.items?.length === 0 && <div class="stack"><p>{T.none}</p><CopyLine text={T.keygen} label={T.none} /></div>}
       {keys.items && keys.items.length > 0 && <Keys list={keys} />}
       {isAdmin() ? <AddKey list={keys} /> : <p class="quiet-note">{T.needs}</p>}

@@ -2,11 +2,13 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { changing, message } from "../lib/api";
+import { useAsked } from "../lib/ask";
 import { useForm } from "../lib/form";
 import { plural } from "../lib/format";
 import { go } from "../lib/route";
 import { deleteGroup, getGroup, getGroupDesired, listGroups, putGroup, putGroupDesired, type Group, type GroupParts } from "../lib/schema.gen";
 import { may } from "../lib/session";
+import { Fault } from "../parts/fault";
 import { Field, Submit } from "../parts/field";
 import { Sure } from "../parts/sure";
 import { Wanted, type Level } from "../parts/wanted";
@@ -33,15 +35,11 @@ const T = {
 };
 
 export function GroupPage({ id }: { id: string }) {
-  const [group, setGroup] = useState<Group | null>(null);
   const [fault, setFault] = useState("");
   const [turn, setTurn] = useState(0);
-  useEffect(() => {
-    const stop = new AbortController();
-    getGroup(id, stop.signal).then(setGroup, (e: unknown) => stop.signal.aborted || setFault(message(e)));
-    return () => stop.abort();
-  }, [id, turn]);
-  if (!group) return <><h1 class="vh">{id}</h1><p class={fault ? "error" : "vh"} role="alert">{fault}</p></>;
+  const asked = useAsked((stop) => getGroup(id, stop), id, turn);
+  const group = asked.answer;
+  if (!group) return <><h1 class="vh">{id}</h1><Fault of={asked} /></>;
   const drop = async () => {
     setFault("");
     try {
@@ -58,6 +56,7 @@ export function GroupPage({ id }: { id: string }) {
           <h1 id="group-title">{group.name}</h1><p>{KINDS[group.kind]}</p>
           <div class="r">{may("devices:write") ? <Sure word={T.drop} sure={T.dropSure} of={group.name} onSure={drop} /> : <button type="button" class="btn" disabled title={T.needs}>{T.drop}</button>}</div>
         </header>
+        <Fault of={asked} />
         <p class="error" role="alert">{fault}</p>
         <p><a class="link members" href={membersPath(group.name)}>{T.devices(group.devices)}</a> <span class="off">{group.kind === "static" ? T.static : T.query}</span></p>
         {group.devices === 0 && <p class="quiet-note">{T.none} {group.kind === "static" && T.noneStatic}</p>}

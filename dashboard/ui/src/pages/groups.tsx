@@ -9,6 +9,7 @@ import { go, listPath } from "../lib/route";
 import { listDevices, listGroups, putGroup, type Group } from "../lib/schema.gen";
 import { may } from "../lib/session";
 import { Choice } from "../parts/choice";
+import { Fault } from "../parts/fault";
 import { Field, Submit } from "../parts/field";
 import { QueryBox } from "../parts/querybox";
 import { Scroll } from "../parts/scroll";
@@ -61,7 +62,7 @@ export function GroupsPage() {
           <h1 id="groups-title">{T.title}</h1><p class="long">{T.how}</p>
           <div class="r"><button type="button" class="btn" disabled={!entitled} title={entitled ? undefined : T.needs} onClick={() => setMaking(true)}>{T.make}</button></div>
         </header>
-        <p class="error" role="alert">{list.fault}</p>
+        <Fault of={list} />
         {none && <p class="quiet-note">{T.none} {T.noneStart}</p>}
         {list.items && list.items.length > 0 && <Table list={list} />}
         {list.more && <button type="button" class="btn" onClick={list.more}>{T.more}</button>}

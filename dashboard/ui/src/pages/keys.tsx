@@ -7,6 +7,7 @@ import { useList, type List } from "../lib/list";
 import { isAdmin, me } from "../lib/session";
 import { createAPIKey, deleteAPIKey, listAPIKeys, type ApiKey } from "../lib/schema.gen";
 import { CopyLine } from "../parts/copyline";
+import { Fault } from "../parts/fault";
 import { Field, Submit } from "../parts/field";
 
 const SCOPES = [
@@ -50,7 +51,7 @@ function Keys() {
     <>
       <section class="sec keys" aria-labelledby="keys-title">
         <header><h1 id="keys-title">{T.title}</h1><p class="r"><a class="link" href="/api/docs">{T.use}</a></p></header>
-        <p class="error" role="alert">{list.fault}</p>
+        <Fault of={list} />
         <div class="scroll">
           <table class="plain stacked">
             <thead><tr><th>{T.name}</th><th>{T.scopes}</th><th>{T.selector}</th><th>{T.used}</th><th>{T.expires}</th><th /></tr></thead>

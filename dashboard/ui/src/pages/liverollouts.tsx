@@ -3,8 +3,8 @@
 import { useEffect, useState } from "preact/hooks";
 import { count, plural } from "../lib/format";
 import { subscribe } from "../lib/live";
-import { usePolled } from "../lib/poll";
-import { listRollouts, type RolloutBody, type RolloutProgress } from "../lib/schema.gen";
+import type { RolloutBody, RolloutProgress } from "../lib/schema.gen";
+import { isHeld, useShipping, whyOf } from "../lib/shipping";
 
 const T = {
   title: "Rollouts",
@@ -16,18 +16,15 @@ const T = {
   bar: (p: RolloutProgress) => p.phases.map((x, i) => `${x.name || `phase ${i + 1}`}: ${throughOf(p, i)} of ${x.devices}`).join(", "),
 };
 
-const POLL_MS = 10_000;
 const MOST = 5; // shown live
 
 export function LiveRollouts() {
-  const all = usePolled(async (stop) => {
-    const [running, paused] = await Promise.all([listRollouts({ status: "running", limit: MOST }, stop), listRollouts({ status: "paused", limit: MOST }, stop)]);
-    return [...running.items, ...paused.items].slice(0, MOST);
-  }, POLL_MS);
-  if (!all || all.length === 0) return null;
+  const s = useShipping();
+  const all = s ? [...s.running, ...s.paused, ...s.scheduled.filter((r) => isHeld(r.progress))].slice(0, MOST) : [];
+  if (all.length === 0) return null;
   return (
     <section class="sec" aria-labelledby="rollouts-title">
-      <header><h2 id="rollouts-title">{T.title}</h2><p class="val">{T.live(all.length)}</p></header>
+      <header><h2 id="rollouts-title">{T.title}</h2><p class="val">{s && s.running.length > 0 ? T.live(s.running.length) : count(all.length)}</p></header>
       {all.map((r) => <Rollout key={r.id} r={r} />)}
     </section>
   );
@@ -45,7 +42,7 @@ function Rollout({ r }: { r: RolloutBody }) {
     <div class="ro">
       <div class="h">
         <a href={`/rollouts/${encodeURIComponent(r.id)}`}><b>{r.name}</b></a>
-        {p.status === "paused" ? <span class="warn">{p.reason === "operator" ? T.paused : T.held}</span> : phase && <span>{T.phase(phase.name, p.phase, p.phases.length)}</span>}
+        {isHeld(p) ? <span class="warn" title={whyOf(p)}>{T.held}</span> : p.status === "paused" ? <span class="warn">{T.paused}</span> : phase && <span>{T.phase(phase.name, p.phase, p.phases.length)}</span>}
       </div>
       <div class="stages" role="img" aria-label={T.bar(p)}>
         {p.phases.map((x, i) => <i key={i} style={{ flexGrow: Math.max(1, x.devices) }}><i style={{ width: `${x.devices ? (100 * throughOf(p, i)) / x.devices : 0}%` }} /></i>)}

@@ -7,6 +7,7 @@ import { after, useList } from "../lib/list";
 import { deleteMember, deleteSubscription, listMembers, listTopicSubscriptions, listUsers, putMember, putSubscription, type Member, type Subscription, type Topic, type User, type Via } from "../lib/schema.gen";
 import { isAdmin, may } from "../lib/session";
 import { Choice } from "../parts/choice";
+import { Fault } from "../parts/fault";
 import { Field, Submit } from "../parts/field";
 import { Sure } from "../parts/sure";
 
@@ -63,7 +64,7 @@ export function Members({ topic, owner }: { topic: Topic; owner: boolean }) {
   return (
     <section class="sec members" aria-labelledby="members-title">
       <header><h2 id="members-title">{T.members}</h2><p>{T.membersHow}</p></header>
-      <p class="error" role="alert">{list.fault}</p>
+      <Fault of={list} />
       {list.items?.length === 0 && <p class="quiet-note">{T.none}</p>}
       <table class="plain">
         <tbody>
@@ -108,7 +109,7 @@ export function Subscribers({ topic, owner, turn, onChange }: { topic: Topic; ow
   return (
     <section class="sec subscribers" aria-labelledby="subscribers-title">
       <header><h2 id="subscribers-title">{T.subscribers}</h2></header>
-      <p class="error" role="alert">{list.fault}</p>
+      <Fault of={list} />
       {list.items?.length === 0 && <p class="quiet-note">{T.nobody}</p>}
       <table class="plain">
         <tbody>

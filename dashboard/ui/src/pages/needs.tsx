@@ -8,7 +8,8 @@ import { idsQuery } from "../lib/query";
 import { isVacant } from "../lib/rollouts";
 import { DEAD_PATH, devicePath, inboxPath, listPath } from "../lib/route";
 import { isAdmin, may } from "../lib/session";
-import { listDeliveries, listDevices, listRejected, listRollouts, type Delivery, type Rejected, type RolloutBody } from "../lib/schema.gen";
+import { listDeliveries, listDevices, listRejected, type Delivery, type Rejected, type RolloutBody } from "../lib/schema.gen";
+import { isHeld, useShipping, whyOf, type Shipping } from "../lib/shipping";
 
 const T = {
   title: "Needs a person",
@@ -20,7 +21,6 @@ const T = {
   unacked: (n: number) => `${counted(n)} ${n === 1 ? "notification asks" : "notifications ask"} for an acknowledgement`,
   held: (name: string) => `The rollout ${name} is held`,
   paused: (name: string) => `The rollout ${name} is paused`,
-  heldWhy: { operator: "by a person", failure_threshold: "too many devices failed", success_threshold: "too few devices succeeded", nothing_proved: "its phase is over, and no device was confirmed", regression: "the telemetry of updated devices is worse", release_revoked: "its release was revoked", release_deprecated: "its release is deprecated, and no rollout begins with it", superseded: "a newer rollout took its devices", approvals: "its time has come, and more people must agree to it" } as Record<string, string>,
   waiting: (name: string) => `The rollout ${name} waits for a person`,
   waitingSub: "its phase is over, and the next one needs a decision",
   vacantSub: "no device is in its phase yet: one that joins, or a person, lets it go on",
@@ -36,30 +36,28 @@ const HOUR_MS = 3_600_000;
 interface Facts {
   silent: number;
   rejected: Rejected[];
-  rollouts: RolloutBody[];
   dead: Delivery[];
 }
 
 async function ask(stop: AbortSignal): Promise<Facts> {
-  const rollouts = may("firmware:read");
-  const [silent, rejected, paused, scheduled, running, dead] = await Promise.all([
+  const [silent, rejected, dead] = await Promise.all([
     listDevices({ q: "status:silent", limit: 1, total: true }, stop),
     listRejected({ limit: MOST }, stop),
-    rollouts ? listRollouts({ status: "paused", limit: MOST }, stop) : { items: [] },
-    rollouts ? listRollouts({ status: "scheduled", limit: MOST }, stop) : { items: [] },
-    rollouts ? listRollouts({ status: "running", limit: MOST }, stop) : { items: [] },
     isAdmin() ? listDeliveries({ state: "dead", limit: MOST }, stop) : { items: [] },
   ]);
-  return { silent: silent.total ?? 0, rejected: rejected.items, rollouts: [...paused.items, ...scheduled.items.filter((r) => r.progress.reason), ...running.items.filter((r) => r.progress.waiting)], dead: dead.items };
+  return { silent: silent.total ?? 0, rejected: rejected.items, dead: dead.items };
 }
 
 export function Needs({ open }: { open: number }) {
   const f = usePolled(ask, POLL_MS);
+  const shipping = useShipping();
+  const rollouts = waiting(shipping);
+  const known = f !== null && (shipping !== null || !may("firmware:read"));
   const t = now.value;
   const recent = (f?.rejected ?? []).filter((r) => t - Date.parse(r.time) < HOUR_MS);
   const lines = [
     open > 0 && <Need key="unacked" tone="crit" href={inboxPath("open", "")} words={T.unacked(open)} />,
-    ...(f?.rollouts ?? []).map((r) => <Held key={r.id} r={r} />),
+    ...rollouts.map((r) => <Held key={r.id} r={r} />),
     f && f.silent > 0 && <Need key="silent" tone="off" href={listPath("status:silent", "id", "")} words={T.silent(f.silent)} sub={T.silentSub} />,
     recent[0] && <Need key="rejected" tone="warn" href={rejectedPath(recent)} words={T.rejected(recent.length, recent.length === MOST, devicesOf(recent).length)} sub={T.rejectedSub(recent[0])} age={ago(Date.parse(recent[0].time), t)} />,
     f?.dead[0] && <Need key="dead" tone="warn" href={DEAD_PATH} words={T.dead(f.dead.length, f.dead.length === MOST)} sub={T.deadSub(f.dead[0])} age={ago(Date.parse(f.dead[0].ended_at ?? f.dead[0].created_at), t)} />,
@@ -67,9 +65,14 @@ export function Needs({ open }: { open: number }) {
   return (
     <section class="sec needs" aria-labelledby="needs-title">
       <header><h2 id="needs-title">{T.title}</h2>{lines.length > 0 && <p class="val">{count(lines.length)}</p>}</header>
-      {lines.length > 0 ? <ul>{lines}</ul> : f && <p class="quiet-note">{T.none}</p>}
+      {lines.length > 0 ? <ul>{lines}</ul> : known && <p class="quiet-note">{T.none}</p>}
     </section>
   );
+}
+
+/** The rollouts that somebody has to look at. */
+function waiting(s: Shipping | null): RolloutBody[] {
+  return s ? [...s.paused, ...s.scheduled.filter((r) => isHeld(r.progress)), ...s.running.filter((r) => r.progress.waiting)] : [];
 }
 
 function devicesOf(messages: Rejected[]): string[] {
@@ -87,8 +90,8 @@ function rejectedPath(messages: Rejected[]): string {
 
 function Held({ r }: { r: RolloutBody }) {
   const waits = r.progress.status === "running";
-  const words = waits ? T.waiting(r.name) : r.progress.reason === "operator" ? T.paused(r.name) : T.held(r.name);
-  const sub = waits ? isVacant(r.progress) ? T.vacantSub : T.waitingSub : T.heldWhy[r.progress.reason ?? ""] ?? r.progress.reason ?? "";
+  const words = waits ? T.waiting(r.name) : isHeld(r.progress) ? T.held(r.name) : T.paused(r.name);
+  const sub = waits ? (isVacant(r.progress) ? T.vacantSub : T.waitingSub) : whyOf(r.progress);
   return <Need tone="warn" href={`/rollouts/${encodeURIComponent(r.id)}`} words={words} sub={sub} />;
 }
 

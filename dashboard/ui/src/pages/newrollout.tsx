@@ -1,6 +1,7 @@
 // A new rollout: which release, which devices, how fast, and when it stops.
 
 import { useEffect, useRef, useState } from "preact/hooks";
+import { insist } from "../lib/ask";
 import { useForm, type Form } from "../lib/form";
 import { plural } from "../lib/format";
 import { go } from "../lib/route";
@@ -123,11 +124,13 @@ function useReleases(form: Form<Name>): FirmwareRelease[] | null {
   const [releases, setReleases] = useState<FirmwareRelease[] | null>(null);
   useEffect(() => {
     const stop = new AbortController();
-    listReleases({ state: "published", limit: 200 }, stop.signal).then((p) => setReleases(p.items.filter((r) => r.offerable)), (e: unknown) => {
-      if (stop.signal.aborted) return;
+    insist((signal) => listReleases({ state: "published", limit: 200 }, signal), stop.signal, (e) => {
       form.refuse("release", message(e));
       setReleases([]);
-    });
+    }).then((p) => {
+      form.refuse("release", "");
+      setReleases(p.items.filter((r) => r.offerable));
+    }, () => undefined); // each failure was told
     return () => stop.abort();
   }, []);
   return releases;
@@ -140,10 +143,8 @@ export function Matching({ q }: { q: string }) {
     say(null);
     const stop = new AbortController();
     const timer = setTimeout(() => {
-      listDevices({ q: q.trim(), limit: 1, total: true }, stop.signal).then(
-        (page) => say({ n: page.total ?? 0 }),
-        (e: unknown) => stop.signal.aborted || say({ fault: e instanceof ApiError ? e.fields["q"] ?? e.message : message(e) }),
-      );
+      insist((signal) => listDevices({ q: q.trim(), limit: 1, total: true }, signal), stop.signal, (e) => say({ fault: e instanceof ApiError ? e.fields["q"] ?? e.message : message(e) })).then(
+        (page) => say({ n: page.total ?? 0 }), () => undefined); // each failure was told
     }, TYPING_MS);
     return () => {
       clearTimeout(timer);

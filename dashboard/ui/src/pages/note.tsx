@@ -3,6 +3,7 @@
 import { useSignal, type Signal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, message } from "../lib/api";
+import { insist } from "../lib/ask";
 import { now } from "../lib/clock";
 import { absolute, ago, clock, count, plural } from "../lib/format";
 import { closeItem, isUnread, openItem, shown, wantsAck, type Entry } from "../lib/inbox";
@@ -13,6 +14,7 @@ import { devicePath } from "../lib/route";
 import { getNotification, listNotificationDeliveries, listReceipts, type Delivery, type InboxItem, type Notification, type Receipt } from "../lib/schema.gen";
 import { topicPath, topics } from "../lib/topics";
 import { Deliveries } from "../parts/deliveries";
+import { Fault } from "../parts/fault";
 import { SeverityGlyph, SeverityWord } from "../parts/severity";
 
 const T = {
@@ -69,13 +71,12 @@ function Loaded({ id, back }: { id: string; back: string }) {
   const top = useRef<HTMLAnchorElement>(null);
   useEffect(() => {
     const stop = new AbortController();
-    const get = async () => {
-      entry.value = await openItem(id, stop.signal);
-      if (!entry.value) foreign.value = (await getNotification(id, stop.signal)).notification;
+    const get = async (signal: AbortSignal) => {
+      entry.value = await openItem(id, signal);
+      if (!entry.value) foreign.value = (await getNotification(id, signal)).notification;
+      setFault("");
     };
-    get().catch((e: unknown) => {
-      if (!stop.signal.aborted) setFault(e instanceof ApiError && e.status === 404 ? T.notFound : message(e));
-    });
+    insist(get, stop.signal, (e) => setFault(e instanceof ApiError && e.status === 404 ? T.notFound : message(e))).catch(() => undefined); // each failure was told
     const above = top.current;
     if (above && getComputedStyle(above).display !== "none") { // narrow: the panel takes the place of the list
       above.focus({ preventScroll: true });
@@ -167,7 +168,7 @@ function People({ n, mine }: { n: Notification; mine: Receipt | undefined }) {
   return (
     <section class="sec" aria-labelledby="people-title">
       <header><h3 id="people-title">{T.people}</h3><p>{n.ack_policy === "none" ? plural(n.recipients, "recipient", "recipients") : T.peopleOf(n.acks, n.recipients)}</p></header>
-      <p class="error" role="alert">{list.fault}</p>
+      <Fault of={list} />
       <table class="plain">
         <tbody>
           {list.items?.map((r) => (

@@ -2,6 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, changing, message } from "../lib/api";
+import { insist, useAsked } from "../lib/ask";
 import { useForm } from "../lib/form";
 import { count, day, plural } from "../lib/format";
 import { go, listPath } from "../lib/route";
@@ -9,6 +10,7 @@ import { deleteProfile, deleteProvisioning, getProfile, getProfileDesired, getPr
 import { may } from "../lib/session";
 import { Area, Choice } from "../parts/choice";
 import { CopyLine } from "../parts/copyline";
+import { Fault } from "../parts/fault";
 import { Field, Submit } from "../parts/field";
 import { Sure } from "../parts/sure";
 import { Wanted, type Level } from "../parts/wanted";
@@ -42,15 +44,11 @@ const T = {
 const STRATEGIES: readonly (readonly [string, string])[] = [["create", "is made when it does not exist"], ["preprovisioned", "must exist, without a credential"]];
 
 export function ProfilePage({ id }: { id: string }) {
-  const [profile, setProfile] = useState<Profile | null>(null);
   const [fault, setFault] = useState("");
   const [turn, setTurn] = useState(0);
-  useEffect(() => {
-    const stop = new AbortController();
-    getProfile(id, stop.signal).then(setProfile, (e: unknown) => stop.signal.aborted || setFault(message(e)));
-    return () => stop.abort();
-  }, [id, turn]);
-  if (!profile) return <><h1 class="vh">{id}</h1><p class={fault ? "error" : "vh"} role="alert">{fault}</p></>;
+  const asked = useAsked((stop) => getProfile(id, stop), id, turn);
+  const profile = asked.answer;
+  if (!profile) return <><h1 class="vh">{id}</h1><Fault of={asked} /></>;
   const drop = () => deleteProfile(profile.name).then(() => go("/profiles"), (e: unknown) => setFault(message(e)));
   const fixed = profile.name === "default";
   return (
@@ -60,6 +58,7 @@ export function ProfilePage({ id }: { id: string }) {
           <h1 id="profile-title">{profile.name}</h1>
           <div class="r">{may("devices:write") && !fixed ? <Sure word={T.drop} sure={T.dropSure} of={profile.name} onSure={() => void drop()} /> : <button type="button" class="btn" disabled title={fixed ? T.fixed : T.needs}>{T.drop}</button>}</div>
         </header>
+        <Fault of={asked} />
         <p class="error" role="alert">{fault}</p>
         <Having name={profile.name} />
         {fixed && <p class="quiet-note">{T.fixed}</p>}
@@ -159,10 +158,14 @@ function Joining({ profile }: { profile: string }) {
   const form = useForm({ strategy: "create" });
   useEffect(() => {
     const stop = new AbortController();
-    getProvisioning(profile, stop.signal).then((p) => { setHow(p); form.set("strategy", p.strategy); }, (e: unknown) => {
+    insist((signal) => getProvisioning(profile, signal), stop.signal, (e) => {
       if (e instanceof ApiError && e.status === 404) setHow(null);
-      else if (!stop.signal.aborted) setFault(message(e));
-    });
+      else setFault(message(e));
+    }).then((p) => {
+      setFault("");
+      setHow(p);
+      form.set("strategy", p.strategy);
+    }, () => undefined); // each failure was told
     return () => stop.abort();
   }, [profile]);
   const put = (keep: boolean) => form.submit(async (v) => {

@@ -8,6 +8,7 @@ import { useList } from "../lib/list";
 import { go, listPath } from "../lib/route";
 import { getFleetDesired, listDeviceFacets, listProfiles, putFleetDesired, putProfile, type Profile } from "../lib/schema.gen";
 import { may } from "../lib/session";
+import { Fault } from "../parts/fault";
 import { Field, Submit } from "../parts/field";
 import { Scroll } from "../parts/scroll";
 import { Wanted, type Level } from "../parts/wanted";
@@ -65,7 +66,7 @@ export function ProfilesPage() {
           <h1 id="profiles-title">{T.title}</h1><p class="long">{T.how}</p>
           <div class="r"><button type="button" class="btn" disabled={!entitled} title={entitled ? undefined : T.needs} onClick={() => make(true)}>{T.make}</button></div>
         </header>
-        <p class="error" role="alert">{list.fault}</p>
+        <Fault of={list} />
         {list.items && <Table items={list.items} counts={counts} />}
       </section>
       {makes && <MakeForm />}

@@ -1,7 +1,8 @@
 // One release: what is in it, who signed it, what it still needs, and where it went.
 
 import { useEffect, useState } from "preact/hooks";
-import { ApiError, changing, message } from "../lib/api";
+import { changing, message } from "../lib/api";
+import { useAsked } from "../lib/ask";
 import { call } from "../lib/called";
 import { fileName, hardwareText, manifestOf, releaseName, saveFile } from "../lib/firmware";
 import { useForm } from "../lib/form";
@@ -15,6 +16,7 @@ import {
 } from "../lib/schema.gen";
 import { may } from "../lib/session";
 import { CopyLine } from "../parts/copyline";
+import { Fault, Pending } from "../parts/fault";
 import { Field, Submit } from "../parts/field";
 import { ReleaseState } from "../parts/releasestate";
 import { RolloutStatus } from "../parts/rolloutstatus";
@@ -77,17 +79,9 @@ const T = {
 };
 
 export function ReleasePage({ id }: { id: string }) {
-  const [r, setR] = useState<FirmwareRelease | null>(null);
-  const [fault, setFault] = useState("");
-  useEffect(() => {
-    const stop = new AbortController();
-    getRelease(id, stop.signal).then(setR).catch((e: unknown) => {
-      if (!stop.signal.aborted) setFault(e instanceof ApiError && e.status === 404 ? T.notFound : message(e));
-    });
-    return () => stop.abort();
-  }, [id]);
-  if (!r) return <p class={fault ? "error" : "quiet-note"} role={fault ? "alert" : undefined}>{fault || T.loading} {fault && <a class="link" href="/firmware">{T.all}</a>}</p>;
-  return <Loaded r={r} set={setR} />;
+  const asked = useAsked((stop) => getRelease(id, stop), id, 0, T.notFound);
+  if (!asked.answer) return <Pending of={asked} loading={T.loading}><a class="link" href="/firmware">{T.all}</a></Pending>;
+  return <Loaded r={asked.answer} set={asked.set} />;
 }
 
 function Loaded({ r, set }: { r: FirmwareRelease; set: (r: FirmwareRelease) => void }) {
@@ -262,7 +256,7 @@ function Rolled({ r }: { r: FirmwareRelease }) {
   return (
     <section class="sec" aria-labelledby="rolled-title">
       <header><h2 id="rolled-title">{T.rollouts}</h2></header>
-      <p class="error" role="alert">{list.fault}</p>
+      <Fault of={list} />
       {list.items?.length === 0 && <p class="quiet-note">{T.noRollouts}</p>}
       {list.items && list.items.length > 0 && (
         <ul class="ros">{list.items.map((x) => <li key={x.id} class="ro"><div class="h"><a class="to" href={rolloutPath(x.id)}>{x.name}</a><RolloutStatus of={x.progress} /></div></li>)}</ul>

@@ -1,7 +1,8 @@
 // One rollout, live: how far each phase is, what stops it, and what people may do with it.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, changing, message } from "../lib/api";
+import { changing, message } from "../lib/api";
+import { useAsked } from "../lib/ask";
 import { call } from "../lib/called";
 import { now } from "../lib/clock";
 import { absolute, ago, count, duration, measure, plural } from "../lib/format";
@@ -13,6 +14,7 @@ import {
 } from "../lib/schema.gen";
 import { may } from "../lib/session";
 import { StateBar, StateGlyph, statesText } from "../parts/bar";
+import { Pending } from "../parts/fault";
 import { useRowKeys } from "../parts/keys";
 import { RolloutStatus } from "../parts/rolloutstatus";
 import { Sure } from "../parts/sure";
@@ -30,7 +32,7 @@ const T = {
   ofMost: (n: number) => `of at most ${count(n)}`,
   ended: "Through",
   speed: "Speed",
-  perMinute: (n: number) => `${measure(n)} a minute`,
+  perMinute: (n: number) => `${measure(n < 10 ? Math.round(n * 10) / 10 : Math.round(n))} a minute`,
   eta: "Left",
   about: (s: number) => `about ${duration(s * 1000)}`,
   started: "Started",
@@ -72,18 +74,10 @@ const T = {
 };
 
 export function RolloutPage({ id }: { id: string }) {
-  const [r, setR] = useState<RolloutBody | null>(null);
-  const [fault, setFault] = useState("");
   const [turn, again] = useState(0);
-  useEffect(() => {
-    const stop = new AbortController();
-    getRollout(id, stop.signal).then(setR).catch((e: unknown) => {
-      if (!stop.signal.aborted) setFault(e instanceof ApiError && e.status === 404 ? T.notFound : message(e));
-    });
-    return () => stop.abort();
-  }, [id, turn]);
-  if (!r) return <p class={fault ? "error" : "quiet-note"} role={fault ? "alert" : undefined}>{fault || T.loading} {fault && <a class="link" href="/rollouts">{T.all}</a>}</p>;
-  return <Loaded r={r} set={setR} reload={() => again((n) => n + 1)} />;
+  const asked = useAsked((stop) => getRollout(id, stop), id, turn, T.notFound);
+  if (!asked.answer) return <Pending of={asked} loading={T.loading}><a class="link" href="/rollouts">{T.all}</a></Pending>;
+  return <Loaded r={asked.answer} set={asked.set} reload={() => again((n) => n + 1)} />;
 }
 
 const SETTLE_MS = 1500; // how long changes are gathered before what the channel does not have is asked for

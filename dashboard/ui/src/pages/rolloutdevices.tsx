@@ -1,7 +1,7 @@
 // The devices of a rollout: where each is, why one is held back, and what happened.
 
 import { useEffect, useState } from "preact/hooks";
-import { ApiError, message } from "../lib/api";
+import { useAsked } from "../lib/ask";
 import { now } from "../lib/clock";
 import { absolute, ago, day, seconds } from "../lib/format";
 import { after, useList } from "../lib/list";
@@ -12,6 +12,7 @@ import {
   type RolloutBody, type RolloutChange, type RolloutDevice, type RolloutRule, type RolloutWhy,
 } from "../lib/schema.gen";
 import { StateGlyph } from "../parts/bar";
+import { Fault } from "../parts/fault";
 import { Scroll } from "../parts/scroll";
 
 const T = {
@@ -67,7 +68,7 @@ export function RolloutDevices({ r, turn }: { r: RolloutBody; turn: number }) {
           </select>
         </div>
       </header>
-      <p class="error" role="alert">{list.fault}</p>
+      <Fault of={list} />
       {list.items?.length === 0 && <p class="quiet-note">{T.none}</p>}
       {list.items && list.items.length > 0 && <Table items={list.items} />}
       {list.more && <button type="button" class="btn" onClick={list.more}>{T.more}</button>}
@@ -101,19 +102,8 @@ function Table({ items }: { items: RolloutDevice[] }) {
 export function Why({ r, turn }: { r: RolloutBody; turn: number }) {
   const device = search.value.get("why") ?? "";
   const [typed, type] = useState(device);
-  const [said, say] = useState<RolloutWhy | null>(null);
-  const [fault, setFault] = useState("");
+  const asked = useAsked(device ? (stop) => explainRolloutDevice(r.id, device, stop) : null, `${r.id} ${device}`, turn, T.notThere);
   useEffect(() => type(device), [device]);
-  useEffect(() => {
-    setFault("");
-    if (said?.device !== device) say(null);
-    if (!device) return;
-    const stop = new AbortController();
-    explainRolloutDevice(r.id, device, stop.signal).then(say).catch((e: unknown) => {
-      if (!stop.signal.aborted) setFault(e instanceof ApiError && e.status === 404 ? T.notThere : message(e));
-    });
-    return () => stop.abort();
-  }, [r.id, device, turn]);
   const ask = (e: Event) => {
     e.preventDefault();
     setSearch({ why: typed.trim() }, true);
@@ -125,8 +115,8 @@ export function Why({ r, turn }: { r: RolloutBody; turn: number }) {
         <input class="mono" aria-label={T.id} placeholder={T.id} autocomplete="off" spellcheck={false} value={typed} onInput={(e) => type(e.currentTarget.value)} />
         <button type="submit" class="btn">{T.ask}</button>
       </form>
-      <p class="error" role="alert">{fault}</p>
-      {said && <Answer of={said} />}
+      <Fault of={asked} />
+      {asked.answer && <Answer of={asked.answer} />}
     </section>
   );
 }
@@ -159,7 +149,7 @@ export function RolloutLog({ r, turn }: { r: RolloutBody; turn: number }) {
   return (
     <section class="sec rolloutlog" aria-labelledby="rolloutlog-title">
       <header><h2 id="rolloutlog-title">{T.log}</h2><p>{T.newest}</p></header>
-      <p class="error" role="alert">{list.fault}</p>
+      <Fault of={list} />
       {list.items?.length === 0 && <p class="quiet-note">{T.nothing}</p>}
       {list.items && list.items.length > 0 && (
         <Scroll labelledby="rolloutlog-title">

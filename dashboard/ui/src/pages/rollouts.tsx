@@ -8,6 +8,7 @@ import { hasEnded, rolloutPath, sentence, totals, useProgress } from "../lib/rol
 import { listRollouts, type RolloutBody } from "../lib/schema.gen";
 import { may } from "../lib/session";
 import { Part, statesText } from "../parts/bar";
+import { Fault } from "../parts/fault";
 import { RolloutStatus } from "../parts/rolloutstatus";
 import { useRowKeys } from "../parts/keys";
 import { kindOf } from "../lib/rollouts";
@@ -58,7 +59,7 @@ export function RolloutsPage() {
           <div class="r"><button type="button" class="btn" disabled={!write} aria-expanded={making !== null} onClick={() => setSearch({ new: making === null ? "rollout" : "" })}>{T.make}</button></div>
         </header>
         {!write && <p class="quiet-note">{T.needs}</p>}
-        <p class="error" role="alert">{list.fault}</p>
+        <Fault of={list} />
         {list.items?.length === 0 && making === null && <p class="quiet-note">{T.none} <a class="link" href="/firmware">{T.firmware}</a></p>}
       </section>
       {write && making !== null && <NewRolloutForm key={making} release={making === "rollout" ? "" : making} />}

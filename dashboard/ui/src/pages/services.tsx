@@ -9,6 +9,7 @@ import { changeServiceAccount, createServiceAccount, deleteServiceAccount, getSe
 import { isAdmin } from "../lib/session";
 import { Area, Choice } from "../parts/choice";
 import { CopyLine } from "../parts/copyline";
+import { Fault } from "../parts/fault";
 import { Field, Submit } from "../parts/field";
 import { Scroll } from "../parts/scroll";
 import { Sure } from "../parts/sure";
@@ -46,7 +47,7 @@ function Services() {
     <>
       <section class="sec services" aria-labelledby="services-title">
         <header><h1 id="services-title">{T.title}</h1><p class="long">{T.how}</p></header>
-        <p class="error" role="alert">{list.fault}</p>
+        <Fault of={list} />
         {list.items?.length === 0 && <p class="quiet-note">{T.none}</p>}
         {list.items && list.items.length > 0 && (
           <Scroll labelledby="services-title">

@@ -3,6 +3,7 @@
 import { day } from "../lib/format";
 import { useList } from "../lib/list";
 import { endSession, endSessions, listSessions, type Session } from "../lib/schema.gen";
+import { Fault } from "../parts/fault";
 
 const T = {
   title: "Sessions",
@@ -27,7 +28,7 @@ export function Sessions() {
         <h2 id="sessions-title">{T.title}</h2><p>{T.how}</p>
         <div class="r"><button type="button" class="btn" onClick={() => list.run(() => endSessions())}>{T.others}</button></div>
       </header>
-      <p class="error" role="alert">{list.fault}</p>
+      <Fault of={list} />
       <div class="scroll">
         <table class="plain stacked">
           <thead><tr><th>{T.browser}</th><th>{T.address}</th><th>{T.seen}</th><th>{T.began}</th><th /></tr></thead>

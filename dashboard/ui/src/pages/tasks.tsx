@@ -6,11 +6,12 @@ import { message } from "../lib/api";
 import { now } from "../lib/clock";
 import { absolute, ago, bytes, count, duration } from "../lib/format";
 import { subscribe, type Frame } from "../lib/live";
-import { useList } from "../lib/list";
+import { useList, type List as ListOf } from "../lib/list";
 import { search, setSearch } from "../lib/route";
 import { cancelTask, listTasks, listTaskKinds, startTask, type TaskBody, type TaskKind } from "../lib/schema.gen";
 import { may, me } from "../lib/session";
 import { Done } from "../parts/bar";
+import { Fault } from "../parts/fault";
 import { Sure } from "../parts/sure";
 import { useRowKeys } from "../parts/keys";
 import { Scroll } from "../parts/scroll";
@@ -114,21 +115,21 @@ function merged(old: ReadonlyMap<string, TaskBody>, f: Frame): ReadonlyMap<strin
 
 function Older({ skip }: { skip: ReadonlyMap<string, TaskBody> }) {
   const list = useList<TaskBody>((at, stop) => listTasks({ limit: 100, ...at }, stop));
-  return <List items={list.items?.filter((t) => !skip.has(t.id)) ?? null} fault={list.fault} more={list.more} none="" />;
+  return <List items={list.items?.filter((t) => !skip.has(t.id)) ?? null} of={list} none="" />;
 }
 
 function Filtered({ state, kind }: { state: string; kind: string }) {
   const list = useList<TaskBody>((at, stop) => listTasks({ limit: SHOWN, ...at, ...(state && { state: state as "queued" }), ...(kind && { kind }) }, stop), `${state} ${kind}`);
-  return <List items={list.items} fault={list.fault} more={list.more} none={T.noMatch} />;
+  return <List items={list.items} of={list} none={T.noMatch} />;
 }
 
-function List({ items, fault, more, none }: { items: TaskBody[] | null; fault: string; more: (() => void) | null; none: string }) {
+function List({ items, of, none }: { items: TaskBody[] | null; of: ListOf<TaskBody>; none: string }) {
   return (
     <>
-      <p class="error" role="alert">{fault}</p>
+      <Fault of={of} />
       {items?.length === 0 && none && <p class="quiet-note">{none}</p>}
       {items && items.length > 0 && <Table items={items} />}
-      {more && <button type="button" class="btn" onClick={more}>{T.older}</button>}
+      {of.more && <button type="button" class="btn" onClick={of.more}>{T.older}</button>}
     </>
   );
 }
@@ -176,7 +177,8 @@ function Kinds() {
     <section class="sec kinds-of-tasks" aria-labelledby="kinds-title">
       <header><h2 id="kinds-title">{T.kinds}</h2><div class="r"><button type="button" class="btn" disabled={!may("devices:write")} onClick={() => void start()}>{T.export}</button></div></header>
       <p role="status">{said}</p>
-      <p class="error" role="alert">{fault || list.fault}</p>
+      <p class="error" role="alert">{fault}</p>
+      <Fault of={list} />
       <Scroll labelledby="kinds-title">
         <table class="plain wide">
           <thead><tr><th scope="col">{T.kind}</th><th scope="col">{T.what}</th><th scope="col" class="n">{T.most}</th><th scope="col" class="n">{T.waits}</th><th scope="col" class="n">{T.time}</th><th scope="col" class="n">{T.keeps}</th><th scope="col">{T.durable}</th></tr></thead>

@@ -1,14 +1,15 @@
 // One topic: what it is, one's own subscription, sending, what was sent, who is in it.
 
 import { useEffect, useState } from "preact/hooks";
+import { useAsked } from "../lib/ask";
 import { held } from "../lib/held";
-import { ApiError, message } from "../lib/api";
 import { now } from "../lib/clock";
 import { absolute, ago, count, duration, plural } from "../lib/format";
 import { after, useList } from "../lib/list";
 import { getTopic, listNotifications, type Notification, type Topic } from "../lib/schema.gen";
 import { me } from "../lib/session";
 import { readTopics, SYSTEM, topicName } from "../lib/topics";
+import { Fault, Pending } from "../parts/fault";
 import { SeverityGlyph, SeverityWord } from "../parts/severity";
 import { Members, Subscribers } from "./members";
 import { SendForm } from "./send";
@@ -35,21 +36,17 @@ const T = {
 const STATES = ["", "open", "acked", "resolved"] as const;
 
 export function TopicPage({ id }: { id: string }) {
-  const [topic, setTopic] = useState<Topic | null>(null);
-  const [fault, setFault] = useState("");
   const [sent, setSent] = useState(0);
-  const read = (stop?: AbortSignal) => getTopic(id, stop).then(setTopic);
+  const [turn, setTurn] = useState(0);
+  const asked = useAsked((stop) => getTopic(id, stop), id, turn, T.notFound);
+  const topic = asked.answer;
   useEffect(() => {
     const stop = new AbortController();
-    read(stop.signal).catch((e: unknown) => {
-      if (!stop.signal.aborted) setFault(e instanceof ApiError && e.status === 404 ? T.notFound : message(e));
-    });
     readTopics(stop.signal).catch(() => undefined); // only the name in the top bar needs them
     return () => stop.abort();
   }, [id]);
-  if (fault) return <p class="error" role="alert">{fault} <a class="link" href="/topics">{T.all}</a></p>;
-  if (!topic) return <p class="quiet-note">{T.loading}</p>;
-  const again = () => void read().catch((e: unknown) => setFault(message(e)));
+  if (!topic || asked.fault) return <Pending of={asked} loading={T.loading}><a class="link" href="/topics">{T.all}</a></Pending>;
+  const again = () => setTurn((n) => n + 1);
   const owner = topic.role === "owner" || me.value?.role === "admin";
   return (
     <>
@@ -94,7 +91,7 @@ function Sent({ topic, turn }: { topic: Topic; turn: number }) {
           {STATES.map((s) => <button key={s} type="button" aria-pressed={s === state} onClick={() => setState(s)}>{s ? T.states[s] : T.any}</button>)}
         </div>
       </header>
-      <p class="error" role="alert">{list.fault}</p>
+      <Fault of={list} />
       {list.items?.length === 0 && <p class="quiet-note">{T.nothing}</p>}
       <ul class="notes">{list.items?.map((n) => <Line key={n.id} n={n} />)}</ul>
       {list.more && <button type="button" class="btn" onClick={list.more}>{T.more}</button>}

@@ -10,6 +10,7 @@ import { isAdmin, may, me } from "../lib/session";
 import { SYSTEM, topicName, topicPath } from "../lib/topics";
 import { unsubscribe } from "../lib/leave";
 import { Choice } from "../parts/choice";
+import { Fault } from "../parts/fault";
 import { Field, Submit } from "../parts/field";
 import { Scroll } from "../parts/scroll";
 import { DeadPage, DeadSection } from "./dead";
@@ -60,7 +61,7 @@ function Topics() {
           <h1 id="topics-title">{T.title}</h1><p class="long">{T.how}</p>
           <div class="r"><button type="button" class="btn" disabled={!entitled} title={entitled ? undefined : T.needs} onClick={() => setMaking(true)}>{T.make}</button></div>
         </header>
-        <p class="error" role="alert">{list.fault}</p>
+        <Fault of={list} />
         {none && <p class="quiet-note">{T.none}</p>}
         {list.items && list.items.length > 0 && <Table list={list} />}
         {list.more && <button type="button" class="btn" onClick={list.more}>{T.more}</button>}

@@ -8,6 +8,7 @@ import { deleteUpload, listUploads, type FirmwareUpload } from "../lib/schema.ge
 import { dropSending, sendAgain, sendFiles, sendings, type Sending } from "../lib/upload";
 import { Done } from "../parts/bar";
 import { CopyLine } from "../parts/copyline";
+import { Fault } from "../parts/fault";
 import { Sure } from "../parts/sure";
 
 const T = {
@@ -104,7 +105,7 @@ function Left() {
     <div class="left" role="group" aria-labelledby="left-title">
       <h3 id="left-title">{T.open}</h3>
       <p class="hint">{T.openHow}</p>
-      <p class="error" role="alert">{list.fault}</p>
+      <Fault of={list} />
       <ul>
         {open.map((u) => (
           <li key={u.id}>

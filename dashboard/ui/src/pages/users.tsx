@@ -7,6 +7,7 @@ import { useList, type List } from "../lib/list";
 import { isAdmin, me } from "../lib/session";
 import { changeUser, clearUserTotp, createUser, deleteUser, listUsers, type ChangedUser, type User } from "../lib/schema.gen";
 import { CopyLine } from "../parts/copyline";
+import { Fault } from "../parts/fault";
 import { Field, Submit } from "../parts/field";
 
 type Role = User["role"];
@@ -51,7 +52,7 @@ function Users() {
     <>
       <section class="sec users" aria-labelledby="users-title">
         <header><h1 id="users-title">{T.title}</h1></header>
-        <p class="error" role="alert">{list.fault}</p>
+        <Fault of={list} />
         <div class="scroll">
           <table class="plain stacked">
             <thead><tr><th>{T.user}</th><th>{T.role}</th><th>{T.state}</th><th>{T.last}</th><th /></tr></thead>

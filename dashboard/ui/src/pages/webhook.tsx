@@ -1,8 +1,9 @@
 // One webhook: what it gets, its secrets, whether it arrives.
 
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
+import { useAsked } from "../lib/ask";
 import { held } from "../lib/held";
-import { ApiError, changing, message } from "../lib/api";
+import { changing, message } from "../lib/api";
 import { serverNow } from "../lib/clock";
 import { useForm } from "../lib/form";
 import { day } from "../lib/format";
@@ -16,6 +17,7 @@ import { isAdmin } from "../lib/session";
 import { Choice } from "../parts/choice";
 import { CopyLine } from "../parts/copyline";
 import { Deliveries } from "../parts/deliveries";
+import { Pending } from "../parts/fault";
 import { Submit } from "../parts/field";
 import { Sure } from "../parts/sure";
 import { typesOf, WebhookFields, WebhookState } from "./webhooks";
@@ -69,16 +71,10 @@ export function WebhookPage({ id }: { id: string }) {
 }
 
 function Loaded({ id }: { id: string }) {
-  const [hook, setHook] = useState<Webhook | null>(null);
   const [fault, setFault] = useState("");
-  useEffect(() => {
-    const stop = new AbortController();
-    getWebhook(id, stop.signal).then(setHook).catch((e: unknown) => {
-      if (!stop.signal.aborted) setFault(e instanceof ApiError && e.status === 404 ? T.notFound : message(e));
-    });
-    return () => stop.abort();
-  }, [id]);
-  if (!hook) return <p class={fault ? "error" : "quiet-note"} role={fault ? "alert" : undefined}>{fault || T.loading} {fault && <a class="link" href="/webhooks">{T.all}</a>}</p>;
+  const asked = useAsked((stop) => getWebhook(id, stop), id, 0, T.notFound);
+  const { answer: hook, set: setHook } = asked;
+  if (!hook) return <Pending of={asked} loading={T.loading}><a class="link" href="/webhooks">{T.all}</a></Pending>;
   const act = (run: () => Promise<Webhook | undefined>) => {
     setFault("");
     run().then((w) => w && setHook(w), (e: unknown) => setFault(message(e)));

@@ -8,6 +8,7 @@ import { after, useList, type List } from "../lib/list";
 import { createWebhook, listEventTypes, listWebhooks, type EventType, type Webhook } from "../lib/schema.gen";
 import { isAdmin } from "../lib/session";
 import { CopyLine } from "../parts/copyline";
+import { Fault } from "../parts/fault";
 import { Field, Submit } from "../parts/field";
 import { Scroll } from "../parts/scroll";
 
@@ -56,7 +57,7 @@ function Webhooks() {
     <>
       <section class="sec webhooks" aria-labelledby="webhooks-title">
         <header><h1 id="webhooks-title">{T.title}</h1><p class="long">{T.how}</p></header>
-        <p class="error" role="alert">{list.fault}</p>
+        <Fault of={list} />
         {list.items?.length === 0 && <p class="quiet-note">{T.none}</p>}
         {list.items && list.items.length > 0 && <Table items={list.items} />}
         {list.more && <button type="button" class="btn" onClick={list.more}>{T.more}</button>}

@@ -1,11 +1,12 @@
 // Which columns the list has: those of every device, and any tag or telemetry key of the
 // devices that are listed.
 
-import { useEffect, useState } from "preact/hooks";
-import { message } from "../lib/api";
+import { useState } from "preact/hooks";
+import { useAsked } from "../lib/ask";
 import { columnsText, PLAIN, type Column } from "../lib/columns";
 import { count } from "../lib/format";
 import { listDeviceFacets, type Facet } from "../lib/schema.gen";
+import { Fault } from "./fault";
 import { Menu } from "./menu";
 
 const T = {
@@ -35,15 +36,8 @@ export function ColumnMenu(props: Props) {
 
 function Choices({ q, shown, onColumns }: Props) {
   const [match, setMatch] = useState("");
-  const [facets, setFacets] = useState<Facet[]>([]);
-  const [fault, setFault] = useState("");
-  useEffect(() => {
-    const stop = new AbortController();
-    listDeviceFacets({ fields: "tag,key", limit: 20, ...(q && { q }), ...(match && { match }) }, stop.signal)
-      .then((got) => setFacets(got.items))
-      .catch((e: unknown) => stop.signal.aborted || setFault(message(e)));
-    return () => stop.abort();
-  }, [q, match]);
+  const asked = useAsked((stop) => listDeviceFacets({ fields: "tag,key", limit: 20, ...(q && { q }), ...(match && { match }) }, stop), q, match);
+  const facets = asked.answer?.items ?? [];
   const names = shown.map((c) => c.name);
   const box = (name: string, word: string, label: string) => (
     <label class="check"><input type="checkbox" aria-label={label} checked={names.includes(name)}
@@ -54,7 +48,7 @@ function Choices({ q, shown, onColumns }: Props) {
   const usable = (f: Facet | undefined) => (f?.values ?? []).filter((v) => !v.value.includes(","));
   return (
     <>
-      <p class="error" role="alert">{fault}</p>
+      <Fault of={asked} />
       <fieldset><legend>{T.device}</legend>{PLAIN.map((p) => <span key={p}>{box(p, T.heads[p] ?? p, T.heads[p] ?? p)}</span>)}</fieldset>
       <input type="text" value={match} aria-label={T.find} placeholder={T.find} maxLength={64} onInput={(e) => setMatch(e.currentTarget.value)} />
       <fieldset class="long">

@@ -1,14 +1,15 @@
 // What goes out by mail, webhook and MQTT: how it stands, every attempt, and another
 // try for whoever may ask for one.
 
-import { useEffect, useState } from "preact/hooks";
-import { message } from "../lib/api";
+import { useState } from "preact/hooks";
+import { useAsked } from "../lib/ask";
 import { absolute, ago, duration, plural, seconds } from "../lib/format";
 import { now } from "../lib/clock";
 import type { List } from "../lib/list";
 import { devicePath } from "../lib/route";
-import { getDelivery, requeueDeliveries, type Attempt, type Delivery } from "../lib/schema.gen";
+import { getDelivery, requeueDeliveries, type Delivery } from "../lib/schema.gen";
 import { isAdmin } from "../lib/session";
+import { Fault } from "./fault";
 
 const T = {
   none: "Nothing goes out for this beside the inbox.",
@@ -54,7 +55,7 @@ interface Props {
 export function Deliveries({ list, nameOf = (d) => d.target_name ?? d.target, about = false, none = T.none, again = (d) => requeueDeliveries({ ids: [d.id] }) }: Props) {
   return (
     <>
-      <p class="error" role="alert">{list.fault}</p>
+      <Fault of={list} />
       {list.items?.length === 0 && <p class="quiet-note">{none}</p>}
       <ul class="outgo">
         {list.items?.map((d) => <Line key={d.id} d={d} name={nameOf(d)} about={about} again={() => list.run(() => again(d))} />)}
@@ -93,15 +94,9 @@ function Line({ d, name, about, again }: { d: Delivery; name: string; about: boo
 
 /** The attempts; lists of many deliveries leave them out, and then they are asked for. */
 function Tries({ of: d }: { of: Delivery }) {
-  const [tries, setTries] = useState<Attempt[] | null>(d.tries ?? null);
-  const [fault, setFault] = useState("");
-  useEffect(() => {
-    if (d.tries) return setTries(d.tries);
-    const stop = new AbortController();
-    getDelivery(d.id, stop.signal).then((all) => setTries(all.tries ?? []), (e: unknown) => stop.signal.aborted || setFault(message(e)));
-    return () => stop.abort();
-  }, [d.id, d.attempts, d.tries]);
-  if (fault) return <p class="error" role="alert">{fault}</p>;
+  const asked = useAsked(d.tries ? null : (stop) => getDelivery(d.id, stop), d.id, d.attempts);
+  const tries = d.tries ?? (asked.answer && (asked.answer.tries ?? []));
+  if (asked.fault) return <Fault of={asked} />;
   if (!tries) return null;
   if (tries.length === 0) return <p class="sub">{T.noTries}</p>;
   return (

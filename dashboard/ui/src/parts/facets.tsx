@@ -1,12 +1,13 @@
 // Filters of the list: what there is to choose is counted by the server once a menu is
 // opened, among the devices that the rest of the query finds.
 
-import { useEffect, useState } from "preact/hooks";
-import { message } from "../lib/api";
+import { useState } from "preact/hooks";
+import { useAsked } from "../lib/ask";
 import { count } from "../lib/format";
 import { tokens, without, withTerm } from "../lib/query";
-import { listDeviceFacets, type Facet } from "../lib/schema.gen";
+import { listDeviceFacets } from "../lib/schema.gen";
 import type { Presence } from "../lib/types";
+import { Fault } from "./fault";
 import { Glyph, STATES } from "./glyph";
 import { Menu } from "./menu";
 
@@ -46,23 +47,16 @@ export function Facets({ q, onQuery }: { q: string; onQuery: (q: string) => void
 function Values({ field, q, onQuery }: { field: string; q: string; onQuery: (q: string) => void }) {
   const [of, setOf] = useState(field); // a tag's values once its key is chosen
   const [match, setMatch] = useState("");
-  const [facet, setFacet] = useState<Facet | null>(null);
-  const [fault, setFault] = useState("");
   const rest = SINGLE.includes(field) ? without(q, field) : q;
-  useEffect(() => {
-    const stop = new AbortController();
-    listDeviceFacets({ fields: of, limit: MOST, ...(rest && { q: rest }), ...(match && { match }) }, stop.signal)
-      .then((got) => setFacet(got.items[0] ?? null))
-      .catch((e: unknown) => stop.signal.aborted || setFault(message(e)));
-    return () => stop.abort();
-  }, [of, match, rest]);
+  const asked = useAsked((stop) => listDeviceFacets({ fields: of, limit: MOST, ...(rest && { q: rest }), ...(match && { match }) }, stop), of, `${match} ${rest}`);
+  const facet = asked.answer?.items[0];
   const chosen = new Set(tokens(q).map((t) => t.replace(/^(\w+):(?=[^=]*$)/, "$1=").replace(/^fw=|^firmware=/, "fw=")));
   const choose = (term: string) => {
     if (of === "tag") return setOf(term);
     if (chosen.has(term)) return onQuery(tokens(q).filter((t) => t !== term && t.replace(/^(\w+):/, "$1=") !== term).join(" "));
     onQuery(withTerm(rest, term));
   };
-  if (fault) return <p class="error" role="alert">{fault}</p>;
+  if (asked.fault) return <Fault of={asked} />;
   if (!facet || facet.field !== of) return <p class="hint">{T.counting}</p>;
   return (
     <>

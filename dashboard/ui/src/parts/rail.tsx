@@ -1,13 +1,13 @@
 // The rail: where one can go, the version, light or dark.
 
+import { useEffect, useRef } from "preact/hooks";
 import { fleet } from "../lib/fleet";
 import { counts } from "../lib/inbox";
 import { count, counted } from "../lib/format";
-import { usePolled } from "../lib/poll";
-import { listRollouts } from "../lib/schema.gen";
-import { may } from "../lib/session";
+import { may, me } from "../lib/session";
 import { PLACES } from "../lib/pages";
-import { route } from "../lib/route";
+import { route, type Route } from "../lib/route";
+import { isHeld, useShipping } from "../lib/shipping";
 import { pageVersion } from "../lib/version";
 import { sheet } from "./everywhere";
 import { Logo } from "./logo";
@@ -25,8 +25,21 @@ const T = {
 
 export function Rail() {
   const here = route.value.page;
+  const nav = useRef<HTMLElement>(null);
+  const inbox = counts.value !== null; // with rights and an inbox come more places
+  useEffect(() => {
+    let width = innerWidth;
+    const turned = () => {
+      if (innerWidth === width) return; // the browser's own bars come and go
+      width = innerWidth;
+      showCurrent(nav.current);
+    };
+    showCurrent(nav.current);
+    addEventListener("resize", turned);
+    return () => removeEventListener("resize", turned);
+  }, [here, inbox, me.value]);
   return (
-    <nav class="rail" aria-label="Main">
+    <nav ref={nav} class="rail" aria-label="Main">
       <div class="brand">
         <Logo />
         <span>Muster<small title={location.host}>{location.host}</small></span>
@@ -44,9 +57,18 @@ export function Rail() {
   );
 }
 
+/** On a phone the rail is a bar that scrolls: the page that one is on comes to its middle. */
+function showCurrent(nav: HTMLElement | null): void {
+  const link = nav?.querySelector<HTMLElement>("[aria-current=page]");
+  if (!nav || !link || nav.scrollWidth <= nav.clientWidth) return;
+  const bar = nav.getBoundingClientRect();
+  const at = link.getBoundingClientRect();
+  nav.scrollLeft += at.left + at.width / 2 - (bar.left + bar.width / 2);
+}
+
 const GROUPS = ["", "Ship", "Watch", "Run"] as const;
 
-function Group({ word, here }: { word: (typeof GROUPS)[number]; here: string }) {
+function Group({ word, here }: { word: (typeof GROUPS)[number]; here: Route["page"] }) {
   const places = PLACES.filter((p) => p.group === word && p.shown());
   if (places.length === 0) return null;
   return (
@@ -70,20 +92,13 @@ function Figure({ of }: { of: string }) {
   return c.unread > 0 ? <b class="val">{counted(c.unread)}</b> : null;
 }
 
-const ROLLOUTS_MS = 15_000;
-const MOST = 100; // rollouts that are counted
-
 /** How many rollouts are held, else how many run. */
 function RolloutFigure() {
-  const f = usePolled(askRollouts, ROLLOUTS_MS);
+  const f = useShipping();
   if (!f) return null;
-  if (f.held > 0) return <b class="val warn">{T.held(f.held)}</b>;
-  return f.live > 0 ? <b class="val">{T.live(f.live)}</b> : null;
-}
-
-async function askRollouts(stop: AbortSignal): Promise<{ held: number; live: number }> {
-  const [paused, running] = await Promise.all([listRollouts({ status: "paused", limit: MOST }, stop), listRollouts({ status: "running", limit: MOST }, stop)]);
-  return { held: paused.items.filter((r) => r.progress.reason !== "operator").length, live: running.items.length };
+  const held = [...f.paused, ...f.scheduled].filter((r) => isHeld(r.progress)).length;
+  if (held > 0) return <b class="val warn">{T.held(held)}</b>;
+  return f.running.length > 0 ? <b class="val">{T.live(f.running.length)}</b> : null;
 }
 
 function Version() {

@@ -1,15 +1,17 @@
 // How a rollout stands, as shape, colour and word.
 
 import type { RolloutProgress } from "../lib/schema.gen";
+import { isHeld } from "../lib/shipping";
 
 const T = { waits: "waits for approval", held: "held" };
 
 const TONE: Record<RolloutProgress["status"], string> = { draft: "idle", scheduled: "idle", running: "upd", paused: "warn", completed: "ok", aborted: "off" };
 
 export function RolloutStatus({ of: p }: { of: RolloutProgress }) {
-  const asks = p.status === "running" && p.waiting || p.status === "scheduled" && p.reason === "approvals";
+  const held = isHeld(p);
+  const asks = held || (p.status === "running" && p.waiting);
   const tone = asks ? "warn" : TONE[p.status];
-  const word = asks ? T.waits : p.status === "paused" && p.reason !== "operator" ? T.held : p.status;
+  const word = held ? T.held : asks ? T.waits : p.status;
   return <span class={`status ${tone}`}><svg class="g" viewBox="0 0 12 12" aria-hidden="true">{shape(asks ? "paused" : p.status)}</svg> {word}</span>;
 }
 

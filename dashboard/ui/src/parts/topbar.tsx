@@ -3,6 +3,7 @@
 import { now } from "../lib/clock";
 import { clock } from "../lib/format";
 import { link, pause, paused, retryNow, roundTrip, streamed } from "../lib/live";
+import { placeOf, titleOf } from "../lib/pages";
 import { route } from "../lib/route";
 import { called } from "../lib/called";
 import { me } from "../lib/session";
@@ -12,8 +13,6 @@ import { palette } from "./everywhere";
 import { Here } from "./here";
 
 const T = {
-  devices: "Devices",
-  pages: { overview: "Overview", groups: "Groups", inbox: "Inbox", topics: "Topics", webhooks: "Webhooks", account: "My account", users: "Users", keys: "API keys", firmware: "Firmware", rollouts: "Rollouts", dashboard: "System", audit: "Audit", tasks: "Tasks", profiles: "Profiles", adoption: "Adoption", import: "Import a list", "service-accounts": "Service accounts" } as Partial<Record<string, string>>,
   jump: "Jump to device, topic, rollout",
   paused: "Paused",
   goOn: "Go on",
@@ -29,26 +28,24 @@ const T = {
   said: { connecting: "Connecting", live: "Live", slow: "Live, slowed", waiting: "Disconnected" },
 };
 
-/** The lists that pages of one thing lead back to. */
-const LISTS: Partial<Record<string, string>> = { device: "devices", group: "groups", profile: "profiles", topic: "topics", webhook: "webhooks", release: "firmware", rollout: "rollouts" };
-
 const PATIENCE_MS = 30_000; // after so long without the server the pill says since when
 
 export function TopBar() {
   const r = route.value;
-  const list = LISTS[r.page];
+  const place = placeOf(r.page);
+  const id = place && place.pages[0] !== r.page && "id" in r ? r.id : ""; // of the one thing that the page is about
   return (
     <header class="top">
       <nav class="crumb" aria-label="Breadcrumb">
-        {list && "id" in r ? (
+        {place && id ? (
           <>
-            <a href={"/" + list}>{T.pages[list] ?? T.devices}</a> / <b aria-current="page">{r.page === "topic" ? nameOf(r.id) : called.value.get(r.id) ?? r.id}</b>
+            <a href={place.path}>{place.word}</a> / <b aria-current="page">{r.page === "topic" ? nameOf(id) : called.value.get(id) ?? id}</b>
           </>
         ) : (
-          <b aria-current="page">{T.pages[r.page] ?? T.devices}</b>
+          <b aria-current="page">{titleOf(r.page)}</b>
         )}
       </nav>
-      {list && "id" in r && r.page !== "device" && <Here at={`${list}/${r.id}`} />}
+      {place && id && r.page !== "device" && <Here at={`${place.pages[0]}/${id}`} />}
       <Jump />
       <LivePill />
       <Bell />

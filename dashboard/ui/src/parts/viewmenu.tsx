@@ -1,12 +1,12 @@
 // The lists that one has saved: each is a link, for the address holds all of it.
 
-import { useEffect, useState } from "preact/hooks";
-import { message } from "../lib/api";
 import { parseColumns } from "../lib/columns";
 import { useForm } from "../lib/form";
+import { useList } from "../lib/list";
 import { listPath, route, sortOf, type Sort } from "../lib/route";
 import { createView, deleteView, listViews, putView, type SavedView, type ViewParts } from "../lib/schema.gen";
 import { me } from "../lib/session";
+import { Fault } from "./fault";
 import { Field, Submit } from "./field";
 import { Menu } from "./menu";
 import { Sure } from "./sure";
@@ -43,25 +43,19 @@ export function ViewMenu() {
 }
 
 function Views({ v, close }: { v: Asked; close: () => void }) {
-  const [items, setItems] = useState<SavedView[] | null>(null);
-  const [fault, setFault] = useState("");
+  const list = useList<SavedView>((_, stop) => listViews(stop));
+  const items = list.items;
   const form = useForm({ name: "" });
-  const read = () => listViews().then((p) => setItems(p.items), (e: unknown) => setFault(message(e)));
-  useEffect(() => void read(), []);
-  const run = async (change: Promise<unknown>) => {
-    setFault("");
-    await change.catch((e: unknown) => setFault(message(e)));
-    await read();
-  };
+  const run = (change: Promise<unknown>) => list.run(() => change);
   const submit = form.submit(async ({ name }) => {
     await createView(partsOf(v, name.trim()));
     form.clear();
-    await read();
+    list.reload();
   });
   const here = listPath(v.q, v.sort, "", v.cols);
   return (
     <>
-      <p class="error" role="alert">{fault}</p>
+      <Fault of={list} />
       {items?.length === 0 && <p class="hint">{T.none}</p>}
       <ul>
         {items?.map((one) => (

@@ -1,2 +1,0 @@
-/* Bundled packages and their licences: /licenses.txt */
-import{k as l}from"./chunk-BOBWSMUI.js";import{c as i,d as s,fa as u}from"./chunk-LJLECL3K.js";function b(a,c){let[m,f]=i(null),e=l();return s(()=>{let t=new AbortController,r=0,n=async()=>{try{!document.hidden&&e&&f(await a(t.signal))}catch(o){if(o instanceof u&&(o.status===403||o.status===401))return}t.signal.aborted||(r=window.setTimeout(()=>{n()},c))};return n(),()=>{t.abort(),clearTimeout(r)}},[e]),m}export{b as a};
