@@ -42,6 +42,7 @@ func Doctor(ctx context.Context, dir, url string, now time.Time, report func(Che
 		return
 	}
 	d.auditLog(ctx, c)
+	d.audited(ctx, c)
 	d.rolloutLogs(ctx, c)
 	if err := c.Close(); err != nil {
 		d.say("database", false, "%s", muster.Public(err))
@@ -162,6 +163,24 @@ func (d *doctor) rolloutLogs(ctx context.Context, c *control.Control) {
 		d.say("rollouts", false, "%d faults in all", found)
 	case found == 0:
 		d.say("rollouts", true, "the audit log vouches for %d changes of devices in their logs", rows)
+	}
+}
+
+// audited holds what the audit log vouches for against it.
+func (d *doctor) audited(ctx context.Context, c *control.Control) {
+	found := 0
+	n, err := c.VerifyAudited(ctx, func(object, what string) {
+		if found++; found <= maxFindings {
+			d.say("firmware", false, "%s: %s", object, what)
+		}
+	})
+	switch {
+	case err != nil:
+		d.say("firmware", false, "what the audit log vouches for cannot be read: %s", muster.Public(err))
+	case found > maxFindings:
+		d.say("firmware", false, "%d faults in all", found)
+	case found == 0:
+		d.say("firmware", true, "the audit log vouches for the policy, keys, releases, artifacts and rollouts: %d", n)
 	}
 }
 

@@ -22,22 +22,8 @@ type Upload struct {
 	Offset int64 // bytes that are kept
 }
 
-// paths of things, as the audit log has them.
-func artifactPath(sha256 string) string { return "firmware/artifacts/" + sha256 }
-func uploadPath(id string) string       { return "firmware/uploads/" + id }
-
-// artifactView is an artifact as the audit log shows it.
-type artifactView struct {
-	SHA256   string `json:"sha256"`
-	Size     int64  `json:"size"`
-	Filename string `json:"filename"`
-	Format   string `json:"format"`
-	Version  string `json:"version,omitempty"`
-}
-
-func viewOfArtifact(a *Artifact) artifactView {
-	return artifactView{a.SHA256, a.Size, a.Filename, string(a.Image.Format), a.Image.Version}
-}
+// uploadPath is that of an upload, as the audit log has it.
+func uploadPath(id string) string { return "firmware/uploads/" + id }
 
 type uploadView struct {
 	SHA256   string `json:"sha256"`
@@ -102,7 +88,9 @@ func (c *Catalog) finish(ctx context.Context, id string, w firmware.Upload) (a A
 				return Decision{}, nil
 			}
 			made = true
-			audit.Note(ctx, "artifact.create", artifactPath(a.SHA256), nil, viewOfArtifact(&a))
+			noted := a
+			noted.Number = v.NextArtifact
+			audit.Note(ctx, "artifact.create", ArtifactPath(a.SHA256), nil, ViewOfArtifact(&noted))
 			return Decision{Artifact: &a}, nil
 		})
 	})
@@ -248,7 +236,7 @@ func (c *Catalog) DeleteArtifact(ctx context.Context, sha256 string) error {
 			if err := precondition.Check(ctx, *v.Artifact); err != nil {
 				return Decision{}, err //nolint:wrapcheck // the request's own condition
 			}
-			audit.Note(ctx, "artifact.delete", artifactPath(sha256), viewOfArtifact(v.Artifact), nil)
+			audit.Note(ctx, "artifact.delete", ArtifactPath(sha256), ViewOfArtifact(v.Artifact), nil)
 			return Decision{Drop: true}, nil
 		})
 		if err != nil {

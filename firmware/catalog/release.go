@@ -16,35 +16,8 @@ import (
 
 const releasePrefix = "rel_"
 
-func releasePath(id string) string { return "firmware/releases/" + id }
-
-// releaseView is a release as the audit log shows it.
-type releaseView struct {
-	Product string   `json:"product"`
-	Version string   `json:"version"`
-	Channel string   `json:"channel,omitempty"`
-	State   State    `json:"state"`
-	Notes   string   `json:"notes,omitempty"`
-	Reason  string   `json:"reason,omitempty"`
-	Signed  []string `json:"signed_by,omitempty"` // ids of keys
-	Files   []string `json:"files,omitempty"`     // SHA-256
-}
-
-func viewOfRelease(r *Release) releaseView {
-	v := releaseView{Product: r.Product, Version: r.Version, Channel: r.Channel, State: r.State, Notes: r.Notes, Reason: r.Reason}
-	if len(v.Notes) > MaxReason {
-		v.Notes = fmt.Sprintf("%d bytes", len(v.Notes))
-	}
-	for _, s := range r.Signatures {
-		v.Signed = append(v.Signed, s.Key)
-	}
-	if m, err := firmware.ParseManifest(r.Manifest); err == nil {
-		v.Files = digests(m)
-	}
-	return v
-}
-
-func digests(m *firmware.Manifest) []string {
+// Digests returns the SHA-256 of the images that a manifest names, sorted, each once.
+func Digests(m *firmware.Manifest) []string {
 	out := make([]string, 0, len(m.Files))
 	for _, f := range m.Files {
 		out = append(out, f.SHA256)
@@ -85,8 +58,10 @@ func (c *Catalog) Create(ctx context.Context, s Spec) (Release, error) {
 		if err := t.sign(&r, m, s.Signatures); err != nil {
 			return Decision{}, err
 		}
-		audit.Note(ctx, "release.create", releasePath(r.ID), nil, viewOfRelease(&r))
-		return Decision{Release: &r, Files: digests(m)}, nil
+		noted := r
+		noted.Number = v.NextRelease
+		audit.Note(ctx, "release.create", ReleasePath(r.ID), nil, ViewOfRelease(&noted))
+		return Decision{Release: &r, Files: Digests(m)}, nil
 	})
 	if err != nil {
 		return Release{}, err //nolint:wrapcheck // it says what is wrong
@@ -176,7 +151,7 @@ func (c *Catalog) decide(ctx context.Context, id, action string, change func(v *
 			return Decision{}, nil
 		}
 		r.Revision++
-		audit.Note(ctx, action, releasePath(id), viewOfRelease(&before), viewOfRelease(&r))
+		audit.Note(ctx, action, ReleasePath(id), ViewOfRelease(&before), ViewOfRelease(&r))
 		return Decision{Release: &r}, nil
 	})
 	if err != nil {
@@ -293,7 +268,7 @@ func (c *Catalog) Delete(ctx context.Context, id string) error {
 		case v.Release.State != Draft:
 			return Decision{}, muster.Errorf(muster.Conflict, "the release is %s: only a draft may be deleted", v.Release.State)
 		}
-		audit.Note(ctx, "release.delete", releasePath(id), viewOfRelease(v.Release), nil)
+		audit.Note(ctx, "release.delete", ReleasePath(id), ViewOfRelease(v.Release), nil)
 		return Decision{Drop: true}, nil
 	})
 }
