@@ -30,8 +30,8 @@ type Check struct {
 // Doctor looks at the data directory and the database of a server, stopped or running,
 // changes nothing, and reports each thing it looked at. dir is the data directory, url
 // that of the database, empty for SQLite.
-func Doctor(ctx context.Context, dir, url string, now time.Time, report func(Check)) {
-	d := doctor{dir, url, now, report}
+func Doctor(ctx context.Context, dir, url string, now time.Time, look Images, report func(Check)) {
+	d := doctor{dir, url, now, look, report}
 	if !d.directory() {
 		return
 	}
@@ -44,6 +44,7 @@ func Doctor(ctx context.Context, dir, url string, now time.Time, report func(Che
 	d.auditLog(ctx, c)
 	d.audited(ctx, c)
 	d.rolloutLogs(ctx, c)
+	d.images(ctx, c)
 	if err := c.Close(); err != nil {
 		d.say("database", false, "%s", muster.Public(err))
 	}
@@ -52,6 +53,7 @@ func Doctor(ctx context.Context, dir, url string, now time.Time, report func(Che
 type doctor struct {
 	dir, url string
 	now      time.Time
+	look     Images
 	report   func(Check)
 }
 

@@ -23,7 +23,7 @@ const doctorsKey = "mst_the-key-of-the-doctor-0"
 func wrong(t *testing.T, dir string) (names []string, all map[string]string) {
 	t.Helper()
 	all = map[string]string{}
-	server.Doctor(t.Context(), dir, "", time.Now(), func(c server.Check) {
+	server.Doctor(t.Context(), dir, "", time.Now(), server.Images{}, func(c server.Check) {
 		all[c.Name] = c.Detail
 		if !c.OK {
 			names = append(names, c.Name)

@@ -174,7 +174,7 @@ func wantRescuesRecorded(t *testing.T, dir string) {
 	if err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM audit WHERE action = 'user.rescue' AND actor_kind = 'system'").Scan(&n); err != nil || n != 2 {
 		t.Errorf("%d rescues are in the audit log, %v", n, err)
 	}
-	server.Doctor(t.Context(), dir, "", time.Now(), func(c server.Check) {
+	server.Doctor(t.Context(), dir, "", time.Now(), server.Images{}, func(c server.Check) {
 		if c.Name == "audit log" && (!c.OK || !strings.HasSuffix(c.Detail, "0 wait for the next seal")) {
 			t.Errorf("the doctor says of the audit log: %s", c.Detail)
 		}

@@ -108,11 +108,11 @@ func (c *Catalog) Begin(ctx context.Context, w firmware.Upload) (u Upload, here 
 		return Upload{}, nil, false, muster.InvalidAt("size", "size is not above 0")
 	}
 	a, err := c.store.FirmwareArtifact(ctx, w.SHA256)
-	if err == nil {
+	if err == nil && c.here(w.SHA256) {
 		audit.Nothing(ctx)
 		return Upload{}, &a, false, nil
 	}
-	if muster.KindOf(err) != muster.NotFound {
+	if err != nil && muster.KindOf(err) != muster.NotFound {
 		return Upload{}, nil, false, err //nolint:wrapcheck // the store says what it was doing
 	}
 	w.Began = c.at()
@@ -129,6 +129,19 @@ func (c *Catalog) Begin(ctx context.Context, w firmware.Upload) (u Upload, here 
 		err = muster.Errorf(muster.Conflict, "there is an upload of this digest with another size: delete it, or go on with it")
 	}
 	return u, nil, false, err
+}
+
+// here says whether the bytes of an artifact need no upload: they are on this server's disk as they came, or where all
+// servers find them.
+func (c *Catalog) here(sha256 string) bool {
+	if c.share != nil {
+		return true
+	}
+	f, err := c.blobs.File(sha256)
+	if err != nil {
+		return false
+	}
+	return f.Close() == nil
 }
 
 // Upload returns an upload that is open; NotFound when there is none.

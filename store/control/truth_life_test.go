@@ -25,7 +25,7 @@ type life struct {
 // may fails for what is no refusal.
 func (l *life) may(t *rapid.T, err error) {
 	switch muster.KindOf(err) {
-	case muster.Conflict, muster.NotFound, muster.Stale:
+	case muster.Conflict, muster.NotFound, muster.Stale, muster.Forbidden:
 	default:
 		if err != nil {
 			t.Fatal(err)
