@@ -38,7 +38,7 @@ func blocks(text string) (out []string) {
 // TestTheFirstRolloutInFiveMinutesRunsAsItIsWritten pastes the commands of docs/firmware.md into a shell on a machine without
 // a server. The ports alone are others, by the environment: the commands are as they are.
 func TestTheFirstRolloutInFiveMinutesRunsAsItIsWritten(t *testing.T) {
-	for _, tool := range []string{"sh", "curl", "awk", "grep"} {
+	for _, tool := range []string{"sh", "awk", "grep"} {
 		needs(t, tool)
 	}
 	written := blocks(section(t, "../docs/firmware.md", "A first rollout in five minutes"))
