@@ -20,8 +20,8 @@ const (
 )
 
 const (
-	// MaxView is the longest view of a thing, in bytes of JSON. A longer one is replaced
-	// by {"truncated":true,"bytes":n}.
+	// MaxView is the longest view of a thing, in bytes of JSON. Of a longer one the longest members are
+	// {"truncated":true,"bytes":n,"sha256":"..."} instead.
 	MaxView = 16 << 10
 	// MaxNotes is how many changes one transaction names one by one. The rest is counted
 	// in one record more.
@@ -155,8 +155,12 @@ func (t *Trail) Put(records []Record) {
 	t.pending = append(t.pending, records...)
 }
 
-// view is v as JSON, bounded.
-func view(v any) json.RawMessage {
+// view is v as JSON, of at most MaxView bytes.
+func view(v any) json.RawMessage { return bounded(v, MaxView) }
+
+// bounded is v as JSON. When that is longer than most, the longest members of an object are cut until it
+// is not; 0 for no bound.
+func bounded(v any, most int) json.RawMessage {
 	if v == nil {
 		return json.RawMessage("null")
 	}
@@ -164,8 +168,25 @@ func view(v any) json.RawMessage {
 	if err != nil { // a view is plain data
 		panic(fmt.Errorf("write a view for the audit log: %w", err))
 	}
-	if len(b) > MaxView {
-		return fmt.Appendf(nil, `{"truncated":true,"bytes":%d}`, len(b))
+	if most == 0 || len(b) <= most {
+		return b
 	}
-	return b
+	var members map[string]json.RawMessage
+	if json.Unmarshal(b, &members) != nil {
+		return cutText(b)
+	}
+	whole := b
+	for range len(members) {
+		longest := ""
+		for name, m := range members {
+			if len(m) > len(members[longest]) || len(m) == len(members[longest]) && name < longest {
+				longest = name
+			}
+		}
+		members[longest] = cutText(members[longest])
+		if b, err = json.Marshal(members); err == nil && len(b) <= most {
+			return b
+		}
+	}
+	return cutText(whole)
 }

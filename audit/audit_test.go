@@ -54,7 +54,11 @@ func TestNotesAreBounded(t *testing.T) {
 	if len(got) != audit.MaxNotes+1 || string(got[audit.MaxNotes].After) != `{"and_more":5}` {
 		t.Errorf("%d notes, the last %s", len(got), got[len(got)-1].After)
 	}
-	if string(got[0].After) != `{"truncated":true,"bytes":16386}` {
+	if want := `{"truncated":true,"bytes":16386,"sha256":"`; !strings.HasPrefix(string(got[0].After), want) {
 		t.Errorf("a large view is %s", got[0].After)
+	}
+	audit.Note(ctx, "a", "b", nil, map[string]string{"name": "short", "note": strings.Repeat("x", audit.MaxView)})
+	if text := string(trail.Take()[0].After); !strings.Contains(text, `"name":"short"`) || !strings.Contains(text, `"note":{"truncated":true,`) {
+		t.Errorf("a view with a large member is %s", text)
 	}
 }

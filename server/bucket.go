@@ -97,8 +97,10 @@ func (s *Server) openImages(dir string, limits blob.Limits) error {
 		return err
 	}
 	if conf == nil {
-		s.images, err = blob.Open(dir, limits, s.cfg.Now)
-		return err //nolint:wrapcheck // it says what it was doing
+		if s.images, err = blob.Open(dir, limits, s.cfg.Now); err != nil {
+			return err //nolint:wrapcheck // it says what it was doing
+		}
+		return s.watchImages()
 	}
 	if s.bucket, err = s3.New(*conf); err != nil {
 		return err //nolint:wrapcheck // likewise
@@ -108,11 +110,28 @@ func (s *Server) openImages(dir string, limits blob.Limits) error {
 		return fmt.Errorf("open the cache of images: %w", err)
 	}
 	s.images = s.depot.Store
+	if err := s.watchImages(); err != nil {
+		return err
+	}
 	err = s.metrics.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "muster_firmware_cache_bytes", Help: "Bytes of images on the disk of a server whose images lie in a bucket.",
 	}, func() float64 { return float64(s.depot.Bytes()) }))
 	if err != nil {
 		return fmt.Errorf("register the metrics of the cache of images: %w", err)
+	}
+	return nil
+}
+
+// watchImages tells of images whose bytes were changed on this server's disk.
+func (s *Server) watchImages() error {
+	s.images.OnWrong(func(digest string) {
+		s.cfg.Logger.Error("an image on this server's disk is not what was uploaded any more: it is served to nobody; upload it again, and see muster doctor", "sha256", digest)
+	})
+	err := s.metrics.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "muster_firmware_images_wrong", Help: "Images on this server's disk that were opened and have other bytes than were uploaded.",
+	}, func() float64 { return float64(s.images.WrongImages()) }))
+	if err != nil {
+		return fmt.Errorf("register the metric of wrong images: %w", err)
 	}
 	return nil
 }

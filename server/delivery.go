@@ -55,8 +55,12 @@ func (s *Server) openImage(digest [sha256.Size]byte) (*os.File, int64, error) {
 // mayWait is how long a download waits for its image to come from the bucket.
 const mayWait = 10 * time.Second
 
+// firstLook is how long who does not wait waits all the same for an image's bytes to be looked at, once after a start: for
+// as long as a few hundred MiB take.
+const firstLook = 250 * time.Millisecond
+
 // imageFile opens an image or a patch by its SHA-256 in hex. An image that is on its way from the bucket
-// is waited for so long, and is Unavailable then.
+// or whose bytes are being checked is waited for so long, and is Unavailable then.
 func (s *Server) imageFile(digest string, wait time.Duration) (f *os.File, err error) {
 	if s.patches != nil { // they are on the disk or nowhere: nobody is to ask the bucket for them
 		f, err := s.patches.preparer.File(digest)
@@ -67,7 +71,7 @@ func (s *Server) imageFile(digest string, wait time.Duration) (f *os.File, err e
 	if s.depot != nil {
 		return s.depot.FileWithin(digest, wait) //nolint:wrapcheck // likewise
 	}
-	return s.images.File(digest) //nolint:wrapcheck // likewise
+	return s.images.FileWithin(digest, max(wait, firstLook)) //nolint:wrapcheck // likewise
 }
 
 // mayFetch says whether what a device was offered still stands, and how many bytes the images of its release have.

@@ -30,8 +30,8 @@ type Check struct {
 // Doctor looks at the data directory and the database of a server, stopped or running,
 // changes nothing, and reports each thing it looked at. dir is the data directory, url
 // that of the database, empty for SQLite.
-func Doctor(ctx context.Context, dir, url string, now time.Time, report func(Check)) {
-	d := doctor{dir, url, now, report}
+func Doctor(ctx context.Context, dir, url string, now time.Time, look Images, report func(Check)) {
+	d := doctor{dir, url, now, look, report}
 	if !d.directory() {
 		return
 	}
@@ -42,7 +42,9 @@ func Doctor(ctx context.Context, dir, url string, now time.Time, report func(Che
 		return
 	}
 	d.auditLog(ctx, c)
+	d.audited(ctx, c)
 	d.rolloutLogs(ctx, c)
+	d.images(ctx, c)
 	if err := c.Close(); err != nil {
 		d.say("database", false, "%s", muster.Public(err))
 	}
@@ -51,6 +53,7 @@ func Doctor(ctx context.Context, dir, url string, now time.Time, report func(Che
 type doctor struct {
 	dir, url string
 	now      time.Time
+	look     Images
 	report   func(Check)
 }
 
@@ -162,6 +165,24 @@ func (d *doctor) rolloutLogs(ctx context.Context, c *control.Control) {
 		d.say("rollouts", false, "%d faults in all", found)
 	case found == 0:
 		d.say("rollouts", true, "the audit log vouches for %d changes of devices in their logs", rows)
+	}
+}
+
+// audited holds what the audit log vouches for against it.
+func (d *doctor) audited(ctx context.Context, c *control.Control) {
+	found := 0
+	n, err := c.VerifyAudited(ctx, func(object, what string) {
+		if found++; found <= maxFindings {
+			d.say("firmware", false, "%s: %s", object, what)
+		}
+	})
+	switch {
+	case err != nil:
+		d.say("firmware", false, "what the audit log vouches for cannot be read: %s", muster.Public(err))
+	case found > maxFindings:
+		d.say("firmware", false, "%d faults in all", found)
+	case found == 0:
+		d.say("firmware", true, "the audit log vouches for the policy, keys, releases, artifacts and rollouts: %d", n)
 	}
 }
 

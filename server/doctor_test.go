@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -22,7 +23,7 @@ const doctorsKey = "mst_the-key-of-the-doctor-0"
 func wrong(t *testing.T, dir string) (names []string, all map[string]string) {
 	t.Helper()
 	all = map[string]string{}
-	server.Doctor(t.Context(), dir, "", time.Now(), func(c server.Check) {
+	server.Doctor(t.Context(), dir, "", time.Now(), server.Images{}, func(c server.Check) {
 		all[c.Name] = c.Detail
 		if !c.OK {
 			names = append(names, c.Name)
@@ -182,4 +183,38 @@ func doctorAsks(t *testing.T, s *server.Server, method, path, body string) strin
 		t.Fatalf("%s %s gives %d: %s, %v", method, path, resp.StatusCode, text, err)
 	}
 	return string(text)
+}
+
+// TestTheDoctorHoldsFirmwareAgainstTheAuditLog does so by the whole server; each column is store/control's.
+func TestTheDoctorHoldsFirmwareAgainstTheAuditLog(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	s, err := server.New(t.Context(), server.Config{
+		DataDir: dir, HTTPAddr: "127.0.0.1:0", MQTTAddr: "127.0.0.1:0", AckLevel: ingest.LevelDurable, LogMaxBytes: 256 << 20,
+		MaxPacket: 256 << 10, AdminKey: doctorsKey, Version: "test", Logger: slog.New(slog.DiscardHandler), Now: time.Now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	doctorAsks(t, s, http.MethodPut, "/api/v1/firmware/policy", `{"threshold":2}`)
+	if found, all := wrong(t, dir); len(found) != 0 {
+		t.Errorf("beside a running server it finds %v: %v", found, all)
+	}
+	if err := s.Stop(context.WithoutCancel(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", filepath.Join(dir, "control.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.ExecContext(t.Context(), "UPDATE firmware_policy SET threshold = 1")
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	found, all := wrong(t, dir)
+	if !slices.Equal(found, []string{"firmware"}) || !strings.HasPrefix(all["firmware"], "firmware/policy: threshold: not as the audit log's record ") {
+		t.Errorf("it finds %v: %v", found, all)
+	}
 }

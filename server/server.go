@@ -293,6 +293,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	if s.http != nil {
 		s.web.EndStreams()                        // likewise
 		s.delivery.End()                          // likewise
+		s.images.Close()                          // likewise
 		errs = append(errs, s.http.Shutdown(ctx)) // closes the listener at once
 	}
 	if s.listener != nil {
@@ -320,6 +321,9 @@ func (s *Server) close(context.Context) error {
 	}
 	if s.openID != nil {
 		s.openID.Close()
+	}
+	if s.images != nil {
+		s.images.Close()
 	}
 	if s.bucket != nil {
 		s.bucket.Close()

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"muster/broker"
 	"muster/broker/thingsboard"
 	"muster/devices/intake"
+	"muster/firmware/blob"
 	"muster/firmware/chunk"
 	"muster/firmware/talk"
 )
@@ -80,7 +82,11 @@ func (i imagesOf) Open(sha256 string) (chunk.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f, nil
+	steady, err := blob.Steadily(f)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return steady, nil
 }
 
 // firmwareLine carries messages to devices over MQTT. It is a talk.Line.

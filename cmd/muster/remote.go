@@ -142,9 +142,9 @@ func (k *keyList) Run(ctx context.Context, c *console) error {
 		return k.refused(err)
 	}
 	return k.print(c, page.Items, func(row func(...any)) {
-		row("ID", "NAME", "SCOPES", "DEVICES", "CREATED", "EXPIRES")
+		row("ID", "NAME", "SCOPES", "DEVICES", "OWNER", "CREATED", "EXPIRES")
 		for _, x := range page.Items {
-			row(x.ID, x.Name, x.Scopes, x.Selector, x.CreatedAt, x.ExpiresAt)
+			row(x.ID, x.Name, x.Scopes, x.Selector, x.Owner, x.CreatedAt, x.ExpiresAt)
 		}
 	})
 }
@@ -154,6 +154,7 @@ type keyCreate struct {
 	Name     string         `arg:"" help:"What it is for."`
 	Scopes   []string       `required:"" help:"What it may do, such as devices:read,telemetry:read." placeholder:"SCOPE,..."`
 	Selector string         `help:"Only these devices, such as group:cold-chain; all when absent." placeholder:"QUERY"`
+	Owner    string         `help:"E-mail or id of the user that it ends with, and that it is as a person; nobody when absent." placeholder:"USER"`
 	Expires  *time.Duration `help:"After how long it ends, such as 2160h; never when absent." placeholder:"DURATION"`
 }
 
@@ -175,6 +176,13 @@ func (k *keyCreate) Run(ctx context.Context, c *console) error {
 	if k.Expires != nil {
 		at := time.Now().Add(*k.Expires).UTC()
 		body.ExpiresAt = &at
+	}
+	if k.Owner != "" {
+		owner, err := (&named{k.Owner}).find(ctx, &k.remote, api)
+		if err != nil {
+			return err
+		}
+		body.Owner = &owner.ID
 	}
 	made, err := api.CreateAPIKey(ctx, body, nil)
 	if err != nil {

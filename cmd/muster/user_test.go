@@ -57,6 +57,7 @@ func TestUsersByCommand(t *testing.T) {
 	_, failed := v.do(1, "user", "create", "x@example.com")
 	v.has(failed, "password")
 	out, _ = v.do(0, "user", "invite", "ana@example.com")
+	v.ownsAKey("ana@example.com")
 	if link := strings.TrimSpace(out); !strings.HasPrefix(link, v.server+"/invite/") {
 		t.Errorf("the invitation is %q", out)
 	}
@@ -174,7 +175,7 @@ func wantRescuesRecorded(t *testing.T, dir string) {
 	if err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM audit WHERE action = 'user.rescue' AND actor_kind = 'system'").Scan(&n); err != nil || n != 2 {
 		t.Errorf("%d rescues are in the audit log, %v", n, err)
 	}
-	server.Doctor(t.Context(), dir, "", time.Now(), func(c server.Check) {
+	server.Doctor(t.Context(), dir, "", time.Now(), server.Images{}, func(c server.Check) {
 		if c.Name == "audit log" && (!c.OK || !strings.HasSuffix(c.Detail, "0 wait for the next seal")) {
 			t.Errorf("the doctor says of the audit log: %s", c.Detail)
 		}
@@ -268,4 +269,40 @@ func signIn(t *testing.T, server, email, password string) browser {
 func resetBy(t *testing.T, server, token, password string) {
 	t.Helper()
 	post(t, server+"/api/v1/password/reset", `{"token":"`+token+`","password":"`+password+`"}`, http.StatusNoContent)
+}
+
+// ownsAKey makes keys that a user owns, by his e-mail and by his id.
+func (v *verbs) ownsAKey(email string) {
+	v.Helper()
+	var users []struct{ ID, Email string }
+	out, _ := v.do(0, "user", "list", "--json")
+	if err := json.Unmarshal([]byte(out), &users); err != nil {
+		v.Fatal(err)
+	}
+	id := ""
+	for _, u := range users {
+		if u.Email == email {
+			id = u.ID
+		}
+	}
+	for _, owner := range []string{email, id} {
+		v.do(0, "key", "create", "of "+owner, "--scopes", "firmware:read", "--owner", owner)
+	}
+	if _, failed := v.do(1, "key", "create", "x", "--scopes", "firmware:read", "--owner", "nobody@example.com"); !strings.Contains(failed, "there is no user nobody@example.com") {
+		v.Errorf("of nobody: %s", failed)
+	}
+	var keys []struct{ Name, Owner string }
+	out, _ = v.do(0, "key", "list", "--json")
+	if err := json.Unmarshal([]byte(out), &keys); err != nil {
+		v.Fatal(err)
+	}
+	owned := 0
+	for _, k := range keys {
+		if strings.HasPrefix(k.Name, "of ") && k.Owner == id && id != "" {
+			owned++
+		}
+	}
+	if owned != 2 {
+		v.Errorf("%d of 2 keys are %s's: %s", owned, id, out)
+	}
 }

@@ -49,7 +49,7 @@ func TestARolloutThatProvedNothingOrHasNobodyInItsPhaseSaysSo(t *testing.T) {
 	b.visit("/rollouts/rol_1")
 	b.waitText(".rollout .says", "2 of at most 4 are being updated.")
 	f.delta("rollout:rol_1", object{"set": object{"status": "paused", "reason": "nothing_proved", "in_flight": 0}}, 0)
-	b.waitText(".rollout .says", "Paused by itself: a phase is over, and no device of it was confirmed.")
+	b.waitText(".rollout .says", "Held: its phase is over, and no device was confirmed.")
 	b.waitText(".rollout .ways", "Resume with the next phase")
 	vacant := progress("rol_1", "running")["phases"].([]object)
 	vacant[0]["devices"], vacant[0]["states"] = 0, object{}

@@ -44,11 +44,18 @@ type Store struct {
 
 	mu   sync.Mutex
 	busy map[string]bool // uploads that are being written to, by id
+
+	onWrong Wrong
+	closing chan struct{}
+	closed  sync.Once
+	looking sync.WaitGroup
+	proving sync.Mutex
+	proofs  map[string]*proof // by digest
 }
 
 // Open returns the store of a directory, which it makes if need be.
 func Open(dir string, l Limits, now func() time.Time) (*Store, error) {
-	s := &Store{dir: dir, limits: l.withDefaults(), now: now, busy: map[string]bool{}}
+	s := &Store{dir: dir, limits: l.withDefaults(), now: now, busy: map[string]bool{}, closing: make(chan struct{}), proofs: map[string]*proof{}}
 	for _, sub := range []string{s.uploads(), filepath.Join(dir, "sha256")} {
 		if err := os.MkdirAll(sub, 0o700); err != nil {
 			return nil, fmt.Errorf("make the directory of images: %w", err)
@@ -77,8 +84,24 @@ func isHex(s string) bool {
 	return true
 }
 
-// File returns an image, which the caller closes; NotFound when there is none.
-func (s *Store) File(digest string) (*os.File, error) {
+// File returns an image, which the caller closes; NotFound when there is none, Unavailable when its bytes were changed:
+// see Prove, for which it waits.
+func (s *Store) File(digest string) (*os.File, error) { return s.FileWithin(digest, 0) }
+
+// FileWithin is File that waits so long for a look at the bytes: see Prove.
+func (s *Store) FileWithin(digest string, wait time.Duration) (*os.File, error) {
+	f, err := s.Bare(digest)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Prove(digest, f, wait); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// Bare is File without a look at the bytes: for who looks himself, or needs none of them.
+func (s *Store) Bare(digest string) (*os.File, error) {
 	if !isDigest(digest) {
 		return nil, errNoImage()
 	}
@@ -102,6 +125,9 @@ func (s *Store) Delete(digest string) error {
 	if err := os.Remove(s.path(digest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("delete an image: %w", err)
 	}
+	s.proving.Lock()
+	delete(s.proofs, digest)
+	s.proving.Unlock()
 	return syncDir(filepath.Dir(s.path(digest)))
 }
 

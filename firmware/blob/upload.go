@@ -386,10 +386,10 @@ func (s *Store) Finish(id string) (Sum, error) {
 		return Sum{}, fmt.Errorf("look at an image: %w", err)
 	}
 	if !u.settled {
-		err = s.settle(u, sum.SHA256)
-	}
-	if err != nil {
-		return Sum{}, err
+		if err := s.settle(u, sum.SHA256); err != nil {
+			return Sum{}, err
+		}
+		s.took(sum.SHA256)
 	}
 	s.remove(id)
 	return sum, nil

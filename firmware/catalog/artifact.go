@@ -22,22 +22,8 @@ type Upload struct {
 	Offset int64 // bytes that are kept
 }
 
-// paths of things, as the audit log has them.
-func artifactPath(sha256 string) string { return "firmware/artifacts/" + sha256 }
-func uploadPath(id string) string       { return "firmware/uploads/" + id }
-
-// artifactView is an artifact as the audit log shows it.
-type artifactView struct {
-	SHA256   string `json:"sha256"`
-	Size     int64  `json:"size"`
-	Filename string `json:"filename"`
-	Format   string `json:"format"`
-	Version  string `json:"version,omitempty"`
-}
-
-func viewOfArtifact(a *Artifact) artifactView {
-	return artifactView{a.SHA256, a.Size, a.Filename, string(a.Image.Format), a.Image.Version}
-}
+// uploadPath is that of an upload, as the audit log has it.
+func uploadPath(id string) string { return "firmware/uploads/" + id }
 
 type uploadView struct {
 	SHA256   string `json:"sha256"`
@@ -102,7 +88,9 @@ func (c *Catalog) finish(ctx context.Context, id string, w firmware.Upload) (a A
 				return Decision{}, nil
 			}
 			made = true
-			audit.Note(ctx, "artifact.create", artifactPath(a.SHA256), nil, viewOfArtifact(&a))
+			noted := a
+			noted.Number = v.NextArtifact
+			audit.Note(ctx, "artifact.create", ArtifactPath(a.SHA256), nil, ViewOfArtifact(&noted))
 			return Decision{Artifact: &a}, nil
 		})
 	})
@@ -120,11 +108,11 @@ func (c *Catalog) Begin(ctx context.Context, w firmware.Upload) (u Upload, here 
 		return Upload{}, nil, false, muster.InvalidAt("size", "size is not above 0")
 	}
 	a, err := c.store.FirmwareArtifact(ctx, w.SHA256)
-	if err == nil {
+	if err == nil && c.here(w.SHA256) {
 		audit.Nothing(ctx)
 		return Upload{}, &a, false, nil
 	}
-	if muster.KindOf(err) != muster.NotFound {
+	if err != nil && muster.KindOf(err) != muster.NotFound {
 		return Upload{}, nil, false, err //nolint:wrapcheck // the store says what it was doing
 	}
 	w.Began = c.at()
@@ -141,6 +129,19 @@ func (c *Catalog) Begin(ctx context.Context, w firmware.Upload) (u Upload, here 
 		err = muster.Errorf(muster.Conflict, "there is an upload of this digest with another size: delete it, or go on with it")
 	}
 	return u, nil, false, err
+}
+
+// here says whether the bytes of an artifact need no upload: they are on this server's disk as they came, or where all
+// servers find them.
+func (c *Catalog) here(sha256 string) bool {
+	if c.share != nil {
+		return true
+	}
+	f, err := c.blobs.File(sha256)
+	if err != nil {
+		return false
+	}
+	return f.Close() == nil
 }
 
 // Upload returns an upload that is open; NotFound when there is none.
@@ -248,7 +249,7 @@ func (c *Catalog) DeleteArtifact(ctx context.Context, sha256 string) error {
 			if err := precondition.Check(ctx, *v.Artifact); err != nil {
 				return Decision{}, err //nolint:wrapcheck // the request's own condition
 			}
-			audit.Note(ctx, "artifact.delete", artifactPath(sha256), viewOfArtifact(v.Artifact), nil)
+			audit.Note(ctx, "artifact.delete", ArtifactPath(sha256), ViewOfArtifact(v.Artifact), nil)
 			return Decision{Drop: true}, nil
 		})
 		if err != nil {

@@ -16,35 +16,8 @@ import (
 
 const releasePrefix = "rel_"
 
-func releasePath(id string) string { return "firmware/releases/" + id }
-
-// releaseView is a release as the audit log shows it.
-type releaseView struct {
-	Product string   `json:"product"`
-	Version string   `json:"version"`
-	Channel string   `json:"channel,omitempty"`
-	State   State    `json:"state"`
-	Notes   string   `json:"notes,omitempty"`
-	Reason  string   `json:"reason,omitempty"`
-	Signed  []string `json:"signed_by,omitempty"` // ids of keys
-	Files   []string `json:"files,omitempty"`     // SHA-256
-}
-
-func viewOfRelease(r *Release) releaseView {
-	v := releaseView{Product: r.Product, Version: r.Version, Channel: r.Channel, State: r.State, Notes: r.Notes, Reason: r.Reason}
-	if len(v.Notes) > MaxReason {
-		v.Notes = fmt.Sprintf("%d bytes", len(v.Notes))
-	}
-	for _, s := range r.Signatures {
-		v.Signed = append(v.Signed, s.Key)
-	}
-	if m, err := firmware.ParseManifest(r.Manifest); err == nil {
-		v.Files = digests(m)
-	}
-	return v
-}
-
-func digests(m *firmware.Manifest) []string {
+// Digests returns the SHA-256 of the images that a manifest names, sorted, each once.
+func Digests(m *firmware.Manifest) []string {
 	out := make([]string, 0, len(m.Files))
 	for _, f := range m.Files {
 		out = append(out, f.SHA256)
@@ -85,8 +58,10 @@ func (c *Catalog) Create(ctx context.Context, s Spec) (Release, error) {
 		if err := t.sign(&r, m, s.Signatures); err != nil {
 			return Decision{}, err
 		}
-		audit.Note(ctx, "release.create", releasePath(r.ID), nil, viewOfRelease(&r))
-		return Decision{Release: &r, Files: digests(m)}, nil
+		noted := r
+		noted.Number = v.NextRelease
+		audit.Note(ctx, "release.create", ReleasePath(r.ID), nil, ViewOfRelease(&noted))
+		return Decision{Release: &r, Files: Digests(m)}, nil
 	})
 	if err != nil {
 		return Release{}, err //nolint:wrapcheck // it says what is wrong
@@ -176,7 +151,7 @@ func (c *Catalog) decide(ctx context.Context, id, action string, change func(v *
 			return Decision{}, nil
 		}
 		r.Revision++
-		audit.Note(ctx, action, releasePath(id), viewOfRelease(&before), viewOfRelease(&r))
+		audit.Note(ctx, action, ReleasePath(id), ViewOfRelease(&before), ViewOfRelease(&r))
 		return Decision{Release: &r}, nil
 	})
 	if err != nil {
@@ -231,6 +206,9 @@ func (c *Catalog) Sign(ctx context.Context, id string, sigs []firmware.Signature
 // draft, when too few keys signed it, when an image is missing or is by its bytes not what the
 // manifest says, and when the version is published already for some of the same hardware.
 func (c *Catalog) Publish(ctx context.Context, id, by string) (Release, error) {
+	if err := c.look(ctx, id); err != nil {
+		return Release{}, err
+	}
 	return c.decide(ctx, id, "release.publish", func(v *View, r *Release, m *firmware.Manifest) error {
 		if r.State != Draft {
 			return muster.Errorf(muster.Conflict, "the release is %s already", r.State)
@@ -248,6 +226,22 @@ func (c *Catalog) Publish(ctx context.Context, id, by string) (Release, error) {
 		r.State, r.Published, r.PublishedBy = Published, c.at(), by
 		return nil
 	})
+}
+
+// look has the images of a release looked at, before a transaction asks for them: a look takes as long as reading does.
+func (c *Catalog) look(ctx context.Context, id string) error {
+	r, err := c.Release(ctx, id)
+	if err != nil {
+		return err
+	}
+	m, err := firmware.ParseManifest(r.Manifest)
+	if err != nil {
+		return fmt.Errorf("read the manifest of release %s: %w", id, err)
+	}
+	for _, digest := range Digests(m) {
+		c.here(digest) // what is wrong the transaction says
+	}
+	return nil
 }
 
 // Deprecate has no rollout begin with a release any more.
@@ -293,7 +287,7 @@ func (c *Catalog) Delete(ctx context.Context, id string) error {
 		case v.Release.State != Draft:
 			return Decision{}, muster.Errorf(muster.Conflict, "the release is %s: only a draft may be deleted", v.Release.State)
 		}
-		audit.Note(ctx, "release.delete", releasePath(id), viewOfRelease(v.Release), nil)
+		audit.Note(ctx, "release.delete", ReleasePath(id), ViewOfRelease(v.Release), nil)
 		return Decision{Drop: true}, nil
 	})
 }

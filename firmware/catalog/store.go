@@ -13,6 +13,8 @@ type About struct {
 type View struct {
 	Policy Policy // Threshold is 0 until it was set; Least and Unsigned are not kept
 	Keys   []Key  // all, by id
+	// NextRelease and NextArtifact are the numbers that a new one is given.
+	NextRelease, NextArtifact int64
 	// Release is the one that it is about, nil when there is none. Files are its manifest's that are here, by SHA-256,
 	// Others those of the same product and version that are no drafts, and Rolled says whether
 	// there is a rollout of it, or back to it.

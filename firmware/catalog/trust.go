@@ -13,23 +13,6 @@ import (
 	"muster/internal/precondition"
 )
 
-func keyPath(id string) string { return "firmware/keys/" + id }
-
-const policyPath = "firmware/policy"
-
-type keyView struct {
-	ID      string `json:"id"`
-	Name    string `json:"name"`
-	Revoked bool   `json:"revoked"`
-	Reason  string `json:"reason,omitempty"`
-}
-
-func viewOfKey(k *Key) keyView { return keyView{k.ID, k.Name, k.Revoked != 0, k.Reason} }
-
-type policyView struct {
-	Threshold int `json:"threshold"`
-}
-
 // Trust is what releases are judged by, as of one moment.
 type Trust struct {
 	Policy Policy
@@ -199,7 +182,7 @@ func (c *Catalog) AddKey(ctx context.Context, name string, text []byte, by strin
 		case len(v.Keys) >= MaxKeys:
 			return Decision{}, muster.Errorf(muster.Conflict, "there have been %d keys, which is the most", MaxKeys)
 		}
-		audit.Note(ctx, "firmware_key.create", keyPath(k.ID), nil, viewOfKey(&k))
+		audit.Note(ctx, "firmware_key.create", KeyPath(k.ID), nil, ViewOfKey(&k))
 		return Decision{Key: &k}, nil
 	})
 	if err != nil {
@@ -228,7 +211,7 @@ func (c *Catalog) RevokeKey(ctx context.Context, id, reason, by string) (k Key, 
 		}
 		k = before
 		k.Revoked, k.RevokedBy, k.Reason, k.Revision = c.at(), by, reason, k.Revision+1
-		audit.Note(ctx, "firmware_key.revoke", keyPath(id), viewOfKey(&before), viewOfKey(&k))
+		audit.Note(ctx, "firmware_key.revoke", KeyPath(id), ViewOfKey(&before), ViewOfKey(&k))
 		return Decision{Key: &k}, nil
 	})
 	if err != nil {
@@ -253,7 +236,7 @@ func (c *Catalog) SetThreshold(ctx context.Context, n int) (p Policy, err error)
 			return Decision{}, nil
 		}
 		p.Threshold, p.Revision = n, before.Revision+1
-		audit.Note(ctx, "firmware_policy.update", policyPath, policyView{before.Threshold}, policyView{n})
+		audit.Note(ctx, "firmware_policy.update", PolicyPath, ViewOfPolicy(&before), ViewOfPolicy(&p))
 		return Decision{Policy: &p}, nil
 	})
 	if err != nil {

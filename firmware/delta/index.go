@@ -61,7 +61,7 @@ func (p *Preparer) tidy() error {
 
 // there says whether a patch is on the disk.
 func (p *Preparer) there(digest string) bool {
-	f, err := p.patches.File(digest)
+	f, err := p.patches.Bare(digest) // who fetches it has its bytes looked at
 	if err != nil {
 		return false
 	}

@@ -175,7 +175,7 @@ func (d *Depot) File(digest string) (*os.File, error) { return d.FileWithin(dige
 func (d *Depot) FileWithin(digest string, wait time.Duration) (*os.File, error) {
 	f, x, err := d.open(digest)
 	if x == nil {
-		return f, err
+		return d.proven(digest, f, err, wait)
 	}
 	if wait <= 0 {
 		return nil, errComing()
@@ -195,7 +195,29 @@ func (d *Depot) FileWithin(digest string, wait time.Duration) (*os.File, error) 
 	if f, x, err = d.open(digest); x != nil { // it went again at once
 		return nil, errComing()
 	}
-	return f, err
+	return d.proven(digest, f, err, wait)
+}
+
+// proven returns an image that was opened once its bytes are known to be right. A wrong one that the bucket has
+// leaves the directory, so that it comes anew for the next who asks.
+func (d *Depot) proven(digest string, f *os.File, err error, wait time.Duration) (*os.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	if wait <= 0 {
+		wait = -1
+	}
+	if err = d.Prove(digest, f, wait); err == nil {
+		return f, nil
+	}
+	err = errors.Join(err, closed(f))
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if x := d.here[digest]; x == nil || !x.shared || !blob.IsWrong(err) {
+		return nil, err
+	}
+	delete(d.here, digest)
+	return nil, errors.Join(err, d.Store.Delete(digest))
 }
 
 func errComing() error {
@@ -206,7 +228,7 @@ func errComing() error {
 func (d *Depot) open(digest string) (*os.File, *fetch, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	f, err := d.Store.File(digest)
+	f, err := d.Bare(digest)
 	if err == nil {
 		return d.mark(digest, f)
 	}

@@ -122,7 +122,7 @@ func (d *Depot) room() error {
 
 // free removes an image from the directory; false when somebody reads it.
 func (d *Depot) free(digest string) (free bool, err error) {
-	f, err := d.Store.File(digest)
+	f, err := d.Bare(digest)
 	if muster.KindOf(err) == muster.NotFound && err != nil {
 		return true, nil
 	}

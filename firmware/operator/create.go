@@ -70,8 +70,8 @@ func (o *Operator) Create(ctx context.Context, by rollout.Person, s Spec) (rollo
 	ctx = feed.With(ctx)
 	feed.Note(ctx, newEvent(feed.RolloutCreated, &r, now))
 	feed.Note(ctx, events(state{status: rollout.Draft}, &r, now)...)
-	audit.Note(ctx, "rollout.create", objectOf(r.ID), nil, viewOf(&r))
-	if err := o.p.Store.InsertRollout(ctx, &r, devices); err != nil {
+	noted := func() { audit.Note(ctx, "rollout.create", objectOf(r.ID), nil, ViewOf(&r)) }
+	if err := o.p.Store.InsertRollout(ctx, &r, devices, noted); err != nil {
 		return r, err //nolint:wrapcheck // the store says what it was doing
 	}
 	return o.after(ctx, &r)
@@ -247,7 +247,7 @@ func (o *Operator) Delete(ctx context.Context, id string) error {
 		if r.Status != rollout.Draft {
 			return muster.Errorf(muster.Conflict, "the rollout is %s: drafts alone are deleted", r.Status)
 		}
-		audit.Note(ctx, "rollout.delete", objectOf(id), viewOf(r), nil)
+		audit.Note(ctx, "rollout.delete", objectOf(id), ViewOf(r), nil)
 		return nil
 	})
 	o.changed(id)

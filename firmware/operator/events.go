@@ -1,13 +1,8 @@
 package operator
 
 import (
-	"context"
-	"sync/atomic"
-
 	"muster"
-	"muster/audit"
 	"muster/feed"
-	"muster/firmware/director"
 	"muster/firmware/rollout"
 )
 
@@ -95,88 +90,4 @@ func events(before state, r *rollout.Rollout, at muster.Micros) (out []feed.Even
 // byItself says whether a rollout has stopped without anybody asking for it.
 func byItself(s state) bool {
 	return (s.status == rollout.Paused || s.status == rollout.Aborted) && s.reason != rollout.ByOperator && s.reason != rollout.Superseded
-}
-
-// view is a rollout in the audit log.
-type view struct {
-	Name       string             `json:"name"`
-	Release    string             `json:"release"`
-	Query      string             `json:"q"`
-	Membership rollout.Membership `json:"membership"`
-	Status     rollout.Status     `json:"status"`
-	Reason     rollout.Reason     `json:"reason,omitempty"`
-	Phase      int                `json:"phase"` // from 1
-	Waiting    bool               `json:"waiting,omitempty"`
-	Forced     bool               `json:"forced,omitempty"`
-	StartAt    muster.Micros      `json:"start_at,omitempty"`
-	Of         string             `json:"of,omitempty"`
-	Supersede  rollout.Supersede  `json:"supersede,omitempty"`
-	Downgrade  bool               `json:"downgrade,omitempty"`
-	Needs      int                `json:"min_approvals,omitempty"`
-	Approvals  []rollout.Approval `json:"approvals,omitempty"`
-	Note       string             `json:"note,omitempty"`
-	Telemetry  string             `json:"telemetry,omitempty"`
-	Plan       rollout.Plan       `json:"plan"`
-}
-
-func viewOf(r *rollout.Rollout) view {
-	return view{
-		Name: r.Name, Release: r.Release, Query: r.Query, Membership: r.Membership, Status: r.Status, Reason: r.Reason, Phase: r.Phase + 1, Waiting: r.Waiting,
-		Forced: r.Forced, StartAt: r.StartAt, Of: r.Of, Supersede: r.Supersede, Downgrade: r.Downgrade, Needs: r.MinApprovals, Approvals: r.Approvals, Note: r.Note, Telemetry: r.Telemetry, Plan: r.Plan,
-	}
-}
-
-func objectOf(id string) string { return "rollouts/" + id }
-
-// Noting is a director.Store that tells what becomes of rollouts: in the transaction in which one
-// starts, stops, ends or begins a phase by itself, it notes that for the feed and the audit log.
-// It is safe for concurrent use.
-type Noting struct {
-	director.Store
-	changes atomic.Uint64
-}
-
-// NewNoting returns a Noting over store.
-func NewNoting(store director.Store) *Noting { return &Noting{Store: store} }
-
-// Decide implements director.Store.
-func (n *Noting) Decide(ctx context.Context, id string, f director.Fence, now muster.Micros, s director.Select, decide director.Decide) error {
-	ctx = feed.With(ctx)
-	if audit.Of(ctx) == nil {
-		ctx = audit.With(ctx, audit.Actor{Kind: audit.System, Name: "rollouts"}, now.Time)
-	}
-	err := n.Store.Decide(ctx, id, f, now, s, func(r *rollout.Rollout, devices []*rollout.Device) ([]rollout.Change, error) {
-		before, was := stateOf(r), viewOf(r)
-		changes, err := decide(r, devices)
-		if is := stateOf(r); err != nil || is == before {
-			return changes, err
-		}
-		feed.Note(ctx, events(before, r, now)...)
-		audit.Note(ctx, actionOf(before, r), objectOf(id), was, viewOf(r))
-		return changes, nil
-	})
-	if err == nil {
-		n.changes.Add(1)
-	}
-	return err //nolint:wrapcheck // a store in the middle
-}
-
-// actionOf names in the audit log what a rollout did by itself.
-func actionOf(before state, r *rollout.Rollout) string {
-	switch {
-	case r.Status == rollout.Scheduled:
-		return "rollout.hold"
-	case r.Status == before.status && r.Phase > before.phase:
-		return "rollout.phase"
-	case r.Status == before.status && before.waiting:
-		return "rollout.gate_closed"
-	case r.Status == before.status:
-		return "rollout.gate"
-	case r.Status == rollout.Running:
-		return "rollout.run"
-	case r.Status == rollout.Completed:
-		return "rollout.complete"
-	default:
-		return "rollout.stop"
-	}
 }

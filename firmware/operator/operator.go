@@ -29,9 +29,9 @@ type Keeper interface {
 	JoinRollout(ctx context.Context, id string, devices []rollout.Device) (joined int, err error)
 	// RolloutDevices returns the ids of a rollout's devices, all of them.
 	RolloutDevices(ctx context.Context, id string) (map[muster.DeviceID]struct{}, error)
-	// InsertRollout keeps a new rollout with its devices, and gives it its number. Conflict when
-	// the id is taken.
-	InsertRollout(ctx context.Context, r *rollout.Rollout, devices []rollout.Device) error
+	// InsertRollout keeps a new rollout with its devices, and gives it its number; then it calls each of noted,
+	// in the transaction. Conflict when the id is taken.
+	InsertRollout(ctx context.Context, r *rollout.Rollout, devices []rollout.Device, noted ...func()) error
 	// DeleteRollout deletes a rollout with all that is kept of it, if check says nil in the transaction.
 	DeleteRollout(ctx context.Context, id string, check func(*rollout.Rollout) error) error
 }

@@ -63,7 +63,7 @@ func (o *Operator) replace(ctx context.Context, r *rollout.Rollout) error {
 			return fmt.Errorf("supersede rollout %s: %w", older[i].ID, err)
 		}
 	}
-	err = o.p.Store.Decide(ctx, r.ID, director.Fence{}, o.now(), director.Select{}, func(r *rollout.Rollout, _ []*rollout.Device) ([]rollout.Change, error) {
+	err = o.notes.Decide(ctx, r.ID, director.Fence{}, o.now(), director.Select{}, func(r *rollout.Rollout, _ []*rollout.Device) ([]rollout.Change, error) {
 		r.Replacing = false
 		return nil, nil
 	})
@@ -82,7 +82,7 @@ func (o *Operator) takeFrom(ctx context.Context, older, newer string) error {
 		}
 		var changes []rollout.Change
 		now := o.now()
-		err = o.p.Store.Decide(ctx, older, director.Fence{}, now, director.Select{IDs: ids}, func(r *rollout.Rollout, list []*rollout.Device) ([]rollout.Change, error) {
+		err = o.notes.Decide(ctx, older, director.Fence{}, now, director.Select{IDs: ids}, func(r *rollout.Rollout, list []*rollout.Device) ([]rollout.Change, error) {
 			changes = changes[:0]
 			for _, d := range list {
 				if c, err := rollout.Step(r, d, rollout.Fact{Event: rollout.Replaced}, now); err == nil { // else it has begun to install

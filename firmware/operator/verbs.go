@@ -30,7 +30,7 @@ func (o *Operator) apply(ctx context.Context, r *rollout.Rollout, action string,
 	if err := precondition.Check(ctx, *r); err != nil {
 		return err //nolint:wrapcheck // the condition's own words
 	}
-	before, was := stateOf(r), viewOf(r)
+	before, was := stateOf(r), ViewOf(r)
 	changed, err := do(r)
 	switch {
 	case err != nil:
@@ -40,7 +40,7 @@ func (o *Operator) apply(ctx context.Context, r *rollout.Rollout, action string,
 		return nil
 	}
 	feed.Note(ctx, events(before, r, now)...)
-	audit.Note(ctx, action, objectOf(r.ID), was, viewOf(r))
+	audit.Note(ctx, action, objectOf(r.ID), was, ViewOf(r))
 	return nil
 }
 

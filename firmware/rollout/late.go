@@ -88,7 +88,7 @@ func After(r *Rollout, d *Device, f Fact, now muster.Micros) (Change, error) {
 	}
 	d.Late, d.Updated = late, now
 	r.count(&before, d)
-	c := Change{Device: d.ID, Action: d.Action, Attempt: d.Attempt, Event: f.Event, From: d.State, To: d.State, Reason: Afterwards, Detail: cut(f.Detail), At: now}
+	c := Change{Device: d.ID, Action: d.Action, Attempt: d.Attempt, Event: f.Event, From: d.State, To: d.State, Reason: Afterwards, Detail: cut(f.Detail), Known: late, At: now}
 	if late != before.Late {
 		c.Late = late
 	}

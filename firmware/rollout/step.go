@@ -31,6 +31,7 @@ type Change struct {
 	Detail  string
 	Stops   Status // what this did to the rollout: Paused or Aborted; empty for nothing
 	Late    Late   // what the device did though the attempt is over: see After, and installed of one that ended while it soaked; empty for nothing new
+	Known   Late   // what is known after it of what the device did late
 	At      muster.Micros
 }
 
@@ -77,6 +78,7 @@ func Step(r *Rollout, d *Device, f Fact, now muster.Micros) (Change, error) {
 	d.enter(r, next, f, now)
 	c.Late = d.left(&before, f)
 	r.count(&before, d)
+	c.Known = d.Late
 	c.To, c.Reason, c.Detail, c.Action, c.Attempt = d.State, d.Reason, d.Detail, d.Action, d.Attempt
 	if before.Failing != d.Failing || before.good() != d.good() { // a success may complete the sample
 		c.Stops = r.judge(d.Phase, now)

@@ -49,6 +49,11 @@ func releaseOf(scan func(...any) error) (r catalog.Release, err error) {
 	return r, nil
 }
 
+func signingKeyOf(scan func(...any) error) (k catalog.Key, err error) {
+	err = scan(&k.ID, &k.Name, &k.PEM, &k.CreatedBy, &k.Created, &k.Revoked, &k.RevokedBy, &k.Reason, &k.Revision)
+	return k, err
+}
+
 // FirmwareArtifact implements catalog.Reader.
 func (c *Control) FirmwareArtifact(ctx context.Context, sha256 string) (a catalog.Artifact, err error) {
 	err = c.list(ctx, "look for an artifact", `SELECT `+artifactColumns+` FROM firmware_artifact WHERE sha256 = $1`, []any{sha256}, func(rows *sql.Rows) (err error) {
@@ -141,11 +146,15 @@ func (c *Control) firmwareView(ctx context.Context, tx *sql.Tx, about catalog.Ab
 		return v, err
 	}
 	err = read(ctx, tx, `SELECT `+keyColumns+` FROM firmware_key ORDER BY id`, nil, func(rows *sql.Rows) error {
-		var k catalog.Key
-		err := rows.Scan(&k.ID, &k.Name, &k.PEM, &k.CreatedBy, &k.Created, &k.Revoked, &k.RevokedBy, &k.Reason, &k.Revision)
+		k, err := signingKeyOf(rows.Scan)
 		v.Keys = append(v.Keys, k)
 		return err
 	})
+	if err == nil {
+		err = read(ctx, tx, `SELECT (SELECT value FROM counter WHERE name = 'release') + 1, (SELECT value FROM counter WHERE name = 'artifact') + 1`, nil, func(rows *sql.Rows) error {
+			return rows.Scan(&v.NextRelease, &v.NextArtifact)
+		})
+	}
 	if err == nil && about.Artifact != "" {
 		err = viewArtifact(ctx, tx, about.Artifact, &v)
 	}

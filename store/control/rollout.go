@@ -74,15 +74,17 @@ func unended(r *rollout.Rollout) (n int) {
 	return n
 }
 
-// InsertRollout keeps a new rollout with its devices, and gives it its number. An id that is
-// taken is a Conflict.
-func (c *Control) InsertRollout(ctx context.Context, r *rollout.Rollout, devices []rollout.Device) error {
+// InsertRollout implements operator.Keeper.
+func (c *Control) InsertRollout(ctx context.Context, r *rollout.Rollout, devices []rollout.Device, noted ...func()) error {
 	return c.change(ctx, "insert a rollout", func(ctx context.Context, tx *sql.Tx) error {
 		if err := tx.QueryRowContext(ctx, `UPDATE counter SET value = value + 1 WHERE name = 'rollout' RETURNING value`).Scan(&r.Number); err != nil {
 			return fmt.Errorf("number a rollout: %w", err)
 		}
 		if r.Number > rollout.MaxNumber {
 			return muster.Errorf(muster.Conflict, "there have been %d rollouts, which is the most", rollout.MaxNumber)
+		}
+		for _, note := range noted {
+			note()
 		}
 		t, err := rolloutTexts(r)
 		if err != nil {

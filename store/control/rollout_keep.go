@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"muster"
+	"muster/audit"
 	"muster/firmware/director"
 	"muster/firmware/rollout"
 )
@@ -108,7 +109,7 @@ func seat(r *rollout.Rollout, counts []rollout.Counts, devices []rollout.Device)
 }
 
 // RecountRollout counts a rollout's devices in their rows, and puts right what the rollout
-// itself counts. It says whether it was wrong, which it never should be. What is right is read only,
+// itself counts, with an audit record. It says whether it was wrong, which it never should be. What is right is read only,
 // as of one moment: a transaction that holds the rollout is taken for what is wrong.
 func (c *Control) RecountRollout(ctx context.Context, id string) (wrong bool, err error) {
 	if right, err := c.countsAreRight(ctx, id); err != nil || right {
@@ -120,9 +121,13 @@ func (c *Control) RecountRollout(ctx context.Context, id string) (wrong bool, er
 			return err
 		}
 		counts, err := countedRows(ctx, tx, &r)
-		if err != nil || slices.Equal(counts, r.Counts) {
+		if err != nil {
 			return err
 		}
+		if slices.Equal(counts, r.Counts) {
+			return updateUnended(ctx, tx, &r)
+		}
+		audit.Note(ctx, rolloutRecounted, rolloutPath(id), countsView{r.Counts}, countsView{counts})
 		wrong, r.Counts = true, counts
 		state, err := rolloutState(&r)
 		if err != nil {
@@ -131,6 +136,19 @@ func (c *Control) RecountRollout(ctx context.Context, id string) (wrong bool, er
 		return updateRollout(ctx, tx, state, logged)
 	})
 	return wrong, err
+}
+
+// updateUnended puts right how many devices of a rollout have not ended, which its counts say.
+func updateUnended(ctx context.Context, tx *sql.Tx, r *rollout.Rollout) error {
+	_, err := exec(ctx, tx, `UPDATE rollout SET unended = $2 WHERE id = $1`, r.ID, unended(r))
+	return err
+}
+
+// rolloutRecounted is the action of audit records about counts that were put right.
+const rolloutRecounted = "rollout.recount"
+
+type countsView struct {
+	Counts []rollout.Counts `json:"counts"`
 }
 
 // holdRollout reads a rollout, which stays locked until the transaction ends, and how many
@@ -155,17 +173,18 @@ const countGroups = `SELECT phase, state, failing, soaking, late, skipped, COUNT
 func (c *Control) countsAreRight(ctx context.Context, id string) (right bool, err error) {
 	var text string
 	var counted []rollout.Counts
+	var open int
 	found := false
-	err = c.list(ctx, "count a rollout's devices", `SELECT r.counts, g.phase, g.state, g.failing, g.soaking, g.late, g.skipped, g.devices
+	err = c.list(ctx, "count a rollout's devices", `SELECT r.counts, r.unended, g.phase, g.state, g.failing, g.soaking, g.late, g.skipped, g.devices
 		FROM rollout r LEFT JOIN (`+countGroups+`) g ON r.id = $1 WHERE r.id = $1`, []any{id}, func(rows *sql.Rows) error {
 		var g countedGroup
-		if err := rows.Scan(&text, &g.phase, &g.state, &g.failing, &g.soaking, &g.late, &g.skipped, &g.devices); err != nil {
+		if err := rows.Scan(&text, &open, &g.phase, &g.state, &g.failing, &g.soaking, &g.late, &g.skipped, &g.devices); err != nil {
 			return err
 		}
 		if !found {
 			found = true
 			if err := json.Unmarshal([]byte(text), &counted); err != nil {
-				return fmt.Errorf("read the counts of rollout %s: %w", id, err)
+				return muster.Errorf(muster.Conflict, "the counts of rollout %s cannot be read", id)
 			}
 			clear(counted)
 		}
@@ -181,7 +200,7 @@ func (c *Control) countsAreRight(ctx context.Context, id string) (right bool, er
 	if err := json.Unmarshal([]byte(text), &kept); err != nil {
 		return false, fmt.Errorf("read the counts of rollout %s: %w", id, err)
 	}
-	return slices.Equal(kept, counted), nil
+	return slices.Equal(kept, counted) && open == unended(&rollout.Rollout{Counts: counted}), nil
 }
 
 // countedGroup is a row of countGroups.
@@ -194,7 +213,7 @@ type countedGroup struct {
 func (g *countedGroup) addTo(counts []rollout.Counts, id string) error {
 	s, known := rollout.ParseState(g.state.String)
 	if !known || g.phase.Int64 < 0 || g.phase.Int64 >= int64(len(counts)) {
-		return fmt.Errorf("rollout %s has a device in phase %d that is %s", id, g.phase.Int64, g.state.String)
+		return muster.Errorf(muster.Conflict, "rollout %s has a device in phase %d that is %s", id, g.phase.Int64, g.state.String)
 	}
 	c, n := &counts[g.phase.Int64], int(g.devices.Int64)
 	c.By[s] += n

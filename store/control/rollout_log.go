@@ -20,8 +20,8 @@ type logEnd struct {
 }
 
 // logRow is a row of rollout_log, in the order of its columns without the rollout's id. Its
-// JSON is what is chained.
-type logRow [10]any
+// JSON is what is chained. Rows from before late was kept are without it.
+type logRow []any
 
 // add appends a row: its chain is the SHA-256, in hex, of the one before, and of the row.
 func (e *logEnd) add(row logRow) error {
@@ -43,15 +43,15 @@ func (c *Control) logRollout(ctx context.Context, tx *sql.Tx, id string, end *lo
 			continue
 		}
 		end.rows++
-		row := logRow{end.rows, string(ch.Device), int64(ch.Action), int64(ch.Attempt), ch.Event.String(), ch.From.String(), ch.To.String(), string(ch.Reason), plain(ch.Detail), int64(ch.At)}
+		row := logRow{end.rows, string(ch.Device), int64(ch.Action), int64(ch.Attempt), ch.Event.String(), ch.From.String(), ch.To.String(), string(ch.Reason), plain(ch.Detail), int64(ch.At), string(ch.Known)}
 		if err := end.add(row); err != nil {
 			return err
 		}
-		rows = append(rows, append([]any{id}, row[:]...))
+		rows = append(rows, append([]any{id}, row...))
 	}
-	_, err := c.bulk(ctx, tx, `INSERT INTO rollout_log (rollout, number, device, action, attempt, event, before, after, reason, detail, at)
+	_, err := c.bulk(ctx, tx, `INSERT INTO rollout_log (rollout, number, device, action, attempt, event, before, after, reason, detail, at, late)
 		SELECT v.value ->> 0, CAST(v.value ->> 1 AS BIGINT), v.value ->> 2, CAST(v.value ->> 3 AS BIGINT), CAST(v.value ->> 4 AS BIGINT), v.value ->> 5, v.value ->> 6, v.value ->> 7,
-		v.value ->> 8, v.value ->> 9, CAST(v.value ->> 10 AS BIGINT) FROM`, ``, rows)
+		v.value ->> 8, v.value ->> 9, CAST(v.value ->> 10 AS BIGINT), v.value ->> 11 FROM`, ``, rows)
 	return err
 }
 
@@ -103,7 +103,8 @@ func (c *Control) SealRollouts(ctx context.Context, limit int) (n int, err error
 const verifyRows = 5000
 
 // VerifyRollouts reads the logs of all rollouts, and calls found with each that is not what
-// its audit records vouch for, and then with each whose devices are not where its log says. It returns how
+// its audit records vouch for, and then with each whose devices are not where its log says,
+// or that does not count them right. It returns how
 // many rows they vouch for.
 func (c *Control) VerifyRollouts(ctx context.Context, found func(rollout, what string)) (vouched int64, err error) {
 	ends := map[string]*logEnd{}
@@ -141,7 +142,10 @@ func (c *Control) VerifyRollouts(ctx context.Context, found func(rollout, what s
 	if err := c.verifyEnds(ctx, ends, wrong); err != nil {
 		return vouched, err
 	}
-	return vouched, c.verifyStanding(ctx, wrong)
+	if err := c.verifyStanding(ctx, wrong); err != nil {
+		return vouched, err
+	}
+	return vouched, c.verifyCounts(ctx, wrong)
 }
 
 // verifySeal reads the rows that a record vouches for, and returns how many there should be.
@@ -177,11 +181,12 @@ func (c *Control) verifySeal(ctx context.Context, record *audit.Record, ends map
 
 // chainRows adds the next rows of a log to its end, and returns how many there are in order.
 func (c *Control) chainRows(ctx context.Context, id string, end *logEnd, limit int64) (n int, err error) {
-	err = c.list(ctx, "read a rollout's log", `SELECT number, device, action, attempt, event, before, after, reason, detail, at FROM rollout_log
+	err = c.list(ctx, "read a rollout's log", `SELECT number, device, action, attempt, event, before, after, reason, detail, at, late FROM rollout_log
 		WHERE rollout = $1 AND number > $2 ORDER BY number LIMIT $3`, []any{id, end.rows, limit}, func(rows *sql.Rows) error {
 		var number, action, attempt, at int64
 		var device, event, before, after, reason, detail string
-		if err := rows.Scan(&number, &device, &action, &attempt, &event, &before, &after, &reason, &detail, &at); err != nil {
+		var late sql.NullString
+		if err := rows.Scan(&number, &device, &action, &attempt, &event, &before, &after, &reason, &detail, &at, &late); err != nil {
 			return err
 		}
 		if number != end.rows+1 {
@@ -189,30 +194,53 @@ func (c *Control) chainRows(ctx context.Context, id string, end *logEnd, limit i
 		}
 		n++
 		end.rows++
-		return end.add(logRow{number, device, action, attempt, event, before, after, reason, detail, at})
+		row := logRow{number, device, action, attempt, event, before, after, reason, detail, at}
+		if late.Valid {
+			row = append(row, late.String)
+		}
+		return end.add(row)
 	})
 	return n, err
 }
 
-// verifyEnds looks whether the rollouts' own ends are behind what is vouched for, and whether there
-// are rows that no rollout knows of.
+// verifyEnds looks whether the rollouts' own ends are behind what is vouched for, or are not those of their logs, and whether
+// there are rows that no rollout knows of.
 func (c *Control) verifyEnds(ctx context.Context, ends map[string]*logEnd, wrong func(id, what string)) error {
 	seen := map[string]bool{}
+	own := map[string]logEnd{}
 	// One statement: a server may be writing.
-	err := c.list(ctx, "read rollouts", `SELECT r.id, r.log, (SELECT COUNT(*) FROM rollout_log l WHERE l.rollout = r.id AND (l.number > r.log OR l.number < 1)) FROM rollout r`, nil,
+	err := c.list(ctx, "read rollouts", `SELECT r.id, r.log, r.chain, r.sealed, (SELECT COUNT(*) FROM rollout_log l WHERE l.rollout = r.id AND (l.number > r.log OR l.number < 1)),
+		COALESCE((SELECT a.after FROM audit a WHERE a.object = 'rollouts/' || r.id AND a.action = '`+rolloutSealed+`' ORDER BY a.seq DESC LIMIT 1), '{}') FROM rollout r`, nil,
 		func(rows *sql.Rows) error {
 			var id string
-			var logged, strange int64
-			err := rows.Scan(&id, &logged, &strange)
+			var is logEnd
+			var strange, sealed int64
+			var newest string
+			if err := rows.Scan(&id, &is.rows, &is.chain, &sealed, &strange, &newest); err != nil {
+				return err
+			}
 			seen[id] = true
+			var seal logSeal
+			if json.Unmarshal([]byte(newest), &seal) != nil {
+				seal.Rows = -1
+			}
 			switch end := ends[id]; {
-			case end != nil && logged < end.rows:
+			case end != nil && is.rows < end.rows:
 				wrong(id, "its log was set back")
 			case strange > 0:
 				wrong(id, fmt.Sprintf("its log has %d rows that were put there by somebody else", strange))
+			case sealed != seal.Rows:
+				wrong(id, fmt.Sprintf("it says that %d rows of its log are vouched for, and the audit log has %d", sealed, seal.Rows))
+			default:
+				own[id] = is
 			}
-			return err
+			return nil
 		})
+	for id, is := range own {
+		if err == nil {
+			err = c.verifyOwnEnd(ctx, id, ends[id], is, wrong)
+		}
+	}
 	if err == nil {
 		err = c.list(ctx, "read rollouts' logs", `SELECT DISTINCT rollout FROM rollout_log WHERE rollout NOT IN (SELECT id FROM rollout)`, nil, func(rows *sql.Rows) error {
 			var id string
@@ -234,6 +262,28 @@ func (c *Control) verifyEnds(ctx context.Context, ends map[string]*logEnd, wrong
 		}
 	}) {
 		wrong(id, "it is gone, and its log was vouched for")
+	}
+	return nil
+}
+
+// verifyOwnEnd goes on from what is vouched for to where a rollout itself says that its log ends.
+func (c *Control) verifyOwnEnd(ctx context.Context, id string, vouched *logEnd, is logEnd, wrong func(id, what string)) error {
+	end := logEnd{}
+	if vouched != nil {
+		end = *vouched
+	}
+	for end.rows < is.rows {
+		n, err := c.chainRows(ctx, id, &end, min(verifyRows, is.rows-end.rows))
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			wrong(id, fmt.Sprintf("of its log, row %d is missing", end.rows+1))
+			return nil
+		}
+	}
+	if end.chain != is.chain {
+		wrong(id, "it says that its log ends otherwise than it does")
 	}
 	return nil
 }

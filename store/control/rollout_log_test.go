@@ -18,26 +18,26 @@ func TestWhateverIsDoneToARolloutsLogIsFound(t *testing.T) {
 		"the newest deleted": {`DELETE FROM rollout_log WHERE number = 12`, "of its log, row 12 is missing"},
 		"a log that was cut": {`UPDATE rollout SET log = 10`, "its log was set back"},
 		"a row behind it": {
-			`INSERT INTO rollout_log SELECT rollout, 99, device, action, attempt, event, before, 'confirmed', reason, detail, at FROM rollout_log WHERE number = 3`,
+			`INSERT INTO rollout_log SELECT rollout, 99, device, action, attempt, event, before, 'confirmed', reason, detail, at, late FROM rollout_log WHERE number = 3`,
 			"its log has 1 rows that were put there by somebody else",
 		},
 		"a row before it": {
-			`INSERT INTO rollout_log SELECT rollout, 0, device, action, attempt, event, before, 'confirmed', reason, detail, at FROM rollout_log WHERE number = 3`,
+			`INSERT INTO rollout_log SELECT rollout, 0, device, action, attempt, event, before, 'confirmed', reason, detail, at, late FROM rollout_log WHERE number = 3`,
 			"its log has 1 rows that were put there by somebody else",
 		},
 		"a log of no rollout": {
-			`INSERT INTO rollout_log SELECT 'other', number, device, action, attempt, event, before, after, reason, detail, at FROM rollout_log WHERE number = 3`,
+			`INSERT INTO rollout_log SELECT 'other', number, device, action, attempt, event, before, after, reason, detail, at, late FROM rollout_log WHERE number = 3`,
 			"there is no such rollout, and there is a log of it",
 		},
 		"a changed state": {
 			`UPDATE rollout_device SET state = 'confirmed' WHERE device = 'dev-000004'`,
 			"1 of its devices are not where its log says: dev-000004 is confirmed (action 257), and its log ends with queued (action 257)",
 		},
-		"a state that was never logged, pages behind": {
+		"states that were never logged, and ranks, pages long": {
 			`WITH RECURSIVE k(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM k WHERE n < 1100)
 			INSERT INTO rollout_device SELECT rollout, device || '-' || n, rank, phase, CASE WHEN n > 1098 THEN 'skipped' ELSE 'queued' END, '', '', 0, 0, 0, 0, FALSE, 0, 0, '', 0, 0, FALSE, 0, 0, 0, ''
 			FROM rollout_device, k`,
-			"20 of its devices are not where its log says: dev-000000-1099 is skipped (action 0), and its log ends with queued (action 0)",
+			"11000 of its devices are not where its log says: dev-000000-1 does not have the rank that the rollout's seed gives it",
 		},
 		"a changed action": {
 			`UPDATE rollout_device SET action = 511 WHERE device = 'dev-000005'`,
