@@ -97,7 +97,7 @@ func (l *life) operate(t *rapid.T) {
 	case 6:
 		_, err = l.operator.Edit(ctx, by, id, operator.Change{Plan: func(p *rollout.Plan) { p.Concurrent = rapid.IntRange(1, 9).Draw(t, "cap") }})
 	case 7:
-		_, err = l.operator.Supersede(ctx, id)
+		_, err = l.operator.Supersede(ctx, by, id)
 	case 8:
 		_, err = l.operator.Agree(ctx, by, id, "fine")
 	case 9:
