@@ -274,6 +274,7 @@ func (d *Director) sweep(ctx context.Context, id string, f Fence) error {
 				case e == rollout.Silence && dev.Sleeps(&r.Plan, life, now):
 				case e == rollout.Silence && d.away(dev, now):
 					dev.Deadline = now + lookAgain
+				case e == rollout.Silence && d.shut(r, dev, now):
 				default:
 					out = step(r, dev, rollout.Fact{Event: e}, now, out)
 				}
@@ -291,6 +292,22 @@ func (d *Director) sweep(ctx context.Context, id string, f Fence) error {
 // itself has it wait, since it does not run or for a window.
 func kept(r *rollout.Rollout, dev *rollout.Device, alive bool, now muster.Micros) bool {
 	return dev.State == rollout.Queued && (alive || r.Status != rollout.Running || dev.Due > now && dev.Due != Asleep)
+}
+
+// shut says whether a device that has the whole image had to wait for its maintenance window with it. It is
+// given the time to install from when that opens, once.
+func (d *Director) shut(r *rollout.Rollout, dev *rollout.Device, now muster.Micros) bool {
+	if dev.State != rollout.Downloaded {
+		return false
+	}
+	facts := d.fleet.Facts(r, dev.ID)
+	limit := r.Plan.Deadlines.Of(dev.State)
+	open, next := rollout.Open(r.Plan.Windows, dev.Deadline.Time().Add(-limit).In(facts.Local.Location()))
+	if open || next.IsZero() || !next.Add(limit).After(now.Time()) {
+		return false
+	}
+	dev.Deadline = muster.MicrosOf(next.Add(limit))
+	return true
 }
 
 // lookAgain is when it is looked again whether a device has come back since the process began.
