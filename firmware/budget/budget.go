@@ -216,7 +216,7 @@ func (b *Budgets) await(ctx context.Context, c *claim) error {
 		case <-c.done:
 			return c.err
 		case b.turn <- struct{}{}:
-			b.lead()
+			b.lead() //nolint:contextcheck // who leads may leave, the others stay: it has a time of its own
 		case <-ctx.Done():
 			return muster.Errorf(muster.Unavailable, "what is sent cannot be counted now: %w", ctx.Err())
 		}
@@ -232,7 +232,7 @@ func (b *Budgets) lead() {
 	}
 	got, err := []int64(nil), muster.Errorf(muster.Internal, "the store failed")
 	defer func() { b.settle(group, got, err) }() // also when the store panics
-	got, err = b.keep(back, group)
+	got, err = b.keep(context.Background(), back, group)
 }
 
 // group takes what is to be kept together.
@@ -254,10 +254,9 @@ func (b *Budgets) group() (back []Claim, group []*claim) {
 	return back, group
 }
 
-// keep asks the store, in a time of its own: who leads may leave, the others stay. What was to be given
-// back and was perhaps not is not tried again, since it may have been.
-func (b *Budgets) keep(back []Claim, group []*claim) ([]int64, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), b.o.Wait)
+// keep asks the store. What was to be given back and was perhaps not is not tried again, since it may have been.
+func (b *Budgets) keep(ctx context.Context, back []Claim, group []*claim) ([]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.o.Wait)
 	defer cancel()
 	claims := make([]Claim, len(group))
 	for i, c := range group {
@@ -310,7 +309,7 @@ func (b *Budgets) End(ctx context.Context) error {
 		back, group := b.group()
 		got, err := []int64(nil), error(nil)
 		if len(back)+len(group) > 0 {
-			got, err = b.keep(back, group)
+			got, err = b.keep(ctx, back, group)
 			b.settle(group, got, err)
 		}
 		<-b.turn

@@ -76,7 +76,7 @@ func OfferAttributes(payload []byte) ([]byte, error) {
 func (t *Talk) Attributes(ctx context.Context, device muster.DeviceID) (map[string]json.RawMessage, error) {
 	g, err := t.grant(ctx, device)
 	if nothing(err) {
-		return nil, nil //nolint:nilerr // that nothing is offered is an answer
+		return nil, nil // that nothing is offered is an answer
 	}
 	if err != nil || len(g.files) == 0 || g.withdrawn {
 		return nil, err
