@@ -74,7 +74,7 @@ func TestAnImageThatWasChangedOnDiskIsServedAtNoDoor(t *testing.T) {
 	if link == "" {
 		t.Fatalf("no address in %s", deployment)
 	}
-	link = link[strings.Index(link, "/softwaremodules/"):]
+	_, link, _ = strings.Cut(link, "/controller/v1/ddi")
 	doors := map[string]func() (served bool, said string){
 		"HTTP": func() (bool, string) {
 			status, b := u.ranged(o.Files[0].URL, "0-99")

@@ -333,3 +333,34 @@ func TestWhoDoesNotWaitIsToldThatTheImageComes(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestACopyThatWasChangedIsNotServedAndComesAnew(t *testing.T) {
+	f := s3test.New(t)
+	whole, digest := imageOf(100_000, 1)
+	one := newNode(t, f, depot.Options{})
+	if err := one.upload(whole, digest); err != nil {
+		t.Fatal(err)
+	}
+	two := newNode(t, f, depot.Options{})
+	if got, err := two.read(digest); !bytes.Equal(got, whole) {
+		t.Fatalf("another image, %v", err)
+	}
+	path := filepath.Join(two.dir, "sha256", digest[:2], digest)
+	for until := time.Now().Add(time.Minute); ; { // the bucket is known to have it once it was looked at
+		if err := errors.Join(os.Chmod(path, 0o600), os.WriteFile(path, bytes.Repeat([]byte("x"), len(whole)), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if x, err := two.File(digest); x != nil || !blob.IsWrong(err) {
+			t.Fatalf("it is served: %v", err)
+		}
+		if _, err := os.Stat(path); err != nil {
+			break
+		}
+		if time.Now().After(until) {
+			t.Fatal("it stays")
+		}
+	}
+	if got, err := two.read(digest); !bytes.Equal(got, whole) {
+		t.Errorf("it does not come anew: %v", err)
+	}
+}
