@@ -105,6 +105,7 @@ func (b *tab) savesAView(m *muster) {
 	b.says(".columns .key", "temperature")
 	b.press(`.columns input[aria-label="temperature: line"]`)
 	b.wait("the column in the address", `new URLSearchParams(location.search).get("cols")?.endsWith("spark.temperature")`)
+	b.says("table.devices thead", "temperature, line")
 	b.wait("lines", `document.querySelectorAll(".sparkline path").length > 10`)
 	b.inspected("devices-columns")
 	b.do(chromedp.SendKeys(chromedp.CSS(".columns > .btn"), kb.Escape))

@@ -68,8 +68,11 @@ func crowdedServer(t *testing.T) *crowded {
 	m.start()
 	m.ready()
 	f := &crowded{muster: m, lines: make([]*wire, manyGateways)}
-	for g := range f.lines {
+	for g := range f.lines { // all of them before the first is waited for: they share the disk's work
 		f.connects(g)
+	}
+	for g := range f.lines {
+		f.isHeard(g)
 	}
 	f.keepsAlive()
 	return f
@@ -82,7 +85,7 @@ type crowded struct {
 	lines []*wire
 }
 
-// connects has a gateway come, and all behind it say something.
+// connects has a gateway come, and all behind it say something; isHeard waits until that is taken.
 func (f *crowded) connects(g int) {
 	f.t.Helper()
 	w, err := dialWire(f.t.Context(), f.mqtt, 4)
@@ -96,6 +99,16 @@ func (f *crowded) connects(g int) {
 	}
 	_, err = w.Write(w.publishPacket(1, "v1/gateway/telemetry", "{"+said.String()[1:]+"}", 1, false, false))
 	noError(f.t, err)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lines[g] = w
+}
+
+func (f *crowded) isHeard(g int) {
+	f.t.Helper()
+	f.mu.Lock()
+	w := f.lines[g]
+	f.mu.Unlock()
 	noError(f.t, w.SetDeadline(time.Now().Add(pageLimit)))
 	head, _, err := w.packet()
 	noError(f.t, err)
@@ -103,9 +116,6 @@ func (f *crowded) connects(g int) {
 		f.t.Fatalf("gateway %d is answered %#x", g, head)
 	}
 	noError(f.t, w.SetDeadline(time.Time{}))
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.lines[g] = w
 }
 
 // keepsAlive pings on all connections until the test ends. Nobody reads the answers: they are two bytes each.
@@ -195,6 +205,7 @@ func (f *crowded) losesAGateway(b, list *tab) {
 			f.t.Fatalf("sentence, heading, bar, dots and list agreed within %s at the last of %d times, want %s once", spread, agreeTries, agreeLimit)
 		}
 		f.connects(g)
+		f.isHeard(g)
 		b.do(chromedp.Navigate(b.base + "/"))
 	}
 	b.inspected("overview-100k")

@@ -18,6 +18,8 @@ func TestARolloutIsShownAsItGoesOnAndSaysWhatStopsIt(t *testing.T) {
 	b.waitText(".rollout .says", "2 of at most 4 are being updated.")
 	b.waitText(".rollout .legend [data-state=confirmed]", "13 confirmed")
 	b.waitText(".rollout .facts", "6.5 a minute")
+	f.delta("rollout:rol_1", object{"set": object{"per_minute": 16.34}}, 0)
+	b.waitText(".rollout .facts", "16 a minute")
 	b.waitText(".rollout .facts", "about 2 min")
 	b.waitText("[data-phase='1']", "stops at 3 failing devices: 1 is, 2 left · needs 25 % confirmed · then 1 min")
 	b.waitText("[data-phase='2']", "stops at 10 % of the results, from 20 results on")
