@@ -94,7 +94,7 @@ const attemptFailed = `after IN ('failed', 'rolled_back', 'timed_out') OR after 
 // order of time; at most limit, the newest.
 func (c *Control) FailuresSince(ctx context.Context, after muster.Micros, limit int) (out []desk.Failure, err error) {
 	err = c.list(ctx, "look for failed updates", `SELECT device, rollout, at FROM (SELECT device, rollout, at FROM rollout_log
-		WHERE at > $1 AND (`+attemptFailed+`) ORDER BY at DESC LIMIT $2) newest ORDER BY at`, []any{int64(after), limit},
+		WHERE at > $1 AND before <> after AND (`+attemptFailed+`) ORDER BY at DESC LIMIT $2) newest ORDER BY at`, []any{int64(after), limit},
 		func(rows *sql.Rows) error {
 			var f desk.Failure
 			err := rows.Scan(&f.Device, &f.Rollout, &f.At)

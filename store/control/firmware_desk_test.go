@@ -169,6 +169,28 @@ func TestWhoSaidThatItFailedIsNotToldToStop(t *testing.T) {
 	})
 }
 
+func TestWhatADeviceDoesLateIsNoFurtherFailure(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		const dev = "dev-000004"
+		x := openCounter(t, e, 10)
+		o := x.is(dev, "offered", false)
+		x.says(dev, rollout.Fact{Event: rollout.SaysRebooting, Action: o.Action})
+		for _, seen := range []rollout.Event{rollout.SeesOther, rollout.SeesTarget} {
+			if errs := x.director.Reports(t.Context(), []director.Report{{Device: dev, Fact: rollout.Fact{Event: seen, Action: o.Action}}}); errs[0] != nil {
+				t.Fatal(errs[0])
+			}
+		}
+		d, _, err := x.store.Standing(t.Context(), &rollout.Rollout{ID: "r", Product: "pump"}, dev)
+		if err != nil || d.State != rollout.RolledBack || d.Late != rollout.LateInstalled {
+			t.Fatalf("it is %s, late %q; %v", d.State, d.Late, err)
+		}
+		list, err := x.store.FailuresSince(t.Context(), muster.MicrosOf(x.at.Add(-time.Hour)), 10)
+		if err != nil || len(list) != 1 {
+			t.Errorf("failures are %v, %v, want one", list, err)
+		}
+	})
+}
+
 func TestADeletedDeviceKnowsOfTheEndOfAllThatItWasOffered(t *testing.T) {
 	onEach(t, func(t *testing.T, e engine) {
 		const dev = "dev-000005"
