@@ -128,7 +128,7 @@ func rolloutDoings() doings {
 			return deed{path: w.rollout(nil) + "/approvals", body: object{"note": "seen"}, who: []option{eve.as}, want: records("rollout.agree rollouts/* ba")}
 		},
 		"supersede-rollout": func(w *writer) deed {
-			return deed{path: w.rollout(running) + "/supersede", want: records("rollout.supersede rollouts/* ba")}
+			return deed{path: w.rollout(running) + "/supersede", want: records("rollout.supersede rollouts/* ba", "rollout.replace rollouts/* ba")}
 		},
 		"rollback-rollout": func(w *writer) deed {
 			at := w.rollout(running)

@@ -300,8 +300,8 @@ func TestAVersionOfAnotherProductOrOfBeforeTheOfferSaysNothingOfTheRelease(t *te
 	onEach(t, func(t *testing.T, e engine) {
 		x := openCounter(t, e, 10)
 		id := muster.DeviceID("dev-000003")
-		x.says(id, rollout.Fact{Event: rollout.SaysInstalling})
-		o := x.is(id, "installing", false)
+		x.says(id, rollout.Fact{Event: rollout.SaysRebooting})
+		o := x.is(id, "rebooting", false)
 		if o.Offered != muster.MicrosOf(x.at) {
 			t.Errorf("it was offered at %d, want %d", o.Offered, muster.MicrosOf(x.at))
 		}
@@ -312,7 +312,7 @@ func TestAVersionOfAnotherProductOrOfBeforeTheOfferSaysNothingOfTheRelease(t *te
 			if err := x.Runs(t.Context(), r); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
-			x.is(id, "installing", false)
+			x.is(id, "rebooting", false)
 		}
 		if err := x.Runs(t.Context(), desk.Runs{Device: id, Version: "1.9.0", Product: "pump", At: o.Offered}); err != nil {
 			t.Fatal(err)
