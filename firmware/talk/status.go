@@ -97,12 +97,15 @@ func (t *Talk) do(ctx context.Context, id muster.DeviceID, s *step) error {
 		return t.answer(ctx, id, s.ack)
 	}
 	err := t.cfg.Desk.Report(ctx, s.status.report(id))
-	if muster.KindOf(err) != muster.Stale || err == nil || s.status.Seq == 0 {
+	kind := muster.KindOf(err)
+	if err == nil || kind != muster.Conflict && (kind != muster.Stale || s.status.Seq == 0) {
 		return err //nolint:wrapcheck // likewise
 	}
-	// The same report again, whose acknowledgement was lost, is no mistake.
 	o, look := t.cfg.Desk.Offer(ctx, id)
-	if look == nil && o.Action == s.status.Action && (s.status.Attempt == 0 || o.Attempt == s.status.Attempt) {
+	current := look == nil && o.Action == s.status.Action && (s.status.Attempt == 0 || o.Attempt == s.status.Attempt)
+	// The same report again, whose acknowledgement was lost, is no mistake, and neither is what a device says
+	// before it hears that the offer was taken back.
+	if current && (kind == muster.Stale || o.Stop) {
 		return nil
 	}
 	return err //nolint:wrapcheck // likewise

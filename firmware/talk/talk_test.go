@@ -33,6 +33,7 @@ type counter struct {
 	asked   int
 	reports []string
 	fail    func() error
+	refuse  error // of a report
 	stop    bool
 	waits   bool
 	offered muster.Micros
@@ -66,7 +67,7 @@ func (c *counter) Report(_ context.Context, r director.Report) error {
 		what = "runs " + r.Version
 	}
 	c.reports = append(c.reports, fmt.Sprintf("%s %s %d", r.Device, what, r.Fact.Progress))
-	return nil
+	return c.refuse
 }
 
 func (c *counter) Runs(_ context.Context, r desk.Runs) error {
@@ -344,6 +345,24 @@ func TestProgressThatFollowsProgressIsOneReport(t *testing.T) {
 			t.Error(got)
 		}
 	})
+}
+
+func TestWhatADeviceSaysBeforeItHearsThatAnOfferWasTakenBackIsNoMistake(t *testing.T) {
+	r := newRig(t)
+	r.desk.refuse = muster.Errorf(muster.Conflict, "downloaded does not happen to a device that is queued")
+	say := func(action int32) error {
+		return r.Take(t.Context(), []talk.Said{{Device: "d1", Payload: fmt.Appendf(nil, `{"action":%d,"attempt":1,"state":"downloaded"}`, action)}})[0]
+	}
+	if err := say(257); muster.KindOf(err) != muster.Conflict {
+		t.Errorf("of an offer that stands: %v", err)
+	}
+	r.desk.stop = true
+	if err := say(257); err != nil {
+		t.Errorf("of the one that was taken back: %v", err)
+	}
+	if err := say(256); muster.KindOf(err) != muster.Conflict {
+		t.Errorf("of another: %v", err)
+	}
 }
 
 func TestTenThousandReportsOfOneDeviceHoldUpNoOther(t *testing.T) {
