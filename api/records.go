@@ -48,7 +48,7 @@ func auditRecordOf(r audit.Record) auditRecord {
 type auditInput struct {
 	Actor  string    `query:"actor" maxLength:"128" doc:"Id of who made the change"`
 	Object string    `query:"object" maxLength:"512" doc:"A thing and all below it: devices/d1"`
-	Action string    `query:"action" maxLength:"64"`
+	Action string    `query:"action" maxLength:"64" doc:"As records have it; behind a ! all others"`
 	From   time.Time `query:"from" doc:"Changes at this time or later"`
 	To     time.Time `query:"to" doc:"Changes before this time"`
 	Limit  int       `query:"limit" default:"100" minimum:"1" maximum:"1000"`

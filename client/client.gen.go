@@ -5380,6 +5380,7 @@ type ListAuditParams struct {
 	Actor string
 	// A thing and all below it: devices/d1
 	Object string
+	// As records have it; behind a ! all others
 	Action string
 	// Changes at this time or later
 	From time.Time

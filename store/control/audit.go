@@ -49,7 +49,9 @@ func (c *Control) Audit(ctx context.Context, q audit.Query) ([]audit.Record, err
 	if q.Object != "" { // "0" comes after "/"
 		term("(object = ? OR object >= ? AND object < ?)", q.Object, q.Object+"/", q.Object+"0")
 	}
-	if q.Action != "" {
+	if not, is := strings.CutPrefix(q.Action, "!"); is {
+		term("action <> ?", not)
+	} else if q.Action != "" {
 		term("action = ?", q.Action)
 	}
 	if q.From != 0 {

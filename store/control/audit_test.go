@@ -261,6 +261,7 @@ func TestTheAuditLogIsChosenFrom(t *testing.T) {
 			{audit.Query{Object: "devices/d1"}, []int64{3, 2, 1}},
 			{audit.Query{Object: "devices"}, []int64{4, 3, 2, 1}},
 			{audit.Query{Actor: "u1", Action: "device.create"}, []int64{4, 1}},
+			{audit.Query{Object: "devices/d1", Action: "!device.create"}, []int64{3, 2}},
 			{audit.Query{From: 20, To: 40}, []int64{3, 2}},
 			{audit.Query{Object: "devices/d1' OR '1'='1"}, nil},
 		} {

@@ -27,6 +27,8 @@ const T = {
   to: "To",
   timeHint: "2026-03-01T08:00:00Z",
   show: "Show",
+  actionHint: "A ! before it leaves it out",
+  noSteps: "Without devices' steps in rollouts",
   clear: "Show all",
   none: "Nothing was changed that fits.",
   when: "When",
@@ -42,6 +44,9 @@ const T = {
   onlyObject: "Only this thing",
   onlyActor: "Only by this one",
 };
+
+/** All but the records that vouch for the logs of rollouts, of which there is one a second while devices are updated. */
+const STEPS = "!rollout.log";
 
 const FIELDS = ["object", "actor", "action", "from", "to"] as const;
 type Name = (typeof FIELDS)[number];
@@ -63,6 +68,7 @@ function Audit() {
     <section class="sec auditlog" aria-labelledby="audit-title">
       <header><h1 id="audit-title">{T.title}</h1><p class="long">{T.how}</p><div class="r"><Seal /></div></header>
       <Filters key={mark} on={on} />
+      {!on.action && <p class="quiet-note"><button type="button" class="btn txt nosteps" onClick={() => setSearch({ action: STEPS })}>{T.noSteps}</button></p>}
       <Fault of={list} />
       {list.items?.length === 0 && <p class="quiet-note">{T.none}</p>}
       {list.items && list.items.length > 0 && <Table items={list.items} />}
@@ -89,7 +95,7 @@ function Filters({ on }: { on: Partial<Record<Name, string>> }) {
   return (
     <form class="row auditfilter" onSubmit={submit}>
       <Field form={form} name="object" label={T.object} hint={T.objectHint} mono optional />
-      <Field form={form} name="action" label={T.action} mono optional />
+      <Field form={form} name="action" label={T.action} hint={T.actionHint} mono optional />
       <Field form={form} name="actor" label={T.actor} mono optional />
       <Field form={form} name="from" label={T.from} hint={T.timeHint} mono optional />
       <Field form={form} name="to" label={T.to} mono optional />
