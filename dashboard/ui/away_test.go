@@ -23,7 +23,7 @@ func TestFiveHundredPagesComeBackSpread(t *testing.T) {
 		window.__waits = [];
 		const later = window.setTimeout.bind(window);
 		window.setTimeout = (run, ms, ...more) => {
-			if (Number.isInteger(ms) || window.__waits.length >= 510) return later(run, ms, ...more);
+			if (typeof ms !== "number" || Number.isInteger(ms) || window.__waits.length >= 510) return later(run, ms, ...more);
 			window.__waits.push(ms);
 			return later(run, 0);
 		};

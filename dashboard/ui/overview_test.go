@@ -41,6 +41,7 @@ func calm() map[string]object {
 	return map[string]object{
 		"GET /api/v1/fleet/traffic": {"since": "2026-01-01T00:00:00.000000Z", "items": []object{}},
 		"GET /api/v1/rejected":      none, "GET /api/v1/rollouts": none, "GET /api/v1/deliveries": none, "GET /api/v1/firmware/releases": none,
+		"GET /api/v1/api-keys": none, "GET /api/v1/users": none,
 		"GET /api/v1/devices": {"items": []object{}, "next": nil, "total": 0, "plan": object{}},
 	}
 }

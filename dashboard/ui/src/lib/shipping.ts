@@ -35,5 +35,5 @@ export function whyOf(p: RolloutProgress): string {
 
 const WHY: Partial<Record<string, string>> = {
   operator: "by a person", failure_threshold: "too many devices failed", success_threshold: "too few devices succeeded", nothing_proved: "its phase is over, and no device was confirmed", regression: "the telemetry of updated devices is worse",
-  release_revoked: "its release was revoked", release_deprecated: "its time has come, and its release is deprecated", superseded: "another rollout took its devices", approvals: "its time has come, and more people must agree to it",
+  release_revoked: "its release was revoked", release_deprecated: "its time has come, its release is deprecated, and no rollout begins with it", superseded: "another rollout took its devices", approvals: "its time has come, and more people must agree to it",
 };
