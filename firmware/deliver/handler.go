@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -176,11 +177,16 @@ func (h *Handler) refuse(w http.ResponseWriter, err error) {
 
 // send answers with an image of a release, if there is budget left.
 func (h *Handler) send(w http.ResponseWriter, r *http.Request, g Grant, f *os.File, size, release int64) {
+	opened, err := f.Stat()
+	if err != nil {
+		h.refuse(w, fmt.Errorf("look at an image that is to be sent: %w", err))
+		return
+	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	d := &download{
 		ResponseWriter: w, h: h, ctx: ctx, cancel: cancel, conn: connOf(r.Context()),
-		key: budget.Key{Device: g.Device, Action: g.Action}, release: release, asked: h.Now(),
+		key: budget.Key{Device: g.Device, Action: g.Action}, release: release, asked: h.Now(), file: f, opened: opened,
 		stands: func(ctx context.Context) error {
 			_, err := h.ask(ctx, g)
 			return err

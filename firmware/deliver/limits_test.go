@@ -3,9 +3,11 @@ package deliver_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -317,6 +319,29 @@ func TestWhetherAnActionGoesOnIsAskedOnceInAWhileForEach(t *testing.T) {
 	mu.Unlock()
 	get("d1", 410, 3)
 	get("d1", 410, 4)
+}
+
+func TestADownloadUnderWayEndsWhenItsImageIsChangedOnDisk(t *testing.T) {
+	const size = 8 << 20
+	r := newRig(t, size, deliver.Limits{Bandwidth: 1 << 32})
+	var clock atomic.Int64 // each look at it is a second later
+	r.now = func() time.Time { return time.Unix(1_800_000_000+clock.Add(1), 0) }
+	asked := atomic.Int64{}
+	r.allowed = func(context.Context, deliver.Grant) error {
+		if asked.Add(1) != 2 {
+			return nil
+		}
+		f, err := os.OpenFile(r.path, os.O_WRONLY, 0)
+		if err == nil {
+			_, err = f.WriteAt([]byte("another"), size-100)
+			err = errors.Join(err, f.Close())
+		}
+		return err
+	}
+	a := r.do(http.MethodGet, r.signer.URL(r.url, r.digest, "d1", 3, time.Unix(1_900_000_000, 0)))
+	if a.status != http.StatusOK || a.err == nil || len(a.body) >= size || asked.Load() < 2 {
+		t.Errorf("status %d, %d bytes, %v; asked %d times", a.status, len(a.body), a.err, asked.Load())
+	}
 }
 
 func TestADownloadUnderWayEndsWhenItsGrantDoes(t *testing.T) {

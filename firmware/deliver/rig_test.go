@@ -39,6 +39,7 @@ type rig struct {
 	signer  *deliver.Signer
 	url     string
 	image   []byte
+	path    string
 	digest  [32]byte
 	gather  *prometheus.Registry
 	allowed func(context.Context, deliver.Grant) error
@@ -68,6 +69,7 @@ func newRigOn(t *testing.T, size int, l deliver.Limits, change func(*httptest.Se
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(r.image) // it never fails
 	r.digest = sha256.Sum256(r.image)
 	path := filepath.Join(t.TempDir(), "image")
+	r.path = path
 	if err := os.WriteFile(path, r.image, 0o600); err != nil {
 		t.Fatal(err)
 	}
