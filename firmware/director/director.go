@@ -275,6 +275,8 @@ func (d *Director) sweep(ctx context.Context, id string, f Fence) error {
 				case e == rollout.Silence && d.away(dev, now):
 					dev.Deadline = now + lookAgain
 				case e == rollout.Silence && d.shut(r, dev, now):
+				case e == rollout.Silence && dev.State == rollout.Offered:
+					out = d.unanswered(r, dev, now, out)
 				default:
 					out = step(r, dev, rollout.Fact{Event: e}, now, out)
 				}
@@ -308,6 +310,34 @@ func (d *Director) shut(r *rollout.Rollout, dev *rollout.Device, now muster.Micr
 	}
 	dev.Deadline = muster.MicrosOf(next.Add(limit))
 	return true
+}
+
+// unanswered ends an offer that a device did not take up: it was silent for as long as it may be, or its
+// maintenance window has closed, and it is offered the release again when that opens.
+func (d *Director) unanswered(r *rollout.Rollout, dev *rollout.Device, now muster.Micros, changes []rollout.Change) []rollout.Change {
+	full := dev.Updated + muster.Micros(r.Plan.Deadlines.Offered/time.Microsecond)
+	local := d.fleet.Facts(r, dev.ID).Local
+	open, next := rollout.Open(r.Plan.Windows, local)
+	switch {
+	case now >= full:
+		return step(r, dev, rollout.Fact{Event: rollout.Silence}, now, changes)
+	case open:
+		dev.Deadline = byClosing(r, full, local)
+		return changes
+	}
+	changes = step(r, dev, rollout.Fact{Event: rollout.Recall}, now, changes)
+	if dev.Due = Asleep; !next.IsZero() {
+		dev.Due = muster.MicrosOf(next)
+	}
+	return changes
+}
+
+// byClosing returns a deadline, or when the window that is open at a local time closes before that.
+func byClosing(r *rollout.Rollout, deadline muster.Micros, local time.Time) muster.Micros {
+	if closes := rollout.Closes(r.Plan.Windows, local); !closes.IsZero() {
+		return min(deadline, muster.MicrosOf(closes))
+	}
+	return deadline
 }
 
 // lookAgain is when it is looked again whether a device has come back since the process began.
@@ -375,6 +405,7 @@ func (d *Director) offerTo(r *rollout.Rollout, list []*rollout.Device) (out []ro
 		case !holds && r.Budget(1, now) == 1:
 			dev.From = facts.Version
 			out = step(r, dev, rollout.Fact{Event: rollout.Offer}, now, out)
+			dev.Deadline = byClosing(r, dev.Deadline, facts.Local)
 		case !holds || held.ForAll:
 			return out, true
 		case held.Excludes != "":

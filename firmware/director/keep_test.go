@@ -140,6 +140,36 @@ func TestWhoWaitsWithTheImageForItsWindowIsNotSilentUntilThatHasBeenOpenForLongE
 	}
 }
 
+func TestAnOfferThatIsNotTakenUpIsTakenBackWhenItsWindowCloses(t *testing.T) {
+	f := &still{at: time.Date(2026, 11, 23, 21, 50, 0, 0, time.UTC), alive: true, reachable: true}
+	m := newMemory()
+	plan := rollout.DefaultPlan()
+	plan.Phases = []rollout.Phase{{Percent: 100, Success: 90}}
+	plan.Windows = []rollout.Window{{From: 21 * 60, To: 22 * 60}, {From: 21*60 + 30, To: 23 * 60}}
+	m.add(rollout.Rollout{ID: "r", Number: 1, Seed: "s", Status: rollout.Running, Membership: rollout.Snapshot, Plan: plan}, []muster.DeviceID{"pump"})
+	d := director.New(m, f, func() time.Time { return f.at }, director.Options{Owner: "one"})
+	dev := m.rollouts["r"].devices["pump"]
+	for _, c := range []struct {
+		at      time.Time
+		is      rollout.State
+		attempt int
+	}{
+		{f.at, rollout.Offered, 1},
+		{time.Date(2026, 11, 23, 22, 30, 0, 0, time.UTC), rollout.Offered, 1},
+		{time.Date(2026, 11, 23, 23, 0, 1, 0, time.UTC), rollout.Queued, 1},
+		{time.Date(2026, 11, 24, 20, 59, 0, 0, time.UTC), rollout.Queued, 1},
+		{time.Date(2026, 11, 24, 21, 0, 1, 0, time.UTC), rollout.Offered, 2},
+	} {
+		f.at = c.at
+		if tick(t, d); dev.State != c.is || dev.Attempt != c.attempt || dev.Failures != 0 {
+			t.Fatalf("at %s it is %s in attempt %d, with %d failures; want %s in %d", c.at, dev.State, dev.Attempt, dev.Failures, c.is, c.attempt)
+		}
+		if n := m.rollouts["r"].r.InFlight(); (n == 1) != c.is.InFlight() {
+			t.Errorf("at %s %d slots are taken", c.at, n)
+		}
+	}
+}
+
 // TestASleepingDeviceThatHasTheReleaseIsConfirmedWhenItChecksIn has a device soak that is connected for
 // a moment every ten minutes.
 func TestASleepingDeviceThatHasTheReleaseIsConfirmedWhenItChecksIn(t *testing.T) {

@@ -99,6 +99,37 @@ func TestARollbackWaitsForWhoInstallsAndTakesItBackWhenItHasTheRelease(t *testin
 	})
 }
 
+// TestARollbackTakesBackWhoBeginsToInstallJustAfterItsStart has a device hear of the pause when it has begun.
+func TestARollbackTakesBackWhoBeginsToInstallJustAfterItsStart(t *testing.T) {
+	onEach(t, 3, operator.Options{}, func(r *rig) {
+		runs := map[muster.DeviceID]string{}
+		r.versions(runs)
+		d := r.create(starting, allAtOnce)
+		r.tick()
+		done, busy, idle := r.fleet.ids[0], r.fleet.ids[1], r.fleet.ids[2]
+		r.confirms(runs, "2.0.0", done)
+		r.report(rollout.SaysDownloaded, busy, idle)
+		r.must(r.operator.Pause(r.ctx(), d.ID))
+		back := r.must(r.operator.Rollback(r.ctx(), ann, d.ID, operator.Spec{Supersede: rollout.Wait, Start: true}))
+		r.report(rollout.SaysInstalling, busy)
+		r.tick()
+		if x, held := r.isIn(back.ID, busy); x.State != rollout.Queued || held != "no_other_rollout" {
+			r.Fatalf("who installs is %s (%s), held by %q", x.State, x.Reason, held)
+		}
+		r.wakes(idle)
+		r.tick()
+		if x, _ := r.isIn(back.ID, idle); x.State != rollout.Skipped || x.Reason != rollout.AlreadyInstalled {
+			r.Errorf("who was recalled is %s (%s)", x.State, x.Reason)
+		}
+		r.confirms(runs, "2.0.0", busy)
+		r.wakes(busy)
+		r.tick()
+		if x, held := r.isIn(back.ID, busy); x.State != rollout.Offered {
+			r.Errorf("confirmed, it is %s (%s), held by %q", x.State, x.Reason, held)
+		}
+	})
+}
+
 // TestASecondRollbackTakesBackWhoGotTheReleaseAfterTheFirstHadSkippedIt: an end is never left.
 func TestASecondRollbackTakesBackWhoGotTheReleaseAfterTheFirstHadSkippedIt(t *testing.T) {
 	onEach(t, 3, operator.Options{}, func(r *rig) {

@@ -48,7 +48,8 @@ type LogReader interface {
 
 // Successions finds what one rollout has to do with others.
 type Successions interface {
-	// GotRelease returns the devices of a rollout that have, or install, its release: a page in the order of ids.
+	// GotRelease returns the devices of a rollout that have its release, or may come to have it, for they are in
+	// flight: a page in the order of ids.
 	GotRelease(ctx context.Context, id string, after muster.DeviceID, limit int) ([]muster.DeviceID, error)
 	// ConfirmedAbove returns the highest security version over the given one that any of some devices confirmed of a
 	// product; 0 for none.

@@ -137,15 +137,26 @@ func (r *Rollout) next(now muster.Micros) {
 	r.PhaseAt, r.Passed, r.Waiting, r.Telemetry = now, 0, false, ""
 }
 
-// short returns what the phase lacks, as it is now; empty when it has succeeded. What was skipped is no success: of
-// devices none of which was confirmed some may have the release already, and all others have proved nothing.
+// short returns what the phase lacks, as it is now; empty when it has succeeded. What was skipped is no success:
+// devices none of which was confirmed have proved nothing, for those that still wait or where some were not to get
+// the release. Of the last some may have had it already, or have nothing to do with the rollout any more.
 func (r *Rollout) short() Reason {
 	c, ph := &r.Counts[r.Phase], &r.Plan.Phases[r.Phase]
 	switch confirmed := c.By[Confirmed]; {
 	case float64(confirmed)*100 < ph.Success*float64(c.Asked()):
 		return TooFewSuccesses
-	case confirmed == 0 && c.Open() == 0 && c.Asked()+c.Unfit > 0:
+	case confirmed == 0 && c.Open() == 0 && c.Total() > 0 && (c.Asked()+c.Unfit > 0 || r.laterOpen()):
 		return NothingProved
 	}
 	return ""
+}
+
+// laterOpen says whether devices of later phases wait for this one.
+func (r *Rollout) laterOpen() bool {
+	for i := r.Phase + 1; i < len(r.Counts); i++ {
+		if r.Counts[i].Open() > 0 {
+			return true
+		}
+	}
+	return false
 }

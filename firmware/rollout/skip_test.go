@@ -71,6 +71,33 @@ func TestAPhaseThatProvedNothingPausesTheRolloutAndAPersonGoesOnOnce(t *testing.
 	}
 }
 
+// TestCanariesThatAreTakenAwayProveNothingForThoseThatWait has all canaries skipped for reasons that count neither way.
+func TestCanariesThatAreTakenAwayProveNothingForThoseThatWait(t *testing.T) {
+	for name, f := range map[string]rollout.Fact{
+		"superseded": {Event: rollout.Replaced}, "deleted": {Event: rollout.Exclude, Reason: rollout.Deleted},
+		"not asked": {Event: rollout.Exclude, Reason: rollout.AlreadyInstalled},
+	} {
+		for waiting, want := range map[int]rollout.Status{0: rollout.Completed, 3: rollout.Paused} {
+			r, ds := flight(t, 2, nil)
+			r.Plan.Phases = append(r.Plan.Phases, rollout.Phase{Percent: 100})
+			r.Counts = append(r.Counts, rollout.Counts{})
+			r.Counts[1].By[rollout.Queued] = waiting
+			r.Membership = rollout.Snapshot
+			for _, d := range ds {
+				step(t, r, d, f, rollout.Skipped)
+			}
+			for r.Advance(rollout.NotAsked, began) {
+				if r.Status != rollout.Running {
+					break
+				}
+			}
+			if r.Status != want || want == rollout.Paused && r.Reason != rollout.NothingProved {
+				t.Errorf("canaries are %s, %d devices wait: it is %s (%s)", name, waiting, r.Status, r.Reason)
+			}
+		}
+	}
+}
+
 func TestADynamicPhaseWithoutDevicesWaitsForOneOrForAPerson(t *testing.T) {
 	dynamic := func() *rollout.Rollout {
 		return draftOf(func(r *rollout.Rollout) {

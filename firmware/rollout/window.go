@@ -45,6 +45,19 @@ func Open(windows []Window, t time.Time) (open bool, next time.Time) {
 	return false, next
 }
 
+// Closes returns when the last of the windows that are open at t closes; the zero time when none is.
+func Closes(windows []Window, t time.Time) (last time.Time) {
+	for i := range windows {
+		for day := -1; day <= 0; day++ {
+			from, to, ok := windows[i].on(t, day)
+			if ok && !t.Before(from) && t.Before(to) && to.After(last) {
+				last = to
+			}
+		}
+	}
+	return last
+}
+
 // on returns when the window that begins so many days after t's opens and closes.
 func (w *Window) on(t time.Time, days int) (from, to time.Time, ok bool) {
 	y, m, d := t.Date()

@@ -280,7 +280,7 @@ func (c *Control) RolloutReasons(ctx context.Context, id string, limit int) (out
 // GotRelease implements operator.Reader.
 func (c *Control) GotRelease(ctx context.Context, id string, after muster.DeviceID, limit int) (out []muster.DeviceID, err error) {
 	err = c.list(ctx, "look for updated devices", `SELECT device FROM rollout_device
-		WHERE rollout = $1 AND device > $2 AND (state IN ('installing', 'rebooting', 'confirmed') OR late = 'installed') ORDER BY device LIMIT $3`, []any{id, string(after), limit}, func(rows *sql.Rows) error {
+		WHERE rollout = $1 AND device > $2 AND (state IN ('offered', 'downloading', 'downloaded', 'installing', 'rebooting', 'confirmed') OR late = 'installed') ORDER BY device LIMIT $3`, []any{id, string(after), limit}, func(rows *sql.Rows) error {
 		var d muster.DeviceID
 		err := rows.Scan(&d)
 		out = append(out, d)
