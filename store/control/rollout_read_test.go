@@ -132,7 +132,7 @@ func TestRolloutsTheirDevicesAndLogsAreReadByThePage(t *testing.T) {
 		wantNil(t, err)
 		older, err := store.OlderRollouts(t.Context(), "pump", first[0].Number, 9)
 		wantNil(t, err)
-		if !slices.Equal(got, ids[:2]) || len(overlap) != 17 || len(older) != 2 || older[0].ID != "a" {
+		if !slices.Equal(got, ids[:3]) || len(overlap) != 17 || len(older) != 2 || older[0].ID != "a" {
 			t.Errorf("%v, %d, %v", got, len(overlap), older)
 		}
 		of, err := store.RolloutsOf(t.Context(), ids[0], 9)
