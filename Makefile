@@ -37,7 +37,7 @@ soak: build ## run a simulated fleet for SOAK (10m) and balance its ledger, chur
 	@scripts/soak.sh $(SOAK)
 	@MUSTER_CONFORMANCE=$(SOAK) go test ./e2e/conformance -run TestEveryAnswer -count 1 -timeout 3h -v
 	@MUSTER_CHURN=$(SOAK) go test ./e2e -run Churn -count 1 -timeout 3h -v
-	@env=$$(scripts/setup-test.sh) && eval "$$env" && MUSTER_SOAK=1 go test ./e2e -run 'Acked|Database|SurviveKills|Erased|AfterTheRestart|NoAcceptedNotification|TwoServers' -count 1 -timeout 3h -v
+	@env=$$(scripts/setup-test.sh) && eval "$$env" && MUSTER_SOAK=1 go test ./e2e -run 'AHiddenTab|Acked|Database|SurviveKills|Erased|AfterTheRestart|NoAcceptedNotification|TwoServers' -count 1 -timeout 3h -v
 
 conformance: ## run Eclipse Paho's suites against the binary; PAHO is a clone of github.com/eclipse/paho.mqtt.testing
 	@scripts/conformance.sh "$(PAHO)"

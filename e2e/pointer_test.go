@@ -68,13 +68,13 @@ func TestUnderAThousandUpdatesASecondWhatIsUnderThePointerStays(t *testing.T) {
 	b.do(chromedp.MouseEvent("mouseMoved", box[0], box[1]))
 	seen := fetched[map[string]int](b, fmt.Sprintf(`new Promise(done => {
 		const ids = {}, cells = new Set();
-		let left = 80;
+		const until = performance.now() + 30_000;
 		const timer = setInterval(() => {
 			const tr = document.elementFromPoint(%[1]g, %[2]g)?.closest("tr");
 			const id = tr?.querySelector("th")?.textContent ?? "nothing";
 			ids[id] = (ids[id] ?? 0) + 1;
 			cells.add(tr?.textContent);
-			if (--left) return;
+			if (performance.now() < until) return;
 			clearInterval(timer);
 			done({ids: Object.keys(ids).length, texts: cells.size});
 		}, 100);
@@ -82,7 +82,7 @@ func TestUnderAThousandUpdatesASecondWhatIsUnderThePointerStays(t *testing.T) {
 	if seen["ids"] != 1 {
 		t.Errorf("%d devices were under the pointer", seen["ids"])
 	}
-	if seen["texts"] < 3 {
+	if seen["texts"] < 10 {
 		t.Errorf("what is under the pointer was written %d times: nothing happens", seen["texts"])
 	}
 	for _, menu := range []string{".menu[class*=facet-]", ".menu.columns"} {
@@ -142,7 +142,7 @@ func TestAHiddenTabIsSentNothingAndOneSnapshotWhenItIsSeenAgain(t *testing.T) {
 		return len(b.brought()) == before
 	})
 	b.counts()
-	pause(t.Context(), 4*time.Second) // the values go on all the while
+	pause(t.Context(), time.Duration(inSoak(300, 30))*time.Second) // the values go on all the while
 	if got := b.brought(); len(got) > 0 {
 		t.Errorf("a hidden tab is sent %d messages: %.200s", len(got), got[0])
 	}
