@@ -174,8 +174,8 @@ func (f *crowded) losesAGateway(b, list *tab) {
 	heading := func(n string) string {
 		return fmt.Sprintf(`document.querySelector(".roll h1")?.textContent === "%s of %s answering"`, n, thousands(manyDevices))
 	}
-	list.do(chromedp.Navigate(list.base + "/devices?q=status:offline"))
 	for try := 1; ; try++ {
+		list.do(chromedp.Navigate(list.base + "/devices?q=status:offline"))
 		b.wait("everybody", heading(thousands(manyDevices)))
 		list.wait("nobody in the list", `document.querySelector("main")?.textContent.includes("No device matches.")`)
 		g := 100 + try

@@ -77,10 +77,10 @@ func (f *fleet) Stats() live.FleetItem {
 }
 
 // A comparison with an hour ago looks at each device: it is made again when presence changed, after so
-// long that it takes a hundredth of a processor, and for what else may have changed.
+// long that it takes a twentieth of a processor, and for what else may have changed.
 const (
-	changeTime  = time.Second
-	changeShare = 100
+	changeTime  = time.Second / 2
+	changeShare = 20
 	changeMost  = 10 * time.Second
 )
 

@@ -125,7 +125,17 @@ func (a *alive) goesOn() {
 		return len(page.Items) == 1 && page.Items[0].Values["n"] == a.n
 	})
 	var sent struct{ ID string }
-	call(a.t, a.s, http.MethodPost, "/api/v1/devices/d/commands", map[string]any{"method": "do", "params": a.n}, &sent)
+	until(a.t, "the command to be taken", func() bool { // none is while their own loop begins again
+		status, answer := reply(a.t, a.s, http.MethodPost, "/api/v1/devices/d/commands", map[string]any{"method": "do", "params": a.n})
+		if status == http.StatusServiceUnavailable {
+			return false
+		}
+		if status/100 != 2 {
+			a.t.Fatalf("the command: %d %s", status, answer)
+		}
+		read(a.t, answer, &sent)
+		return true
+	})
 	select {
 	case m := <-a.commands:
 		if !strings.HasSuffix(m.Topic(), "/"+sent.ID) {
