@@ -15,6 +15,7 @@ import (
 
 	"muster"
 	"muster/firmware/budget"
+	"muster/firmware/budget/budgettest"
 	"muster/firmware/chunk"
 )
 
@@ -100,50 +101,21 @@ type rig struct {
 	ended  chan error
 
 	budgets *budget.Budgets
-	counted *counted
-}
-
-// counted is a store of budgets, which can be away.
-type counted struct {
-	mu       sync.Mutex
-	away     bool
-	reserved map[budget.Key]int64
-}
-
-func (c *counted) KeepBudgets(_ context.Context, back, claims []budget.Claim) ([]int64, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.away {
-		return nil, muster.Errorf(muster.Unavailable, "the store is away")
-	}
-	if c.reserved == nil {
-		c.reserved = map[budget.Key]int64{}
-	}
-	for _, n := range back {
-		c.reserved[n.Key] -= n.Bytes
-	}
-	got := make([]int64, len(claims))
-	for i, n := range claims {
-		got[i] = max(min(n.Bytes, n.All-c.reserved[n.Key]), 0)
-		c.reserved[n.Key] += got[i]
-	}
-	return got, nil
+	counted *budgettest.Store
 }
 
 // spent returns how many bytes of an action a device was sent, as the budgets have it at their end.
 func (r *rig) spent(device string, action int64) int64 {
 	r.t.Helper()
 	r.must(r.budgets.End(r.t.Context()))
-	r.counted.mu.Lock()
-	defer r.counted.mu.Unlock()
-	return r.counted.reserved[budget.Key{Device: muster.DeviceID(device), Action: action}]
+	return r.counted.Reserved(budget.Key{Device: muster.DeviceID(device), Action: action})
 }
 
 // with runs f in a bubble of its own time, with a Pump; start runs it.
 func with(t *testing.T, rate int64, f func(r *rig)) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &shelf{images: map[string][]byte{"a": make([]byte, size), "cut": make([]byte, 10)}}
-		c := &counted{}
+		c := &budgettest.Store{}
 		b := budget.New(c, budget.Options{Wait: time.Second})
 		p, err := chunk.New(chunk.Config{Images: s, Budgets: b, Rate: rate, Now: time.Now})
 		if err != nil {
@@ -268,9 +240,9 @@ func TestNoPieceIsSentThatIsNotCounted(t *testing.T) {
 	with(t, 0, func(r *rig) {
 		r.start()
 		s := &sink{}
-		r.counted.away = true
+		r.counted.Away(true)
 		r.refused(r.ask("d", 1, 0, 1000, 4, s), chunk.Busy)
-		r.counted.away = false
+		r.counted.Away(false)
 		r.must(r.ask("d", 1, 0, 1000, 4, s))
 		synctest.Wait()
 		if s.bytes != 4000 {
@@ -503,7 +475,7 @@ func (f free) Fail(int64, error)            { f.done <- struct{}{} }
 
 func BenchmarkPieces(b *testing.B) {
 	s := &shelf{images: map[string][]byte{"a": make([]byte, 64<<20)}}
-	p, err := chunk.New(chunk.Config{Images: s, Budgets: budget.New(&counted{}, budget.Options{Times: 1 << 20}), Now: time.Now})
+	p, err := chunk.New(chunk.Config{Images: s, Budgets: budget.New(&budgettest.Store{}, budget.Options{Times: 1 << 20}), Now: time.Now})
 	if err != nil {
 		b.Fatal(err)
 	}

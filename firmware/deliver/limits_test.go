@@ -145,22 +145,22 @@ func TestADeviceGetsAnImageThreeTimesForAnAction(t *testing.T) {
 func TestNoByteIsSentThatIsNotCounted(t *testing.T) {
 	const size = 4 << 20 // eight blocks
 	r := newRig(t, size, deliver.Limits{Bandwidth: 1 << 32})
-	r.counted.set(true)
+	r.counted.Away(true)
 	a := r.do(http.MethodGet, r.at("d1", 1))
 	if a.status != 503 || a.header.Get("Retry-After") == "" || !bytes.Contains(a.body, []byte(`"code":"unavailable"`)) {
 		t.Errorf("while the store is away: status %d, %s", a.status, a.body)
 	}
-	r.counted.set(false)
+	r.counted.Away(false)
 	if a := r.do(http.MethodGet, r.at("d1", 1), "Range", "bytes=0-9"); a.status != 206 {
 		t.Fatalf("status %d", a.status)
 	}
 	r.idle()
-	r.counted.set(true)
+	r.counted.Away(true)
 	a = r.do(http.MethodGet, r.at("d1", 1)) // what was reserved is sent, and no more
 	if a.status != 200 || a.err == nil || len(a.body) != size/8-10 {
 		t.Errorf("status %d, %d bytes, %v", a.status, len(a.body), a.err)
 	}
-	r.counted.set(false)
+	r.counted.Away(false)
 	if a := r.do(http.MethodGet, r.at("d1", 1), "Range", "bytes="+strconv.Itoa(size/8)+"-"); a.status != 206 || len(a.body) != size-size/8 {
 		t.Errorf("the store is back: status %d, %d bytes", a.status, len(a.body))
 	}

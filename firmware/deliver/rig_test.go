@@ -12,7 +12,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,6 +21,7 @@ import (
 
 	"muster"
 	"muster/firmware/budget"
+	"muster/firmware/budget/budgettest"
 	"muster/firmware/deliver"
 )
 
@@ -45,8 +45,8 @@ type rig struct {
 	allowed func(context.Context, deliver.Grant) error
 	release int64 // bytes of the release, where it is more than the image
 	budgets *budget.Budgets
-	counted counted      // by budgets
-	files   atomic.Int64 // bytes that connections were handed as files
+	counted budgettest.Store // by budgets
+	files   atomic.Int64     // bytes that connections were handed as files
 	// accepted counts connections.
 	accepted atomic.Int64
 	// sending counts those that are sending a file now.
@@ -104,39 +104,6 @@ func newRigOn(t *testing.T, size int, l deliver.Limits, change func(*httptest.Se
 		s.Close()
 	})
 	return r
-}
-
-// counted is a store of budgets, which can be away.
-type counted struct {
-	mu       sync.Mutex
-	away     bool
-	reserved map[budget.Key]int64
-}
-
-func (c *counted) KeepBudgets(_ context.Context, back, claims []budget.Claim) ([]int64, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.away {
-		return nil, muster.Errorf(muster.Unavailable, "the store is away")
-	}
-	if c.reserved == nil {
-		c.reserved = map[budget.Key]int64{}
-	}
-	for _, n := range back {
-		c.reserved[n.Key] -= n.Bytes
-	}
-	got := make([]int64, len(claims))
-	for i, n := range claims {
-		got[i] = max(min(n.Bytes, n.All-c.reserved[n.Key]), 0)
-		c.reserved[n.Key] += got[i]
-	}
-	return got, nil
-}
-
-func (c *counted) set(away bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.away = away
 }
 
 // listener counts what its connections are handed as files, which they send by sendfile.
