@@ -70,6 +70,42 @@ func TestARestartRaisesNoFalseOffline(t *testing.T) {
 	g.wantTold("gone", offline)
 }
 
+// A gateway and its children whose times come in the same second are judged in one order, whoever else
+// is waited for.
+func TestAGatewayIsJudgedBeforeItsChildrenThatAreDueWithIt(t *testing.T) {
+	for others := range 12 {
+		specs := []devices.Spec{{ID: "g", CheckIn: 7}}
+		for i := range 4 {
+			specs = append(specs, devices.Spec{ID: muster.DeviceID(fmt.Sprint("c", i)), Parent: "g", CheckIn: 10})
+		}
+		children := specs[1:]
+		for i := range others {
+			specs = append(specs, devices.Spec{ID: muster.DeviceID(fmt.Sprint("o", i)), CheckIn: int64(13 + i%3)})
+		}
+		g := newRig(t, specs...)
+		g.connect("g")
+		for _, s := range specs[1:] {
+			g.hear(s.ID)
+		}
+		g.pass(1)
+		g.stop()
+		g.start()
+		g.pass(15)
+		g.connect("g")
+		g.pass(6)
+		g.hear("g")
+		g.pass(14) // the gateway is quiet from now on, and 20 s after its return are over
+		g.want("g", isQuiet, 36, "silent")
+		for _, s := range children {
+			g.want(s.ID, unknown, 1, "server restarted")
+		}
+		g.pass(20)
+		for _, s := range children {
+			g.want(s.ID, offline, 56, "not back after server restart")
+		}
+	}
+}
+
 func TestTheWaitAfterARestartGoesOnWhileDevicesComeBack(t *testing.T) {
 	const n = 3000
 	specs := make([]devices.Spec, n)

@@ -87,6 +87,12 @@ func (p *track) deadline(grace, boot muster.Micros) muster.Micros {
 	return 0
 }
 
+// isDue says whether time alone has changed p's state by now.
+func (p *track) isDue(grace, boot, now muster.Micros) bool {
+	due := p.deadline(grace, boot)
+	return due != 0 && due <= now
+}
+
 // timerBatch is how many deadlines are looked at with the lock held once.
 const timerBatch = 1000
 
@@ -100,9 +106,12 @@ func (t *tracker) expire(now muster.Micros) (more bool) {
 			return false
 		}
 		due := p.deadline(t.grace, t.boot)
-		if due == 0 || due > now {
+		if !p.isDue(t.grace, t.boot, now) {
 			t.timers.put(p, due)
 			continue
+		}
+		if g := p.parent; p.state == unknown && p.link == relayed && g.isDue(t.grace, t.boot, now) {
+			p, due = g, g.deadline(t.grace, t.boot) // what it is then counts for the device
 		}
 		if g := t.lostGateway(p, now); g != nil {
 			p = g // takes the device along, with the better reason
