@@ -324,11 +324,11 @@ func TestWhoDoesNotWaitIsToldThatTheImageComes(t *testing.T) {
 	}
 	_, err := two.FileWithin(digest, 0)
 	wantKind(t, err, muster.Unavailable)
-	eventually(t, "the image", func() bool { return two.has(digest) })
-	file, err := two.FileWithin(digest, 0)
-	if err = errors.Join(err); err != nil {
-		t.Fatal(err)
-	}
+	var file *os.File
+	eventually(t, "the image", func() bool { // its name is there before its bytes are known to be right
+		file, err = two.FileWithin(digest, 0)
+		return err == nil
+	})
 	if err := file.Close(); err != nil {
 		t.Error(err)
 	}
