@@ -99,7 +99,7 @@ func (x *index) watch(s *sub, ids []muster.DeviceID) []*row {
 	for i, id := range ids {
 		r := x.rows[id]
 		if r == nil {
-			r = &row{id: id, watchers: map[*sub]int{}}
+			r = &row{id: id}
 			x.rows[id] = r
 		}
 		r.addWatcher(s, i)

@@ -46,8 +46,8 @@ type row struct {
 	queued atomic.Bool
 
 	mu       sync.Mutex
-	watchers map[*sub]int // to the position in the sub's rows
-	pages    int          // of the watchers, device channels
+	watchers []watcher // in no order: each look goes through them all, and few leave
+	pages    int       // of the watchers, device channels
 	loaded   bool
 	gone     bool   // there is no such device
 	epoch    uint32 // grows when a change cannot be told as a patch: the device was removed or made anew
@@ -57,6 +57,12 @@ type row struct {
 	listAt   uint64             // the newest of what a list shows
 	cells    []cell             // by name
 	patch    [2]patch           // the newest list patches, shared by the viewers
+}
+
+// watcher is a channel that shows a row, and the row's place among the channel's rows.
+type watcher struct {
+	s  *sub
+	at int
 }
 
 // cell is one key's latest value.
@@ -110,7 +116,7 @@ func oneKindPerName(vs []ingest.LatestValue) []ingest.LatestValue {
 func (r *row) addWatcher(s *sub, at int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.watchers[s] = at
+	r.watchers = append(r.watchers, watcher{s, at})
 	if s.kind == kindDevice {
 		r.pages++
 	}
@@ -119,8 +125,11 @@ func (r *row) addWatcher(s *sub, at int) {
 func (r *row) removeWatcher(s *sub) (left, pages int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, ok := r.watchers[s]; ok {
-		delete(r.watchers, s)
+	if i := slices.IndexFunc(r.watchers, func(w watcher) bool { return w.s == s }); i >= 0 {
+		last := len(r.watchers) - 1
+		r.watchers[i] = r.watchers[last]
+		r.watchers[last] = watcher{}
+		r.watchers = r.watchers[:last]
 		if s.kind == kindDevice {
 			r.pages--
 		}
@@ -159,11 +168,11 @@ func (r *row) refresh(f fetched, pass uint64, mark func(*sub)) {
 	r.listAt = r.listVersion()
 	list := r.listAt == pass
 	page := list || r.changed[fieldConnection] == pass || r.changed[fieldLedger] == pass
-	for s, at := range r.watchers {
+	for _, w := range r.watchers {
 		// Whether a device is still one of those that s may show follows from more than is shown.
-		if list || page && s.kind == kindDevice || s.only != nil {
-			s.markRow(at)
-			mark(s)
+		if list || page && w.s.kind == kindDevice || w.s.only != nil {
+			w.s.markRow(w.at)
+			mark(w.s)
 		}
 	}
 }
