@@ -94,6 +94,7 @@ func (s *server) outlooks() []outlook {
 // beside has the gateways publish for a while with a viewer open on each of the outlooks.
 func (s *server) beside(logins []login, outlooks []outlook) besideFigures {
 	s.b.Helper()
+	s.await("the viewers before to be gone", settleLimit, func() bool { return s.metric("muster_live_connections") == 0 })
 	v := s.watch(outlooks)
 	defer v.close()
 	h := s.herd(logins)
