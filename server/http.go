@@ -31,6 +31,9 @@ func (s *Server) buildLive(cfg live.Config, who viewers) error {
 		Stranger: func(r *http.Request) func() bool { return s.web.Stranger(r) },
 		Item:     (&itemWriter{topic: s.notify.TopicName}).add,
 	})
+	if err := s.metrics.Register(s.live.Metrics()); err != nil {
+		return fmt.Errorf("register the metrics of the live gateway: %w", err)
+	}
 	return nil
 }
 
