@@ -2,6 +2,7 @@ package live
 
 import (
 	"context"
+	"runtime"
 	"runtime/debug"
 	"time"
 )
@@ -69,6 +70,10 @@ func (g *Gateway) report(where string, p any) {
 	g.deps.Log.Error("live: panic", "in", where, "panic", p, "stack", string(debug.Stack()))
 }
 
+// rowsAtOnce is after how many rows others have the processor: who acknowledges messages does not
+// wait for all that are watched.
+const rowsAtOnce = 16
+
 // pass reads every marked row from its source and marks the channels that show
 // what changed.
 func (g *Gateway) pass() {
@@ -77,8 +82,11 @@ func (g *Gateway) pass() {
 		return
 	}
 	pass := g.version.Load() + 1
-	for _, r := range rows {
+	for i, r := range rows {
 		g.passRow(r, pass)
+		if i%rowsAtOnce == rowsAtOnce-1 {
+			runtime.Gosched()
+		}
 	}
 	// After the marks: a flush that sees this version sees every mark of the pass.
 	g.version.Store(pass)

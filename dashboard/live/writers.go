@@ -47,6 +47,7 @@ func (w *writers) start() {
 	w.life.Go(func() {
 		for c := w.take(shift); c != nil; c = w.take(shift) {
 			c.flush()
+			runtime.Gosched() // who acknowledges messages does not wait for all viewers
 		}
 	})
 }
