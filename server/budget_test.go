@@ -70,7 +70,7 @@ func TestWhatIsReservedForADeviceIsGivenBackWhenTheServerStops(t *testing.T) {
 		}
 		return n
 	}
-	if n := reserved(); n != size/2 {
+	if n := reserved(); n != size/8 {
 		t.Errorf("%d bytes are reserved", n)
 	}
 	awaitTrue(t, "the download to have ended", func() bool {
