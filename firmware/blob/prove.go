@@ -268,14 +268,16 @@ func (x *Steady) Still() error {
 // Sum256 reads the image of a digest in a store's directory, which is not opened for that and not changed, and returns its
 // SHA-256 in hex. read is called with the bytes of each piece that was read. NotFound when there is none.
 func Sum256(ctx context.Context, dir, digest string, read func(n int)) (string, error) {
-	s := &Store{dir: dir}
-	f, err := s.Bare(digest)
+	f, err := Look(dir, digest)
 	if err != nil {
 		return "", err
 	}
 	sum, err := SumOf(ctx, f, read)
 	return sum, errors.Join(err, f.Close())
 }
+
+// Look opens the image of a digest in a store's directory, as Sum256 does.
+func Look(dir, digest string) (*os.File, error) { return (&Store{dir: dir}).Bare(digest) }
 
 // SumOf returns the SHA-256 in hex of all that r has, in constant memory. read is called with the bytes of each piece.
 func SumOf(ctx context.Context, r io.Reader, read func(n int)) (string, error) {
