@@ -15,7 +15,7 @@ import (
 
 const (
 	budgetImage = 300_000         // bytes, as story.release makes it
-	budgetBlock = budgetImage / 2 // that a kill may cost
+	budgetBlock = budgetImage / 8 // that a kill may cost
 )
 
 // fetching is a device that fetches its image by two doors.

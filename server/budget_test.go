@@ -33,7 +33,7 @@ func TestAllDoorsTogetherSendAnImageThreeTimesAndNoMore(t *testing.T) {
 		t.Fatalf("%d bytes before the last", sum)
 	}
 	tb.says("v2/fw/request/2/chunk/0", "10001")
-	if p := tb.next("v2/fw/error"); string(p.Payload) != "BAD_REQUEST" {
+	if p := tb.next("v2/fw/error"); string(p.Payload) != "BUSY" {
 		t.Errorf("a part of more than is left: %s", p.Payload)
 	}
 	if status, got = u.ranged(o.Files[0].URL, "0-9999"); status != http.StatusPartialContent || len(got) != 10_000 {
@@ -43,7 +43,7 @@ func TestAllDoorsTogetherSendAnImageThreeTimesAndNoMore(t *testing.T) {
 		t.Errorf("over HTTP when nothing is left: %d %s", status, got)
 	}
 	tb.says("v2/fw/request/3/chunk/0", "1000")
-	if p := tb.next("v2/fw/error"); string(p.Payload) != "BAD_REQUEST" {
+	if p := tb.next("v2/fw/error"); string(p.Payload) != "BUSY" {
 		t.Errorf("in ThingsBoard's words when nothing is left: %s", p.Payload)
 	}
 	c = u.client5("d1", tokens["d1"])
@@ -70,7 +70,7 @@ func TestWhatIsReservedForADeviceIsGivenBackWhenTheServerStops(t *testing.T) {
 		}
 		return n
 	}
-	if n := reserved(); n != size/2 {
+	if n := reserved(); n != size/8 {
 		t.Errorf("%d bytes are reserved", n)
 	}
 	awaitTrue(t, "the download to have ended", func() bool {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/firmware/blob"
 	"muster/firmware/budget"
 	"muster/firmware/deliver"
 )
@@ -39,17 +40,21 @@ func (s *Server) buildDelivery() (err error) {
 	return nil
 }
 
-// openImage opens an image, and says how large it is.
-func (s *Server) openImage(digest [sha256.Size]byte) (*os.File, int64, error) {
+// openImage opens an image to be sent.
+func (s *Server) openImage(digest [sha256.Size]byte) (deliver.Image, error) {
 	f, err := s.imageFile(hex.EncodeToString(digest[:]), mayWait)
 	if err != nil {
-		return nil, 0, err //nolint:wrapcheck // it says what it was doing
+		return deliver.Image{}, err //nolint:wrapcheck // it says what it was doing
+	}
+	steady, err := blob.Steadily(f)
+	if err != nil {
+		return deliver.Image{}, errors.Join(err, f.Close())
 	}
 	info, err := f.Stat()
 	if err != nil {
-		return nil, 0, errors.Join(fmt.Errorf("look at an image: %w", err), f.Close())
+		return deliver.Image{}, errors.Join(fmt.Errorf("look at an image: %w", err), f.Close())
 	}
-	return f, info.Size(), nil
+	return deliver.Image{File: f, Size: info.Size(), Still: steady.Still}, nil
 }
 
 // mayWait is how long a download waits for its image to come from the bucket.

@@ -38,6 +38,7 @@ type images struct {
 	told   time.Time
 	found  int
 	seen   int
+	sizes  map[string]int64 // of the images that are as they were uploaded, on this disk
 }
 
 func (d *doctor) images(ctx context.Context, c *control.Control) {
@@ -45,7 +46,7 @@ func (d *doctor) images(ctx context.Context, c *control.Control) {
 		d.say("images", true, "not looked at, as asked")
 		return
 	}
-	x := &images{d: d, dir: filepath.Join(d.dir, firmwareDir), told: time.Now()}
+	x := &images{d: d, dir: filepath.Join(d.dir, firmwareDir), told: time.Now(), sizes: map[string]int64{}}
 	conf, err := (&FirmwareConfig{S3: d.look.S3, S3Keys: d.look.S3Keys}).bucket()
 	if err == nil && conf != nil {
 		if x.bucket, err = s3.New(*conf); err == nil {
@@ -58,6 +59,7 @@ func (d *doctor) images(ctx context.Context, c *control.Control) {
 	if err == nil {
 		err = x.each(ctx, c, func(a *catalog.Artifact) error { return x.one(ctx, a) })
 	}
+	defer x.patches(ctx)
 	switch {
 	case err != nil:
 		d.say("images", false, "they cannot be looked at: %s", muster.Public(err))
@@ -110,6 +112,8 @@ func (x *images) one(ctx context.Context, a *catalog.Artifact) error {
 		x.wrong(a, "its bytes on disk were changed: it is served to nobody; upload it again")
 	case sum != a.SHA256:
 		x.wrong(a, "its copy on this disk was changed: delete the file, and it comes again from the bucket")
+	default:
+		x.sizes[a.SHA256] = a.Size
 	}
 	if x.bucket == nil {
 		return nil

@@ -355,6 +355,33 @@ func TestWhatIsTakenBackIsCanceledAndTheDevicesAnswerIsTheEnd(t *testing.T) {
 	}
 }
 
+// TestTheNextOfferTakesThePlaceOfOneThatWasTakenBack is a rollout that replaces another: its offer comes before the
+// device has answered that it left the one before.
+func TestTheNextOfferTakesThePlaceOfOneThatWasTakenBack(t *testing.T) {
+	r := newRig(t)
+	old := r.roll()
+	image := fmt.Sprintf("%s/softwaremodules/%d/artifacts/%s", home, old, r.shelf.release.Files[0].Filename)
+	r.says(200, fmt.Sprintf("%s/deploymentBase/%d/feedback", home, old), "download", "none", "")
+	r.pause()
+	if l := r.links(); l["cancelAction"] == "" || l["deploymentBase"] != "" {
+		t.Errorf("before the next offer the links are %v", l)
+	}
+	next := r.rollAs("r2")
+	if l := r.links(); next <= old || l["cancelAction"] != "" || !strings.Contains(l["deploymentBase"], fmt.Sprintf("/deploymentBase/%d?", next)) {
+		t.Errorf("with action %d after %d the links are %v", next, old, l)
+	}
+	for _, path := range []string{fmt.Sprintf("%s/cancelAction/%d", home, old), fmt.Sprintf("%s/deploymentBase/%d", home, old), image} {
+		if a := r.do("GET", path, ""); a.status != 404 {
+			t.Errorf("%s is answered %d", path, a.status)
+		}
+	}
+	r.says(410, fmt.Sprintf("%s/deploymentBase/%d/feedback", home, old), "closed", "failure", "")
+	r.says(410, fmt.Sprintf("%s/cancelAction/%d/feedback", home, old), "closed", "success", "")
+	r.is(rollout.Offered)
+	r.says(200, fmt.Sprintf("%s/deploymentBase/%d/feedback", home, next), "download", "none", "")
+	r.is(rollout.Downloading)
+}
+
 func TestADeviceThatAnswersBeforeItsWithdrawnReleaseIsRecalledWaitsAndHasNotFailed(t *testing.T) {
 	for _, says := range []string{"cancelAction closed success", "cancelAction closed failure", "cancelAction rejected none", "deploymentBase closed failure", "deploymentBase canceled none"} {
 		t.Run(says, func(t *testing.T) {

@@ -229,11 +229,17 @@ func (r *rig) tick() {
 // roll offers the release to the first device, and returns the action.
 func (r *rig) roll() int32 {
 	r.Helper()
-	ro := &rollout.Rollout{ID: "r", Seed: "s", Release: "rel", Status: rollout.Running, Membership: rollout.Snapshot, Plan: rollout.DefaultPlan(), Version: 1}
+	return r.rollAs("r")
+}
+
+// rollAs is roll by a rollout with an id.
+func (r *rig) rollAs(id string) int32 {
+	r.Helper()
+	ro := &rollout.Rollout{ID: id, Seed: "s", Release: "rel", Status: rollout.Running, Membership: rollout.Snapshot, Plan: rollout.DefaultPlan(), Version: 1}
 	ro.Plan.Phases = []rollout.Phase{{Name: "all", Percent: 100, Gate: rollout.Auto}}
 	ro.Upto, ro.Counts = []uint64{0}, make([]rollout.Counts, 1)
 	ro.Counts[0].By[rollout.Queued] = 1
-	r.must(r.store.InsertRollout(r.Context(), ro, []rollout.Device{{Rollout: "r", ID: dev, Rank: rollout.Rank("s", dev)}}))
+	r.must(r.store.InsertRollout(r.Context(), ro, []rollout.Device{{Rollout: id, ID: dev, Rank: rollout.Rank("s", dev)}}))
 	r.tick()
 	a, err := r.store.LastAction(r.Context(), dev)
 	r.must(err)

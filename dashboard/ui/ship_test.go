@@ -37,7 +37,7 @@ func TestARolloutIsShownAsItGoesOnAndSaysWhatStopsIt(t *testing.T) {
 	b.waitText(".rollout .legend [data-state=confirmed]", "15 confirmed")
 	b.waitText(".rollout .legend [data-state=rolled_back]", "1 rolled back")
 	b.waitText(".rollout .says", "1 of at most 4 are being updated.")
-	f.delta("rollout:rol_1", object{"set": object{"status": "paused", "reason": "failure_threshold", "in_flight": 0}}, 0)
+	f.delta("rollout:rol_1", object{"set": object{"status": "paused", "reason": "failure_threshold", "in_flight": 0, "phase": 1}}, 0)
 	b.waitText(".rollout .says", "Held: too many devices failed.")
 	b.waitText(".rollout .ways", "Resume with the next phase")
 	b.click("[data-state=failed] a")
@@ -52,7 +52,7 @@ func TestARolloutThatProvedNothingOrHasNobodyInItsPhaseSaysSo(t *testing.T) {
 	b.visit("/rollouts/rol_1")
 	b.waitText(".rollout .says", "2 of at most 4 are being updated.")
 	b.until("the rollout to be watched", func() bool { return f.seen("rollout:rol_1", "", nil) > 0 })
-	f.delta("rollout:rol_1", object{"set": object{"status": "paused", "reason": "nothing_proved", "in_flight": 0}}, 0)
+	f.delta("rollout:rol_1", object{"set": object{"status": "paused", "reason": "nothing_proved", "in_flight": 0, "phase": 1}}, 0)
 	b.waitText(".rollout .says", "Held: its phase is over, and no device was confirmed.")
 	b.waitText(".rollout .ways", "Resume with the next phase")
 	vacant := progress("rol_1", "running")["phases"].([]object)
@@ -110,6 +110,55 @@ func TestARolloutThatIsHeldForApprovalsSaysSoAndIsAgreedTo(t *testing.T) {
 	b.inspect("rollout-held")
 	b.click(".rollout .ways .btn.pri")
 	f.wants("POST", "/rollouts/rol_4/approvals", `"3"`, `{}`)
+}
+
+// TestARolloutIsResumedInTheWaysThatTheServerTakes has no button that the server would refuse: a phase that fell short is
+// left for the next, and behind the last there is none.
+func TestARolloutIsResumedInTheWaysThatTheServerTakes(t *testing.T) {
+	f := shipFixture(t)
+	is := func(id, status, reason string, phase int, more object) {
+		p := progress(id, status)
+		p["reason"], p["phase"] = reason, phase
+		body := rolloutBody(id, p)
+		maps.Copy(body, more)
+		f.items["rollout:"+id] = p
+		f.extra["GET /api/v1/rollouts/"+id] = func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("ETag", `"3"`)
+			writeJSON(w, 200, body)
+		}
+	}
+	is("rol_3", "paused", "failure_threshold", 1, nil)
+	is("rol_4", "paused", "success_threshold", 1, nil)
+	is("rol_5", "paused", "nothing_proved", 2, nil)
+	is("rol_6", "paused", "failure_threshold", 2, nil)
+	is("rol_7", "paused", "operator", 1, object{"started_at": nil})
+	is("rol_8", "draft", "", 1, object{"started_at": nil})
+	f.record("POST /api/v1/rollouts/rol_4/resume", 200, rolloutBody("rol_4", progress("rol_4", "running")))
+	f.record("PATCH /api/v1/rollouts/rol_8", 200, rolloutBody("rol_8", progress("rol_8", "draft")))
+	b := open(t, f.fakeServer)
+	for id, want := range map[string]string{
+		"rol_3": "Resume!, Resume with the next phase, Roll back, Abort", "rol_4": "Resume with the next phase!, Roll back, Abort",
+		"rol_5": "Roll back, Abort", "rol_6": "Resume!, Roll back, Abort", "rol_7": "Resume!, Roll back, Abort",
+	} {
+		b.visit("/rollouts/" + id)
+		b.waitText(".rollout .ways", "Abort")
+		if got := evaluate[string](b, `[...document.querySelectorAll(".rollout .ways button")].map(e => e.textContent + (e.classList.contains("pri") ? "!" : "")).join(", ")`); got != want {
+			t.Errorf("of %s the buttons are %s, want %s", id, got, want)
+		}
+	}
+	b.visit("/rollouts/rol_5")
+	b.waitText(".rollout .ways", "Its last phase has ended short of what it asks for: there is nothing to resume. Roll back, or abort.")
+	b.inspect("rollout-short")
+	b.visit("/rollouts/rol_4")
+	b.click(".rollout .ways .btn.pri")
+	f.wants("POST", "/rollouts/rol_4/resume", `"3"`, `{"skip_phase":true}`)
+	b.wait("no approvals to set of what is no draft", `!document.querySelector(".changeapprovals")`)
+	b.visit("/rollouts/rol_8")
+	b.waitText(".changeapprovals", "So many others must agree before it starts")
+	b.inspect("rollout-approvals")
+	b.types(`.changeapprovals [name="min_approvals"]`, "2")
+	b.click(".changeapprovals .btn")
+	f.wants("PATCH", "/rollouts/rol_8", `"3"`, `{"min_approvals":2}`)
 }
 
 func TestTheFirstRuleThatHoldsADeviceBackIsNamed(t *testing.T) {

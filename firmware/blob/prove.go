@@ -172,8 +172,12 @@ func (s *Store) lookAside(digest string, p *proof) {
 
 // look reads an image, and keeps what came of it.
 func (s *Store) look(digest string, f *os.File, p *proof) {
-	sum, err := s.sumOf(f, p.stamp.size)
-	if err == nil && sum != digest {
+	at := int64(0)
+	sum, err := sumOf(io.NewSectionReader(f, 0, p.stamp.size), s.ended, func(n int) { at += int64(n) })
+	switch {
+	case err != nil && muster.KindOf(err) == muster.Internal, err == nil && at < p.stamp.size: // cut off meanwhile
+		err = &muster.Error{Kind: muster.Unavailable, Msg: "the image cannot be read", Err: err}
+	case err == nil && sum != digest:
 		err = errWrong
 	}
 	s.known(digest, p, err)
@@ -193,23 +197,14 @@ func (s *Store) known(digest string, p *proof, err error) {
 	close(p.done)
 }
 
-// sumOf returns the SHA-256 of a file's bytes, in constant memory, without moving where it is read next.
-func (s *Store) sumOf(f *os.File, size int64) (string, error) {
-	h, buf := sha256.New(), make([]byte, chunkBytes)
-	for at := int64(0); at < size; {
-		select {
-		case <-s.closing:
-			return "", muster.Errorf(muster.Unavailable, "the server stops")
-		default:
-		}
-		n, err := f.ReadAt(buf[:min(int64(len(buf)), size-at)], at)
-		_, _ = h.Write(buf[:n]) // a hash never fails
-		at += int64(n)
-		if err != nil && (!errors.Is(err, io.EOF) || at < size) {
-			return "", &muster.Error{Kind: muster.Unavailable, Msg: "the image cannot be read", Err: fmt.Errorf("read an image: %w", err)}
-		}
+// ended says whether the store was closed.
+func (s *Store) ended() error {
+	select {
+	case <-s.closing:
+		return muster.Errorf(muster.Unavailable, "the server stops")
+	default:
+		return nil
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // took notes that an image has just come, and that its bytes were seen.
@@ -253,20 +248,27 @@ func Steadily(f *os.File) (*Steady, error) {
 
 // ReadAt implements io.ReaderAt. A file that was changed since is Unavailable.
 func (x *Steady) ReadAt(b []byte, at int64) (int, error) {
-	switch is, err := stampOf(x.File); {
-	case err != nil:
+	if err := x.Still(); err != nil {
 		return 0, err
-	case is != x.was:
-		return 0, muster.Errorf(muster.Unavailable, "the image was changed while it was read")
 	}
 	return x.File.ReadAt(b, at) //nolint:wrapcheck // as a file does
+}
+
+// Still says whether the file is what it was: Unavailable when not.
+func (x *Steady) Still() error {
+	switch is, err := stampOf(x.File); {
+	case err != nil:
+		return err
+	case is != x.was:
+		return muster.Errorf(muster.Unavailable, "the image was changed while it was read")
+	}
+	return nil
 }
 
 // Sum256 reads the image of a digest in a store's directory, which is not opened for that and not changed, and returns its
 // SHA-256 in hex. read is called with the bytes of each piece that was read. NotFound when there is none.
 func Sum256(ctx context.Context, dir, digest string, read func(n int)) (string, error) {
-	s := &Store{dir: dir}
-	f, err := s.Bare(digest)
+	f, err := Look(dir, digest)
 	if err != nil {
 		return "", err
 	}
@@ -274,11 +276,19 @@ func Sum256(ctx context.Context, dir, digest string, read func(n int)) (string, 
 	return sum, errors.Join(err, f.Close())
 }
 
+// Look opens the image of a digest in a store's directory, as Sum256 does.
+func Look(dir, digest string) (*os.File, error) { return (&Store{dir: dir}).Bare(digest) }
+
 // SumOf returns the SHA-256 in hex of all that r has, in constant memory. read is called with the bytes of each piece.
 func SumOf(ctx context.Context, r io.Reader, read func(n int)) (string, error) {
+	return sumOf(r, ctx.Err, read)
+}
+
+// sumOf is SumOf that ended ends.
+func sumOf(r io.Reader, ended func() error, read func(n int)) (string, error) {
 	h, buf := sha256.New(), make([]byte, chunkBytes)
 	for {
-		if err := ctx.Err(); err != nil {
+		if err := ended(); err != nil {
 			return "", fmt.Errorf("read an image: %w", err)
 		}
 		n, err := r.Read(buf)

@@ -10,11 +10,10 @@ import (
 
 // Bounds.
 const (
-	leastBlock = 256 << 10        // bytes; of a small release the half is less
-	blocks     = 8                // that a large release is reserved in
-	groupSize  = 1000             // claims in one transaction, and as many of what is given back
-	maxClaims  = 8192             // that wait for the store; who comes then is told to come later
-	spentFor   = 10 * time.Second // for how long the store is not asked again for what it had nothing left of
+	blocks    = 8                // that a release is reserved in, whatever its size
+	groupSize = 1000             // claims in one transaction, and as many of what is given back
+	maxClaims = 8192             // that wait for the store; who comes then is told to come later
+	spentFor  = 10 * time.Second // for how long the store is not asked again for what it had nothing left of
 )
 
 // Key names what has a budget.
@@ -93,11 +92,9 @@ func New(store Store, o Options) *Budgets {
 // Times returns how often the bytes of a release are sent for an action.
 func (b *Budgets) Times() int { return b.o.Times }
 
-// block returns how many bytes of a release are reserved at a time. A kill costs no more, and
-// leaves of the least release enough for another try.
-func block(release int64) int64 {
-	return max(release/blocks, min(leastBlock, (release+1)/2), 1)
-}
+// block returns how many bytes of a release are reserved at a time. A kill costs no more: of a small release
+// neither, so that three releases outlast sixteen kills and leave one whole.
+func block(release int64) int64 { return max(release/blocks, 1) }
 
 // Take takes at most n bytes of what is left of k, where a release has so many bytes, and returns
 // how many; 0 when nothing is left. It may wait for the store: Unavailable when that does not

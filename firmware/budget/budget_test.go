@@ -82,7 +82,7 @@ func TestABudgetIsThreeTimesTheReleaseAndNoMoreOverKills(t *testing.T) {
 			m := &memory{}
 			random := rand.New(rand.NewPCG(uint64(release), 1))
 			sent, kills := int64(0), int64(0)
-			block := max(release/8, min(256<<10, (release+1)/2))
+			block := max(release/8, 1)
 			for b := budget.New(m, budget.Options{}); ; {
 				n := take(t, b, dev, 1+random.Int64N(max(release/3, 1)), release)
 				if n == 0 {
@@ -100,6 +100,30 @@ func TestABudgetIsThreeTimesTheReleaseAndNoMoreOverKills(t *testing.T) {
 				t.Errorf("%d bytes of %d were sent over %d kills", sent, release, kills)
 			}
 		})
+	}
+}
+
+// TestASmallReleaseOutlastsManyKills has the server killed in the midst of each block of a release of few KB: a
+// device that gets nothing of what was reserved has a whole image left after sixteen kills.
+func TestASmallReleaseOutlastsManyKills(t *testing.T) {
+	for _, release := range []int64{800, 3000, 100_000} {
+		m := &memory{}
+		for range 16 {
+			b := budget.New(m, budget.Options{})
+			if n := take(t, b, dev, release, release); n != release/8 { // it is to be sent, and the server is killed
+				t.Fatalf("%d of %d bytes are reserved for a piece", n, release)
+			}
+		}
+		b, sent := budget.New(m, budget.Options{}), int64(0)
+		for {
+			n := take(t, b, dev, release, release)
+			if sent += n; n == 0 {
+				break
+			}
+		}
+		if sent < release {
+			t.Errorf("%d bytes of a release of %d are left after 16 kills", sent, release)
+		}
 	}
 }
 
@@ -142,11 +166,11 @@ func TestNoBudgetIsEverExceeded(t *testing.T) {
 func TestWhatIsNotSentIsLeft(t *testing.T) {
 	m := &memory{}
 	b := budget.New(m, budget.Options{Times: 1})
-	if n := take(t, b, dev, 600, 1000); n != 500 { // half of a small release at a time
+	if n := take(t, b, dev, 600, 1000); n != 125 { // an eighth at a time
 		t.Errorf("%d bytes", n)
 	}
 	b.Give(dev, 100)
-	for _, want := range []int64{100, 500, 0} {
+	for _, want := range []int64{100, 125, 125, 125, 125, 125, 125, 125, 0} {
 		if n := take(t, b, dev, 600, 1000); n != want {
 			t.Errorf("%d bytes, want %d", n, want)
 		}

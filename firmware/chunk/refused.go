@@ -32,7 +32,7 @@ func (r *RefusedError) Error() string { return r.Words }
 // Unwrap gives it a kind.
 func (r *RefusedError) Unwrap() error {
 	switch r.Code {
-	case Window, Busy, Unavailable:
+	case Window, Busy, Budget, Unavailable: // the next attempt has a budget of its own
 		return muster.Errorf(muster.Busy, "%s", r.Words)
 	default:
 		return muster.Errorf(muster.Invalid, "%s", r.Words)

@@ -32,8 +32,7 @@ type download struct {
 	release int64                           // bytes
 	stands  func(ctx context.Context) error // asks again whether the grant does
 	asked   time.Time                       // when that was last known
-	file    *os.File
-	opened  os.FileInfo // what the file was when it was opened, with its bytes proven
+	still   func() error                    // says whether the image is what it was when it was opened
 
 	status int   // 0 until the header is written
 	told   bool  // a problem was written in the place of net/http's own words
@@ -151,8 +150,8 @@ func (d *download) piece(n int64, send func(w io.Writer, most int64) (int64, err
 	if err := d.ctx.Err(); err != nil { // cut may have come between, and its deadline before ours
 		return 0, d.fail(err)
 	}
-	if err := d.steady(); err != nil {
-		return 0, d.fail(err)
+	if err := d.still(); err != nil {
+		return 0, d.fail(fmt.Errorf("look at an image that is sent: %w", err))
 	}
 	sent, err = send(d.ResponseWriter, n)
 	d.sent += sent
@@ -161,18 +160,6 @@ func (d *download) piece(n int64, send func(w io.Writer, most int64) (int64, err
 		return sent, d.fail(err)
 	}
 	return sent, nil
-}
-
-// steady says that the image was not changed on disk since it was opened.
-func (d *download) steady() error {
-	is, err := d.file.Stat()
-	if err != nil {
-		return fmt.Errorf("look at an image that is sent: %w", err)
-	}
-	if is.Size() != d.opened.Size() || !is.ModTime().Equal(d.opened.ModTime()) {
-		return muster.Errorf(muster.Unavailable, "the image was changed while it was sent")
-	}
-	return nil
 }
 
 // ask has a download that lasts end when its grant does not stand any more: its release was withdrawn, or

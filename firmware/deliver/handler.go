@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -57,12 +56,20 @@ type Budgets interface {
 	Give(k budget.Key, n int64)
 }
 
+// Image is one that is opened to be sent.
+type Image struct {
+	File *os.File // closed after it was sent
+	Size int64    // bytes
+	// Still says whether the file is what it was when it was opened, with its bytes proven: Unavailable when
+	// not. It is asked before each piece.
+	Still func() error
+}
+
 // Config is what New needs; all but Limits must be set.
 type Config struct {
 	Signer *Signer
-	// Open returns an image, which is closed after it was sent, and its size in bytes; NotFound
-	// when there is none.
-	Open func(digest [sha256.Size]byte) (*os.File, int64, error)
+	// Open returns an image; NotFound when there is none.
+	Open func(digest [sha256.Size]byte) (Image, error)
 	// Allowed says whether a grant still stands: NotFound for a device that is not there, Conflict
 	// for an action that is over (410), Forbidden for one that may not have the image now.
 	// It returns how many bytes the images of the action's release have together, of which the
@@ -139,13 +146,13 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, g Grant) {
 		h.refuse(w, err)
 		return
 	}
-	f, size, err := h.Open(g.Digest)
+	x, err := h.Open(g.Digest)
 	if err != nil {
 		h.refuse(w, err)
 		return
 	}
-	defer f.Close()
-	h.send(w, r, g, f, size, release)
+	defer x.File.Close()
+	h.send(w, r, g, x, release)
 }
 
 // ask asks whether a grant stands, unless that was so a moment ago: who fetches an image in pieces
@@ -176,17 +183,12 @@ func (h *Handler) refuse(w http.ResponseWriter, err error) {
 }
 
 // send answers with an image of a release, if there is budget left.
-func (h *Handler) send(w http.ResponseWriter, r *http.Request, g Grant, f *os.File, size, release int64) {
-	opened, err := f.Stat()
-	if err != nil {
-		h.refuse(w, fmt.Errorf("look at an image that is to be sent: %w", err))
-		return
-	}
+func (h *Handler) send(w http.ResponseWriter, r *http.Request, g Grant, x Image, release int64) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	d := &download{
 		ResponseWriter: w, h: h, ctx: ctx, cancel: cancel, conn: connOf(r.Context()),
-		key: budget.Key{Device: g.Device, Action: g.Action}, release: release, asked: h.Now(), file: f, opened: opened,
+		key: budget.Key{Device: g.Device, Action: g.Action}, release: release, asked: h.Now(), still: x.Still,
 		stands: func(ctx context.Context) error {
 			_, err := h.ask(ctx, g)
 			return err
@@ -206,8 +208,8 @@ func (h *Handler) send(w http.ResponseWriter, r *http.Request, g Grant, f *os.Fi
 	head.Set("Content-Type", "application/octet-stream")
 	head.Set("Content-Disposition", `attachment; filename="`+name+`"`)
 	head.Set("Cache-Control", "private, max-age=31536000, immutable, no-transform")
-	tidy(r, size, h.Limits.Ranges)
-	http.ServeContent(d, r, "", time.Time{}, f)
+	tidy(r, x.Size, h.Limits.Ranges)
+	http.ServeContent(d, r, "", time.Time{}, x.File)
 	result := d.result()
 	h.metrics.downloads.WithLabelValues(result).Inc()
 	if result == resultCut || result == resultSpent {

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"muster"
+	"muster/firmware/blob"
 	"muster/firmware/budget"
 	"muster/firmware/budget/budgettest"
 	"muster/firmware/deliver"
@@ -80,12 +81,16 @@ func newRigOn(t *testing.T, size int, l deliver.Limits, change func(*httptest.Se
 	r.budgets = budget.New(&r.counted, budget.Options{Wait: time.Second})
 	r.handler, err = deliver.New(deliver.Config{
 		Signer: r.signer, Budgets: r.budgets, Limits: l, Metrics: r.gather, Now: func() time.Time { return r.now() }, Log: slog.New(slog.DiscardHandler),
-		Open: func(d [32]byte) (*os.File, int64, error) {
+		Open: func(d [32]byte) (deliver.Image, error) {
 			if d != r.digest {
-				return nil, 0, muster.Errorf(muster.NotFound, "there is no such image")
+				return deliver.Image{}, muster.Errorf(muster.NotFound, "there is no such image")
 			}
 			f, err := os.Open(path)
-			return f, int64(size), err
+			if err != nil {
+				return deliver.Image{}, err
+			}
+			steady, err := blob.Steadily(f)
+			return deliver.Image{File: f, Size: int64(size), Still: steady.Still}, err
 		},
 		Allowed: func(ctx context.Context, g deliver.Grant) (int64, error) {
 			return max(int64(size), r.release), r.allowed(ctx, g)

@@ -20,19 +20,28 @@ const (
 	mostIndex = 16 << 20 // bytes of it
 )
 
-// load reads the index, which is not there at first.
-func (p *Preparer) load() error {
-	f, err := os.Open(filepath.Join(p.dir, indexFile))
+// Index returns what the index of a preparer's directory has, which is not opened for that and not changed; none
+// when there is no index.
+func Index(dir string) (list []Patch, err error) {
+	f, err := os.Open(filepath.Join(dir, indexFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return fmt.Errorf("open the index of patches: %w", err)
+		return nil, fmt.Errorf("open the index of patches: %w", err)
 	}
 	defer f.Close()
-	var list []Patch
 	if err := json.NewDecoder(io.LimitReader(f, mostIndex)).Decode(&list); err != nil {
-		return fmt.Errorf("read the index of patches: %w", err)
+		return nil, fmt.Errorf("read the index of patches: %w", err)
+	}
+	return list, nil
+}
+
+// load reads the index.
+func (p *Preparer) load() error {
+	list, err := Index(p.dir)
+	if err != nil {
+		return err
 	}
 	for _, at := range list {
 		if at.State == Ready && !p.there(at.SHA256) {

@@ -189,9 +189,10 @@ func (f *Fleet) Facts(r *rollout.Rollout, id muster.DeviceID) rollout.Facts {
 		Blocked: f.blocked(id, r.ID, now), Reachable: f.there(id, now, polled), Local: now.In(zoneOf(&d, r.Plan.Zone)),
 	}
 	facts.Installed, facts.Missing = k.is(facts.Version), f.missing(id, k.needs)
-	facts.Newer = f.newer(id, &k, facts.Version)
+	own := f.own(id, &k, facts.Version)
+	facts.Newer = k.below(own)
 	if k.hasLeast {
-		v, known := firmware.Reported(facts.Version)
+		v, known := firmware.Reported(own)
 		facts.Unknown = !known
 		facts.Source = !known || v.Compare(k.least) >= 0
 	}
@@ -201,12 +202,17 @@ func (f *Fleet) Facts(r *rollout.Rollout, id muster.DeviceID) rollout.Facts {
 	return facts
 }
 
-// newer says whether the version that a device reports is newer than a release's. Software beside the firmware
-// has a version of its own, which the firmware's says nothing of.
-func (f *Fleet) newer(id muster.DeviceID, k *known, version string) bool {
-	if k.Manifest.Type == firmware.Software && f.text(id, "versions", k.Manifest.Product) == "" {
-		return false
+// own returns the version that a release is compared with, of the one that a device reports. Software beside the
+// firmware has a version of its own, which the firmware's says nothing of; empty when the device reports none.
+func (f *Fleet) own(id muster.DeviceID, k *known, version string) string {
+	if k.Manifest.Type == firmware.Software {
+		return f.text(id, "versions", k.Manifest.Product)
 	}
+	return version
+}
+
+// below says whether a release is older than a version.
+func (k *known) below(version string) bool {
 	v, ok := firmware.Reported(version)
 	return ok && k.version != firmware.Version{} && v.Compare(k.version) > 0
 }

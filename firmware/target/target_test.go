@@ -132,6 +132,17 @@ func TestWhatAReleaseIsToADevice(t *testing.T) {
 		"software is older than the device's": {func(_ *testing.T, w *world) {
 			w.release.Manifest.Type, w.reported["versions.pump"] = firmware.Software, `"9.0.0"`
 		}, func(f rollout.Facts) bool { return f.Newer }},
+		"software below the least beside newer firmware": {func(_ *testing.T, w *world) {
+			w.release.Manifest.Type, w.release.Manifest.MinFrom, w.device.Firmware = firmware.Software, "1.5.0", "9.0.0"
+			w.reported["versions.pump"] = `"1.4.0"`
+		}, func(f rollout.Facts) bool { return !f.Source && !f.Unknown }},
+		"software over the least beside older firmware": {func(_ *testing.T, w *world) {
+			w.release.Manifest.Type, w.release.Manifest.MinFrom, w.device.Firmware = firmware.Software, "1.5.0", "0.1.0"
+			w.reported["versions.pump"] = `"1.6.0"`
+		}, func(f rollout.Facts) bool { return f.Source && !f.Unknown }},
+		"a least version of software that nobody reports": {func(_ *testing.T, w *world) {
+			w.release.Manifest.Type, w.release.Manifest.MinFrom, w.device.Firmware = firmware.Software, "1.5.0", "9.0.0"
+		}, func(f rollout.Facts) bool { return f.Unknown }},
 		"a least version and none known":        {func(_ *testing.T, w *world) { w.release.Manifest.MinFrom, w.device.Firmware = "1.4.0", "" }, func(f rollout.Facts) bool { return f.Unknown }},
 		"what it depends on and nobody reports": {func(_ *testing.T, w *world) { depends(w) }, func(f rollout.Facts) bool { return f.Missing == "radio 1.2.0" }},
 		"the device's own version is not that of what it depends on": {func(_ *testing.T, w *world) {

@@ -45,6 +45,7 @@ const T = {
   pause: "Pause",
   resume: "Resume",
   skip: "Resume with the next phase",
+  noResume: "Its last phase has ended short of what it asks for: there is nothing to resume. Roll back, or abort.",
   approve: "Let the next phase begin",
   abort: "Abort",
   abortSure: (n: number) => `End it for ${plural(n, "device", "devices")}?`,
@@ -202,7 +203,10 @@ function Verbs({ r, p, act, write, onRollback }: Acts) {
   const asked = (word: string, sure: string, run: () => Promise<RolloutBody | undefined>) => (write ? <Sure key={word} word={word} sure={sure} of={r.name} onSure={() => act(run)} /> : verb(word, run));
   const abort = asked(T.abort, T.abortSure(p.devices - p.ended), () => abortRollout(r.id, changing(r, { force: false })));
   const back = <button key="back" type="button" class="btn" disabled={!write} onClick={onRollback}>{RollbackForm.word}</button>;
-  const resume = verb(T.resume, () => resumeRollout(r.id, changing(r, {})), true);
+  const short = p.reason === "success_threshold" || p.reason === "nothing_proved"; // the server does not resume such a phase
+  const another = r.started_at && p.phase < phasesOf(r.plan).length;
+  const resume = !short && verb(T.resume, () => resumeRollout(r.id, changing(r, {})), true);
+  const skip = another && verb(T.skip, () => resumeRollout(r.id, changing(r, { skip_phase: true })), short);
   const agree = (first: boolean) => !r.started_at && (r.min_approvals ?? 0) > 0 && verb(T.agree, () => agreeToRollout(r.id, changing(r, {})), first);
   const held = p.status === "scheduled" && p.reason === "approvals";
   switch (p.status) {
@@ -214,7 +218,7 @@ function Verbs({ r, p, act, write, onRollback }: Acts) {
     case "running":
       return <>{p.waiting && verb(T.approve, () => approveRollout(r.id), true)}{verb(T.pause, () => pauseRollout(r.id), !p.waiting)}{verb(T.supersede, () => supersedeRollout(r.id))}{abort}</>;
     case "paused":
-      return <>{resume}{agree(false)}{verb(T.skip, () => resumeRollout(r.id, changing(r, { skip_phase: true })))}{back}{abort}</>;
+      return <>{resume}{agree(false)}{skip}{back}{abort}{short && !another && <p class="sub noresume">{T.noResume}</p>}</>;
     default:
       return <>{back}{p.status === "aborted" && !r.forced && p.in_flight > 0 && asked(T.force, T.forceSure(p.in_flight), () => abortRollout(r.id, changing(r, { force: true })))}</>;
   }

@@ -43,6 +43,9 @@ const T = {
   changed: "It holds at once.",
   changedAnew: "It holds at once, and people must agree to it anew.",
   save: "Save",
+  ask: "Who must agree",
+  askPeople: "Approvals",
+  askHint: "So many others must agree before it starts; 0 for nobody.",
   rollback: "Roll back",
   rollbackHow: "Devices that have this release, or install it, are brought back. Once more takes those that got it late.",
   release: "Release to go back to",
@@ -77,6 +80,7 @@ export function PlanSection({ r, p, set }: { r: RolloutBody; p: RolloutProgress;
         {(r.min_approvals ?? 0) > 0 && <Fact word={T.approvals}>{count(agreed(r))} of {T.approvalsOf(r.min_approvals ?? 0)} {r.approvals.map((a) => <small key={a.at}> {T.by(a.by.name ?? a.by.id, day(a.at))}{!a.counts && T.gone}</small>)}</Fact>}
       </dl>
       {may("firmware:write") && !hasEnded(p) && <ChangeForm key={`${plan.concurrent} ${plan.per_minute}`} r={r} set={set} />}
+      {may("firmware:write") && p.status === "draft" && <ApprovalsForm key={`agree ${r.min_approvals ?? 0}`} r={r} set={set} />}
     </section>
   );
 }
@@ -102,6 +106,18 @@ function ChangeForm({ r, set }: { r: RolloutBody; set: (r: RolloutBody) => void 
     <form class="row changerollout" aria-label={T.change} onSubmit={submit}>
       <Field form={form} name="plan/concurrent" label={T.concurrent} hint={r.approvals.length > 0 && !r.started_at ? T.changedAnew : T.changed} optional />
       <Field form={form} name="plan/per_minute" label={T.perMinute} optional />
+      <Submit form={form}>{T.save}</Submit>
+    </form>
+  );
+}
+
+/** How many people must agree to a draft. */
+function ApprovalsForm({ r, set }: { r: RolloutBody; set: (r: RolloutBody) => void }) {
+  const form = useForm({ min_approvals: String(r.min_approvals ?? 0) });
+  const submit = form.submit(async (v) => set(await changeRollout(r.id, changing(r, { min_approvals: Number(v.min_approvals) }))));
+  return (
+    <form class="row changeapprovals" aria-label={T.ask} onSubmit={submit}>
+      <Field form={form} name="min_approvals" label={T.askPeople} hint={T.askHint} />
       <Submit form={form}>{T.save}</Submit>
     </form>
   );
