@@ -45,6 +45,7 @@ const (
 	RolloutStopped          = "rollout.stopped"
 	RolloutCompleted        = "rollout.completed"
 	RolloutAborted          = "rollout.aborted"
+	FirmwareImageWrong      = "firmware.image_wrong"
 	WebhookTest             = "webhook.test"
 )
 
@@ -96,6 +97,7 @@ func Catalogue() []Kind {
 		{RolloutStopped, "A rollout stopped itself, and is paused or aborted as its plan says; rollout.paused or rollout.aborted comes too", rolloutSample("paused", "failure_threshold")},
 		{RolloutCompleted, "A rollout is through with all its devices", rolloutSample("completed", "")},
 		{RolloutAborted, "A rollout was aborted, by a person or by its own rule", rolloutSample("aborted", "operator")},
+		{FirmwareImageWrong, "An image on a server's disk is not what was uploaded any more, and is served to nobody; once for each change that a server finds", `{"sha256":"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}`},
 		{WebhookTest, "Sent by the test button of a webhook", `{"webhook":"whk_x"}`},
 	}
 }

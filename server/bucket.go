@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"muster"
+	"muster/feed"
 	"muster/firmware/blob"
 	"muster/firmware/catalog"
 	"muster/firmware/delta"
@@ -126,6 +127,7 @@ func (s *Server) openImages(dir string, limits blob.Limits) error {
 func (s *Server) watchImages() error {
 	s.images.OnWrong(func(digest string) {
 		s.cfg.Logger.Error("an image on this server's disk is not what was uploaded any more: it is served to nobody; upload it again, and see muster doctor", "sha256", digest)
+		s.rejected.note(feed.NewEvent(feed.FirmwareImageWrong, "", muster.MicrosOf(s.cfg.Now()), map[string]string{"sha256": digest}))
 	})
 	err := s.metrics.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "muster_firmware_images_wrong", Help: "Images on this server's disk that were opened and have other bytes than were uploaded.",

@@ -55,7 +55,11 @@ func (j *rejections) add(r *muster.Rejected) {
 	if r.Device == "" || !j.first(r.Device) {
 		return
 	}
-	e := feed.NewEvent(feed.TelemetryRejected, r.Device, r.Arrival, rejectedNews{r.Device, r.Code, r.Reason})
+	j.note(feed.NewEvent(feed.TelemetryRejected, r.Device, r.Arrival, rejectedNews{r.Device, r.Code, r.Reason}))
+}
+
+// note takes an event that is to be written; what finds no room is dropped and counted. It does not wait.
+func (j *rejections) note(e feed.Event) {
 	j.mu.Lock()
 	full := len(j.queue) >= maxRejected
 	if !full {

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"log/slog"
@@ -126,6 +127,7 @@ func TestAnImageThatWasChangedOnDiskIsServedAtNoDoor(t *testing.T) {
 			t.Errorf("before it was changed it is not served by %s: %s", name, said)
 		}
 	}
+	news := u.hears("firmware.image_wrong")
 	u.spoil()
 	for name, ask := range doors {
 		if served, said := ask(); served || !strings.HasPrefix(said, "503") {
@@ -138,6 +140,9 @@ func TestAnImageThatWasChangedOnDiskIsServedAtNoDoor(t *testing.T) {
 	if !strings.Contains(log.String(), "is not what was uploaded any more") || !strings.Contains(log.String(), u.sha256) {
 		t.Error("the log does not say it")
 	}
+	if e := news(); !strings.Contains(e, u.sha256) {
+		t.Errorf("the event is %s", e)
+	}
 	if found, all := wrong(t, u.dir); !slices.Contains(found, "images") || !strings.Contains(all["images"], u.sha256+" (pump.bin): its bytes on disk were changed") {
 		t.Errorf("the doctor finds %v: %s", found, all["images"])
 	}
@@ -149,6 +154,34 @@ func TestAnImageThatWasChangedOnDiskIsServedAtNoDoor(t *testing.T) {
 	}
 	if _, all := wrong(t, u.dir); !strings.HasSuffix(all["images"], "each as it was uploaded") {
 		t.Errorf("the doctor says of images: %s", all["images"])
+	}
+}
+
+// hears begins to follow events of a type; next waits for one, and returns its data.
+func (u *updating) hears(kind string) (next func() string) {
+	u.t.Helper()
+	req, err := http.NewRequestWithContext(u.t.Context(), http.MethodGet, "http://"+u.HTTPAddr()+"/api/v1/stream?channel=events&types="+kind, nil)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+servertest.AdminKey)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil || res.StatusCode != http.StatusOK {
+		u.t.Fatalf("the stream is answered %v, %v", res, err)
+	}
+	u.t.Cleanup(func() { _ = res.Body.Close() })
+	lines := bufio.NewScanner(res.Body)
+	begun := false
+	for !begun && lines.Scan() {
+		begun = strings.HasPrefix(lines.Text(), "id: ")
+	}
+	return func() string {
+		for lines.Scan() {
+			if line := lines.Text(); strings.Contains(line, kind) && strings.HasPrefix(line, "data: ") {
+				return line
+			}
+		}
+		return fmt.Sprint("none: ", lines.Err())
 	}
 }
 
