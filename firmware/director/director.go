@@ -45,18 +45,25 @@ type Store interface {
 	Decide(ctx context.Context, id string, f Fence, now muster.Micros, s Select, decide Decide) error
 	// InFlight returns the rollouts that devices are in flight in; others are left out.
 	InFlight(ctx context.Context, devices []muster.DeviceID) (map[muster.DeviceID]string, error)
-	// LastActions returns the newest that devices were offered; who never was is left out.
-	LastActions(ctx context.Context, devices []muster.DeviceID) (map[muster.DeviceID]Last, error)
+	// Actions returns what devices were offered, what is in flight first and then by number, the newest first:
+	// of each product from the newest on that they confirmed, at most MostActions of a device. Who never was
+	// offered anything is left out.
+	Actions(ctx context.Context, devices []muster.DeviceID) (map[muster.DeviceID][]Action, error)
 }
 
-// Last is the newest that a device was offered.
-type Last struct {
+// MostActions bounds the actions of a device that a report may be news of.
+const MostActions = 8
+
+// Action is something that a device was offered, as its rollout has it now.
+type Action struct {
+	Number  int32
 	Rollout string
 	Release string
 	Product string // of the release
 	State   rollout.State
 	Retries bool // it waits for another attempt, after one that failed
 	Late    rollout.Late
+	Updated muster.Micros // when the rollout heard of the device last
 }
 
 // Fleet knows the devices.

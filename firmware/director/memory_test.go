@@ -119,15 +119,36 @@ func (m *memory) InFlight(_ context.Context, ids []muster.DeviceID) (map[muster.
 	return out, nil
 }
 
-// LastActions implements director.Store: what was offered by the rollout with the highest number.
-func (m *memory) LastActions(_ context.Context, ids []muster.DeviceID) (map[muster.DeviceID]director.Last, error) {
-	out, newest := map[muster.DeviceID]director.Last{}, map[muster.DeviceID]int32{}
-	for _, k := range m.rollouts {
-		for _, id := range ids {
-			if d := k.devices[id]; d != nil && d.Action > newest[id] {
-				newest[id] = d.Action
-				out[id] = director.Last{Rollout: k.r.ID, Release: k.r.Release, Product: k.r.Product, State: d.State, Retries: d.Retries(), Late: d.Late}
+// Actions implements director.Store.
+func (m *memory) Actions(_ context.Context, ids []muster.DeviceID) (map[muster.DeviceID][]director.Action, error) {
+	out := map[muster.DeviceID][]director.Action{}
+	for _, id := range ids {
+		if out[id] != nil {
+			continue
+		}
+		var all []director.Action
+		confirmed := map[string]int32{}
+		for _, k := range m.rollouts {
+			d := k.devices[id]
+			if d == nil || d.Action == 0 {
+				continue
 			}
+			all = append(all, director.Action{
+				Number: d.Action, Rollout: k.r.ID, Release: k.r.Release, Product: k.r.Product, State: d.State, Retries: d.Retries(), Late: d.Late, Updated: d.Updated,
+			})
+			if d.State == rollout.Confirmed {
+				confirmed[k.r.Product] = max(confirmed[k.r.Product], d.Action)
+			}
+		}
+		all = slices.DeleteFunc(all, func(a director.Action) bool { return !a.State.InFlight() && a.Number < confirmed[a.Product] })
+		slices.SortFunc(all, func(a, b director.Action) int {
+			if a.State.InFlight() != b.State.InFlight() {
+				return map[bool]int{true: -1, false: 1}[a.State.InFlight()]
+			}
+			return cmp.Compare(b.Number, a.Number)
+		})
+		if len(all) > 0 {
+			out[id] = all[:min(len(all), director.MostActions)]
 		}
 	}
 	return out, nil
@@ -148,6 +169,10 @@ func (m *memory) Decide(_ context.Context, id string, f director.Fence, now must
 	r := k.r
 	r.Counts = slices.Clone(k.r.Counts)
 	found := k.find(s, &r, now)
+	for _, d := range found {
+		in, is := m.where[d.ID]
+		d.Elsewhere = is && in != id
+	}
 	work := make([]rollout.Device, len(found))
 	list := make([]*rollout.Device, len(found))
 	for i, d := range found {

@@ -27,111 +27,96 @@ type Report struct {
 	of   []string // what the device named versions of, "" for its firmware; none for anything
 }
 
+// names says whether a report is of a version, which may be that of another action than the one in flight.
+func (p *Report) names() bool { return p.seen || p.Version != "" }
+
 // Reports applies reports in their order, many in one transaction for each rollout, and returns
 // an error for each that was not taken: NotFound for a device that is in flight nowhere, and
-// those of rollout.Step. What a device did after its newest offer was over is noted: see rollout.After.
+// those of rollout.Step. A report is about the action that it names, and a version about the action whose release it
+// is of, also when that is over and another is in flight: what a device did then is noted, see rollout.After.
 // A failure of the store is every report's.
 func (d *Director) Reports(ctx context.Context, list []Report) []error {
-	errs := make([]error, len(list))
-	ids := make([]muster.DeviceID, len(list))
-	for i := range list {
-		ids[i] = list[i].Device
-	}
-	where, err := d.store.InFlight(ctx, ids)
+	where, err := d.store.InFlight(ctx, idsOf(list))
 	if err != nil {
+		errs := make([]error, len(list))
 		for i := range errs {
 			errs[i] = fmt.Errorf("look for a device's rollout: %w", err)
 		}
 		return errs
 	}
-	var rest []int
+	over := d.over(ctx, list, where, func(i int) bool { return list[i].names() || where[list[i].Device] == "" })
+	errs := make([]error, len(list))
 	lots := grouped{}
 	for i := range list {
-		if id, ok := where[list[i].Device]; ok {
-			lots.add(id, i)
+		if id := where[list[i].Device]; id != "" && !over[i].alone {
+			lots.add(id, said{list[i], i, over[i].had})
 			continue
 		}
-		errs[i] = errNotOffered()
-		rest = append(rest, i)
+		errs[i] = over[i].err
 	}
-	for _, id := range lots.order {
-		d.reportsOf(ctx, id, list, lots.by[id], errs)
+	d.each(ctx, &lots, func(x *said, err error) {
+		if errs[x.at] = err; err != nil && x.had != nil && muster.KindOf(err) == muster.Conflict {
+			errs[x.at] = nil // it was news of what is over
+		}
+	})
+	stale := func(i int) bool {
+		return errs[i] != nil && muster.KindOf(errs[i]) == muster.Stale && list[i].Fact.Action != 0 && !list[i].names() && where[list[i].Device] != ""
 	}
-	if len(rest) > 0 {
-		d.late(ctx, list, rest, errs)
+	for i, o := range d.over(ctx, list, where, stale) {
+		if stale(i) && o.alone && o.err == nil {
+			errs[i] = nil
+		}
 	}
 	return errs
+}
+
+// idsOf returns the devices of reports, each once.
+func idsOf(list []Report) []muster.DeviceID {
+	ids, seen := make([]muster.DeviceID, 0, len(list)), make(map[muster.DeviceID]struct{}, len(list))
+	for i := range list {
+		if _, is := seen[list[i].Device]; !is {
+			seen[list[i].Device], ids = struct{}{}, append(ids, list[i].Device)
+		}
+	}
+	return ids
 }
 
 func errNotOffered() error {
 	return muster.Errorf(muster.NotFound, "the device has no firmware offered")
 }
 
-// grouped are places of reports by rollout, in the order in which the rollouts came.
+// said is a report on its way to a rollout.
+type said struct {
+	Report
+
+	at  int  // in the list
+	had *had // nil when the version is that of no action that is over
+}
+
+// grouped are reports by rollout, in the order in which the rollouts came.
 type grouped struct {
-	by    map[string][]int
+	by    map[string][]said
 	order []string
 }
 
-func (g *grouped) add(id string, at int) {
+func (g *grouped) add(id string, x said) {
 	if g.by == nil {
-		g.by = map[string][]int{}
+		g.by = map[string][]said{}
 	}
 	if g.by[id] == nil {
 		g.order = append(g.order, id)
 	}
-	g.by[id] = append(g.by[id], at)
+	g.by[id] = append(g.by[id], x)
 }
 
-// late applies what devices said at which nothing is in flight, where it is news of the newest that they
-// were offered: see rollout.After. All else is NotFound, and costs no write.
-func (d *Director) late(ctx context.Context, list []Report, at []int, errs []error) {
-	ids := make([]muster.DeviceID, len(at))
-	for i, k := range at {
-		ids[i] = list[k].Device
-	}
-	last, err := d.store.LastActions(ctx, ids)
-	if err != nil {
-		for _, k := range at {
-			errs[k] = fmt.Errorf("look for a device's last rollout: %w", err)
-		}
-		return
-	}
-	lots := grouped{}
-	for _, k := range at {
-		l, ok := last[list[k].Device]
-		if !ok {
-			continue
-		}
-		switch late, ok, err := d.follow(ctx, &l, &list[k]); {
-		case err != nil:
-			errs[k] = err
-		case ok && late != l.Late:
-			lots.add(l.Rollout, k)
-		case ok:
-			errs[k] = nil // it is known
+// each applies reports to their rollouts, and tells what came of each.
+func (d *Director) each(ctx context.Context, g *grouped, came func(x *said, err error)) {
+	for _, id := range g.order {
+		lot := g.by[id]
+		for i, err := range d.reportsOf(ctx, id, lot) {
+			came(&lot[i], err)
 		}
 	}
-	for _, id := range lots.order {
-		d.reportsOf(ctx, id, list, lots.by[id], errs)
-	}
-}
-
-// follow is rollout.Follows for the newest that a device was offered, as far as can be known without a
-// transaction.
-func (d *Director) follow(ctx context.Context, l *Last, p *Report) (late rollout.Late, ok bool, err error) {
-	if _, ever := rollout.Follows(l.State, l.Retries, "", rollout.SeesTarget); !ever { // it is not followed
-		return "", false, nil
-	}
-	if err := d.o.Prepare(ctx, l.Rollout); err != nil {
-		return "", false, fmt.Errorf("look up the release of rollout %s: %w", l.Rollout, err)
-	}
-	f, err := d.fact(&rollout.Rollout{ID: l.Rollout, Release: l.Release, Product: l.Product}, p)
-	if err != nil {
-		return "", false, nil //nolint:nilerr // it names no version, or one of what is not known any more
-	}
-	late, ok = rollout.Follows(l.State, l.Retries, l.Late, f.Event)
-	return late, ok || rollout.Known(l.State, l.Retries, f.Event), nil
 }
 
 // SeenReport is a report of a device that has just said which versions it has, which the fleet knows by now:
@@ -149,58 +134,68 @@ func hear(r *rollout.Rollout, d *rollout.Device, f rollout.Fact, now muster.Micr
 	return rollout.After(r, d, f, now) //nolint:wrapcheck // likewise
 }
 
-// reportsOf applies the reports at some places to one rollout.
-func (d *Director) reportsOf(ctx context.Context, id string, list []Report, at []int, errs []error) {
-	ids, seen := make([]muster.DeviceID, 0, len(at)), map[muster.DeviceID]bool{}
-	for _, i := range at {
-		if dev := list[i].Device; !seen[dev] {
-			seen[dev], ids = true, append(ids, dev)
-		}
-	}
+// reportsOf applies reports to one rollout, and returns an error for each.
+func (d *Director) reportsOf(ctx context.Context, id string, lot []said) []error {
+	errs := make([]error, len(lot))
 	err := d.o.Prepare(ctx, id)
 	if err != nil {
 		err = fmt.Errorf("look up the release of rollout %s: %w", id, err)
 	} else {
-		err = d.apply(ctx, id, list, at, ids, errs)
+		err = d.apply(ctx, id, lot, errs)
 	}
 	if err != nil {
-		for _, i := range at {
+		for i := range errs {
 			errs[i] = err
 		}
 	}
+	return errs
 }
 
 // apply is reportsOf in a transaction, with the devices that the reports are about.
-func (d *Director) apply(ctx context.Context, id string, list []Report, at []int, ids []muster.DeviceID, errs []error) error {
+func (d *Director) apply(ctx context.Context, id string, lot []said, errs []error) error {
+	ids, seen := make([]muster.DeviceID, 0, len(lot)), map[muster.DeviceID]bool{}
+	for i := range lot {
+		if dev := lot[i].Device; !seen[dev] {
+			seen[dev], ids = true, append(ids, dev)
+		}
+	}
 	_, _, err := d.decide(ctx, id, Fence{}, Select{IDs: ids}, func(r *rollout.Rollout, devices []*rollout.Device) (out []rollout.Change, _ error) {
 		by := make(map[muster.DeviceID]*rollout.Device, len(devices))
 		for _, dev := range devices {
 			by[dev.ID] = dev
 		}
 		now := d.micros()
-		for _, i := range at {
-			dev := by[list[i].Device]
-			if dev == nil {
-				errs[i] = errNotOffered()
+		for i := range lot {
+			if dev := by[lot[i].Device]; dev != nil {
+				out, errs[i] = d.take(r, dev, &lot[i], now, out)
 				continue
 			}
-			fact, err := d.fact(r, &list[i])
-			if errs[i] = err; err != nil {
-				continue
-			}
-			if list[i].Restarted && fact.Event == rollout.SeesOther && dev.State == rollout.Installing {
-				out = step(r, dev, rollout.Fact{Event: rollout.SaysRebooting, Action: fact.Action, Attempt: fact.Attempt}, now, out)
-			}
-			switch c, err := hear(r, dev, fact, now); {
-			case err == nil:
-				out = append(out, c)
-			case muster.KindOf(err) != muster.Conflict || !rollout.Known(dev.State, dev.Retries(), fact.Event):
-				errs[i] = err
-			}
+			errs[i] = errNotOffered()
 		}
 		return out, nil
 	})
 	return err
+}
+
+// take applies a report to a device, and appends what came of it.
+func (d *Director) take(r *rollout.Rollout, dev *rollout.Device, x *said, now muster.Micros, out []rollout.Change) ([]rollout.Change, error) {
+	fact, err := d.fact(r, &x.Report)
+	if err != nil {
+		return out, err
+	}
+	if fact.Event == rollout.SeesOther && d.spares(dev, x.had) {
+		return out, nil
+	}
+	if x.Restarted && fact.Event == rollout.SeesOther && dev.State == rollout.Installing {
+		out = step(r, dev, rollout.Fact{Event: rollout.SaysRebooting, Action: fact.Action, Attempt: fact.Attempt}, now, out)
+	}
+	switch c, err := hear(r, dev, fact, now); {
+	case err == nil:
+		out = append(out, c)
+	case muster.KindOf(err) != muster.Conflict || !rollout.Known(dev.State, dev.Retries(), fact.Event):
+		return out, err
+	}
+	return out, nil
 }
 
 // fact returns what a report is to a rollout.

@@ -265,3 +265,42 @@ func TestAVersionOfAnotherProductIsNotLate(t *testing.T) {
 		}
 	}
 }
+
+func TestARollbackTakesAlongWhoInstalledWhatANewerRolloutHadTakenFromIt(t *testing.T) {
+	onEach(t, 3, operator.Options{}, func(r *rig) {
+		r.fleet.of = map[string]string{"rel_3": "3.0.0"}
+		older := r.create(starting, allAtOnce)
+		r.tick()
+		id := r.fleet.ids[0]
+		r.report(rollout.SaysDownloading, id)
+		action := r.devices(older.ID)[0].Action
+		newer := r.create(starting, allAtOnce, func(s *operator.Spec) { s.Release, s.Supersede = "rel_3", rollout.Replace })
+		r.tick()
+		if _, state := r.lateOf(newer.ID, id); state != rollout.Offered {
+			r.Fatalf("the newer rollout has it %s", state)
+		}
+		for i, p := range []director.Report{
+			{Device: id, Fact: rollout.Fact{Event: rollout.SaysInstalling, Action: action}},
+			{Device: id, Fact: rollout.Fact{Action: action}, Version: "2.0.0"},
+			{Device: id, Version: "2.0.0"},
+		} {
+			if err := r.director.Reports(r.Context(), []director.Report{p})[0]; err != nil {
+				r.Fatalf("word %d: %v", i+1, err)
+			}
+		}
+		if did, state := r.lateOf(older.ID, id); did != rollout.LateInstalled || state != rollout.Skipped {
+			r.Errorf("the older rollout has it %s, and late %q", state, did)
+		}
+		if did, state := r.lateOf(newer.ID, id); did != "" || state != rollout.Offered {
+			r.Errorf("the newer rollout has it %s, and late %q", state, did)
+		}
+		if wrong, err := r.store.RecountRollout(r.Context(), older.ID); err != nil || wrong {
+			r.Errorf("the counts are not those of the rows: %v, %v", wrong, err)
+		}
+		r.must(r.operator.Abort(r.ctx(), newer.ID, false))
+		r.tick()
+		if got := r.inRollback(older.ID); !slices.Equal(got, []muster.DeviceID{id}) {
+			r.Errorf("the rollback has %v", got)
+		}
+	})
+}

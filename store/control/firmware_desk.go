@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"muster"
 	"muster/firmware/desk"
@@ -13,12 +14,14 @@ import (
 	"muster/firmware/rollout"
 )
 
-// LastAction implements desk.Store.
+// LastAction implements desk.Store. What is in flight is the newest, whatever its number: an older rollout may offer after
+// a newer one is through with the device.
 func (c *Control) LastAction(ctx context.Context, device muster.DeviceID) (a desk.Action, err error) {
 	found := false
 	err = c.list(ctx, "look for a device's firmware", `SELECT r.release, r.plan, COALESCE((SELECT action FROM firmware_closed f WHERE f.device = $1), 0),
 		COALESCE((SELECT MAX(l.at) FROM rollout_log l WHERE l.device = d.device AND l.rollout = d.rollout AND l.event = 'offer'), 0), `+lastActionColumns+`
-		FROM rollout_device d JOIN rollout r ON r.id = d.rollout WHERE d.device = $1 AND d.action > 0 ORDER BY d.action DESC LIMIT 1`, []any{string(device)},
+		FROM rollout_device d JOIN rollout r ON r.id = d.rollout WHERE d.device = $1 AND d.action > 0
+		ORDER BY CASE WHEN d.`+inFlight+` THEN 0 ELSE 1 END, d.action DESC LIMIT 1`, []any{string(device)},
 		func(rows *sql.Rows) (err error) {
 			found = true
 			var plan string
@@ -48,27 +51,30 @@ func (c *Control) LastAction(ctx context.Context, device muster.DeviceID) (a des
 const lastActionColumns = `d.rollout, d.device, d.rank, d.phase, d.state, d.reason, d.detail, d.action, d.attempt, d.failures, d.seq, d.failing, d.repeats, d.progress,
 	d.came, d.due, d.deadline, d.soaking, d.updated, d.retry, d.soaked, d.late`
 
-// LastActions implements director.Store.
-func (c *Control) LastActions(ctx context.Context, ids []muster.DeviceID) (map[muster.DeviceID]director.Last, error) {
-	out := make(map[muster.DeviceID]director.Last, len(ids))
-	for part := range slices.Chunk(ids, maxParams) {
-		query := `SELECT d.device, d.rollout, r.release, r.product, d.state, d.retry > 0, d.late FROM rollout_device d JOIN rollout r ON r.id = d.rollout
-			WHERE d.device IN (` + places(len(part)) + `) AND d.action > 0
-			AND d.action = (SELECT MAX(n.action) FROM rollout_device n WHERE n.device = d.device AND n.action > 0)`
-		err := c.list(ctx, "look for devices' last rollouts", query, idArgs(part), func(rows *sql.Rows) error {
+// Actions implements director.Store.
+func (c *Control) Actions(ctx context.Context, ids []muster.DeviceID) (map[muster.DeviceID][]director.Action, error) {
+	out := make(map[muster.DeviceID][]director.Action, len(ids))
+	for part := range slices.Chunk(ids, maxParams-1) {
+		query := `SELECT device, action, rollout, release, product, state, retries, late, updated FROM (
+			SELECT d.device, d.action, d.rollout, r.release, r.product, d.state, d.retry > 0 AS retries, d.late, d.updated,
+				ROW_NUMBER() OVER (PARTITION BY d.device ORDER BY CASE WHEN d.` + inFlight + ` THEN 0 ELSE 1 END, d.action DESC) AS nth
+			FROM rollout_device d JOIN rollout r ON r.id = d.rollout WHERE d.device IN (` + places(len(part)) + `) AND d.action > 0 AND (d.` + inFlight + `
+				OR d.action >= COALESCE((SELECT MAX(k.action) FROM rollout_device k JOIN rollout o ON o.id = k.rollout
+					WHERE k.device = d.device AND k.state = 'confirmed' AND o.product = r.product), 0))
+			) offered WHERE nth <= $` + strconv.Itoa(len(part)+1) + ` ORDER BY device, nth`
+		err := c.list(ctx, "look for what devices were offered", query, append(idArgs(part), director.MostActions), func(rows *sql.Rows) error {
 			var device muster.DeviceID
 			var state string
-			var l director.Last
-			var retry bool
-			if err := rows.Scan(&device, &l.Rollout, &l.Release, &l.Product, &state, &retry, &l.Late); err != nil {
-				return fmt.Errorf("read a device's last rollout: %w", err)
+			var a director.Action
+			var retry, known bool
+			if err := rows.Scan(&device, &a.Number, &a.Rollout, &a.Release, &a.Product, &state, &retry, &a.Late, &a.Updated); err != nil {
+				return fmt.Errorf("read what a device was offered: %w", err)
 			}
-			s, known := rollout.ParseState(state)
-			if !known {
+			if a.State, known = rollout.ParseState(state); !known {
 				return fmt.Errorf("device %s has no state that is known", device)
 			}
-			l.State, l.Retries = s, retry && s == rollout.Queued
-			out[device] = l
+			a.Retries = retry && a.State == rollout.Queued
+			out[device] = append(out[device], a)
 			return nil
 		})
 		if err != nil {

@@ -320,3 +320,47 @@ func TestAVersionOfAnotherProductOrOfBeforeTheOfferSaysNothingOfTheRelease(t *te
 		x.is(id, "", false)
 	})
 }
+
+// TestWhatIsInFlightIsTheNewestThoughANewerRolloutIsThroughWithTheDevice: an older rollout goes on behind it.
+func TestWhatIsInFlightIsTheNewestThoughANewerRolloutIsThroughWithTheDevice(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		const dev = "dev-000003"
+		x := openCounter(t, e, 10)
+		old := x.is(dev, "offered", false)
+		x.pause()
+		newer, devices := rolloutOf("newer", 10, 10)
+		newer.Release, newer.Product, newer.Plan.Phases, newer.Plan.Soak = "boot", "loader", newer.Plan.Phases[1:], 0
+		newer.Upto, newer.Counts = []uint64{0}, make([]rollout.Counts, 1)
+		newer.Counts[0].By[rollout.Queued] = len(devices)
+		for i := range devices {
+			devices[i].Phase = 0
+		}
+		if err := x.store.InsertRollout(t.Context(), newer, devices); err != nil {
+			t.Fatal(err)
+		}
+		x.tick()
+		o := x.is(dev, "offered", false)
+		if o.Rollout != "newer" || o.Action <= old.Action {
+			t.Fatalf("it is offered %+v", o)
+		}
+		x.says(dev, rollout.Fact{Event: rollout.SeesTarget, Action: o.Action})
+		x.at = x.at.Add(time.Minute)
+		x.tick()
+		x.is(dev, "", false)
+		err := x.store.Decide(t.Context(), "r", director.Fence{}, muster.MicrosOf(x.at), director.Select{}, func(r *rollout.Rollout, _ []*rollout.Device) ([]rollout.Change, error) {
+			r.Status = rollout.Running
+			return nil, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x.tick()
+		if again := x.is(dev, "offered", false); again.Rollout != "r" || again.Action >= o.Action {
+			t.Errorf("it is offered %+v, which is not what is in flight", again)
+		}
+		actions, err := x.store.Actions(t.Context(), []muster.DeviceID{dev, "stranger"})
+		if err != nil || len(actions) != 1 || len(actions[dev]) != 2 || actions[dev][0].Rollout != "r" || actions[dev][1].State != rollout.Confirmed || actions[dev][1].Product != "loader" {
+			t.Errorf("its actions are %+v, %v", actions, err)
+		}
+	})
+}
