@@ -310,7 +310,7 @@ func (b *tab) shootAll(name string) {
 	})
 }
 
-// everyLook calls look with the page in both themes, wide and narrow.
+// everyLook calls look with the page in both themes, wide and narrow, from its top.
 func (b *tab) everyLook(look func(theme string, width int64)) {
 	b.t.Helper()
 	for _, theme := range []string{"light", "dark"} {
@@ -318,6 +318,7 @@ func (b *tab) everyLook(look func(theme string, width int64)) {
 		b.wait("the theme", "document.documentElement.dataset.theme === "+quote(theme))
 		for _, width := range []int64{1440, 390} {
 			b.do(chromedp.EmulateViewport(width, 900))
+			evaluate[bool](b, "(scrollTo(0, 0), true)") // what stays at the top lies over nothing
 			b.frames(b.t)
 			look(theme, width)
 		}

@@ -12,7 +12,7 @@ func TestOnAPhoneTheRailShowsThePageThatOneIsOn(t *testing.T) {
 	b := openAllPlaces(t)
 	b.do(chromedp.EmulateViewport(390, 844))
 	seen := func(path string) string {
-		return `(r => document.querySelector(".rail").scrollWidth > 780 && r.left >= 0 && r.right <= 390)(document.querySelector(".rail > a[aria-current=page][href='` + path + `']").getBoundingClientRect())`
+		return `(r => r && document.querySelector(".rail").scrollWidth > 780 && r.left >= 0 && r.right <= 390)(document.querySelector(".rail > a[aria-current=page][href='` + path + `']")?.getBoundingClientRect())`
 	}
 	b.visit("/audit")
 	b.wait("Audit in the bar", seen("/audit"))
