@@ -87,6 +87,9 @@ func picturedPages(rollouts []string) []picturedPage {
 		if p.name == "devices" {
 			p.path += "?q=group%3Acold-chain&cols=seen,v.temperature,v.battery,spark.temperature"
 		}
+		if p.name == "audit" {
+			p.path += "?action=!rollout.log" // of which there are most
+		}
 		phone := map[string]bool{"overview": true, "devices": true, "inbox": true, "rollouts": true, "adoption": true}[p.name]
 		all = append(all, picturedPage{p, phone})
 	}
