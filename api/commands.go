@@ -195,7 +195,7 @@ func (a *API) sendCommand(ctx context.Context, in *struct {
 	}
 	c, err := a.Commands.Send(ctx, command.Spec{
 		Device: id, Method: in.Body.Method, Params: in.Body.Params, TTL: time.Duration(in.Body.TTLS) * time.Second,
-		By: requestOf(ctx).who.ID, Key: in.Key,
+		By: ownerOf(requestOf(ctx)).ID, Key: in.Key,
 	}, wait)
 	if err != nil {
 		return nil, err

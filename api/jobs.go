@@ -197,7 +197,7 @@ func (a *API) createJob(ctx context.Context, in *struct {
 	}
 	s := command.JobSpec{
 		Query: b.Q, Kind: command.Kind(b.Kind), Method: b.Method, Params: b.Params, TTL: time.Duration(b.TTLS) * time.Second, Patch: b.Patch,
-		Rate: b.RatePerMinute, MaxInFlight: b.MaxInFlight, By: who.ID, Key: in.Key,
+		Rate: b.RatePerMinute, MaxInFlight: b.MaxInFlight, By: ownerOf(requestOf(ctx)).ID, Key: in.Key,
 	}
 	if b.Abort != nil {
 		s.Abort = command.Abort{FailedPercent: b.Abort.FailedPercent, MinFinished: b.Abort.MinFinished}

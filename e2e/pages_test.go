@@ -45,19 +45,53 @@ func everyPage() []onePage {
 
 // TestEveryPageIsForEverybodyFull looks at each page of a server where much has happened, and
 // TestEveryPageIsForEverybodyEmpty at those of one where nothing has: both themes, wide and narrow,
-// with the accessibility engine, and nothing is cut off at a phone's width.
+// with the accessibility engine, nothing is cut off, and all is large enough for a finger.
 func TestEveryPageIsForEverybodyFull(t *testing.T) {
 	t.Parallel()
-	m := serve(t, "--demo")
-	b := openTab(t, m)
-	b.comesIn(m)
-	m.happens()
-	for _, p := range append(everyPage(), onePage{"topic", "/topics/cold-chain", "h1"}, onePage{"dead", "/topics?show=dead", ".dead"}, onePage{"profile", "/profiles/meter", ".joining form"}) {
+	s := &story{muster: serve(t, "--demo"), dir: t.TempDir()}
+	b := openTab(t, s.muster)
+	b.comesIn(s.muster)
+	for _, p := range append(everyPage(), s.everyThing()...) {
 		b.look("", p)
 	}
-	for _, tab := range []string{"live", "history", "twin", "commands", "events", "firmware", "messages", "access"} {
-		b.look("", onePage{"device-" + tab, "/devices/demo-0001/" + tab, ".tabbar a[aria-current]"})
+	b.do(chromedp.Navigate(b.base + "/"))
+	b.press(".jump")
+	b.wait("the palette", `document.querySelector(".palette li")`)
+	b.fingered("palette")
+	b.lengthened("palette")
+	b.known("-") // of an address at which there is no page
+}
+
+// everyThing makes one of each kind of thing, and returns their pages, with those that one comes to only from others.
+func (s *story) everyThing() []onePage {
+	s.t.Helper()
+	s.happens()
+	s.run("firmware", "keygen", s.path("release.key"))
+	s.run("firmware", "trust", s.path("release.key.pub"), "--name", "build server")
+	release := s.release("2.0.0")
+	rollout := s.begins("Pumps to 2.0.0", release, "id:demo-*", []any{map[string]any{"name": "canary", "count": 2}, map[string]any{"name": "all", "percent": 100}})
+	s.ask(http.MethodPut, "/api/v1/groups/cold-chain", map[string]any{"description": "cold stores"}, http.StatusOK, nil)
+	s.ask(http.MethodPost, "/api/v1/devices", map[string]any{"id": "oslo-1", "location": map[string]any{"lat": 59.91, "lon": 10.75, "label": "Oslo"}}, http.StatusCreated, nil)
+	var hooks struct{ Items []struct{ ID string } }
+	s.ask(http.MethodGet, "/api/v1/webhooks", nil, http.StatusOK, &hooks)
+	all := []onePage{
+		{"overview-map", "/?by=map", ".map canvas"},
+		{"overview-table", "/?dots=table", ".sections"},
+		{"topic", "/topics/cold-chain", "h1"},
+		{"dead", "/topics?show=dead", ".dead"},
+		{"profile", "/profiles/meter", ".joining form"},
+		{"group", "/groups/cold-chain", "main h1"},
+		{"webhook", "/webhooks/" + hooks.Items[0].ID, "main h1"},
+		{"note", "/inbox/" + s.notify("cold-chain", "The door of vault 2 stands open"), ".note"},
+		{"release", "/firmware/" + release, "main h1"},
+		{"rollout", "/rollouts/" + rollout, "main h1"},
+		{"newrollout", "/rollouts?new=" + release, ".newrollout"},
+		{"nowhere", "/nowhere", ".nowhere"},
 	}
+	for _, tab := range []string{"live", "history", "twin", "commands", "events", "firmware", "messages", "access"} {
+		all = append(all, onePage{"device-" + tab, "/devices/demo-0001/" + tab, ".tabbar a[aria-current]"})
+	}
+	return all
 }
 
 func TestEveryPageIsForEverybodyEmpty(t *testing.T) {
@@ -67,9 +101,18 @@ func TestEveryPageIsForEverybodyEmpty(t *testing.T) {
 	b.do(chromedp.Navigate(b.base + "/devices"))
 	b.wait("the form", `document.querySelector(".signin")`)
 	b.inspected("signin")
+	b.fingered("signin")
+	b.lengthened("signin")
+	for _, door := range []string{"forgot", "invite", "reset", "confirm"} {
+		b.do(chromedp.Navigate(b.base + "/" + door))
+		b.wait(door, `document.querySelector(".signin h1")`)
+		b.fingered(door)
+		b.lengthened(door)
+	}
 	b.do(chromedp.Navigate(m.setupLink()))
 	b.wait("the form", `document.querySelector(".setup")`)
 	b.inspected("setup")
+	b.fingered("setup")
 	b.fill(".setup", "name", "Ada Kern", "email", "ada@example.com", "password", firstPassword+"\r")
 	b.wait("the form to go", `!document.querySelector(".setup")`)
 	for _, p := range everyPage() {
@@ -110,41 +153,83 @@ func (b *tab) look(prefix string, p onePage) {
 		b.t.Errorf("%s has %d headings of the first order, want one", p.path, n)
 	}
 	b.inspected(prefix + p.name)
+	b.fingered(prefix + p.name)
 	b.lengthened(prefix + p.name)
 }
 
-// lengthened makes every word of the page as long as in a language that needs two fifths more room,
-// at a phone's width, and sees that nothing is cut off but what says so by an ellipsis. What the
-// page shows afterwards is of no use.
+// longer makes every word of the page as long as in a language that needs two fifths more room, and says whether there were any.
+const longer = `(() => {
+	const accents = {a: "á", e: "é", i: "ï", o: "ö", u: "ü", A: "Å", E: "É", I: "Î", O: "Ö", U: "Û"};
+	const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+	const texts = [];
+	while (walk.nextNode()) texts.push(walk.currentNode);
+	let longer = 0;
+	for (const t of texts) {
+		if (t.parentElement.closest(".mono, code, script, style, svg, option") || !/[a-z]{2}/i.test(t.data)) continue;
+		longer++;
+		t.data = t.data.replace(/[A-Za-z]{2,}/g, w => w.replace(/[aeiouAEIOU]/g, v => accents[v]) + "n".repeat(Math.round(w.length * 0.4)));
+	}
+	return longer >= 3;
+})()`
+
+// clipped is what one cannot read on a page: text that is cut off by something that neither scrolls nor has an ellipsis and all of
+// it in a title, text that runs out of its block, and a page that is wider than the window.
+const clipped = `(() => {
+	const found = new Set();
+	const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+	const range = document.createRange();
+	while (walk.nextNode()) {
+		const own = walk.currentNode.parentElement;
+		if (!walk.currentNode.data.trim() || own.closest("script, style, svg, option, noscript") || !own.checkVisibility({visibilityProperty: true})) continue;
+		range.selectNodeContents(walk.currentNode);
+		const r = range.getBoundingClientRect();
+		if (r.width === 0 || r.right <= 0) continue;
+		const say = (what, by) => found.add(what + " " + by.outerHTML.slice(0, 100) + ": " + walk.currentNode.data.trim().slice(0, 60));
+		let block = null;
+		for (let e = own; e !== document.body; e = e.parentElement) {
+			const s = getComputedStyle(e);
+			if (s.display === "inline" || s.display === "contents") continue;
+			if (s.clipPath !== "none") break; // for who listens
+			const at = e.getBoundingClientRect();
+			const out = r.right > at.right + 1.5 || r.left < at.left - 1.5;
+			if (/auto|scroll/.test(s.overflowX)) break;
+			if (/hidden|clip/.test(s.overflowX)) {
+				if (out && !(s.textOverflow === "ellipsis" && own.closest("[title]"))) say("cut off by", e);
+				if (/hidden|clip/.test(s.overflowY) && r.bottom > at.bottom + 2) say("cut off below by", e);
+				break;
+			}
+			if (!block && out) say("runs out of", e);
+			block ??= e;
+			if (s.position === "fixed") break;
+		}
+	}
+	const page = document.documentElement;
+	if (page.scrollWidth > page.clientWidth) {
+		const wide = [...document.querySelectorAll("main *")].filter(e => e.getBoundingClientRect().right > page.clientWidth + 1).slice(0, 3).map(e => e.outerHTML.slice(0, 120));
+		found.add("the page is " + (page.scrollWidth - page.clientWidth) + " px too wide: " + wide.join(" | "));
+	}
+	return [...found];
+})()`
+
+// lengthened sees that everything can be read at both widths, as it is and in a longer language. What the page shows afterwards
+// is of no use.
 func (b *tab) lengthened(name string) {
 	b.t.Helper()
-	b.do(chromedp.EmulateViewport(390, 900))
-	cut := evaluate[[]string](b, `(() => {
-		const accents = {a: "á", e: "é", i: "ï", o: "ö", u: "ü", A: "Å", E: "É", I: "Î", O: "Ö", U: "Û"};
-		const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-		const texts = [];
-		while (walk.nextNode()) texts.push(walk.currentNode);
-		let longer = 0;
-		for (const t of texts) {
-			if (t.parentElement.closest(".mono, code, script, style, svg, option") || !/[a-z]{2}/i.test(t.data)) continue;
-			longer++;
-			t.data = t.data.replace(/[A-Za-z]{2,}/g, w => w.replace(/[aeiouAEIOU]/g, v => accents[v]) + "n".repeat(Math.round(w.length * 0.4)));
+	told := map[string]bool{}
+	for _, language := range []string{"as it is", "in a longer language"} {
+		if language != "as it is" && !evaluate[bool](b, longer) {
+			b.t.Errorf("%s: hardly a text was there to lengthen", name)
 		}
-		if (longer < 3) return ["hardly a text was there to lengthen"];
-		const cut = [...document.querySelectorAll("body *")].filter(e => {
-			const s = getComputedStyle(e);
-			const hides = s.overflowX === "hidden" || s.overflowX === "clip";
-			return hides && s.textOverflow !== "ellipsis" && e.clientWidth > 1 && e.scrollWidth > e.clientWidth + 1 && e.textContent.trim();
-		}).map(e => e.outerHTML.slice(0, 120));
-		const page = document.documentElement;
-		if (page.scrollWidth > page.clientWidth) {
-			const wide = [...document.querySelectorAll("main *")].filter(e => e.getBoundingClientRect().right > page.clientWidth + 1).slice(0, 3).map(e => e.outerHTML.slice(0, 120));
-			cut.push("the page is " + (page.scrollWidth - page.clientWidth) + " px too wide: " + wide.join(" | "));
+		for _, width := range widths() {
+			b.do(chromedp.EmulateViewport(width, 900))
+			b.rests(drawsWithin)
+			for _, c := range evaluate[[]string](b, clipped) {
+				if !told[c] {
+					told[c] = true
+					b.t.Errorf("%s, %s, %d px: %s", name, language, width, c)
+				}
+			}
 		}
-		return cut;
-	})()`)
-	for _, c := range cut {
-		b.t.Errorf("%s, in a longer language: %s", name, c)
 	}
 	b.do(chromedp.EmulateViewport(1440, 900))
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+
+	"muster/notify/email/mailtest"
 )
 
 const (
@@ -40,7 +42,11 @@ func TestPicturesOfEveryPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &story{muster: serve(t, "--ddi-idle", "1s", "--ddi-busy", "1s"), dir: t.TempDir()}
+	post := mailtest.Start(t, mailtest.Config{})
+	s := &story{muster: newMuster(t), dir: t.TempDir()}
+	s.args = []string{"--ddi-idle", "1s", "--ddi-busy", "1s", "--public-url", "http://" + s.http, "--smtp", post.URL("muster@example.org")}
+	s.start()
+	s.ready()
 	b := openTab(t, s.muster)
 	b.comesIn(s.muster)
 	s.simulate("--devices", fmt.Sprint(picturedDevices), "--gateways", fmt.Sprint(picturedGateways), "--rate", "0.1",
@@ -49,6 +55,8 @@ func TestPicturesOfEveryPage(t *testing.T) {
 	began := time.Now()
 	rollouts := s.ships()
 	s.speaksUp()
+	s.givesUp(post)
+	s.knocks()
 	s.await("all to say what they run", pictureLimit, func() bool { return s.matching(`firmware!=""`) > picturedDevices*98/100 })
 	b.do(chromedp.Navigate(b.base + "/"))
 	s.await("the lost gateway to be the cause", pictureLimit, func() bool {
@@ -60,6 +68,9 @@ func TestPicturesOfEveryPage(t *testing.T) {
 		vault()
 		b.pictured(dir, p)
 	}
+	b.picturedUndo(dir, s.muster)
+	b.picturedAway(dir, s.muster)
+	b.forgives(cutErrors()...)
 	b.known("-") // a profile by which nobody registers himself is answered 404
 }
 
@@ -76,9 +87,13 @@ func picturedPages(rollouts []string) []picturedPage {
 		if p.name == "devices" {
 			p.path += "?q=group%3Acold-chain&cols=seen,v.temperature,v.battery,spark.temperature"
 		}
-		phone := map[string]bool{"overview": true, "devices": true, "inbox": true, "rollouts": true}[p.name]
+		if p.name == "audit" {
+			p.path += "?action=!rollout.log" // of which there are most
+		}
+		phone := map[string]bool{"overview": true, "devices": true, "inbox": true, "rollouts": true, "adoption": true}[p.name]
 		all = append(all, picturedPage{p, phone})
 	}
+	all = append(all, picturedPage{onePage{"overview-map", "/?by=map", ".map canvas"}, true}, picturedPage{onePage{"dead", "/topics?show=dead", ".dead .outgo"}, false}, picturedPage{onePage{"nowhere", "/device/pump-7", ".nowhere"}, false})
 	all = append(all, picturedPage{onePage{"topic", "/topics/cold-chain", "h1"}, false}, picturedPage{onePage{"rollout", "/rollouts/" + rollouts[0], "main h1"}, true},
 		picturedPage{onePage{"profile", "/profiles/meter", ".joining form"}, false}, picturedPage{onePage{"rollout-held", "/rollouts/" + rollouts[1], "main h1"}, false}, picturedPage{onePage{"group", "/groups/cold-chain", "main h1"}, false})
 	for _, tab := range []string{"live", "history", "twin", "commands", "events", "firmware", "messages", "access"} {
@@ -97,13 +112,43 @@ func (b *tab) pictured(dir string, p picturedPage) {
 		b.wait("lines, traffic and rollouts", `document.querySelectorAll(".tail li").length > 5 && document.querySelector(".traffic.plot") && document.querySelector(".ro")`)
 		b.rests(historyOfFigures)
 	}
+	b.keptInBoth(dir, p.name, p.phone)
+}
+
+// keptInBoth keeps pictures of the page as it is in both themes.
+func (b *tab) keptInBoth(dir, name string, phone bool) {
+	b.t.Helper()
 	for _, theme := range []string{"light", "dark"} {
 		b.inTheme(theme)
-		b.kept(filepath.Join(dir, p.name+"-"+theme+".png"), 1440)
-		if p.phone {
-			b.kept(filepath.Join(dir, p.name+"-phone-"+theme+".png"), 390)
+		b.kept(filepath.Join(dir, name+"-"+theme+".png"), 1440)
+		if phone {
+			b.kept(filepath.Join(dir, name+"-phone-"+theme+".png"), 390)
 		}
 	}
+}
+
+// picturedUndo sends a command to a device that is away, and keeps pictures of the offer to take it back.
+func (b *tab) picturedUndo(dir string, m *muster) {
+	b.t.Helper()
+	m.device("gate-3", "token")
+	b.do(chromedp.EmulateViewport(1440, 900), chromedp.Navigate(b.base+"/devices/gate-3/commands"))
+	b.wait("the form", `document.querySelector(".sendform [name=method]:not(:disabled)")`)
+	evaluate[bool](b, `(document.querySelector(".sendform [name=method]").focus(), true)`)
+	b.do(chromedp.KeyEvent("open\r"))
+	b.wait("the offer, which a pointer on it keeps", `(e => e?.textContent.includes("open is queued for gate-3.") && (e.dispatchEvent(new PointerEvent("pointerenter")), true))(document.querySelector(".undoing"))`)
+	b.keptInBoth(dir, "undo", true)
+}
+
+// picturedAway ends the server, and keeps pictures of the Overview that has lost it.
+func (b *tab) picturedAway(dir string, m *muster) {
+	b.t.Helper()
+	b.do(chromedp.EmulateViewport(1440, 900), chromedp.Navigate(b.base+"/"))
+	b.wait("the live connection", `document.querySelector(".live")?.textContent.includes("Live")`)
+	b.wait("lines and traffic", `document.querySelectorAll(".tail li").length > 5 && document.querySelector(".traffic.plot")`)
+	b.rests(historyOfFigures)
+	m.kill()
+	b.wait("the bar", `document.querySelector(".bar-foot.lost")`)
+	b.keptInBoth(dir, "away", true)
 }
 
 // inTheme has the browser ask for a theme.
@@ -165,6 +210,37 @@ func (s *story) speaksUp() {
 	s.ask(http.MethodPost, "/api/v1/topics", map[string]any{"name": "meters", "title": "Meters"}, http.StatusCreated, nil)
 	s.ask(http.MethodPost, "/api/v1/api-keys", map[string]any{"name": "grafana", "scopes": []string{"telemetry:read", "devices:read"}}, http.StatusCreated, nil)
 	s.ask(http.MethodPut, "/api/v1/groups/warm-stores", map[string]any{"description": "cold stores over 8 degrees", "query": "group:cold-chain v.temperature>8"}, http.StatusOK, nil)
+}
+
+// givesUp has a mail server refuse what goes to somebody, so that it is given up.
+func (s *story) givesUp(post *mailtest.Server) {
+	s.t.Helper()
+	ann, _ := caretakers(s.t, s.muster, post)
+	ann.ask(http.MethodPut, "/api/v1/topics/cold-chain/subscriptions/me", map[string]any{"channels": []any{map[string]any{"channel": "email", "severity": "warning"}}}, http.StatusOK)
+	post.Fail(mailtest.Content, mailtest.Fault{Code: 550, Text: "no such mailbox here"})
+	titles := []string{"Vault 2 is open for ten minutes", "The compressor of vault 4 draws no current"}
+	for _, title := range titles {
+		s.notify("cold-chain", title)
+	}
+	s.await("the mails to be given up", workLimit, func() bool {
+		var page struct{ Items []any }
+		s.ask(http.MethodGet, "/api/v1/deliveries?state=dead", nil, http.StatusOK, &page)
+		return len(page.Items) >= len(titles)
+	})
+}
+
+// knocks has clients come with an adoption key, and say what they have to say.
+func (s *story) knocks() {
+	s.t.Helper()
+	var key struct{ Secret string }
+	s.ask(http.MethodPost, "/api/v1/adoption-keys", map[string]any{"name": "hall 3"}, http.StatusCreated, &key)
+	for i, id := range []string{"shelly-4c7525", "esp-hall3-01", "esp-hall3-02"} {
+		c := &returning{m: s.muster, login: login{clientID: id, user: strings.Split(id, "-")[0], password: key.Secret}}
+		c.connect()
+		for n := range i*3 + 2 {
+			must(s.t, c.now.Publish("devices/me/telemetry", 1, false, fmt.Sprintf(`{"temperature":%.1f,"power_w":%d}`, 20.5+float64(n)/4, 118+7*n)))
+		}
+	}
 }
 
 // vault makes one device with all that a device can have, and returns what has it say its values of now.

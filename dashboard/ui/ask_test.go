@@ -164,11 +164,7 @@ func TestARolloutThatPeopleHaveNotAgreedToIsHeldEverywhere(t *testing.T) {
 
 // TestEveryPlaceIsCalledTheSameInRailBarAndTitle goes to each place of the rail, and to one thing of some.
 func TestEveryPlaceIsCalledTheSameInRailBarAndTitle(t *testing.T) {
-	f := shipFixture(t)
-	f.user = object{"id": "usr_1", "name": "Ada Kern"}
-	f.faultless()
-	b := open(t, f.fakeServer)
-	b.expect("Failed to load resource") // pages of which this test says nothing
+	b := openAllPlaces(t)
 	b.visit("/")
 	b.waitText(".rail", "Inbox")
 	at := evaluate[[]string](b, `[...document.querySelectorAll(".rail > a")].map(a => a.getAttribute("href"))`)

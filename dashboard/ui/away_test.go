@@ -14,11 +14,7 @@ import (
 // The page's own code tries again and again here, with each wait noted and cut short: what 500 pages wait that have lost one
 // server for a while.
 func TestFiveHundredPagesComeBackSpread(t *testing.T) {
-	f := fleetOf25(t)
-	b := open(t, f)
-	b.visit("/devices")
-	b.waitText("tbody", "cc-vault-00")
-	b.waitText(".live", "Live")
+	f, b := onTheList(t)
 	evaluate[bool](b, `(() => {
 		window.__waits = [];
 		const later = window.setTimeout.bind(window);
@@ -57,13 +53,9 @@ func TestFiveHundredPagesComeBackSpread(t *testing.T) {
 
 // What a server asks for when it stops, and a proxy by closing with 1012, is waited for.
 func TestThePageWaitsAsLongAsItIsAskedTo(t *testing.T) {
-	f := fleetOf25(t)
-	b := open(t, f)
+	f, b := onTheList(t)
 	b.expect("WebSocket connection")
 	b.expect("503")
-	b.visit("/devices")
-	b.waitText("tbody", "cc-vault-00")
-	b.waitText(".live", "Live")
 	f.mu.Lock()
 	f.refuse = true
 	f.mu.Unlock()
@@ -89,11 +81,7 @@ func TestThePagesWaitsAreThoseOfTheGoldenFile(t *testing.T) {
 	if err := json.Unmarshal(text, &golden); err != nil {
 		t.Fatal(err)
 	}
-	f := fleetOf25(t)
-	b := open(t, f)
-	b.visit("/devices")
-	b.waitText("tbody", "cc-vault-00")
-	b.waitText(".live", "Live")
+	f, b := onTheList(t)
 	evaluate[bool](b, `(() => {
 		window.__waits = [];
 		const later = window.setTimeout.bind(window);
@@ -118,11 +106,7 @@ func TestThePagesWaitsAreThoseOfTheGoldenFile(t *testing.T) {
 // TestThePageWaitsByChanceWhenAProxySaysThatTheServerRestarts has every connection closed with 1012: the page comes back by itself,
 // after its part of ten seconds, which is longer than what it would wait otherwise.
 func TestThePageWaitsByChanceWhenAProxySaysThatTheServerRestarts(t *testing.T) {
-	f := fleetOf25(t)
-	b := open(t, f)
-	b.visit("/devices")
-	b.waitText("tbody", "cc-vault-00")
-	b.waitText(".live", "Live")
+	f, b := onTheList(t)
 	evaluate[bool](b, `(() => {
 		window.__same = true;
 		window.__waits = [];

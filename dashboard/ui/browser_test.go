@@ -295,7 +295,7 @@ func (b *tab) shoot(name string) {
 		b.t.Errorf("take a picture: %v", err)
 		return
 	}
-	if err := os.WriteFile(filepath.Join(dir, "ui-"+name+".png"), png, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "ui-"+strings.NewReplacer("/", "-", "?", "-", " ", "-").Replace(name)+".png"), png, 0o644); err != nil {
 		b.t.Errorf("keep a picture: %v", err)
 	}
 }
@@ -305,17 +305,22 @@ func (b *tab) shootAll(name string) {
 	if os.Getenv("MUSTER_UI_SHOTS") == "" {
 		return
 	}
+	b.everyLook(func(theme string, width int64) {
+		b.shoot(name + "-" + theme + map[int64]string{1440: "", 390: "-390"}[width])
+	})
+}
+
+// everyLook calls look with the page in both themes, wide and narrow, from its top.
+func (b *tab) everyLook(look func(theme string, width int64)) {
+	b.t.Helper()
 	for _, theme := range []string{"light", "dark"} {
 		b.media("prefers-color-scheme", theme)
 		b.wait("the theme", "document.documentElement.dataset.theme === "+quote(theme))
 		for _, width := range []int64{1440, 390} {
-			height := int64(900)
-			if width == 390 {
-				height = 844
-			}
-			b.do(chromedp.EmulateViewport(width, height))
+			b.do(chromedp.EmulateViewport(width, 900))
+			evaluate[bool](b, "(scrollTo(0, 0), true)") // what stays at the top lies over nothing
 			b.frames(b.t)
-			b.shoot(name + "-" + theme + map[int64]string{1440: "", 390: "-390"}[width])
+			look(theme, width)
 		}
 	}
 	b.media("prefers-color-scheme", "light")

@@ -39,6 +39,7 @@ type fakeServer struct {
 	subs      []object        // every sub command
 	charts    []time.Duration // how much time each chart that was asked for shows
 	posts     []string        // bodies of POST requests
+	setUp     bool            // the session is that of the set-up link
 	hidden    []bool          // what the tab said of being shown
 	version   string
 	user      object                      // of the session; nil for a key's, which has no inbox
@@ -72,6 +73,9 @@ func (f *fakeServer) handler() http.Handler {
 		me := object{"name": "Ada Kern", "role": f.role, "scopes": []string{}}
 		if f.user != nil {
 			me["user"] = f.user
+		}
+		if f.setUp {
+			me["setup"] = true
 		}
 		writeJSON(w, 200, me)
 	}))

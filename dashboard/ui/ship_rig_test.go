@@ -5,12 +5,9 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/chromedp/chromedp"
 )
 
 // asked is a request that changes something, as the fake server got it.
@@ -75,6 +72,26 @@ func shipFixture(t *testing.T) *shipServer {
 	f.record("POST /api/v1/firmware/releases/{id}/signatures", 200, signed)
 	f.record("POST /api/v1/firmware/releases/{id}/publish", 200, release("rel_2", "2.1.0", "published"))
 	return f
+}
+
+// openAllPlaces opens a tab for somebody who may go to every place, of whose lists most are empty.
+func openAllPlaces(t *testing.T) *tab {
+	t.Helper()
+	f := shipFixture(t)
+	f.user = object{"id": "usr_1", "name": "Ada Kern"}
+	f.faultless()
+	b := open(t, f.fakeServer)
+	b.expect("Failed to load resource") // of what no test says anything
+	return b
+}
+
+// openShip opens an address of the server with firmware and rollouts.
+func openShip(t *testing.T, path string) (*shipServer, *tab) {
+	t.Helper()
+	f := shipFixture(t)
+	b := open(t, f.fakeServer)
+	b.visit(path)
+	return f, b
 }
 
 // record answers a request and keeps what it asked for.
@@ -179,28 +196,17 @@ func versions() object {
 // is wider than the page, and keeps pictures.
 func (b *tab) inspect(name string) {
 	b.t.Helper()
-	axe, err := os.ReadFile("testdata/axe/axe.min.js")
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	evaluate[bool](b, string(axe)+"; true")
-	for _, theme := range []string{"light", "dark"} {
-		b.media("prefers-color-scheme", theme)
-		for _, width := range []int64{1440, 390} {
-			b.do(chromedp.EmulateViewport(width, 900))
-			b.frames(b.t)
-			for _, v := range engine(b) {
-				b.t.Errorf("%s, %s, %d px: %s", name, theme, width, v)
-			}
-			if over := evaluate[int](b, "document.documentElement.scrollWidth - innerWidth"); over > 0 {
-				b.t.Errorf("%s is %d px too wide at %d px", name, over, width)
-			}
-			if n := evaluate[int](b, `document.querySelectorAll("h1").length`); n != 1 {
-				b.t.Errorf("%s has %d of h1", name, n)
-			}
+	b.loadAxe()
+	b.everyLook(func(theme string, width int64) {
+		for _, v := range engine(b) {
+			b.t.Errorf("%s, %s, %d px: %s", name, theme, width, v)
 		}
-	}
-	b.media("prefers-color-scheme", "light")
-	b.do(chromedp.EmulateViewport(1440, 900))
+		if over := evaluate[int](b, "document.documentElement.scrollWidth - document.documentElement.clientWidth"); over > 0 {
+			b.t.Errorf("%s is %d px too wide at %d px", name, over, width)
+		}
+		if n := evaluate[int](b, `document.querySelectorAll("h1").length`); n != 1 {
+			b.t.Errorf("%s has %d of h1", name, n)
+		}
+	})
 	b.shootAll(name)
 }

@@ -10,9 +10,7 @@ import (
 )
 
 func TestARolloutIsShownAsItGoesOnAndSaysWhatStopsIt(t *testing.T) {
-	f := shipFixture(t)
-	b := open(t, f.fakeServer)
-	b.visit("/rollouts/rol_1")
+	f, b := openShip(t, "/rollouts/rol_1")
 	b.waitText(".rollout h1", "Pumps rol_1")
 	b.waitText(".crumb", "Rollouts / Pumps rol_1")
 	b.waitText(".rollout .says", "2 of at most 4 are being updated.")
@@ -47,9 +45,7 @@ func TestARolloutIsShownAsItGoesOnAndSaysWhatStopsIt(t *testing.T) {
 }
 
 func TestARolloutThatProvedNothingOrHasNobodyInItsPhaseSaysSo(t *testing.T) {
-	f := shipFixture(t)
-	b := open(t, f.fakeServer)
-	b.visit("/rollouts/rol_1")
+	f, b := openShip(t, "/rollouts/rol_1")
 	b.waitText(".rollout .says", "2 of at most 4 are being updated.")
 	b.until("the rollout to be watched", func() bool { return f.seen("rollout:rol_1", "", nil) > 0 })
 	f.delta("rollout:rol_1", object{"set": object{"status": "paused", "reason": "nothing_proved", "in_flight": 0, "phase": 1}}, 0)
@@ -162,9 +158,7 @@ func TestARolloutIsResumedInTheWaysThatTheServerTakes(t *testing.T) {
 }
 
 func TestTheFirstRuleThatHoldsADeviceBackIsNamed(t *testing.T) {
-	f := shipFixture(t)
-	b := open(t, f.fakeServer)
-	b.visit("/rollouts/rol_1?why=mtr-7")
+	_, b := openShip(t, "/rollouts/rol_1?why=mtr-7")
 	b.waitText(".answer", "mtr-7: The device waits: the maintenance window is closed. It reports version 1.9.0.")
 	b.waitText(".rules .first", "the first that holds it back")
 	if got := evaluate[string](b, `[...document.querySelectorAll(".rules li")].map(e => e.dataset.rule + (e.classList.contains("first") ? "!" : "")).join(" ")`); got != "in_rollout window_open! reachable" {
@@ -175,9 +169,7 @@ func TestTheFirstRuleThatHoldsADeviceBackIsNamed(t *testing.T) {
 }
 
 func TestARolloutIsPausedAndAbortedBySayingItTwice(t *testing.T) {
-	f := shipFixture(t)
-	b := open(t, f.fakeServer)
-	b.visit("/rollouts/rol_1")
+	f, b := openShip(t, "/rollouts/rol_1")
 	b.waitText(".rollout .ways", "Abort")
 	b.click(`.ways [aria-label="Abort Pumps rol_1"]`)
 	b.waitText(".ways", "End it for 11 devices?")
@@ -191,9 +183,7 @@ func TestARolloutIsPausedAndAbortedBySayingItTwice(t *testing.T) {
 }
 
 func TestARolloutIsMadeOfAReleaseForDevicesThatTheServerCounts(t *testing.T) {
-	f := shipFixture(t)
-	b := open(t, f.fakeServer)
-	b.visit("/rollouts")
+	f, b := openShip(t, "/rollouts")
 	b.waitText(".ros", "Pumps rol_1")
 	b.waitText(".ro[data-id=rol_1]", "13 confirmed, 2 installing, 1 failed, 9 queued")
 	b.waitText("#past-title", "Over")
@@ -277,9 +267,7 @@ func TestOfManyRolloutsTheNewestAreFollowed(t *testing.T) {
 }
 
 func TestFirmwareSaysWhoSignedAndWhichVersionsDevicesReport(t *testing.T) {
-	f := shipFixture(t)
-	b := open(t, f.fakeServer)
-	b.visit("/firmware")
+	f, b := openShip(t, "/firmware")
 	b.waitText(".releases [data-id=rel_1]", "pump-controller 2.0.0 stable")
 	b.waitText(".releases [data-id=rel_1]", "build server")
 	b.waitText(".releases [data-id=rel_2]", "nobody")
@@ -306,9 +294,7 @@ func TestFirmwareSaysWhoSignedAndWhichVersionsDevicesReport(t *testing.T) {
 }
 
 func TestAReleaseIsSignedOfflineAndPublished(t *testing.T) {
-	f := shipFixture(t)
-	b := open(t, f.fakeServer)
-	b.visit("/firmware/rel_2")
+	f, b := openShip(t, "/firmware/rel_2")
 	b.waitText(".release h1", "pump-controller 2.1.0")
 	b.waitText(".signsteps .copyline code", "muster firmware sign --key release.key pump-controller-2.1.0.json")
 	b.waitText(".signatures .have", "0 of 1")

@@ -53,8 +53,8 @@ type file struct {
 }
 
 // Handler serves the dashboard's page: index.html at / and at the page's own
-// routes, the page about the API at DocsPath, and their assets by name, gzipped for whoever takes that. Any other path is 404, any method but GET and HEAD 405. The page
-// shows version and offers to reload when the live gateway's differs.
+// routes, the page about the API at DocsPath, and their assets by name, gzipped for whoever takes that. Any other path is 404, of which a browser that opens it as a page gets
+// index.html, which says so; any method but GET and HEAD is 405. The page shows version and offers to reload when the live gateway's differs.
 //
 // It panics when the embedded files cannot be read, which no input can cause.
 func Handler(version string) http.Handler {
@@ -85,8 +85,31 @@ func Handler(version string) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		secure(w.Header())
+		if _, pattern := mux.Handler(r); pattern == "" && opensPage(r) {
+			serveNowhere(w, r, files[indexName])
+			return
+		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// opensPage reports whether a browser asks for a page, and no script, picture or file of another kind.
+func opensPage(r *http.Request) bool {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return false
+	}
+	dest := r.Header.Get("Sec-Fetch-Dest") // absent where the page is not served over TLS
+	return (dest == "" || dest == "document") && strings.Contains(r.Header.Get("Accept"), "text/html") && path.Ext(r.URL.Path) == ""
+}
+
+// serveNowhere gives the page for a path that it has not, by which it says so, with the status of that.
+func serveNowhere(w http.ResponseWriter, r *http.Request, f file) {
+	w.Header().Set("Cache-Control", "no-store")
+	body := f.encoded(w.Header(), r)
+	w.WriteHeader(http.StatusNotFound)
+	if r.Method == http.MethodGet {
+		_, _ = w.Write(body) // a browser that has gone needs no answer
+	}
 }
 
 // secure sets the headers that every answer carries.
@@ -167,17 +190,26 @@ func serveAsset(f file) http.HandlerFunc {
 
 func serve(w http.ResponseWriter, r *http.Request, f file, tagged bool) {
 	h := w.Header()
-	h.Set("Content-Type", contentType(f.name))
-	h.Set("Vary", "Accept-Encoding")
-	body, tag := f.plain, f.tag
-	if takesGzip(r.Header.Get("Accept-Encoding")) {
-		body, tag = f.small, f.tag+"-gz"
-		h.Set("Content-Encoding", "gzip")
+	body := f.encoded(h, r)
+	tag := f.tag
+	if h.Get("Content-Encoding") != "" {
+		tag += "-gz"
 	}
 	if tagged {
 		h.Set("ETag", `"`+tag+`"`)
 	}
 	http.ServeContent(w, r, f.name, time.Time{}, bytes.NewReader(body))
+}
+
+// encoded returns the file as the request takes it, and says in h what it is.
+func (f file) encoded(h http.Header, r *http.Request) []byte {
+	h.Set("Content-Type", contentType(f.name))
+	h.Set("Vary", "Accept-Encoding")
+	if !takesGzip(r.Header.Get("Accept-Encoding")) {
+		return f.plain
+	}
+	h.Set("Content-Encoding", "gzip")
+	return f.small
 }
 
 // takesGzip reports whether an Accept-Encoding header (RFC 9110, section 12.5.3)

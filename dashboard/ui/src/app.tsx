@@ -6,6 +6,7 @@ import { isLive, link, paused } from "./lib/live";
 import { titleOf } from "./lib/pages";
 import { route, type Route } from "./lib/route";
 import { session } from "./lib/session";
+import { NowherePage } from "./pages/nowhere";
 import { OverviewPage } from "./pages/overview";
 import { SetupPanel } from "./pages/setup";
 import { SignInPage } from "./pages/signin";
@@ -116,6 +117,7 @@ function Shell() {
           {r.page === "import" && <ImportPage />}
           {r.page === "service-accounts" && <ServicesPage />}
           {r.page === "devices" && <DevicesPage />}
+          {r.page === "nowhere" && <NowherePage path={r.path} />}
         </main>
       </div>
       <Away />

@@ -39,7 +39,7 @@ export const PLACES: readonly Place[] = [
 ];
 
 /** Pages that one comes to from others, without a place of their own. */
-const ELSEWHERE: Partial<Record<Route["page"], string>> = { claim: "Claim a device", import: "Import a list" };
+const ELSEWHERE: Partial<Record<Route["page"], string>> = { claim: "Claim a device", import: "Import a list", nowhere: "Not found" };
 
 /** The place that a page belongs to, if there is one. */
 export function placeOf(page: Route["page"]): Place | undefined {

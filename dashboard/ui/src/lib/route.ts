@@ -9,6 +9,7 @@ export type Route =
   | { page: "claim"; code: string }
   | { page: "inbox"; id: string; show: Show; topic: string }
   | { page: One; id: string }
+  | { page: "nowhere"; path: string }
   | { page: Plain };
 
 /** The tabs of a device's page, in their order. */
@@ -78,6 +79,7 @@ function parse(at: { pathname: string; search: string }): Route {
   if (inbox) return { page: "inbox", id: decode(inbox[1] ?? ""), show: showOf(p.get("show")), topic: p.get("topic") ?? "" };
   const one = /^\/(groups|profiles|topics|webhooks|firmware|rollouts)\/([^/]+)$/.exec(at.pathname);
   if (one?.[2]) return { page: LISTS[one[1]!]!, id: decode(one[2]) };
+  if (at.pathname !== "/devices") return { page: "nowhere", path: at.pathname };
   return { page: "devices", q: p.get("q") ?? "", sort: sortOf(p.get("sort")), after: p.get("after") ?? "", cols: p.get("cols") ?? "" };
 }
 

@@ -10,10 +10,11 @@ import { subscribe, welcome } from "../lib/live";
 import { devicePath, search, setSearch } from "../lib/route";
 import { mayWriteDevices } from "../lib/session";
 import { SHELLS } from "../lib/quote";
-import { addCredential, createDevice, endSimulation, getSimulation, listFailedLogins, listUnknownLogins, startSimulation, type FailedLogin, type Simulation as SimulationBody } from "../lib/schema.gen";
+import { addCredential, createDevice, listFailedLogins, listUnknownLogins, type FailedLogin } from "../lib/schema.gen";
 import { hasShells, snippet, TOOLS, type Tool } from "../lib/snippets";
 import type { DeviceItem, Latest } from "../lib/types";
 import { CopyLine } from "../parts/copyline";
+import { Simulation } from "./simulation";
 
 const T = {
   first: "Connect the first device",
@@ -47,11 +48,6 @@ const T = {
   notYet: "Not yet authenticated",
   refused: (why: string, peer: string, when: string) => `Refused: ${why}${peer && ` (from ${peer})`}, ${when}`,
   chart: (name: string, n: number) => `${name}, ${n === 1 ? "one value" : `${n} values`}`,
-  simulate: (n: number) => `Or simulate ${n} devices`,
-  simulated: (n: number) => `${n} simulated devices publish, with the tag sim.`,
-  still: (n: number) => `There are ${n} simulated devices. They do not publish.`,
-  goOn: "Let them publish",
-  unsimulate: "Remove the simulated devices",
   value: "First value",
   noValue: "First value not yet received",
   open: "Open its page",
@@ -72,7 +68,7 @@ export function ConnectPanel({ first, suggestion, onClose }: { first: boolean; s
         {(!first || made) && <div class="r"><button type="button" class="btn txt" onClick={onClose}>{T.close}</button></div>}
       </header>
       {made ? <SendFirst id={made} onAnother={() => setMade("")} /> : <CreateForm field={field} suggestion={suggestion} onMade={setMade} />}
-      {!made && <Simulation />}
+      {!made && <Simulation offer />}
     </section>
   );
 }
@@ -282,38 +278,6 @@ function FirstChart({ name, at }: { name: string; at: [number, number][] }) {
     </svg>
   );
 }
-
-/** The simulated devices of the server: made, or taken away, by one click. */
-function Simulation() {
-  const [there, setThere] = useState<SimulationBody | null>(null);
-  const [fault, setFault] = useState("");
-  const [busy, setBusy] = useState(false);
-  const run = async (what: () => Promise<SimulationBody>) => {
-    setBusy(true);
-    setFault("");
-    try {
-      setThere(await what());
-    } catch (e) {
-      setFault(message(e));
-    } finally {
-      setBusy(false);
-    }
-  };
-  useEffect(() => void run(() => getSimulation()), []);
-  const allowed = mayWriteDevices();
-  if (!allowed || !there) return <p class="error" role="alert">{fault}</p>;
-  return (
-    <div class="ways simulation">
-      {there.devices === 0 && <button type="button" class="btn" disabled={busy} onClick={() => void run(() => startSimulation({ devices: SIMULATED }))}>{T.simulate(SIMULATED)}</button>}
-      {there.devices > 0 && <p role="status">{there.running ? T.simulated(there.devices) : T.still(there.devices)}</p>}
-      {there.devices > 0 && !there.running && <button type="button" class="btn" disabled={busy} onClick={() => void run(() => startSimulation({ devices: there.devices }))}>{T.goOn}</button>}
-      {there.devices > 0 && <button type="button" class="btn" disabled={busy} onClick={() => void run(() => endSimulation())}>{T.unsimulate}</button>}
-      <p class="error" role="alert">{fault}</p>
-    </div>
-  );
-}
-
-const SIMULATED = 25;
 
 function Step({ done, current, bad = false, children }: { done: boolean; current: boolean; bad?: boolean; children: preact.ComponentChildren }) {
   return (

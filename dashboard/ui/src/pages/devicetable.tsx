@@ -79,7 +79,7 @@ function PageBox({ v }: { v: View }) {
   const on = v.order.filter((id) => selected.value.has(id)).length;
   const all = allMatching.value || (on > 0 && on === v.order.length);
   return (
-    <input type="checkbox" aria-label={T.selectPage} checked={all} ref={(el) => { if (el) el.indeterminate = !all && on > 0; }} onChange={() => togglePage(v.order)} />
+    <label class="tick"><input type="checkbox" aria-label={T.selectPage} checked={all} ref={(el) => { if (el) el.indeterminate = !all && on > 0; }} onChange={() => togglePage(v.order)} /></label>
   );
 }
 
@@ -110,7 +110,7 @@ function DeviceLine({ id, shown }: { id: string; shown: Column[] }) {
   return (
     <tr role="row" class={[on && "on", row.deleted && "deleted", row.state !== "online" && "stale"].filter(Boolean).join(" ") || undefined}>
       <td role="cell" class="state val" title={MEANING[row.state]}>
-        <input type="checkbox" aria-label={T.select(id)} checked={on} onChange={() => toggle(id)} />
+        <label class="tick"><input type="checkbox" aria-label={T.select(id)} checked={on} onChange={() => toggle(id)} /></label>
         <Glyph state={row.state} /> {row.deleted ? T.deleted : WORD[row.state]}
       </td>
       <th scope="row" role="rowheader"><a href={devicePath(id)}><span class="mono">{id}</span>{row.name && <small>{row.name}</small>}</a></th>

@@ -10,6 +10,7 @@ import { singleKey } from "../lib/keys";
 import { mark } from "../lib/mark";
 import { go, inboxPath, route } from "../lib/route";
 import { readInbox, type InboxItem } from "../lib/schema.gen";
+import { me } from "../lib/session";
 import { readTopics, topicName, topics } from "../lib/topics";
 import { sheet } from "../parts/everywhere";
 import { useKeys } from "../parts/keys";
@@ -19,6 +20,8 @@ import { NotePanel } from "./note";
 
 const T = {
   title: "Inbox",
+  nobodys: "An inbox is a user's. This browser is signed in without an account: by an API key or the set-up link.",
+  account: "Make your account",
   keysOf: "Inbox",
   open: "Needs an ack",
   unread: "Unread",
@@ -45,7 +48,19 @@ const T = {
   gone: "topic deleted",
 };
 
+/** The inbox of who is signed in; a key, or who came by the set-up link, has none. */
 export function InboxPage() {
+  const m = me.value;
+  if (!m || m.user) return <Mine />;
+  return (
+    <section class="sec" aria-labelledby="inbox-title">
+      <header><h1 id="inbox-title">{T.title}</h1></header>
+      <p>{T.nobodys} {m.setup && <a class="link" href="/account">{T.account}</a>}</p>
+    </section>
+  );
+}
+
+function Mine() {
   const r = route.value;
   const [show, topic, id] = r.page === "inbox" ? [r.show, r.topic, r.id] : ["all" as Show, "", ""];
   const at = useSignal(""); // the item that keys are about

@@ -1,6 +1,6 @@
 // The Overview: how all devices are, what needs a person, and what happens right now.
 
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { fleet } from "../lib/fleet";
 import { counts } from "../lib/inbox";
 import { may } from "../lib/session";
@@ -10,6 +10,7 @@ import { ConnectPanel } from "./connect";
 import { LiveRollouts } from "./liverollouts";
 import { Needs } from "./needs";
 import { RollCall } from "./rollcall";
+import { Simulation } from "./simulation";
 import { Tail } from "./tail";
 
 const Traffic = lazy(() => import("../parts/traffic").then((m) => m.Traffic));
@@ -30,9 +31,22 @@ export function OverviewPage() {
     <>
       {empty ? <section class="roll"><div><h1>{T.noneTitle}</h1><p>{T.none}</p></div></section> : <RollCall />}
       {adding && <ConnectPanel first={empty} suggestion={`device-${f.total + 1}`} onClose={() => setAdding(false)} />}
+      {!empty && !adding && <Simulated total={f.total} />}
       {!empty && <Fleet />}
     </>
   );
+}
+
+const CALM_MS = 2000; // without another device, after which the server is asked for simulated ones
+
+/** The simulated devices, as long as there are any, whoever made them. */
+function Simulated({ total }: { total: number }) {
+  const [turn, setTurn] = useState(total);
+  useEffect(() => {
+    const timer = setTimeout(() => setTurn(total), CALM_MS);
+    return () => clearTimeout(timer);
+  }, [total]);
+  return <Simulation turn={turn} />;
 }
 
 function Fleet() {

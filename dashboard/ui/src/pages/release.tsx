@@ -199,12 +199,12 @@ function Signatures({ r, set, keys, policy }: { r: FirmwareRelease; set: (r: Fir
     <section class="sec signatures" aria-labelledby="signatures-title">
       <header><h2 id="signatures-title">{T.signatures}</h2>{policy && <p class="have">{T.signed(good, policy.threshold)}</p>}</header>
       {r.signatures.length === 0 ? <p class="quiet-note">{T.nobody}</p> : (
-        <table class="plain wide">
+        <Scroll labelledby="signatures-title"><table class="plain wide">
           <thead><tr><th scope="col">{T.who}</th><th scope="col">{T.key}</th><th scope="col">{T.state}</th></tr></thead>
           <tbody>{r.signatures.map((s) => (
             <tr key={s.key}><th scope="row">{known(s)?.name ?? "?"}</th><td class="mono cutkey">{s.key}</td><td>{known(s)?.revoked_at === null ? <span class="ok">{T.counts}</span> : <span class="crit">{T.lost}</span>}</td></tr>
           ))}</tbody>
-        </table>
+        </table></Scroll>
       )}
       {wants && may("firmware:write") && <SignSteps r={r} set={set} />}
     </section>

@@ -1,7 +1,8 @@
 // Shown to who followed the set-up link, whose session is nobody's yet.
 
-import { signal } from "@preact/signals";
 import { useForm } from "../lib/form";
+import { isPutOff, later } from "../lib/later";
+import { route } from "../lib/route";
 import { setUp } from "../lib/schema.gen";
 import { me } from "../lib/session";
 import { Field, Submit } from "../parts/field";
@@ -18,10 +19,9 @@ const T = {
   later: "Later",
 };
 
-const later = signal(false);
-
+/** The form, on every page until it is put off, and then where one's account is. */
 export function SetupPanel() {
-  if (!me.value?.setup || later.value) return null;
+  if (!me.value?.setup || (isPutOff() && route.value.page !== "account")) return null;
   return <SetupForm />;
 }
 
@@ -35,7 +35,7 @@ function SetupForm() {
     <section class="sec setup" aria-labelledby="setup-title">
       <header>
         <h2 id="setup-title">{T.title}</h2>
-        <div class="r"><button type="button" class="btn txt" onClick={() => { later.value = true; }}>{T.later}</button></div>
+        {!isPutOff() && <div class="r"><button type="button" class="btn txt" onClick={later}>{T.later}</button></div>}
       </header>
       <p>{T.how}</p>
       <form class="row" onSubmit={submit}>

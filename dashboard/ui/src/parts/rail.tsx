@@ -4,6 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { fleet } from "../lib/fleet";
 import { counts } from "../lib/inbox";
 import { count, counted } from "../lib/format";
+import { isPutOff } from "../lib/later";
 import { may, me } from "../lib/session";
 import { PLACES } from "../lib/pages";
 import { route, type Route } from "../lib/route";
@@ -19,6 +20,7 @@ const T = {
   open: (n: number) => `${counted(n)} open`,
   live: (n: number) => `${count(n)} live`,
   held: (n: number) => `${count(n)} held`,
+  account: "Make your account",
   api: "API",
   apiHint: "What the HTTP API can do, with examples",
 };
@@ -46,6 +48,7 @@ export function Rail() {
       </div>
       {GROUPS.map((g) => <Group key={g} word={g} here={here} />)}
       <div class="foot">
+        {isPutOff() && <a class="api putoff" href="/account">{T.account}</a>}
         <a class="api" href="/api/docs" title={T.apiHint}>{T.api}</a>
         <ThemeSwitch />
         <ZoneSwitch />

@@ -34,15 +34,17 @@ export function TopBar() {
   const r = route.value;
   const place = placeOf(r.page);
   const id = place && place.pages[0] !== r.page && "id" in r ? r.id : ""; // of the one thing that the page is about
+  const title = titleOf(r.page);
+  const name = r.page === "topic" ? nameOf(id) : called.value.get(id) ?? id;
   return (
     <header class="top">
       <nav class="crumb" aria-label="Breadcrumb">
         {place && id ? (
           <>
-            <a href={place.path}>{place.word}</a> / <b aria-current="page">{r.page === "topic" ? nameOf(id) : called.value.get(id) ?? id}</b>
+            <a href={place.path}>{place.word}</a> / <b aria-current="page" title={name}>{name}</b>
           </>
         ) : (
-          <b aria-current="page">{titleOf(r.page)}</b>
+          <b aria-current="page" title={title}>{title}</b>
         )}
       </nav>
       {place && id && r.page !== "device" && <Here at={`${place.pages[0]}/${id}`} />}
@@ -62,7 +64,7 @@ function nameOf(topic: string): string {
 /** Opens the palette. */
 function Jump() {
   return (
-    <button type="button" class="jump" aria-keyshortcuts="Control+K" onClick={() => { palette.value = true; }}>
+    <button type="button" class="jump" title={T.jump} aria-keyshortcuts="Control+K" onClick={() => { palette.value = true; }}>
       <svg width="13" height="13" viewBox="0 0 14 14" fill="none" stroke="currentColor" stroke-width="1.6" aria-hidden="true"><circle cx="6" cy="6" r="4.5" /><path d="m9.5 9.5 3.5 3.5" /></svg>
       <span>{T.jump}</span><kbd aria-hidden="true">Ctrl K</kbd>
     </button>

@@ -97,7 +97,7 @@ function makePlot(el: HTMLElement, data: Data): uPlot {
       cursor: { y: false, drag: { x: false, y: false } },
       scales: { x: { time: true }, y: { range: (_u, _min, max) => [0, Math.max(1, (max ?? 0) * 1.1)] } },
       axes: [
-        { size: 20, gap: 4, font, stroke: token("--ink-3"), grid: { show: false }, ticks: { show: false }, space: 90, values: (_u, at) => at.map((v) => seconds(v).slice(0, 5)) },
+        { size: 20, gap: 4, font, stroke: token("--ink-3"), grid: { show: false }, ticks: { show: false }, space: 90, values: (u, at) => at.map((v) => (u.valToPos(v, "x") < EDGE ? "" : seconds(v).slice(0, 5))) },
         { size: 44, gap: 6, font, stroke: token("--ink-3"), grid: { stroke: token("--rule"), width: 1 }, ticks: { show: false }, space: 40, values: (_u, at) => at.map((v) => short(v)) },
       ],
       series: [{}, line("--series-1"), line("--series-2")],
@@ -110,6 +110,8 @@ function makePlot(el: HTMLElement, data: Data): uPlot {
     el,
   );
 }
+
+const EDGE = 16; // px from the left, where a time would meet the scale's zero
 
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 

@@ -1,0 +1,57 @@
+/* Bundled packages and their licences: /licenses.txt */
+import{a as ee}from"./chunk-6U5XNWLK.js";import{a as C,e as te}from"./chunk-I275TGCZ.js";import{a as P,b as H,g as $,m as X}from"./chunk-QN44OCHT.js";import{$ as U,Hd as t,Kc as Z,Na as G,Sb as Q,W as R,X as Y,Z as j,a as T,c as m,d as k,ea as y,f as D,k as F,ma as S,n as N,oc as V,qa as z,qb as J,u as _,v as K,x as B,zd as q}from"./chunk-I62ZOB6Y.js";var x=F(new Map);function W(e,n){x.value=new Map(x.peek()).set(e,n)}function ne(e){return x.value.get(e)}function oe(){let e=$.value?.mqtt_port??0;return e===0?null:{host:location.hostname.replace(/^\[(.*)\]$/,"$1"),port:e,origin:location.origin}}var L=[["sh","sh"],["powershell","PowerShell"],["cmd","cmd"]],re=/^[A-Za-z0-9_.:+=/-]+$/;function O(e){return re.test(e)?e:"'"+e.replace(/['\u2018\u2019\u201a\u201b]/g,n=>n+n)+"'"}function de(e){if(re.test(e))return e;let n='"'+e.replace(/(\\*)"/g,'$1$1\\"').replace(/(\\+)$/,"$1$1")+'"';return/["%!]/.test(e)?n.replace(/[()%!^"<>&|]/g,"^$&"):n}function I(e){return{sh:C,powershell:O,cmd:de}[e]}var E=[["mosquitto","mosquitto"],["curl","curl"],["python","Python"],["esp32","ESP32"],["go","Go"]],v='{"temperature":21.5}';function se(e){return e==="mosquitto"||e==="curl"}function ie(e,n,o,r,i){let s={user:r?.username||r?.token||"TOKEN",pass:r?.password??"",topic:`devices/${o}/telemetry`,device:o,...i};switch(e){case"mosquitto":return pe(n,s);case"curl":return me(n,s);case"python":return he(s);case"esp32":return fe(s);case"go":return ge(s)}}function pe(e,n){let o=["mosquitto_pub","-h",n.host,"-p",String(n.port),"-u",n.user];return n.pass&&o.push("-P",n.pass),o.push("-q","1","-t",n.topic),e==="powershell"?`'${v}' | `+[...o,"-s"].map(O).join(" "):[...o,"-m",v].map(I(e)).join(" ")}function me(e,n){let o=`${n.origin}/api/v1/telemetry?device=${encodeURIComponent(n.device)}`;return e==="powershell"?`Invoke-RestMethod -Method Post -Uri '${o}' -Headers @{ Authorization = 'Bearer KEY' } -ContentType 'application/json' -Body '${v}'`:["curl","-f","-X","POST","-H","Authorization: Bearer KEY","-H","Content-Type: application/json","-d",v,o].map(e==="sh"?C:I(e)).join(" ")}var h=e=>JSON.stringify(e);function he(e){return`# pip install paho-mqtt
+import paho.mqtt.publish as publish
+
+publish.single(
+    ${h(e.topic)},
+    payload='${v}',
+    qos=1,
+    hostname=${h(e.host)},
+    port=${e.port},
+    auth={"username": ${h(e.user)}, "password": ${e.pass?h(e.pass):"None"}},
+)
+`}function fe(e){return`// Arduino, with the library PubSubClient
+#include <WiFi.h>
+#include <PubSubClient.h>
+
+WiFiClient net;
+PubSubClient mqtt(net);
+
+void setup() {
+  WiFi.begin("your network", "its password");
+  while (WiFi.status() != WL_CONNECTED) delay(250);
+  mqtt.setServer(${h(e.host)}, ${e.port});
+}
+
+void loop() {
+  if (!mqtt.connected() && !mqtt.connect(${h(e.device)}, ${h(e.user)}, ${e.pass?h(e.pass):"nullptr"})) {
+    delay(2000);
+    return;
+  }
+  mqtt.loop();
+  mqtt.publish(${h(e.topic)}, "{\\"temperature\\":21.5}");
+  delay(10000);
+}
+`}function ge(e){return`package main
+
+import (
+	"log"
+	"net"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+)
+
+func main() {
+	o := mqtt.NewClientOptions().AddBroker("tcp://" + net.JoinHostPort(${h(e.host)}, "${e.port}"))
+	o.SetClientID(${h(e.device)}).SetUsername(${h(e.user)})${e.pass?`.SetPassword(${h(e.pass)})`:""}
+	c := mqtt.NewClient(o)
+	if t := c.Connect(); t.WaitTimeout(10*time.Second) && t.Error() != nil {
+		log.Fatal(t.Error())
+	}
+	defer c.Disconnect(250)
+	if t := c.Publish(${h(e.topic)}, 1, false, \`${v}\`); t.WaitTimeout(10*time.Second) && t.Error() != nil {
+		log.Fatal(t.Error())
+	}
+}
+`}var w={simulate:e=>`Or simulate ${e} devices`,simulated:e=>`${e} simulated devices publish, with the tag sim.`,still:e=>`There are ${e} simulated devices. They do not publish.`,goOn:"Let them publish",remove:"Remove the simulated devices"},le=25;function ae({offer:e=!1,turn:n=0}){let o=y(),r=te(o?Q:null,"",n),[i,s]=m(""),[a,d]=m(!1),u=async f=>{d(!0),s("");try{r.set(await f())}catch(M){s(S(M))}finally{d(!1)}},c=r.answer,p=i||(e?r.fault:"");return c?c.devices===0&&!e&&!p?null:t("div",{class:"ways simulation",children:[c.devices===0&&e&&t("button",{type:"button",class:"btn",disabled:a,onClick:()=>{u(()=>q({devices:le}))},children:w.simulate(le)}),c.devices>0&&t("p",{role:"status",children:c.running?w.simulated(c.devices):w.still(c.devices)}),c.devices>0&&!c.running&&t("button",{type:"button",class:"btn",disabled:a,onClick:()=>{u(()=>q({devices:c.devices}))},children:w.goOn}),c.devices>0&&t("button",{type:"button",class:"btn",disabled:a,onClick:()=>{u(()=>J())},children:w.remove}),t("p",{class:"error",role:"alert",children:p})]}):p?t("p",{class:"error",role:"alert",children:p}):null}var l={first:"Connect the first device",more:"Add a device",connect:e=>`Connect ${e}`,intro:"Give it an id. Muster makes a token, and the device sends its first value with one command.",id:"Device id",idHint:"letters, digits and . _ : -",name:"Name",optional:"optional",create:"Create device",forbidden:"Needs the role operator or the scope devices:write.",close:"Close",send:"Send its first value",once:"The token is shown only now; the server keeps a hash of it.",unknownToken:"TOKEN stands for the token that was shown when the device was made.",newToken:"Make a new token",noPort:"The server listens on no MQTT port.",tool:"With",shell:"Shell",sends:e=>`What sends the first value of ${e}`,needs:{mosquitto:"mosquitto_pub comes with the Mosquitto clients. Any MQTT client will do.",curl:"KEY stands for an API key with the scope telemetry:write: over HTTP it is not the device itself that writes.",python:"It needs paho-mqtt: pip install paho-mqtt",esp32:"It needs the Arduino core for the ESP32 and PubSubClient.",go:"It needs github.com/eclipse/paho.mqtt.golang: go mod init first && go mod tidy && go run ."},waiting:"Waiting for it to connect",connected:"Connected",authenticated:"Authenticated",notYet:"Not yet authenticated",refused:(e,n,o)=>`Refused: ${e}${n&&` (from ${n})`}, ${o}`,chart:(e,n)=>`${e}, ${n===1?"one value":`${n} values`}`,value:"First value",noValue:"First value not yet received",open:"Open its page",another:"Add another"};function tt({first:e,suggestion:n,onClose:o}){let[r,i]=m(""),s=D(null);return k(()=>{e||s.current?.focus()},[e,r]),t("section",{class:"sec connect","aria-labelledby":"connect-title",onKeyDown:a=>a.key==="Escape"&&!e&&o(),children:[t("header",{children:[t("h2",{id:"connect-title",children:r?l.connect(r):e?l.first:l.more}),(!e||r)&&t("div",{class:"r",children:t("button",{type:"button",class:"btn txt",onClick:o,children:l.close})})]}),r?t(be,{id:r,onAnother:()=>i("")}):t(ve,{field:s,suggestion:n,onMade:i}),!r&&t(ae,{offer:!0})]})}function ve({field:e,suggestion:n,onMade:o}){let[r,i]=m(n),[s,a]=m(""),[d,u]=m(""),[c,p]=m(!1),f=y();return t("form",{class:"create",onSubmit:async b=>{b.preventDefault(),p(!0),u("");try{let g=await G({id:r.trim(),credential:"token",...s.trim()&&{name:s.trim()}});g.credential&&W(g.device.id,g.credential),o(g.device.id)}catch(g){u(S(g))}finally{p(!1)}},children:[t("p",{children:l.intro}),t("div",{class:"fields",children:[t("label",{children:[t("span",{children:[l.id," ",t("small",{children:l.idHint})]}),t("input",{ref:e,class:"mono",value:r,required:!0,maxLength:128,pattern:"[A-Za-z0-9._:\\-]+",autocomplete:"off",spellcheck:!1,"aria-describedby":"create-error",onInput:b=>i(b.currentTarget.value)})]}),t("label",{children:[t("span",{children:[l.name," ",t("small",{children:l.optional})]}),t("input",{value:s,maxLength:200,autocomplete:"off",onInput:b=>a(b.currentTarget.value)})]}),t("button",{type:"submit",class:"btn pri",disabled:c||!f,title:f?void 0:l.forbidden,children:l.create})]}),t("p",{class:"error",id:"create-error",role:"alert",children:d||(f?"":l.forbidden)})]})}function be({id:e,onAnother:n}){return t("div",{class:"first",children:[t("h3",{children:l.send}),t(ye,{id:e}),t(we,{id:e}),t("div",{class:"act",children:[t("a",{class:"btn pri",href:B(e),children:l.open}),t("button",{type:"button",class:"btn",onClick:n,children:l.another})]})]})}function ce(e,n){let o=_.value.get(e);return n.find(([r])=>r===o)?.[0]}function ye({id:e}){let n=ne(e),o=oe(),r=ce("tool",E)??"mosquitto",i=ce("shell",L)??(/win/i.test(navigator.platform)?"powershell":"sh");if(!$.value)return null;if(!o)return t("p",{children:l.noPort});let s=(a,d,u,c)=>t("div",{class:"tabs",role:"group","aria-label":d,children:u.map(([p,f])=>t("button",{type:"button","aria-pressed":p===c,onClick:()=>K({[a]:p},!0),children:f},p))});return t("div",{class:"first",children:[t("div",{class:"ways",children:[s("tool",l.tool,E,r),se(r)&&s("shell",l.shell,L,i)]}),t(ee,{text:ie(r,i,e,n,o),label:l.sends(e)}),t("p",{class:"hint",children:[n?l.once:r==="curl"?"":l.unknownToken," ",l.needs[r]]}),!n&&y()&&t(Se,{id:e})]})}function Se({id:e}){let[n,o]=m(""),[r,i]=m(!1);return t("div",{class:"act",children:[t("button",{type:"button",class:"btn",disabled:r,onClick:async()=>{i(!0),o("");try{let a=await z(e,{kind:"token"});W(e,a.credential)}catch(a){o(S(a)),i(!1)}},children:l.newToken}),t("p",{class:"error",role:"alert",children:n})]})}function we({id:e}){let n=N(null),[o]=m({key:"",at:[]});k(()=>X("device:"+e,{},{snapshot:d=>{n.value=d.item},delta:d=>{let u=n.peek(),c=d.set??{};u&&(n.value={...u,...c,values:{...u.values,...c.values}})}}),[e]);let r=n.value,i=Object.entries(r?.values??{}).sort(([,d],[,u])=>u.arrival-d.arrival)[0],s=i!==void 0||r!==null&&r.state!=="never",a=$e(e,!s);return i&&Ce(o,i[0],i[1]),t(T,{children:[t("ol",{class:"steps","aria-live":"polite",children:[t(A,{done:s||a!==null,current:!s&&!a,children:s||a?l.connected:l.waiting}),t(A,{done:s,current:a!==null&&!s,bad:a!==null&&!s,children:s?l.authenticated:a?l.refused(a.reason,a.peer??"",j(Date.parse(a.last_at),P.value)):l.notYet}),t(A,{done:i!==void 0,current:s&&!i,children:i?t(T,{children:[l.value,": ",t("span",{class:"mono",children:i[0]})," ",t("b",{title:Y(i[1].v),children:R(i[1].v)})," ",t("small",{children:U(i[1].time)})]}):l.noValue})]}),o.at.length>0&&t(Te,{name:o.key,at:o.at})]})}var ue=2e3,ke=60;function $e(e,n){let[o,r]=m(null),[i]=m(()=>H()-ue),s=n?Math.floor(P.value/ue):0;return k(()=>{if(!n)return r(null);let a=new AbortController;return Promise.all([V(e,a.signal),Z(a.signal)]).then(([d,u])=>{let c=[...d.items,...u.items].filter(p=>Date.parse(p.last_at)>=i);r(c.sort((p,f)=>p.last_at<f.last_at?1:-1)[0]??null)},()=>{}),()=>a.abort()},[e,s,n]),o}function Ce(e,n,o){typeof o.v!="number"||e.key&&e.key!==n||(e.key=n,e.at[e.at.length-1]?.[0]!==o.time&&(e.at.push([o.time,o.v]),e.at.length>ke&&e.at.shift()))}function Te({name:e,at:n}){let[o,r]=[n[0][0],n[n.length-1][0]],i=n.map(([,c])=>c),[s,a]=[Math.min(...i),Math.max(...i)],d=c=>r>o?4+(c-o)/(r-o)*292:296,u=c=>a>s?44-(c-s)/(a-s)*40:24;return t("svg",{class:"firstchart",viewBox:"0 0 300 48",role:"img","aria-label":l.chart(e,n.length),children:[t("polyline",{points:n.map(([c,p])=>`${d(c)},${u(p)}`).join(" "),fill:"none",stroke:"currentColor","stroke-width":"1.6"}),t("circle",{cx:d(r),cy:u(i[i.length-1]),r:"3",fill:"currentColor"})]})}function A({done:e,current:n,bad:o=!1,children:r}){return t("li",{class:e?"done":o?"bad":n?"now":"",children:[t("svg",{class:`g ${e?"ok":o?"crit":"idle"}`,viewBox:"0 0 12 12","aria-hidden":"true",children:e?t("circle",{cx:"6",cy:"6",r:"5",fill:"currentColor"}):t("circle",{cx:"6",cy:"6",r:"4.2",fill:"none",stroke:"currentColor","stroke-width":"1.7"})}),t("span",{children:r})]})}export{W as a,ne as b,ae as c,tt as d,ye as e};
