@@ -46,7 +46,7 @@ func churnTime(t *testing.T) time.Duration {
 // they are gone, so are their goroutines, descriptors and memory.
 func TestChurnLeavesNothingBehind(t *testing.T) {
 	t.Parallel() // it waits most of the time for ids that were fought over
-	m := serve(t, roadArgs(t)...)
+	m := serveWatched(t, roadArgs(t)...)
 	var tlsRoad *road
 	for _, r := range roads(t, m) {
 		if r.tls != nil {

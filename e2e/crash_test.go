@@ -102,7 +102,7 @@ func TestAckedMeansKeptWithoutTimeStamps(t *testing.T) {
 func crash(t *testing.T, e engine, stamped bool, kills int, more ...string) {
 	dice := seeded(t)
 	args, read := e.prepare(t)
-	m := serve(t, append(args, more...)...)
+	m := serveWatched(t, append(args, more...)...)
 	devices := m.devices("crash", crashDevices)
 	for _, p := range devices {
 		p.stamped = stamped

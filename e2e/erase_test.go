@@ -75,7 +75,7 @@ func TestErasedMeansGone(t *testing.T) {
 
 func eraseAndKill(t *testing.T, g ground) {
 	dice := seeded(t)
-	m := serve(t, g.args...)
+	m := serveWatched(t, g.args...)
 	rounds := inSoak(20, 3) // in each a device is deleted with its data, one without, and the server killed
 	doomed, kept, near := m.devices("doomed", rounds), m.devices("kept", rounds), m.devices("near", 10)
 	for _, ps := range [][]*publisher{doomed, kept, near} {

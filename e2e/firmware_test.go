@@ -47,6 +47,7 @@ func TestFirmwareFromTheOfflineKeyToAFleetThatUpdates(t *testing.T) {
 	t.Parallel()
 	for _, e := range engines() {
 		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
 			s := trusting(t, e)
 			good := s.release("2.0.0")
 			s.fleet(0)
@@ -67,8 +68,10 @@ func TestFirmwareFromTheOfflineKeyToAFleetThatUpdates(t *testing.T) {
 // TestAReleaseThatWasRevokedReachesNobodyAfterTheServerWasKilled revokes a release on its way, kills the server at
 // once, and has it come back to the same fleet.
 func TestAReleaseThatWasRevokedReachesNobodyAfterTheServerWasKilled(t *testing.T) {
+	t.Parallel()
 	for _, e := range engines() {
 		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
 			s := trusting(t, e)
 			release := s.release("2.0.0")
 			s.fleet(0)

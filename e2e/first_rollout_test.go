@@ -38,6 +38,7 @@ func blocks(text string) (out []string) {
 // TestTheFirstRolloutInFiveMinutesRunsAsItIsWritten pastes the commands of docs/firmware.md into a shell on a machine without
 // a server. The ports alone are others, by the environment: the commands are as they are.
 func TestTheFirstRolloutInFiveMinutesRunsAsItIsWritten(t *testing.T) {
+	t.Parallel()
 	for _, tool := range []string{"sh", "awk", "grep"} {
 		needs(t, tool)
 	}

@@ -59,7 +59,7 @@ func (m *muster) runFresh(dir, path, line, unshare string) int {
 	defer stderr.Close()
 	c := exec.Command(unshare, "-n", "/bin/sh", "-c", line)
 	c.Dir, c.Stdout, c.Stderr = dir, stdout, stderr
-	c.Env = []string{"PATH=" + path, "HOME=" + os.Getenv("HOME"), "GOPROXY=off", "GOTOOLCHAIN=local", "GOFLAGS=-mod=readonly"}
+	c.Env = []string{"PATH=" + path, "HOME=" + os.Getenv("HOME"), "GOPROXY=off", "GOTOOLCHAIN=local", "GOFLAGS=-mod=readonly -trimpath"} // without its path a clone is what was compiled already
 	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH", "TMPDIR", "GOTMPDIR"} {
 		if v := os.Getenv(name); v != "" {
 			c.Env = append(c.Env, name+"="+v)

@@ -33,6 +33,7 @@ const (
 // restarts. Its methods are for the test's own goroutine, but for the addresses.
 type muster struct {
 	t          *testing.T
+	program    string // the binary, program or watched
 	http, mqtt string // host:port, the same over restarts
 	data       string
 	key        string // admin API key
@@ -49,7 +50,7 @@ func newMuster(t *testing.T, args ...string) *muster {
 	t.Helper()
 	dir := t.TempDir()
 	m := &muster{
-		t: t, http: freeAddr(t), mqtt: freeAddr(t), data: filepath.Join(dir, "data"), key: "mst_" + rand.Text(),
+		t: t, program: program, http: freeAddr(t), mqtt: freeAddr(t), data: filepath.Join(dir, "data"), key: "mst_" + rand.Text(),
 		args: args, outPath: filepath.Join(dir, "stdout"), errPath: filepath.Join(dir, "stderr"),
 	}
 	t.Cleanup(func() {
@@ -62,10 +63,37 @@ func newMuster(t *testing.T, args ...string) *muster {
 	return m
 }
 
+// newWatched is newMuster with the watched binary. What the race detector finds fails the test, however
+// the server ends.
+func newWatched(t *testing.T, args ...string) *muster {
+	t.Helper()
+	m := newMuster(t, args...)
+	m.program = watched
+	t.Cleanup(func() { // before newMuster's own
+		m.kill()
+		if said, err := os.ReadFile(m.errPath); err == nil && bytes.Contains(said, []byte("WARNING: DATA RACE")) {
+			t.Errorf("the race detector says:\n%s", upTo(said[bytes.Index(said, []byte("WARNING: DATA RACE")):], 12<<10))
+		}
+	})
+	return m
+}
+
+func upTo(b []byte, n int) []byte { return b[:min(n, len(b))] }
+
 // serve starts a server and waits until it is ready.
 func serve(t *testing.T, args ...string) *muster {
 	t.Helper()
-	m := newMuster(t, args...)
+	return newMuster(t, args...).serving()
+}
+
+// serveWatched is serve with the watched binary.
+func serveWatched(t *testing.T, args ...string) *muster {
+	t.Helper()
+	return newWatched(t, args...).serving()
+}
+
+func (m *muster) serving() *muster {
+	m.t.Helper()
 	m.start()
 	m.ready()
 	return m
@@ -82,7 +110,7 @@ func (m *muster) start() {
 	defer stdout.Close()
 	defer stderr.Close()
 	args := append([]string{"serve", "--data", m.data, "--http", m.http, "--mqtt", m.mqtt}, m.args...)
-	m.cmd = exec.Command(program, args...)
+	m.cmd = exec.Command(m.program, args...)
 	m.cmd.Env = append(append(os.Environ(), m.env...), "MUSTER_ADMIN_KEY="+m.key)
 	m.cmd.Stdout, m.cmd.Stderr = stdout, stderr
 	if err := m.cmd.Start(); err != nil {

@@ -109,7 +109,7 @@ type inboxCrash struct {
 func newInboxCrash(t *testing.T, engine string, holder *commitHolder) *inboxCrash {
 	t.Helper()
 	post := mailtest.Start(t, mailtest.Config{})
-	m := newMuster(t)
+	m := newWatched(t)
 	m.args = []string{"--public-url", "http://" + m.http, "--smtp", post.URL("muster@example.org")}
 	c := &inboxCrash{t: t, m: m, dice: seeded(t)}
 	driver, dsn := "sqlite", (&url.URL{Scheme: "file", Path: filepath.Join(m.data, "control.db"), RawQuery: "mode=ro"}).String()

@@ -33,7 +33,7 @@ func TestWhatWasUnderWayAtAKillGoesOutAtTheNextStart(t *testing.T) {
 				}
 			}))
 			t.Cleanup(receiver.Close)
-			m := newMuster(t, "--webhook-allow", "127.0.0.0/8")
+			m := newWatched(t, "--webhook-allow", "127.0.0.0/8")
 			if engine == "postgres" {
 				m.args = append(m.args, "--database", controltest.Database(t, timescale(t)))
 			}
@@ -45,7 +45,7 @@ func TestWhatWasUnderWayAtAKillGoesOutAtTheNextStart(t *testing.T) {
 			m.kill()
 
 			if engine == "postgres" {
-				other := newMuster(t, m.args...)
+				other := newWatched(t, m.args...)
 				other.key = m.key
 				key, err := os.ReadFile(filepath.Join(m.data, "secret.key"))
 				if err != nil {

@@ -7,15 +7,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 )
 
-// program is the muster that all tests run, built once by TestMain; or the copy of
-// the one that MUSTER_PROGRAM names.
-var program string
+// program is the muster that tests run, built once by TestMain as it ships; or the copy of
+// the one that MUSTER_PROGRAM names. watched is the same with the race detector, if the tests
+// have it, for those in which many meet on the server while it is killed: what a page shows,
+// what a command prints and who is let in needs no watching, and takes several times as long with it.
+var program, watched string
 
 func TestMain(m *testing.M) {
 	os.Exit(run(m)) //nolint:forbidigo // a leak is found after all tests have passed
@@ -48,6 +51,7 @@ func build(dir string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	program = filepath.Join(dir, "muster")
+	watched = program
 	if given := os.Getenv("MUSTER_PROGRAM"); given != "" {
 		binary, err := os.ReadFile(given)
 		if err != nil {
@@ -55,10 +59,23 @@ func build(dir string) error {
 		}
 		return errors.Join(os.Chmod(dir, 0o755), os.WriteFile(program, binary, 0o755))
 	}
-	args := append([]string{"build"}, buildFlags...)
-	out, err := exec.CommandContext(ctx, "go", append(args, "-o", program, "muster/cmd/muster")...).CombinedOutput()
-	if err != nil {
+	if err := compile(ctx, program, []string{"-trimpath", "-ldflags=-s -w"}, "CGO_ENABLED=0"); err != nil { // as scripts/build.sh does
+		return err
+	}
+	if watchedFlags != nil {
+		watched = filepath.Join(dir, "watched")
+		if err := compile(ctx, watched, watchedFlags); err != nil {
+			return err
+		}
+	}
+	return os.Chmod(dir, 0o755)
+}
+
+func compile(ctx context.Context, to string, flags []string, env ...string) error {
+	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{"build", "-o", to}, flags, []string{"muster/cmd/muster"})...)
+	cmd.Env = append(os.Environ(), env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
-	return errors.Join(os.Chmod(dir, 0o755), os.Chmod(program, 0o755))
+	return os.Chmod(to, 0o755)
 }

@@ -79,7 +79,7 @@ func newStorm(t *testing.T, engine string) *storm {
 	t.Helper()
 	s := &storm{t: t, dice: seeded(t), acked: map[string]bool{}, panelHeard: map[string]bool{}, tokens: map[string]string{}}
 	s.post, s.hook = mailtest.Start(t, mailtest.Config{}), newHookPlace(t, s.dice)
-	m := newMuster(t)
+	m := newWatched(t)
 	s.m = m
 	m.args = []string{"--public-url", "http://" + m.http, "--smtp", s.post.URL("muster@example.org"), "--webhook-allow", "127.0.0.0/8"}
 	s.driver, s.dsn = "sqlite", (&url.URL{Scheme: "file", Path: filepath.Join(m.data, "control.db")}).String()

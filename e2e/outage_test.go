@@ -42,7 +42,7 @@ func TestADatabaseThatHangsCostsNoMessage(t *testing.T) {
 }
 
 func outage(t *testing.T, dsn string, lasts time.Duration, begin, end func()) {
-	m := serve(t, "--database", dsn)
+	m := serveWatched(t, "--database", dsn)
 	devices := m.devices("outage", outageDevices)
 	for i, p := range devices {
 		p.stamped, p.period = true, outagePeriod

@@ -35,9 +35,16 @@ func (b *tab) says(selector, text string) {
 	b.wait(selector+" to say "+text, fmt.Sprintf("[...document.querySelectorAll(%q)].map(e => e.textContent).join(' ').includes(%q)", selector, text))
 }
 
+// lies is whether an element lies where it lay when it was asked the last time: a click goes to a place.
+const lies = `(e => {
+	const before = e?.liesAt, at = e && JSON.stringify(e.getBoundingClientRect());
+	if (e) e.liesAt = at;
+	return at && before === at;
+})(document.querySelector(%q))`
+
 func (b *tab) press(selector string) {
 	b.t.Helper()
-	b.wait(selector, fmt.Sprintf("document.querySelector(%q)", selector))
+	b.wait(selector+" to lie still", fmt.Sprintf(lies, selector))
 	b.do(chromedp.Click(chromedp.CSS(selector)))
 }
 

@@ -2,5 +2,5 @@
 
 package e2e
 
-// buildFlags builds the binary under test as the tests themselves are built.
-var buildFlags []string
+// watchedFlags is nil: nothing watches what is not built with the race detector.
+var watchedFlags []string

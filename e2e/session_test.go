@@ -179,7 +179,7 @@ func expect(t *testing.T, s session, want message) {
 // TestClientsAndSessions runs every case with every client over every road.
 func TestClientsAndSessions(t *testing.T) {
 	t.Parallel()
-	m, js := serve(t, roadArgs(t)...), newHostJS(t)
+	m, js := serveWatched(t, roadArgs(t)...), newHostJS(t)
 	for n, l := range []library{
 		{"paho.mqtt.golang (3.1.1)", true, openPaho3},
 		{"paho.golang (5)", true, openPaho5},

@@ -24,7 +24,7 @@ const (
 func TestSessionsSurviveKills(t *testing.T) {
 	t.Parallel()
 	dice := seeded(t)
-	m := serve(t)
+	m := serveWatched(t)
 	r := newRelay(m)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -25,7 +25,7 @@ func TestTwoServersShareTheOutboxOfOneDatabase(t *testing.T) {
 	s := newStorm(t, "postgres")
 	// A device hears one server only: what the other one leases for it waits until it comes.
 	s.m.ask(http.MethodDelete, "/api/v1/topics/pumps/subscriptions/device:panel-1", nil, http.StatusNoContent, nil)
-	other := newMuster(t)
+	other := newWatched(t)
 	other.key = s.m.key
 	other.args = []string{"--public-url", "http://" + s.m.http, "--smtp", s.post.URL("muster@example.org"), "--webhook-allow", "127.0.0.0/8", "--database", s.dsn}
 	key, err := os.ReadFile(filepath.Join(s.m.data, "secret.key"))

@@ -26,12 +26,16 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// onEachStore runs fn on SQLite, and on the PostgreSQL that the environment has.
+// onEachStore runs fn on SQLite, and beside it on the PostgreSQL that the environment has.
 func onEachStore(t *testing.T, fn func(t *testing.T, r *rig)) {
-	t.Run("sqlite", func(t *testing.T) { fn(t, onSQLite(t, t.TempDir())) })
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		fn(t, onSQLite(t, t.TempDir()))
+	})
 	const env = "MUSTER_TEST_POSTGRES"
 	if server := os.Getenv(env); server != "" {
 		t.Run(env, func(t *testing.T) {
+			t.Parallel()
 			h, err := postgres.OpenControl(t.Context(), controltest.Database(t, server))
 			if err != nil {
 				t.Fatal(err)

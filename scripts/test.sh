@@ -43,8 +43,10 @@ fi
 # Two packages at a time: several start servers of their own, and more of them
 # only wait for each other on a small machine. Of one package, though, four parallel
 # tests: most of what tests say t.Parallel for is waiting.
+# Nobody debugs these binaries, and make lint runs go vet: neither symbols nor vet are
+# made once more here, for each package.
 # shellcheck disable=SC2086 # an empty $race is no argument
-run() { go test $race -p "${TEST_PARALLEL:-2}" -parallel 4 -timeout 25m "$@"; }
+run() { go test $race -vet=off "-ldflags=-s -w" -p "${TEST_PARALLEL:-2}" -parallel 4 -timeout 25m "$@"; }
 
 if [ "${CI:-false}" != true ]; then
 	run "$@"

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -41,6 +42,9 @@ type site struct {
 	g     *live.Gateway
 	http  *httptest.Server
 	ticks chan time.Time
+
+	mu    sync.Mutex
+	conns []*websocket.Conn // of all peers
 }
 
 func newSite(t tester, w *world, cfg live.Config) *site {
@@ -77,7 +81,20 @@ func open(t *testing.T, w *world, cfg live.Config) *site {
 	return s
 }
 
+// close has who is there still go first: the gateway would wait seconds for their answers.
 func (s *site) close() {
+	s.mu.Lock()
+	for _, c := range s.conns {
+		_ = c.Close() // it may be closed
+	}
+	s.conns = nil
+	s.mu.Unlock()
+	s.stop()
+}
+
+// stop stops the server with its clients there.
+func (s *site) stop() {
+	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), waitLong)
 	defer cancel()
 	if err := s.g.Stop(ctx); err != nil {
@@ -131,6 +148,9 @@ func (s *site) connect(header http.Header) *peer {
 	if got := conn.Subprotocol(); got != live.Subprotocol {
 		s.t.Fatalf("subprotocol is %q", got)
 	}
+	s.mu.Lock()
+	s.conns = append(s.conns, conn)
+	s.mu.Unlock()
 	return &peer{t: s.t, s: s, conn: conn}
 }
 

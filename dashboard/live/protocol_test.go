@@ -515,7 +515,7 @@ func TestStopDoesNotWaitForClientsThatDoNotAnswer(t *testing.T) {
 	deaf, mute := s.browser("ann"), s.connect(http.Header{})
 	defer deaf.conn.Close()
 	defer mute.conn.Close()
-	s.close() // fails after waitLong
+	s.stop() // fails after waitLong
 	if n := s.g.Stats().Connections; n != 0 {
 		t.Fatalf("%d connections", n)
 	}

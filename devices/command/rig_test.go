@@ -63,12 +63,17 @@ type engine struct {
 	open func(t testing.TB) *control.Control
 }
 
-// onEach runs a test on SQLite and, where there is a server, on PostgreSQL.
+// onEach runs a test on SQLite and, where there is a server, on PostgreSQL, beside each other.
 func onEach(t *testing.T, run func(t *testing.T, e engine)) {
-	t.Run("sqlite", func(t *testing.T) { run(t, onSQLite(t, true)) })
-	for _, env := range []string{"MUSTER_TEST_TIMESCALE", "MUSTER_TEST_POSTGRES"} {
-		t.Run(env, func(t *testing.T) { run(t, onPostgres(t, env)) })
-	}
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		run(t, onSQLite(t, true))
+	})
+	const env = "MUSTER_TEST_POSTGRES" // the control data asks for nothing of TimescaleDB
+	t.Run(env, func(t *testing.T) {
+		t.Parallel()
+		run(t, onPostgres(t, env))
+	})
 }
 
 // onSQLite returns SQLite in a directory of its own. Without quick it syncs as it does

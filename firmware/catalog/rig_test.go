@@ -38,10 +38,16 @@ type rig struct {
 
 // onEach runs a test on SQLite and on the PostgreSQL that the environment has.
 func onEach(t *testing.T, run func(r *rig)) {
-	t.Run("sqlite", func(t *testing.T) { run(newRig(t)) })
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		run(newRig(t))
+	})
 	const env = "MUSTER_TEST_POSTGRES"
 	if server := os.Getenv(env); server != "" {
-		t.Run(env, func(t *testing.T) { run(newRigOn(t, postgresOf(t, server), control.Postgres())) })
+		t.Run(env, func(t *testing.T) {
+			t.Parallel()
+			run(newRigOn(t, postgresOf(t, server), control.Postgres()))
+		})
 	}
 }
 

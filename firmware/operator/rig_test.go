@@ -183,15 +183,19 @@ func sqliteRig(t *testing.T, n int, o operator.Options) *rig {
 	return newRig(t, control.Handles{Write: h.Write, Read: h.Read, Query: h.Query}, control.SQLite(), n, o)
 }
 
-// onEach runs a test on SQLite and, where there is a server, on PostgreSQL.
+// onEach runs a test on SQLite and, where there is a server, on PostgreSQL, beside each other.
 func onEach(t *testing.T, n int, o operator.Options, run func(r *rig)) {
 	t.Helper()
-	t.Run("sqlite", func(t *testing.T) { run(sqliteRig(t, n, o)) })
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		run(sqliteRig(t, n, o))
+	})
 	server := os.Getenv("MUSTER_TEST_POSTGRES")
 	if server == "" {
 		return // store/control says that it must be there in CI
 	}
 	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
 		h, err := postgres.OpenControl(t.Context(), controltest.Database(t, server))
 		if err != nil {
 			t.Fatal(err)

@@ -21,9 +21,10 @@ import (
 	"muster/store/sqlite"
 )
 
-// onEachStore runs fn on the real stores: SQLite, and the PostgreSQL that the environment has.
+// onEachStore runs fn on the real stores: SQLite, and beside it the PostgreSQL that the environment has.
 func onEachStore(t *testing.T, fn func(t *testing.T, c *control.Control)) {
 	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
 		dir := t.TempDir()
 		controltest.Fill(t, dir)
 		h, err := sqlite.OpenControl(t.Context(), dir)
@@ -35,6 +36,7 @@ func onEachStore(t *testing.T, fn func(t *testing.T, c *control.Control)) {
 	const env = "MUSTER_TEST_POSTGRES"
 	if server := os.Getenv(env); server != "" {
 		t.Run(env, func(t *testing.T) {
+			t.Parallel()
 			h, err := postgres.OpenControl(t.Context(), controltest.Database(t, server))
 			if err != nil {
 				t.Fatal(err)

@@ -38,22 +38,35 @@ type engine struct {
 // that only one of them has: most tests do with the plain one.
 var servers = []string{"MUSTER_TEST_TIMESCALE", "MUSTER_TEST_POSTGRES"}
 
-// onEach runs a test on SQLite and, where there is a server, on PostgreSQL.
+// onEach runs a test on SQLite and, where there is a server, on PostgreSQL, beside others: what they
+// do is mostly to wait.
 func onEach(t *testing.T, run func(t *testing.T, e engine)) {
+	t.Parallel()
 	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
 		dir := t.TempDir()
 		controltest.Fill(t, dir)
 		run(t, onSQLite(dir))
 	})
 	const env = "MUSTER_TEST_POSTGRES"
-	t.Run(env, func(t *testing.T) { run(t, onPostgres(database(t, env))) })
+	t.Run(env, func(t *testing.T) {
+		t.Parallel()
+		run(t, onPostgres(database(t, env)))
+	})
 }
 
 // onEachEmpty runs a test on SQLite and on all servers, in databases that nobody migrated.
 func onEachEmpty(t *testing.T, run func(t *testing.T, e engine)) {
-	t.Run("sqlite", func(t *testing.T) { run(t, onSQLite(t.TempDir())) })
+	t.Parallel()
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		run(t, onSQLite(t.TempDir()))
+	})
 	for _, env := range servers {
-		t.Run(env, func(t *testing.T) { run(t, onPostgres(pgtest.Empty(t, pgtest.Server(t, env)))) })
+		t.Run(env, func(t *testing.T) {
+			t.Parallel()
+			run(t, onPostgres(pgtest.Empty(t, pgtest.Server(t, env))))
+		})
 	}
 }
 

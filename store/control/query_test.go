@@ -39,8 +39,10 @@ type rig struct {
 
 // onEachRig runs a test on SQLite and, where there is a server, on PostgreSQL.
 func onEachRig(t *testing.T, run func(t *testing.T, r *rig)) {
+	t.Parallel()
 	log := slog.New(slog.DiscardHandler)
 	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
 		dir := t.TempDir()
 		controltest.Fill(t, dir)
 		tel, err := sqlite.Open(t.Context(), dir, log)
@@ -53,6 +55,7 @@ func onEachRig(t *testing.T, run func(t *testing.T, r *rig)) {
 	})
 	const env = "MUSTER_TEST_POSTGRES" // the latest values are one plain table on every server
 	t.Run(env, func(t *testing.T) {
+		t.Parallel()
 		dsn := database(t, env)
 		tel, err := postgres.Open(t.Context(), dsn, log)
 		wantNil(t, err)
