@@ -299,7 +299,13 @@ function Simulation() {
       setBusy(false);
     }
   };
-  useEffect(() => void run(() => getSimulation()), []);
+  const connection = welcome.value; // another with each connection: a server that was started anew simulates nothing by itself
+  useEffect(() => {
+    if (!there) return void run(() => getSimulation());
+    const stop = new AbortController();
+    if (!busy) getSimulation(stop.signal).then((s) => stop.signal.aborted || setThere(s), () => undefined); // what it was stays
+    return () => stop.abort();
+  }, [connection, busy]);
   const allowed = mayWriteDevices();
   if (!allowed || !there) return <p class="error" role="alert">{fault}</p>;
   return (

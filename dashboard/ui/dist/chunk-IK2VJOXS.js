@@ -1,0 +1,57 @@
+/* Bundled packages and their licences: /licenses.txt */
+import{a as Z}from"./chunk-K25FUERT.js";import{a as k}from"./chunk-MTDBPVMM.js";import{a as T,b as N,g as S,m as V}from"./chunk-LXCA3ZUX.js";import{$ as Y,Hd as t,Kc as Q,Na as z,Sb as P,W as K,X as R,Z as j,a as C,c as m,d as y,ea as w,f as M,k as F,ma as $,n as D,oc as J,qa as U,qb as G,u as B,v as H,x as _,zd as q}from"./chunk-LZCJPW2H.js";var x=F(new Map);function L(e,n){x.value=new Map(x.peek()).set(e,n)}function X(e){return x.value.get(e)}function ee(){let e=S.value?.mqtt_port??0;return e===0?null:{host:location.hostname.replace(/^\[(.*)\]$/,"$1"),port:e,origin:location.origin}}var O=[["sh","sh"],["powershell","PowerShell"],["cmd","cmd"]],te=/^[A-Za-z0-9_.:+=/-]+$/;function W(e){return te.test(e)?e:"'"+e.replace(/['\u2018\u2019\u201a\u201b]/g,n=>n+n)+"'"}function le(e){if(te.test(e))return e;let n='"'+e.replace(/(\\*)"/g,'$1$1\\"').replace(/(\\+)$/,"$1$1")+'"';return/["%!]/.test(e)?n.replace(/[()%!^"<>&|]/g,"^$&"):n}function I(e){return{sh:k,powershell:W,cmd:le}[e]}var E=[["mosquitto","mosquitto"],["curl","curl"],["python","Python"],["esp32","ESP32"],["go","Go"]],v='{"temperature":21.5}';function ne(e){return e==="mosquitto"||e==="curl"}function oe(e,n,o,r,s){let l={user:r?.username||r?.token||"TOKEN",pass:r?.password??"",topic:`devices/${o}/telemetry`,device:o,...s};switch(e){case"mosquitto":return ae(n,l);case"curl":return ce(n,l);case"python":return ue(l);case"esp32":return de(l);case"go":return pe(l)}}function ae(e,n){let o=["mosquitto_pub","-h",n.host,"-p",String(n.port),"-u",n.user];return n.pass&&o.push("-P",n.pass),o.push("-q","1","-t",n.topic),e==="powershell"?`'${v}' | `+[...o,"-s"].map(W).join(" "):[...o,"-m",v].map(I(e)).join(" ")}function ce(e,n){let o=`${n.origin}/api/v1/telemetry?device=${encodeURIComponent(n.device)}`;return e==="powershell"?`Invoke-RestMethod -Method Post -Uri '${o}' -Headers @{ Authorization = 'Bearer KEY' } -ContentType 'application/json' -Body '${v}'`:["curl","-f","-X","POST","-H","Authorization: Bearer KEY","-H","Content-Type: application/json","-d",v,o].map(e==="sh"?k:I(e)).join(" ")}var h=e=>JSON.stringify(e);function ue(e){return`# pip install paho-mqtt
+import paho.mqtt.publish as publish
+
+publish.single(
+    ${h(e.topic)},
+    payload='${v}',
+    qos=1,
+    hostname=${h(e.host)},
+    port=${e.port},
+    auth={"username": ${h(e.user)}, "password": ${e.pass?h(e.pass):"None"}},
+)
+`}function de(e){return`// Arduino, with the library PubSubClient
+#include <WiFi.h>
+#include <PubSubClient.h>
+
+WiFiClient net;
+PubSubClient mqtt(net);
+
+void setup() {
+  WiFi.begin("your network", "its password");
+  while (WiFi.status() != WL_CONNECTED) delay(250);
+  mqtt.setServer(${h(e.host)}, ${e.port});
+}
+
+void loop() {
+  if (!mqtt.connected() && !mqtt.connect(${h(e.device)}, ${h(e.user)}, ${e.pass?h(e.pass):"nullptr"})) {
+    delay(2000);
+    return;
+  }
+  mqtt.loop();
+  mqtt.publish(${h(e.topic)}, "{\\"temperature\\":21.5}");
+  delay(10000);
+}
+`}function pe(e){return`package main
+
+import (
+	"log"
+	"net"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+)
+
+func main() {
+	o := mqtt.NewClientOptions().AddBroker("tcp://" + net.JoinHostPort(${h(e.host)}, "${e.port}"))
+	o.SetClientID(${h(e.device)}).SetUsername(${h(e.user)})${e.pass?`.SetPassword(${h(e.pass)})`:""}
+	c := mqtt.NewClient(o)
+	if t := c.Connect(); t.WaitTimeout(10*time.Second) && t.Error() != nil {
+		log.Fatal(t.Error())
+	}
+	defer c.Disconnect(250)
+	if t := c.Publish(${h(e.topic)}, 1, false, \`${v}\`); t.WaitTimeout(10*time.Second) && t.Error() != nil {
+		log.Fatal(t.Error())
+	}
+}
+`}var i={first:"Connect the first device",more:"Add a device",connect:e=>`Connect ${e}`,intro:"Give it an id. Muster makes a token, and the device sends its first value with one command.",id:"Device id",idHint:"letters, digits and . _ : -",name:"Name",optional:"optional",create:"Create device",forbidden:"Needs the role operator or the scope devices:write.",close:"Close",send:"Send its first value",once:"The token is shown only now; the server keeps a hash of it.",unknownToken:"TOKEN stands for the token that was shown when the device was made.",newToken:"Make a new token",noPort:"The server listens on no MQTT port.",tool:"With",shell:"Shell",sends:e=>`What sends the first value of ${e}`,needs:{mosquitto:"mosquitto_pub comes with the Mosquitto clients. Any MQTT client will do.",curl:"KEY stands for an API key with the scope telemetry:write: over HTTP it is not the device itself that writes.",python:"It needs paho-mqtt: pip install paho-mqtt",esp32:"It needs the Arduino core for the ESP32 and PubSubClient.",go:"It needs github.com/eclipse/paho.mqtt.golang: go mod init first && go mod tidy && go run ."},waiting:"Waiting for it to connect",connected:"Connected",authenticated:"Authenticated",notYet:"Not yet authenticated",refused:(e,n,o)=>`Refused: ${e}${n&&` (from ${n})`}, ${o}`,chart:(e,n)=>`${e}, ${n===1?"one value":`${n} values`}`,simulate:e=>`Or simulate ${e} devices`,simulated:e=>`${e} simulated devices publish, with the tag sim.`,still:e=>`There are ${e} simulated devices. They do not publish.`,goOn:"Let them publish",unsimulate:"Remove the simulated devices",value:"First value",noValue:"First value not yet received",open:"Open its page",another:"Add another"};function Ye({first:e,suggestion:n,onClose:o}){let[r,s]=m(""),l=M(null);return y(()=>{e||l.current?.focus()},[e,r]),t("section",{class:"sec connect","aria-labelledby":"connect-title",onKeyDown:a=>a.key==="Escape"&&!e&&o(),children:[t("header",{children:[t("h2",{id:"connect-title",children:r?i.connect(r):e?i.first:i.more}),(!e||r)&&t("div",{class:"r",children:t("button",{type:"button",class:"btn txt",onClick:o,children:i.close})})]}),r?t(he,{id:r,onAnother:()=>s("")}):t(me,{field:l,suggestion:n,onMade:s}),!r&&t($e,{})]})}function me({field:e,suggestion:n,onMade:o}){let[r,s]=m(n),[l,a]=m(""),[u,d]=m(""),[c,p]=m(!1),f=w();return t("form",{class:"create",onSubmit:async b=>{b.preventDefault(),p(!0),d("");try{let g=await z({id:r.trim(),credential:"token",...l.trim()&&{name:l.trim()}});g.credential&&L(g.device.id,g.credential),o(g.device.id)}catch(g){d($(g))}finally{p(!1)}},children:[t("p",{children:i.intro}),t("div",{class:"fields",children:[t("label",{children:[t("span",{children:[i.id," ",t("small",{children:i.idHint})]}),t("input",{ref:e,class:"mono",value:r,required:!0,maxLength:128,pattern:"[A-Za-z0-9._:\\-]+",autocomplete:"off",spellcheck:!1,"aria-describedby":"create-error",onInput:b=>s(b.currentTarget.value)})]}),t("label",{children:[t("span",{children:[i.name," ",t("small",{children:i.optional})]}),t("input",{value:l,maxLength:200,autocomplete:"off",onInput:b=>a(b.currentTarget.value)})]}),t("button",{type:"submit",class:"btn pri",disabled:c||!f,title:f?void 0:i.forbidden,children:i.create})]}),t("p",{class:"error",id:"create-error",role:"alert",children:u||(f?"":i.forbidden)})]})}function he({id:e,onAnother:n}){return t("div",{class:"first",children:[t("h3",{children:i.send}),t(fe,{id:e}),t(ve,{id:e}),t("div",{class:"act",children:[t("a",{class:"btn pri",href:_(e),children:i.open}),t("button",{type:"button",class:"btn",onClick:n,children:i.another})]})]})}function re(e,n){let o=B.value.get(e);return n.find(([r])=>r===o)?.[0]}function fe({id:e}){let n=X(e),o=ee(),r=re("tool",E)??"mosquitto",s=re("shell",O)??(/win/i.test(navigator.platform)?"powershell":"sh");if(!S.value)return null;if(!o)return t("p",{children:i.noPort});let l=(a,u,d,c)=>t("div",{class:"tabs",role:"group","aria-label":u,children:d.map(([p,f])=>t("button",{type:"button","aria-pressed":p===c,onClick:()=>H({[a]:p},!0),children:f},p))});return t("div",{class:"first",children:[t("div",{class:"ways",children:[l("tool",i.tool,E,r),ne(r)&&l("shell",i.shell,O,s)]}),t(Z,{text:oe(r,s,e,n,o),label:i.sends(e)}),t("p",{class:"hint",children:[n?i.once:r==="curl"?"":i.unknownToken," ",i.needs[r]]}),!n&&w()&&t(ge,{id:e})]})}function ge({id:e}){let[n,o]=m(""),[r,s]=m(!1);return t("div",{class:"act",children:[t("button",{type:"button",class:"btn",disabled:r,onClick:async()=>{s(!0),o("");try{let a=await U(e,{kind:"token"});L(e,a.credential)}catch(a){o($(a)),s(!1)}},children:i.newToken}),t("p",{class:"error",role:"alert",children:n})]})}function ve({id:e}){let n=D(null),[o]=m({key:"",at:[]});y(()=>V("device:"+e,{},{snapshot:u=>{n.value=u.item},delta:u=>{let d=n.peek(),c=u.set??{};d&&(n.value={...d,...c,values:{...d.values,...c.values}})}}),[e]);let r=n.value,s=Object.entries(r?.values??{}).sort(([,u],[,d])=>d.arrival-u.arrival)[0],l=s!==void 0||r!==null&&r.state!=="never",a=ye(e,!l);return s&&Se(o,s[0],s[1]),t(C,{children:[t("ol",{class:"steps","aria-live":"polite",children:[t(A,{done:l||a!==null,current:!l&&!a,children:l||a?i.connected:i.waiting}),t(A,{done:l,current:a!==null&&!l,bad:a!==null&&!l,children:l?i.authenticated:a?i.refused(a.reason,a.peer??"",j(Date.parse(a.last_at),T.value)):i.notYet}),t(A,{done:s!==void 0,current:l&&!s,children:s?t(C,{children:[i.value,": ",t("span",{class:"mono",children:s[0]})," ",t("b",{title:R(s[1].v),children:K(s[1].v)})," ",t("small",{children:Y(s[1].time)})]}):i.noValue})]}),o.at.length>0&&t(we,{name:o.key,at:o.at})]})}var se=2e3,be=60;function ye(e,n){let[o,r]=m(null),[s]=m(()=>N()-se),l=n?Math.floor(T.value/se):0;return y(()=>{if(!n)return r(null);let a=new AbortController;return Promise.all([J(e,a.signal),Q(a.signal)]).then(([u,d])=>{let c=[...u.items,...d.items].filter(p=>Date.parse(p.last_at)>=s);r(c.sort((p,f)=>p.last_at<f.last_at?1:-1)[0]??null)},()=>{}),()=>a.abort()},[e,l,n]),o}function Se(e,n,o){typeof o.v!="number"||e.key&&e.key!==n||(e.key=n,e.at[e.at.length-1]?.[0]!==o.time&&(e.at.push([o.time,o.v]),e.at.length>be&&e.at.shift()))}function we({name:e,at:n}){let[o,r]=[n[0][0],n[n.length-1][0]],s=n.map(([,c])=>c),[l,a]=[Math.min(...s),Math.max(...s)],u=c=>r>o?4+(c-o)/(r-o)*292:296,d=c=>a>l?44-(c-l)/(a-l)*40:24;return t("svg",{class:"firstchart",viewBox:"0 0 300 48",role:"img","aria-label":i.chart(e,n.length),children:[t("polyline",{points:n.map(([c,p])=>`${u(c)},${d(p)}`).join(" "),fill:"none",stroke:"currentColor","stroke-width":"1.6"}),t("circle",{cx:u(r),cy:d(s[s.length-1]),r:"3",fill:"currentColor"})]})}function $e(){let[e,n]=m(null),[o,r]=m(""),[s,l]=m(!1),a=async c=>{l(!0),r("");try{n(await c())}catch(p){r($(p))}finally{l(!1)}},u=S.value;return y(()=>{if(!e)return void a(()=>P());let c=new AbortController;return s||P(c.signal).then(p=>c.signal.aborted||n(p),()=>{}),()=>c.abort()},[u,s]),!w()||!e?t("p",{class:"error",role:"alert",children:o}):t("div",{class:"ways simulation",children:[e.devices===0&&t("button",{type:"button",class:"btn",disabled:s,onClick:()=>{a(()=>q({devices:ie}))},children:i.simulate(ie)}),e.devices>0&&t("p",{role:"status",children:e.running?i.simulated(e.devices):i.still(e.devices)}),e.devices>0&&!e.running&&t("button",{type:"button",class:"btn",disabled:s,onClick:()=>{a(()=>q({devices:e.devices}))},children:i.goOn}),e.devices>0&&t("button",{type:"button",class:"btn",disabled:s,onClick:()=>{a(()=>G())},children:i.unsimulate}),t("p",{class:"error",role:"alert",children:o})]})}var ie=25;function A({done:e,current:n,bad:o=!1,children:r}){return t("li",{class:e?"done":o?"bad":n?"now":"",children:[t("svg",{class:`g ${e?"ok":o?"crit":"idle"}`,viewBox:"0 0 12 12","aria-hidden":"true",children:e?t("circle",{cx:"6",cy:"6",r:"5",fill:"currentColor"}):t("circle",{cx:"6",cy:"6",r:"4.2",fill:"none",stroke:"currentColor","stroke-width":"1.7"})}),t("span",{children:r})]})}export{L as a,X as b,Ye as c,fe as d};
