@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -193,9 +194,10 @@ func (a *API) sendCommand(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
+	who := requestOf(ctx).who
 	c, err := a.Commands.Send(ctx, command.Spec{
 		Device: id, Method: in.Body.Method, Params: in.Body.Params, TTL: time.Duration(in.Body.TTLS) * time.Second,
-		By: requestOf(ctx).who.ID, Key: in.Key,
+		By: cmp.Or(who.User, who.ID), Key: in.Key,
 	}, wait)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -197,7 +198,7 @@ func (a *API) createJob(ctx context.Context, in *struct {
 	}
 	s := command.JobSpec{
 		Query: b.Q, Kind: command.Kind(b.Kind), Method: b.Method, Params: b.Params, TTL: time.Duration(b.TTLS) * time.Second, Patch: b.Patch,
-		Rate: b.RatePerMinute, MaxInFlight: b.MaxInFlight, By: who.ID, Key: in.Key,
+		Rate: b.RatePerMinute, MaxInFlight: b.MaxInFlight, By: cmp.Or(who.User, who.ID), Key: in.Key,
 	}
 	if b.Abort != nil {
 		s.Abort = command.Abort{FailedPercent: b.Abort.FailedPercent, MinFinished: b.Abort.MinFinished}
