@@ -216,6 +216,21 @@ func TestCommandsThatAreRefused(t *testing.T) {
 	}
 }
 
+// TestWhatAPersonSendsIsThePersonsAndNotTheSessions sends a command and a job from a browser: its session is gone
+// one day, and is nobody's name.
+func TestWhatAPersonSendsIsThePersonsAndNotTheSessions(t *testing.T) {
+	r := newRig(t)
+	r.device("d")
+	id := r.person("ann@example.com", accounts.Operator)
+	by := withCookie(r.enter("ann@example.com"))
+	if got := r.do("POST", commandsPath, object{"method": "m"}, by).wantStatus(t, 201).decode(t)["created_by"]; got != id {
+		t.Errorf("the command is by %v, want %s", got, id)
+	}
+	if got := r.do("POST", "/api/v1/jobs", object{"q": "id:d", "kind": "command", "method": "m"}, by).wantStatus(t, 201).decode(t)["job"].(object)["created_by"]; got != id {
+		t.Errorf("the job is by %v, want %s", got, id)
+	}
+}
+
 func TestAJobIsCountedRunAndShown(t *testing.T) {
 	r := newRig(t)
 	for i := range 10 {

@@ -203,6 +203,9 @@ func TestRequestsAreLimitedByCallerAndTheHeadersSayHow(t *testing.T) {
 	}
 	a := r.do("GET", "/api/v1/me", nil, one)
 	a.wantProblem(t, 429, "busy")
+	if detail := a.decode(t)["detail"]; detail != "there were too many requests: try again in 1 s" {
+		t.Errorf("people are told: %v", detail)
+	}
 	if a.Header.Get("Retry-After") != "1" || a.Header.Get("RateLimit") != `"key";r=0;t=1` {
 		t.Errorf("429 with %v", a.Header)
 	}

@@ -130,7 +130,7 @@ func (a *API) limited(h http.Header, c caller) *Problem {
 	}
 	a.metrics.limited.WithLabelValues(c.policy.name).Inc()
 	h.Set("Retry-After", strconv.FormatInt(s, 10))
-	return newProblem(http.StatusTooManyRequests, "there were too many requests: see RateLimit-Policy, and come again after Retry-After seconds")
+	return newProblem(http.StatusTooManyRequests, "there were too many requests: try again in "+strconv.FormatInt(s, 10)+" s") // people read it at the sign-in too
 }
 
 func seconds(d time.Duration) int64 { return int64(math.Ceil(d.Seconds())) }

@@ -71,8 +71,9 @@ func newWatched(t *testing.T, args ...string) *muster {
 	m.program = watched
 	t.Cleanup(func() { // before newMuster's own
 		m.kill()
-		if said, err := os.ReadFile(m.errPath); err == nil && bytes.Contains(said, []byte("WARNING: DATA RACE")) {
-			t.Errorf("the race detector says:\n%s", upTo(said[bytes.Index(said, []byte("WARNING: DATA RACE")):], 12<<10))
+		said, err := os.ReadFile(m.errPath)
+		if _, race, found := bytes.Cut(said, []byte("WARNING: DATA RACE")); err == nil && found {
+			t.Errorf("the race detector says:\n%s", upTo(race, 12<<10))
 		}
 	})
 	return m

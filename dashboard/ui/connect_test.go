@@ -3,6 +3,7 @@ package ui
 import (
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -106,6 +107,24 @@ func TestDevicesAreSimulatedAndRemovedByOneClick(t *testing.T) {
 	if f.simulated != 0 {
 		t.Errorf("%d devices are left", f.simulated)
 	}
+}
+
+// TestAServerThatWasStartedAnewIsNotSaidToSimulate has it start anew, as which it simulates nothing by itself.
+func TestAServerThatWasStartedAnewIsNotSaidToSimulate(t *testing.T) {
+	f := newFake(t)
+	f.tally(0)
+	var stopped atomic.Bool
+	f.extra = map[string]http.HandlerFunc{"GET /api/v1/simulation": func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, 200, object{"running": !stopped.Load(), "devices": 25})
+	}}
+	b := open(t, f)
+	b.visit("/")
+	b.waitText(".simulation", "25 simulated devices publish, with the tag sim.")
+	b.waitText(".live", "Live")
+	stopped.Store(true)
+	f.cut(false)
+	b.waitText(".simulation", "They do not publish.")
+	b.waitText(".simulation", "Let them publish")
 }
 
 func TestAViewerIsNotOfferedASimulation(t *testing.T) {

@@ -196,6 +196,15 @@ const coloursJS = `(() => {
 	return [of("--d-ok"), of("--d-off"), of("--d-warn"), of("--accent")];
 })()`
 
+// TestNothingStoredIsNotStoredAtOnce has a server to which nobody has sent anything for a minute.
+func TestNothingStoredIsNotStoredAtOnce(t *testing.T) {
+	f := fleetOf2000(t)
+	f.fleet["storing"] = object{"batches": 0, "p99_ms": 0}
+	b := open(t, f)
+	b.visit("/")
+	b.waitText(".vitals", "Stored withinnonein 1 min")
+}
+
 func TestEveryDeviceIsADotThatFollowsItsState(t *testing.T) {
 	f := fleetOf2000(t)
 	b := open(t, f)

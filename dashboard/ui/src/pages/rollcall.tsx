@@ -39,6 +39,7 @@ const T = {
   percent: "% 1 h",
   none: "none",
   inHour: "in 1 h",
+  inMinute: "in 1 min",
   perSecond: "/s",
   bar: "Devices by state",
 };
@@ -82,7 +83,7 @@ function Vitals({ f }: { f: Fleet }) {
   return (
     <dl class="vitals">
       <Vital name={T.received} text={rate(f.rates.received)} unit={T.perSecond} line={trace.received} />
-      {f.storing && <Vital name={T.stored} text={f.storing.batches > 0 ? milliseconds(f.storing.p99_ms) : "0"} unit={T.p99} line={trace.storing} hint={T.storedHint(f.storing.batches, rate(f.rates.stored))} />}
+      {f.storing && <Vital name={T.stored} text={f.storing.batches > 0 ? milliseconds(f.storing.p99_ms) : T.none} unit={f.storing.batches > 0 ? T.p99 : T.inMinute} line={trace.storing} hint={T.storedHint(f.storing.batches, rate(f.rates.stored))} />}
       <Vital name={T.queued} text={count(f.queued)} unit={f.queued > 0 ? bytes(f.log_bytes) : ""} line={trace.queued} hint={T.queuedHint} />
       {f.commands && <Vital name={T.acked} text={acked === null ? T.none : percent(acked)} unit={acked === null ? T.inHour : T.percent} line={trace.acked} hint={T.ackedHint(f.commands.acked, f.commands.ended)} />}
     </dl>

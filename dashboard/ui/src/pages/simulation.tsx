@@ -1,8 +1,9 @@
 // The simulated devices of the server: made, or taken away, by one click.
 
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import { message } from "../lib/api";
 import { useAsked } from "../lib/ask";
+import { welcome } from "../lib/live";
 import { endSimulation, getSimulation, startSimulation, type Simulation as Simulated } from "../lib/schema.gen";
 import { mayWriteDevices } from "../lib/session";
 
@@ -16,11 +17,19 @@ const T = {
 
 const SIMULATED = 25;
 
+/** How often the page was connected again: a server that was started anew simulates nothing by itself. */
+function useReconnects(): number {
+  const now = welcome.value;
+  const last = useRef({ of: now, n: 0 });
+  if (last.current.of !== now) last.current = { of: now, n: last.current.n + (last.current.of ? 1 : 0) };
+  return last.current.n;
+}
+
 /** How many there are, and what can be done to them. With offer it also offers to make them while there are none. turn
  * changes when the server is to be asked anew. */
 export function Simulation({ offer = false, turn = 0 }: { offer?: boolean; turn?: number }) {
   const allowed = mayWriteDevices();
-  const asked = useAsked(allowed ? getSimulation : null, "", turn);
+  const asked = useAsked(allowed ? getSimulation : null, "", `${turn} ${useReconnects()}`);
   const [fault, setFault] = useState("");
   const [busy, setBusy] = useState(false);
   const run = async (what: () => Promise<Simulated>) => {
