@@ -65,7 +65,8 @@ func TestEveryWayToAFirstValueIsValid(t *testing.T) {
 
 	b.pick("With", "curl")
 	shell(t, strings.Replace(strings.Replace(code(), "KEY", m.key, 1), "21.5", "23.5", 1))
-	b.says(".steps", "First value: temperature 23.5")
+	b.wait("the second value in its chart", `document.querySelector(".firstchart").ariaLabel === "temperature, 2 values"`)
+	b.says(".steps", "First value: temperature 21.5") // as before
 	b.pick("With", "Python")
 	validPython(t, code())
 	b.pick("With", "Go")

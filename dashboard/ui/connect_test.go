@@ -93,6 +93,7 @@ func TestALoginThatFailsIsToldWithItsReason(t *testing.T) {
 	b.wait("its chart", `document.querySelector(".firstchart circle")`)
 	f.report("device-1", object{"temperature": 22})
 	b.wait("a line", `document.querySelector(".firstchart").ariaLabel === "temperature, 2 values"`)
+	b.waitText(".steps .done", "First value: temperature 21.5") // as before
 }
 
 func TestDevicesAreSimulatedAndRemovedByOneClick(t *testing.T) {

@@ -122,12 +122,17 @@ func main() {
 	o := mqtt.NewClientOptions().AddBroker("tcp://" + net.JoinHostPort(${text(w.host)}, "${w.port}"))
 	o.SetClientID(${text(w.device)}).SetUsername(${text(w.user)})${w.pass ? `.SetPassword(${text(w.pass)})` : ""}
 	c := mqtt.NewClient(o)
-	if t := c.Connect(); t.WaitTimeout(10*time.Second) && t.Error() != nil {
-		log.Fatal(t.Error())
+	await("connect", c.Connect())
+	await("publish", c.Publish(${text(w.topic)}, 1, false, \`${PAYLOAD}\`))
+	c.Disconnect(250)
+}
+
+func await(what string, t mqtt.Token) {
+	if !t.WaitTimeout(10 * time.Second) {
+		log.Fatal(what, ": no answer within 10 s")
 	}
-	defer c.Disconnect(250)
-	if t := c.Publish(${text(w.topic)}, 1, false, \`${PAYLOAD}\`); t.WaitTimeout(10*time.Second) && t.Error() != nil {
-		log.Fatal(t.Error())
+	if t.Error() != nil {
+		log.Fatal(what, ": ", t.Error())
 	}
 }
 `;

@@ -209,6 +209,8 @@ function Progress({ id }: { id: string }) {
   const newest = Object.entries(d?.values ?? {}).sort(([, a], [, b]) => b.arrival - a.arrival)[0];
   const authenticated = newest !== undefined || (d !== null && d.state !== "never");
   const why = useWhyNot(id, !authenticated);
+  const first = useRef(newest);
+  first.current ??= newest;
   if (newest) note(points, newest[0], newest[1]);
   return (
     <>
@@ -218,9 +220,9 @@ function Progress({ id }: { id: string }) {
           {authenticated ? T.authenticated : why ? T.refused(why.reason, why.peer ?? "", ago(Date.parse(why.last_at), now.value)) : T.notYet}
         </Step>
         <Step done={newest !== undefined} current={authenticated && !newest}>
-          {newest ? (
+          {first.current ? (
             <>
-              {T.value}: <span class="mono">{newest[0]}</span> <b title={exact(newest[1].v)}>{value(newest[1].v)}</b> <small>{seconds(newest[1].time)}</small>
+              {T.value}: <span class="mono">{first.current[0]}</span> <b title={exact(first.current[1].v)}>{value(first.current[1].v)}</b> <small>{seconds(first.current[1].time)}</small>
             </>
           ) : (
             T.noValue
