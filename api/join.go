@@ -304,7 +304,7 @@ func (a *API) claimRoutes() {
 		Description: "The device's tag owner is your name then. Wrong codes are limited: 5 a minute for you and for your address, 20 for all.", Errors: []int{404},
 	}, func(ctx context.Context, in *body[claim]) (*body[device], error) {
 		r := requestOf(ctx)
-		who := join.Claimer{ID: r.who.ID, Name: cmp.Or(r.who.Name, r.who.ID), Peer: r.from()}
+		who := join.Claimer{ID: ownerOf(r).ID, Name: cmp.Or(r.who.Name, r.who.ID), Peer: r.from()}
 		d, err := a.Joining.Claim(ctx, who, muster.DeviceID(in.Body.Device), in.Body.Code)
 		if err != nil {
 			return nil, err

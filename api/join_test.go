@@ -14,6 +14,7 @@ import (
 	"image/png"
 	"maps"
 	"math/big"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -279,6 +280,27 @@ func TestADeviceIsClaimedByTheCodeOnItsPicture(t *testing.T) {
 		t.Errorf("Retry-After is %q, want about a minute", over.Header.Get("Retry-After"))
 	}
 	over.wantProblem(t, 429, "busy")
+}
+
+// TestWrongClaimCodesCountForAUserOverSessionsAndAddresses guesses in one session, and goes on in another.
+func TestWrongClaimCodesCountForAUserOverSessionsAndAddresses(t *testing.T) {
+	r := newRig(t)
+	r.person("ann@example.com", accounts.Operator)
+	one, two := r.enter("ann@example.com"), r.enter("ann@example.com")
+	for range 5 {
+		r.do("POST", "/api/v1/claims", object{"code": "WRONG"}, withCookie(one)).wantProblem(t, 404, "not_found")
+	}
+	far := &http.Transport{DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext}
+	t.Cleanup(far.CloseIdleConnections)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+"/api/v1/claims", strings.NewReader(`{"code":"WRONG"}`))
+	r.must(err)
+	req.Header.Set("Content-Type", "application/json")
+	req.AddCookie(two)
+	res, err := far.RoundTrip(req)
+	r.must(err)
+	if _ = res.Body.Close(); res.StatusCode != http.StatusTooManyRequests {
+		t.Errorf("the sixth is answered %d", res.StatusCode)
+	}
 }
 
 func TestAnUnknownClientIsShownDecodedAndAdopted(t *testing.T) {

@@ -105,7 +105,7 @@ func (j *Join) dropClaim(device muster.DeviceID) {
 
 // Claimer is who claims a device.
 type Claimer struct {
-	ID   string // of the principal, for the limits
+	ID   string // of the user, over all sessions, or of the API key: for the limits
 	Name string // becomes the device's owner
 	Peer string // host:port
 }
