@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -61,8 +60,11 @@ func (x *images) patch(ctx context.Context, dir string, p *delta.Patch) (err err
 		return muster.Errorf(muster.Conflict, "its bytes on disk were changed")
 	}
 	want := delta.Want{Size: x.sizes[p.New]}
-	if n, err := hex.Decode(want.SHA256[:], []byte(p.New)); x.sizes[p.Old] == 0 || want.Size == 0 || err != nil || n != sha256.Size {
+	if x.sizes[p.Old] == 0 || want.Size == 0 {
 		return nil // one of its images is not here, or is not what it was, which was said
+	}
+	if _, err := hex.Decode(want.SHA256[:], []byte(p.New)); err != nil { // of a digest, since an image has it
+		return muster.Errorf(muster.Conflict, "its image has no digest: %w", err)
 	}
 	old, err := blob.Look(x.dir, p.Old)
 	if err != nil {

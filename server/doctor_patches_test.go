@@ -32,6 +32,10 @@ func TestTheDoctorReadsPatchesToo(t *testing.T) {
 	if found, all := wrong(t, dir); !slices.Contains(found, "patches") || !strings.Contains(all["patches"], "it does not make its image") {
 		t.Errorf("of a patch of another image it finds %v, and says %q", found, all["patches"])
 	}
+	putText(t, index, strings.ReplaceAll(was, u.sha256, u.sha256+"00")) // an index that somebody else wrote
+	if found, all := wrong(t, dir); slices.Contains(found, "patches") || all["patches"] != "1, each as it was made" {
+		t.Errorf("of a patch of an image that there cannot be it finds %v, and says %q", found, all["patches"])
+	}
 	putText(t, index, was)
 	path := filepath.Join(dir, "patches", "sha256", p.SHA256[:2], p.SHA256)
 	text := fileText(t, path)
