@@ -50,6 +50,8 @@ type client struct {
 	waiting bool // guarded by g.mu: counted among those without a session
 	marked  bool // the tick loop's own: is in g.ready
 
+	wantedAt uint64 // the tick loop's own: the last tick in which there was something for it
+
 	heard    atomic.Bool    // something came since the last ping
 	work     sync.WaitGroup // the command under way
 	flushers sync.WaitGroup // the flush under way
@@ -77,11 +79,13 @@ type client struct {
 	hidden    bool
 	flushing  bool // a flush goroutine runs
 	writing   bool
-	stateOut  bool // what is being written is of a state channel
-	closing   bool // bye was written
-	ended     bool // the reader has stopped
-	late      bool // a turn was missed since the last frame
-	hz        uint8
+	stateOut  bool  // what is being written is of a state channel
+	closing   bool  // bye was written
+	ended     bool  // the reader has stopped
+	late      bool  // a turn was missed since the last frame
+	hz        uint8 // how often the connection takes frames
+	pace      uint8 // how often all have them
+	toldHz    uint8
 	inTime    uint8  // frames since the last change of hz
 	writeTick uint64 // when the write under way began
 }
@@ -300,12 +304,14 @@ func (c *client) saidBye() bool {
 	return c.byeCode != 0
 }
 
-func (c *client) ping() {
+// ping asks the peer for a sign of life, and tells it of a change of pace that nothing else told it.
+func (c *client) ping(pace uint8) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.greeted {
 		c.pingDue = true
 		c.kick()
+		c.paced(pace)
 	}
 }
 
@@ -331,19 +337,19 @@ func (c *client) kick() {
 	go c.flush()
 }
 
-// offer gives c, which has marks, its turn at tick n; it returns true when c must
+// offer gives c, which has marks, its turn at tick n at the pace of all; it returns true when c must
 // be offered again. While a frame is being written the next one is not made: it
 // is made of the newest when that one has drained, and a client that lets whole
 // ticks pass is stepped down.
-func (c *client) offer(n uint64) bool {
+func (c *client) offer(n uint64, pace uint8) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.marked = false // before a flush takes the marks
 	if c.ended || c.hidden || c.byeCode != 0 {
 		return false
 	}
-	hz := uint64(c.hz)
-	if n*hz/ticksPerSecond == (n-1)*hz/ticksPerSecond {
+	hz, turn := uint64(min(c.hz, pace)), n+c.offset()
+	if turn*hz/ticksPerSecond == (turn-1)*hz/ticksPerSecond {
 		c.marked = true
 		return true
 	}
@@ -358,8 +364,12 @@ func (c *client) offer(n uint64) bool {
 		c.flushers.Add(1)
 		c.g.writers.add(c)
 	}
+	c.paced(pace)
 	return false
 }
+
+// offset spreads those who have no turn in each tick over the ticks.
+func (c *client) offset() uint64 { return uint64(c.slot / c.g.cfg.Phases) }
 
 func (c *client) stepDown() {
 	c.late, c.inTime = true, 0
@@ -370,7 +380,7 @@ func (c *client) stepDown() {
 		c.hz = 2
 	}
 	c.g.stats.slowed.Add(1)
-	c.replyLocked(rateFrame(c.hz, "slow connection"))
+	c.retune("slow connection")
 }
 
 // drained notes that a frame of state has been written, and goes back up after
@@ -390,5 +400,5 @@ func (c *client) drained() {
 	if c.hz++; c.hz > 2 {
 		c.hz = ticksPerSecond
 	}
-	c.replyLocked(rateFrame(c.hz, "the connection keeps up"))
+	c.retune("the connection keeps up")
 }

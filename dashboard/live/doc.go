@@ -12,7 +12,7 @@
 // notes which of its fields changed, and marks the channels that show it; the connections
 // have their turns in five phases of a tick, in which few goroutines (writers) go from one to
 // the next and write one frame with all that is new to it. Nothing is queued by rate: what waits for a slow
-// connection is a set of marks, bounded by what it shows.
+// connection is a set of marks, bounded by what it shows. What all are written in a second is bounded too (pace).
 //
 // The channels system, tasks, task:{id}, here:{id} and events are polled instead: at each tick one
 // number of their source says whether there is news, and the flush reads it. Of events a

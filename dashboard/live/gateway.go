@@ -3,6 +3,7 @@ package live
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +37,10 @@ type Config struct {
 	// StallWait is how long those that write news of inboxes may all hang before more begin: 100 ms.
 	StallWait time.Duration
 
+	// MostFrames is how many state frames all clients together are written in a second before all of
+	// them have theirs at 2 Hz, and then at 1: 1,000 for each processor.
+	MostFrames int
+
 	// Phases is in how many parts a tick goes, in one of which each client has its turn: 5, and 1 with Ticks.
 	Phases int
 	// Ticks drives all timed work, five times Phases a second. Nil means a ticker of the
@@ -50,6 +55,8 @@ const (
 	sendBuffer     = 64 << 10 // kernel bytes a stalled reader may hold
 	maxChannels    = 128      // per connection
 	sourceTimeout  = 2 * time.Second
+
+	framesPerProcessor = 1000 // a second
 
 	// Text messages of a size between these go deflated to who inflates: shorter ones are few
 	// bytes a second however they go, longer ones go in pieces.
@@ -75,6 +82,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.SilenceTimeout == 0 {
 		c.SilenceTimeout = 60 * time.Second
+	}
+	if c.MostFrames == 0 {
+		c.MostFrames = framesPerProcessor * runtime.GOMAXPROCS(0)
 	}
 	switch {
 	case c.Phases == 0 && c.Ticks == nil:
@@ -104,8 +114,9 @@ type Gateway struct {
 	writers  *writers
 	counting counting
 	grids    grids
-	version  atomic.Uint64        // the last pass that is wholly in the rows
-	tick     atomic.Uint64        // ticks since the start
+	version  atomic.Uint64 // the last pass that is wholly in the rows
+	tick     atomic.Uint64 // ticks since the start
+	pace     pace
 	ready    []*client            // have something to be sent; the loop's own
 	space    []ingest.LatestValue // of the row under way; the loop's own
 	buffers  sync.Pool            // of *[]byte, for frames
@@ -142,6 +153,8 @@ func New(cfg Config, deps Deps) *Gateway {
 		g.wheel[i] = map[*client]struct{}{}
 	}
 	g.writers = newWriters(&g.clients)
+	g.pace = newPace(g.cfg.MostFrames)
+	g.stats.hz.Store(ticksPerSecond)
 	g.buffers.New = func() any { b := make([]byte, 0, 4096); return &b }
 	g.upgrader = websocket.Upgrader{
 		ReadBufferSize:  128, // enough for a control frame, and kept by each idle socket
@@ -255,6 +268,7 @@ func (g *Gateway) Revoke(principal string) {
 type Stats struct {
 	Connections int    `json:"connections"`  // open sockets
 	Streams     int    `json:"streams"`      // of server-sent events that show its channels
+	Hz          int    `json:"hz"`           // how often in a second a client is told of changes: 5, or fewer when many are told
 	Rows        int    `json:"rows"`         // devices that somebody watches
 	Messages    uint64 `json:"messages"`     // WebSocket messages written
 	Bytes       uint64 `json:"bytes"`        // in them, before they are deflated
@@ -267,6 +281,8 @@ type Stats struct {
 
 type counters struct {
 	messages, bytes, failed, overflows, slowed, panics, inboxFaults atomic.Uint64
+
+	hz atomic.Uint32
 }
 
 // Stats returns the figures since the start.
@@ -277,6 +293,7 @@ func (g *Gateway) Stats() Stats {
 	return Stats{
 		Connections: conns,
 		Streams:     streams,
+		Hz:          int(g.stats.hz.Load()),
 		Rows:        g.index.size(),
 		Messages:    g.stats.messages.Load(),
 		Bytes:       g.stats.bytes.Load(),

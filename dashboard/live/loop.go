@@ -51,6 +51,8 @@ func (g *Gateway) beginTick(ctx context.Context) {
 	if n%ticksPerSecond != 0 {
 		return
 	}
+	g.pace.settle()
+	g.stats.hz.Store(uint32(g.pace.hz))
 	g.pingSlot(n / ticksPerSecond % pingSeconds)
 	g.index.touchPages()
 	g.tellFleet()
@@ -107,7 +109,9 @@ func (g *Gateway) passRow(r *row, pass uint64) {
 // markReady puts the client of s among those that have something to be sent. Only
 // the loop calls it.
 func (g *Gateway) markReady(s *sub) {
-	if c := s.c; !c.marked {
+	c := s.c
+	g.pace.want(c, g.tick.Load())
+	if !c.marked {
 		c.marked = true
 		g.ready = append(g.ready, c)
 	}
@@ -117,7 +121,7 @@ func (g *Gateway) markReady(s *sub) {
 func (g *Gateway) offer(n uint64, phase, parts int) {
 	kept := g.ready[:0]
 	for _, c := range g.ready {
-		if c.slot%parts != phase || c.offer(n) {
+		if c.slot%parts != phase || c.offer(n, g.pace.hz) {
 			kept = append(kept, c)
 		}
 	}
@@ -140,6 +144,6 @@ func (g *Gateway) pingSlot(slot uint64) {
 			c.bye(codeExpired, "your session has expired")
 			continue
 		}
-		c.ping()
+		c.ping(g.pace.hz)
 	}
 }

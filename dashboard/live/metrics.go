@@ -7,6 +7,7 @@ func (g *Gateway) Metrics() prometheus.Collector {
 	m := &metrics{g: g}
 	m.add("connections", "Sockets of dashboards and others that are open.", prometheus.GaugeValue, func(s *Stats) float64 { return float64(s.Connections) })
 	m.add("streams", "Streams of server-sent events that show channels.", prometheus.GaugeValue, func(s *Stats) float64 { return float64(s.Streams) })
+	m.add("rate_hertz", "How often in a second a client is told of changes: 5, or fewer when many are told.", prometheus.GaugeValue, func(s *Stats) float64 { return float64(s.Hz) })
 	m.add("rows", "Devices that somebody watches.", prometheus.GaugeValue, func(s *Stats) float64 { return float64(s.Rows) })
 	m.add("messages_total", "Messages written to sockets.", prometheus.CounterValue, func(s *Stats) float64 { return float64(s.Messages) })
 	m.add("sent_bytes_total", "Bytes in them, before they are deflated.", prometheus.CounterValue, func(s *Stats) float64 { return float64(s.Bytes) })

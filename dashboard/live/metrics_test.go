@@ -32,13 +32,13 @@ func TestTheMetricsAreTheFiguresOfStats(t *testing.T) {
 	}
 	for name, want := range map[string]float64{
 		"connections": 1, "streams": 0, "rows": 3, "messages_total": float64(st.Messages), "sent_bytes_total": float64(st.Bytes),
-		"failed_total": 0, "overflows_total": 0, "slowed_total": 0, "panics_total": 0, "inbox_faults_total": 0,
+		"rate_hertz": 5, "failed_total": 0, "overflows_total": 0, "slowed_total": 0, "panics_total": 0, "inbox_faults_total": 0,
 	} {
 		if is, ok := got["muster_live_"+name]; !ok || is != want {
 			t.Errorf("muster_live_%s is %v (%v), want %v", name, is, ok, want)
 		}
 	}
-	if len(got) != 10 {
+	if len(got) != 11 {
 		t.Errorf("the metrics are %v", got)
 	}
 }

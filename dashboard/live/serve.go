@@ -45,7 +45,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	boundSendBuffer(conn.NetConn())
-	c := &client{g: g, conn: conn, who: &who, authErr: authErr, waiting: waiting, hz: ticksPerSecond, thin: inflates(r)}
+	c := &client{g: g, conn: conn, who: &who, authErr: authErr, waiting: waiting, hz: ticksPerSecond, pace: ticksPerSecond, toldHz: ticksPerSecond, thin: inflates(r)}
 	if g.deps.Stranger != nil {
 		c.stranger = g.deps.Stranger(r)
 	}

@@ -44,7 +44,7 @@ type Stream struct {
 // gateway is not open.
 func (g *Gateway) Attach(who Principal, ask Ask, write func(events []byte, frames int) error) (*Stream, error) {
 	st := &Stream{write: write, gone: make(chan struct{})}
-	st.c = &client{g: g, out: st, who: &who, greeted: true, hz: ticksPerSecond}
+	st.c = &client{g: g, out: st, who: &who, greeted: true, hz: ticksPerSecond, pace: ticksPerSecond, toldHz: ticksPerSecond}
 	if ask.Channel == chPage {
 		return st, g.attachPage(st)
 	}
