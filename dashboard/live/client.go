@@ -359,13 +359,18 @@ func (c *client) offer(n uint64, pace uint8) bool {
 	}
 	c.due = true
 	if !c.flushing {
-		c.flushing = true
-		c.g.clients.Add(1)
-		c.flushers.Add(1)
-		c.g.writers.add(c)
+		c.flushBy(c.g.writers)
 	}
 	c.paced(pace)
 	return false
+}
+
+// flushBy has w flush c. The caller holds mu, and no flush runs.
+func (c *client) flushBy(w *writers) {
+	c.flushing = true
+	c.g.clients.Add(1)
+	c.flushers.Add(1)
+	w.add(c)
 }
 
 // offset spreads those who have no turn in each tick over the ticks.

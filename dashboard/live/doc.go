@@ -18,7 +18,7 @@
 // number of their source says whether there is news, and the flush reads it. Of events a
 // connection keeps its place in the feed and no queue: a slow one reads them from the
 // store, and loses none that is kept. Of the inbox it keeps a place likewise, but each change
-// wakes it at once: wakeLoop starts the flushes of those who are woken, few at a time (crew).
+// wakes it at once: wakeLoop has those who are woken written to, few at a time (writers).
 // What it wrote it reports to be marked as delivered. Figures of inboxes are counted by a
 // loop, behind the ticks. Attach shows any channel but events to a stream of
 // server-sent events, frame by frame as to a socket; docs/stream.md has the protocol.

@@ -110,8 +110,8 @@ type Gateway struct {
 	polled   polled
 	here     gathering
 	woken    woken
-	crew     crew
-	writers  *writers
+	writers  *writers // of what a tick has for clients
+	urgent   *writers // of news of inboxes
 	counting counting
 	grids    grids
 	version  atomic.Uint64 // the last pass that is wholly in the rows
@@ -147,12 +147,13 @@ func New(cfg Config, deps Deps) *Gateway {
 	g.polled.subs = map[*sub]struct{}{}
 	g.here.rooms = map[string]map[*sub]struct{}{}
 	g.grids.all, g.grids.signal = map[gridKey]*grid{}, make(chan struct{}, 1)
-	g.woken.signal, g.counting.signal, g.crew.freed = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
+	g.woken.signal, g.counting.signal = make(chan struct{}, 1), make(chan struct{}, 1)
 	g.counting.owed = map[notify.Subject]map[*sub]struct{}{}
 	for i := range g.wheel {
 		g.wheel[i] = map[*client]struct{}{}
 	}
-	g.writers = newWriters(&g.clients)
+	g.writers = &writers{most: max(runtime.GOMAXPROCS(0)/2, 1), life: &g.clients}
+	g.urgent = &writers{most: maxUrgent, life: &g.clients}
 	g.pace = newPace(g.cfg.MostFrames)
 	g.stats.hz.Store(ticksPerSecond)
 	g.buffers.New = func() any { b := make([]byte, 0, 4096); return &b }

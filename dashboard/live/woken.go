@@ -42,7 +42,7 @@ func (w *woken) take() []*sub {
 
 // wakeLoop tells those who are woken, until ctx ends.
 func (g *Gateway) wakeLoop(ctx context.Context) error {
-	patience := time.NewTimer(g.cfg.StallWait)
+	patience := time.NewTicker(g.cfg.StallWait)
 	defer patience.Stop()
 	for {
 		select {
@@ -50,12 +50,11 @@ func (g *Gateway) wakeLoop(ctx context.Context) error {
 			return nil
 		case <-g.woken.signal:
 			for _, s := range g.woken.take() {
-				if !g.crew.wait(ctx, patience, g.cfg.StallWait) {
-					return nil
-				}
 				s.inbox.queued.Store(false) // before the look: what comes after it wakes again
 				s.c.tell()
 			}
+		case <-patience.C:
+			g.urgent.relieve()
 		}
 	}
 }
@@ -68,16 +67,7 @@ func (c *client) tell() {
 		return
 	}
 	c.news = true
-	if c.flushing {
-		return
+	if !c.flushing {
+		c.flushBy(c.g.urgent)
 	}
-	c.flushing = true
-	c.g.clients.Add(1)
-	c.flushers.Add(1)
-	go c.flushInCrew(c.g.crew.enter())
-}
-
-func (c *client) flushInCrew(shift uint64) {
-	defer c.g.crew.leave(shift)
-	c.flush()
 }

@@ -2,6 +2,7 @@ package live
 
 import (
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 )
@@ -9,7 +10,10 @@ import (
 // writersWait is how often it is looked whether writers get on.
 const writersWait = 50 * time.Millisecond
 
-// writers write what a tick has for the clients: few goroutines go from one to the next, so that
+// maxUrgent is how many of those who have news of their inbox are written to at a time.
+const maxUrgent = 128
+
+// writers write what there is for the clients: few goroutines go from one to the next, so that
 // hundreds of viewers do not take the processor from those who send, and no stack grows anew for
 // each. Who does not read holds up one of them; when none has got on for a while all hang in such
 // writes, and are not counted any more: each ends with the client that it hangs at.
@@ -26,14 +30,13 @@ type writers struct {
 	seen    uint64 // of taken, at the last look
 }
 
-func newWriters(life *sync.WaitGroup) *writers {
-	return &writers{most: max(runtime.GOMAXPROCS(0)/2, 1), life: life}
-}
-
 // add has c flushed. It does not wait.
 func (w *writers) add(c *client) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.next > len(w.queue)/2 { // a queue that is never empty must not grow for ever
+		w.queue, w.next = slices.Delete(w.queue, 0, w.next), 0
+	}
 	w.queue = append(w.queue, c)
 	if w.running < w.most {
 		w.start()
@@ -60,12 +63,12 @@ func (w *writers) take(shift uint64) *client {
 		return nil
 	}
 	if w.next == len(w.queue) {
-		clear(w.queue)
 		w.queue, w.next = w.queue[:0], 0
 		w.running--
 		return nil
 	}
 	c := w.queue[w.next]
+	w.queue[w.next] = nil
 	w.next++
 	w.taken++
 	return c
