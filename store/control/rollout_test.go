@@ -261,7 +261,8 @@ func TestARolloutIsReadAsItWasKept(t *testing.T) {
 	})
 }
 
-// BenchmarkRollout offers and hears of 20,000 devices, in batches of 1,000.
+// BenchmarkRollout offers to 20,000 devices and hears of them, in batches of 500: that the download began, and the
+// version that they run then, which is looked for among the actions of each.
 func BenchmarkRollout(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
@@ -296,22 +297,33 @@ func BenchmarkRollout(b *testing.B) {
 		}
 		offered := time.Since(began)
 		began = time.Now()
-		for part := range slices.Chunk(devices, 500) {
-			var list []director.Report
-			for i := range part {
-				list = append(list, director.Report{Device: part[i].ID, Fact: rollout.Fact{Event: rollout.SaysDownloading, Seq: 1}})
-			}
-			for _, err := range d.Reports(b.Context(), list) {
-				if err != nil {
-					b.Fatal(err)
-				}
-			}
-		}
+		reportAll(b, d, devices, director.Report{Fact: rollout.Fact{Event: rollout.SaysDownloading, Seq: 1}})
+		heard := time.Since(began)
+		began = time.Now()
+		reportAll(b, d, devices, director.Report{Version: "2.0.0"})
 		b.ReportMetric(n/made.Seconds(), "made/s")
 		b.ReportMetric(n/offered.Seconds(), "offers/s")
-		b.ReportMetric(n/time.Since(began).Seconds(), "reports/s")
+		b.ReportMetric(n/heard.Seconds(), "reports/s")
+		b.ReportMetric(n/time.Since(began).Seconds(), "versions/s")
 		if err := e.Close(); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// reportAll has each of the devices report p.
+func reportAll(b *testing.B, d *director.Director, devices []rollout.Device, p director.Report) {
+	b.Helper()
+	for part := range slices.Chunk(devices, 500) {
+		list := make([]director.Report, len(part))
+		for i := range part {
+			list[i] = p
+			list[i].Device = part[i].ID
+		}
+		for _, err := range d.Reports(b.Context(), list) {
+			if err != nil {
+				b.Fatal(err)
+			}
 		}
 	}
 }
