@@ -1,0 +1,43 @@
+package ui
+
+import (
+	"net/http"
+	"net/url"
+	"testing"
+)
+
+// TestAFilterChangesItsOwnTermOnly takes filters back and puts others in their place, beside an or, a not,
+// parentheses and the word and: what else is asked for stays as it is written.
+func TestAFilterChangesItsOwnTermOnly(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	f.put("pump-1", "", "online", object{})
+	f.extra = map[string]http.HandlerFunc{"GET /api/v1/devices:facets": f.guarded(func(w http.ResponseWriter, r *http.Request) {
+		value := func(v string) object { return object{"value": v, "devices": 1, "term": "status=" + v} }
+		writeJSON(w, 200, object{"total": 2, "items": []object{
+			{"field": r.URL.Query().Get("fields"), "more": 0, "values": []object{value("online"), value("offline")}},
+		}})
+	})}
+	b := open(t, f)
+	for _, c := range []struct{ q, press, want string }{
+		{"(tag:a or tag:b) status=online group=x", "online", "(tag:a or tag:b) group=x"},
+		{"(tag:a or tag:b) status=online group=x", "offline", "(tag:a or tag:b) group=x status=offline"},
+		{"status:online and group=x", "online", "group=x"},
+		{"group=x and status:online", "online", "group=x"},
+		{"not status=online", "online", "not status=online status=online"},
+		{"not (tag:a status=online) status=online", "online", "not (tag:a status=online)"},
+		{"status=online or group=x", "online", "(status=online or group=x) status=online"},
+		{`name="a and (b" status=online`, "online", `name="a and (b"`},
+		{"status=online", "online", ""},
+	} {
+		b.visit("/devices?q=" + url.QueryEscape(c.q))
+		b.wait("the filter", `document.querySelector(".facet-status > .btn")`)
+		evaluate[bool](b, `(document.querySelector(".facet-status > .btn").click(), true)`)
+		b.waitText(".facet-status li", c.press)
+		evaluate[bool](b, `([...document.querySelectorAll(".facet-status li button")].find(e => e.textContent.startsWith(`+quote(c.press)+`)).click(), true)`)
+		b.wait("the panel to close", `!document.querySelector(".facet-status li")`)
+		if got := evaluate[string](b, `new URLSearchParams(location.search).get("q") ?? ""`); got != c.want {
+			t.Errorf("%s with %s pressed is %s, want %s", c.q, c.press, got, c.want)
+		}
+	}
+}
