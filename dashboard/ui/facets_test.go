@@ -41,3 +41,28 @@ func TestAFilterChangesItsOwnTermOnly(t *testing.T) {
 		}
 	}
 }
+
+// TestAnAddressWhoseQueryIsNotUnderstoodCanBeMended opens one, as a link may be that was written by hand or is of a
+// group that is gone.
+func TestAnAddressWhoseQueryIsNotUnderstoodCanBeMended(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	f.put("pump-1", "", "online", object{})
+	b := open(t, f)
+	b.visit("/devices?q=stauts:online")
+	b.waitText(".query-fault", `there is no field "stauts"; did you mean status?`)
+	b.waitText(".query-fault mark", "stauts:online")
+	if got := evaluate[string](b, `document.querySelector(".search input").value`); got != "stauts:online" {
+		t.Errorf("the box has %q, want what was asked for", got)
+	}
+	evaluate[bool](b, `(e => { e.focus(); e.select(); window.box = e; return true; })(document.querySelector(".search input"))`)
+	b.types(".search input", "pump")
+	b.waitText("tbody th", "pump-1")
+	if !evaluate[bool](b, `document.activeElement === window.box`) {
+		t.Error("the box was taken from under the hands of who writes")
+	}
+	b.visit("/devices?q=stauts:online")
+	b.waitText(".listing .quiet-note a", "Clear the search")
+	b.click(".listing .quiet-note a")
+	b.waitText("tbody th", "pump-1")
+}
