@@ -306,6 +306,10 @@ func (f *fakeServer) snapshot(c *fakeConn, m object) {
 	case "inbox":
 		out["epoch"], out["unread"], out["open"], out["items"] = "E", 1, 1, []object{}
 	case "devices":
+		if q, _ := m["q"].(string); strings.HasPrefix(q, "stauts") {
+			c.send(object{"t": "error", "re": m["id"], "code": "invalid", "detail": `the query is not understood, column 1: there is no field "stauts"; did you mean status?`, "retry": false})
+			return
+		}
 		out["items"], out["total"], out["next"] = f.list(m)
 	default:
 		if strings.HasPrefix(ch, "here:") {

@@ -59,6 +59,7 @@ export function leaveDevices(): void {
   rememberOrder(view.peek()?.order ?? []);
   view.value = null;
   columns.value = [];
+  refusal.value = "";
   rows.clear();
 }
 

@@ -73,19 +73,58 @@ export function unfinished(text: string): boolean {
   return quotes % 2 === 1 || /(^|\s)(tag:|v\.|twin\.\S*\.)$/.test(text) || /[:=<>~!(]$/.test(text) || /(^|\s)(and|or|not)$/i.test(text.trimEnd());
 }
 
+/** What stands in a text outside of parentheses: its terms that are not denied, and whether there is an or between them. */
+function atTop(text: string): { terms: Token[]; or: boolean } {
+  const terms: Token[] = [];
+  let [depth, denied, or] = [0, false, false];
+  for (let at = 0; at < text.length; at++) {
+    const c = text[at]!;
+    if (c === "(") depth++;
+    if (c === ")") depth--;
+    if (c === ")" && depth === 0) denied = false;
+    if (/[\s()]/.test(c)) continue;
+    const to = tokenAt(text, at).to;
+    const term = text.slice(at, to);
+    const word = /^(and|or|not)$/i.exec(term)?.[0].toLowerCase();
+    if (depth === 0) {
+      if (!word && !denied) terms.push({ from: at, to, text: term });
+      if (word !== "and") denied = word === "not";
+      or ||= word === "or";
+    }
+    at = to - 1;
+  }
+  return { terms, or };
+}
+
+/** The terms that must hold whatever else does. */
+export function conjuncts(text: string): Token[] {
+  const { terms, or } = atTop(text);
+  return or ? [] : terms;
+}
+
+/** The text without those of its conjuncts that are out; all else stays as it is written. */
+export function leaveOut(text: string, out: (term: string) => boolean): string {
+  for (const t of conjuncts(text).reverse()) {
+    if (!out(t.text)) continue;
+    const before = text.slice(0, t.from).trimEnd();
+    const after = text.slice(t.to).trimStart();
+    const bare = before.replace(/(^|[\s)])and$/i, "$1").trimEnd();
+    text = [bare, bare === before ? after.replace(/^and(?=[\s(]|$)/i, "").trimStart() : after].filter(Boolean).join(" ");
+  }
+  return text;
+}
+
 /** The text without the terms of a field. */
 export function without(text: string, field: string): string {
   const names = field === "firmware" ? ["fw", "firmware"] : [field];
-  return tokens(text).some((t) => /^[()]|[()]$/.test(t)) || /[()]|(^|\s)(or|not)(\s|$)/i.test(text)
-    ? text
-    : tokens(text).filter((t) => !names.some((n) => t.startsWith(n + ":") || t.startsWith(n + "="))).join(" ");
+  return leaveOut(text, (t) => names.some((n) => t.startsWith(n + ":") || t.startsWith(n + "=")));
 }
 
 /** The text with one more term, which all else must hold beside. */
 export function withTerm(text: string, term: string): string {
   const all = text.trim();
   if (all === "") return term;
-  return `${/(^|\s)or(\s|$)/i.test(all) ? `(${all})` : all} ${term}`;
+  return `${atTop(all).or ? `(${all})` : all} ${term}`;
 }
 
 /** Where the server says that a query is wrong: the column, from 1, and why. */

@@ -50,13 +50,13 @@ export function DevicesPage() {
     clearSelection();
     leaveDevices();
   }, []);
-  const v = view.value;
+  const v = view.value ?? (refusal.value ? { q, sort, after, cols, order: [], total: 0, next: "" } : null);
   const empty = v !== null && v.order.length === 0 && v.q === "" && v.after === "";
   const first = v !== null && v.order.length === 0 && v.after === "" && newcomers.value > 0;
   useEffect(() => {
     if (first) again.value++; // nothing is under the pointer that could move
   }, [first]);
-  if (!v) return <p class="quiet-note">{refusal.value || T.loading}</p>;
+  if (!v) return <p class="quiet-note">{T.loading}</p>;
   return (
     <>
       {empty ? <NoDevices /> : <RollCall />}
@@ -82,7 +82,9 @@ function Adding({ first, total, open, isOpen }: { first: boolean; total: number;
   return <ConnectPanel first={first} suggestion={`device-${total + 1}`} onClose={() => open(false)} />;
 }
 
+/** The list; without one yet, when the address has a query that the server does not understand, the box to write it right. */
 function List({ v, onAdd, onAgain }: { v: View; onAdd: () => void; onAgain: () => void }) {
+  const refused = view.value === null;
   const entitled = mayWriteDevices();
   useEffect(clearSelection, [v.q]);
   const onQuery = (q: string) => go(listPath(q, v.sort, "", v.cols), true);
@@ -91,14 +93,14 @@ function List({ v, onAdd, onAgain }: { v: View; onAdd: () => void; onAgain: () =
     <section class="sec listing" aria-labelledby="devices-title">
       <header>
         <h2 id="devices-title">{T.title}</h2>
-        <p>{T.shown(v.order.length, v.total)}</p>
+        {!refused && <p>{T.shown(v.order.length, v.total)}</p>}
         {newcomers.value > 0 && <button type="button" class="chip" onClick={onAgain}>{T.newcomers(newcomers.value)}</button>}
         <div class="r">
           <QueryBox value={asked(v.q)} fault={refusal.value} onQuery={onQuery} />
           <button type="button" class="btn add" disabled={!entitled} title={entitled ? undefined : T.needs} onClick={onAdd}>{T.add}</button>
         </div>
       </header>
-      <div class="tools">
+      {!refused && <div class="tools">
         <Facets q={v.q} onQuery={onQuery} />
         <div class="r">
           <ViewMenu />
@@ -106,10 +108,11 @@ function List({ v, onAdd, onAgain }: { v: View; onAdd: () => void; onAgain: () =
           <a class="btn" href={exportPath(v.q, columnsNow)} download="devices.csv">{T.csv}</a>
           {entitled ? <a class="btn" href="/import">{T.import}</a> : <button type="button" class="btn" disabled title={T.needs}>{T.import}</button>}
         </div>
-      </div>
+      </div>}
       <BulkBar />
       <WorkStrip />
-      {v.order.length === 0 ? <Nothing v={v} /> : <Table v={v} />}
+      {refused && <p class="quiet-note"><a class="link" href={listPath("", v.sort, "", v.cols)}>{T.clear}</a></p>}
+      {!refused && (v.order.length === 0 ? <Nothing v={v} /> : <Table v={v} />)}
       <Pager v={v} />
     </section>
   );

@@ -4,7 +4,7 @@
 import { useState } from "preact/hooks";
 import { useAsked } from "../lib/ask";
 import { count } from "../lib/format";
-import { tokens, without, withTerm } from "../lib/query";
+import { conjuncts, leaveOut, without, withTerm } from "../lib/query";
 import { listDeviceFacets } from "../lib/schema.gen";
 import type { Presence } from "../lib/types";
 import { Fault } from "./fault";
@@ -44,16 +44,21 @@ export function Facets({ q, onQuery }: { q: string; onQuery: (q: string) => void
   );
 }
 
+/** A term as the server writes that of a facet. */
+function asFacet(term: string): string {
+  return term.replace(/^(\w+):(?=[^=]*$)/, "$1=").replace(/^firmware=/, "fw=");
+}
+
 function Values({ field, q, onQuery }: { field: string; q: string; onQuery: (q: string) => void }) {
   const [of, setOf] = useState(field); // a tag's values once its key is chosen
   const [match, setMatch] = useState("");
   const rest = SINGLE.includes(field) ? without(q, field) : q;
   const asked = useAsked((stop) => listDeviceFacets({ fields: of, limit: MOST, ...(rest && { q: rest }), ...(match && { match }) }, stop), of, `${match} ${rest}`);
   const facet = asked.answer?.items[0];
-  const chosen = new Set(tokens(q).map((t) => t.replace(/^(\w+):(?=[^=]*$)/, "$1=").replace(/^fw=|^firmware=/, "fw=")));
+  const chosen = new Set(conjuncts(q).map((t) => asFacet(t.text)));
   const choose = (term: string) => {
     if (of === "tag") return setOf(term);
-    if (chosen.has(term)) return onQuery(tokens(q).filter((t) => t !== term && t.replace(/^(\w+):/, "$1=") !== term).join(" "));
+    if (chosen.has(term)) return onQuery(leaveOut(q, (t) => asFacet(t) === term));
     onQuery(withTerm(rest, term));
   };
   if (asked.fault) return <Fault of={asked} />;
