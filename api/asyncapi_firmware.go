@@ -7,15 +7,15 @@ func firmwareTopics(fields func(string, object) object) []mqttTopic {
 	return []mqttTopic{
 		{
 			name: "firmware", address: "devices/{id}/firmware", down: true, title: "Firmware offer",
-			text: "Signed for this device by the server's key, QoS 1, not retained; sent when it is offered, on subscribing and on coming back while it goes on.",
+			text: "Signed for this device by the server's key, QoS 1, not retained; sent when it is offered, on subscribing and on coming back while it goes on, and when a device that has the image is to wait for its maintenance window, or may install.",
 			schema: fields("device rollout action attempt state not_after manifest_sha256 manifest signatures files mqtt key sig", object{
 				"device": text, "rollout": text, "action": whole, "attempt": whole, "state": text, "not_after": whole, "manifest_sha256": text, "manifest": document,
-				"signatures": object{"type": "array", "items": document}, "files": object{"type": "array", "items": document}, "mqtt": document, "key": text, "sig": text,
+				"signatures": object{"type": "array", "items": document}, "files": object{"type": "array", "items": document}, "mqtt": document, "window": document, "key": text, "sig": text,
 			}),
 			example: object{
 				"device": "pump-7", "rollout": "r1", "action": 257, "attempt": 1, "state": "offered", "not_after": 1772440200, "manifest_sha256": "9f86d081884c7d65",
 				"manifest": object{"product": "pump", "version": "2.0.0"}, "signatures": []any{}, "files": []any{object{"filename": "pump.bin", "size": 4194304, "sha256": "9f86d081884c7d65"}},
-				"mqtt": object{"max_len": 65536, "max_n": 8}, "key": "a53013b1ad3cd1f7", "sig": "q80=",
+				"mqtt": object{"max_len": 65536, "max_n": 8}, "window": object{"open": true, "closes": 1772424000}, "key": "a53013b1ad3cd1f7", "sig": "q80=",
 			},
 		},
 		{name: "firmwareStatus", address: "devices/{id}/firmware/status", up: true, title: "Firmware status", schema: fields("action state", object{

@@ -28,7 +28,7 @@ type RolloutDevice struct {
 	From       string          `json:"from,omitempty" doc:"Version that it had when it was offered the release"`
 	Soaking    bool            `json:"soaking,omitempty" doc:"It has the version, and is not confirmed yet"`
 	Late       string          `json:"late,omitempty" enum:"installing,installed,failed,rolled_back" doc:"What it did after the attempt was over or taken back, which changes no state"`
-	DueAt      *string         `json:"due_at,omitempty" format:"date-time" doc:"When it is looked at next, where that is known"`
+	DueAt      *string         `json:"due_at,omitempty" format:"date-time" doc:"When it is looked at next, where that is known: it is queued, or waits with the image for its maintenance window"`
 	DeadlineAt *string         `json:"deadline_at,omitempty" format:"date-time" doc:"When silence ends the attempt, or when the soak is over"`
 	UpdatedAt  string          `json:"updated_at" format:"date-time"`
 }
@@ -36,9 +36,12 @@ type RolloutDevice struct {
 func rolloutDeviceOf(d *rollout.Device) RolloutDevice {
 	out := RolloutDevice{
 		Rollout: d.Rollout, Device: d.ID, Phase: d.Phase + 1, State: d.State.String(), Reason: string(d.Reason), Detail: d.Detail, Action: d.Action, Attempt: d.Attempt,
-		Failures: d.Failures, Progress: d.Progress, From: d.From, Soaking: d.Soaking, Late: string(d.Late), DeadlineAt: stampOrNull(d.Deadline), UpdatedAt: stamp(d.Updated),
+		Failures: d.Failures, Progress: d.Progress, From: d.From, Soaking: d.Soaking, Late: string(d.Late), UpdatedAt: stamp(d.Updated),
 	}
-	if d.State == rollout.Queued && d.Due > 0 && d.Due < operator.Never {
+	if !d.Parked() {
+		out.DeadlineAt = stampOrNull(d.Deadline)
+	}
+	if (d.State == rollout.Queued || d.Parked()) && d.Due > 0 && d.Due < operator.Never {
 		out.DueAt = stampOrNull(d.Due)
 	}
 	return out

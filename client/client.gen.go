@@ -735,7 +735,7 @@ type FirmwareAction struct {
 	// What the device said of a failure
 	Detail *string `json:"detail,omitempty"`
 	Device string  `json:"device"`
-	// When it is looked at next, where that is known
+	// When it is looked at next, where that is known: it is queued, or waits with the image for its maintenance window
 	DueAt *time.Time `json:"due_at,omitempty"`
 	// Attempts that failed
 	Failures int64 `json:"failures"`
@@ -2404,7 +2404,7 @@ type RolloutDevice struct {
 	// What the device said of a failure
 	Detail *string `json:"detail,omitempty"`
 	Device string  `json:"device"`
-	// When it is looked at next, where that is known
+	// When it is looked at next, where that is known: it is queued, or waits with the image for its maintenance window
 	DueAt *time.Time `json:"due_at,omitempty"`
 	// Attempts that failed
 	Failures int64 `json:"failures"`

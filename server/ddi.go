@@ -14,7 +14,6 @@ import (
 	"muster/firmware/deliver"
 	"muster/firmware/desk"
 	"muster/firmware/director"
-	"muster/firmware/rollout"
 )
 
 // buildDDI makes hawkBit's door, unless it is off.
@@ -28,7 +27,6 @@ func (s *Server) buildDDI() (err error) {
 		Past: s.stores.control, Consents: consents{s}, Settings: set,
 		Secure:  func(r *http.Request) bool { return s.web.Secure(r) },
 		Asked:   s.rollouts.asks,
-		Window:  s.window,
 		Metrics: s.metrics, Now: s.cfg.Now, Log: s.cfg.Logger,
 		Denied: func(r *http.Request, device muster.DeviceID, err error) {
 			s.logins.Failed(devices.Attempt{Username: string(device), Peer: r.RemoteAddr, Listener: "http"}, err)
@@ -81,16 +79,6 @@ func (i ddiImages) Serve(w http.ResponseWriter, r *http.Request, device muster.D
 		return
 	}
 	i.server.delivery.Serve(w, r, g)
-}
-
-// window says whether an offer is bound to windows, and whether one is open at the device.
-func (s *Server) window(o *desk.Offer) (bound, open bool) {
-	if len(o.Windows) == 0 {
-		return false, true
-	}
-	facts := s.rollouts.fleet.Facts(&rollout.Rollout{Release: o.Release.ID, Plan: rollout.Plan{Zone: o.Zone}}, o.Device)
-	open, _ = rollout.Open(o.Windows, facts.Local)
-	return true, open
 }
 
 // ddiAttributes keeps what hawkBit's clients say of themselves in the reported side of the

@@ -64,7 +64,7 @@ func (s *Server) buildRollouts() {
 	r.director = director.New(store, r.fleet, s.cfg.Now, director.Options{
 		Owner: owner, Told: r.told, Verdict: r.judges.verdict, Prepare: r.prepare, Barred: r.fleet.Barred, Outdated: r.fleet.Outdated, Quorum: quorum, Grace: graceOf(&s.cfg),
 	})
-	r.desk = desk.New(s.stores.control, r.director, c, s.patches.offered(), runningVersions{r}, s.peopleSaid())
+	r.desk = desk.New(s.stores.control, r.director, c, s.patches.offered(), runningVersions{r}, s.peopleSaid(), r.fleet.Local)
 	parts := operator.Parts{
 		Store: s.stores.control, Reader: s.stores.control, Fleet: operator.Devices{Registry: s.registry}, Facts: r.fleet, Releases: stock{s.firmware}, Now: s.cfg.Now,
 	}

@@ -36,6 +36,15 @@ type offer struct {
 	Attempt  int
 	Manifest struct{ Version string }
 	Files    []offerFile
+	Window   *struct {
+		Open   bool
+		Closes int64
+	}
+}
+
+// waits says whether a device that has the image is to be told again before it installs.
+func (o *offer) waits(now time.Time) bool {
+	return o.Window != nil && (!o.Window.Open || o.Window.Closes > 0 && now.Unix() >= o.Window.Closes)
 }
 
 // offerFile is an image of an offer, perhaps with a patch by which it can be made.
@@ -81,6 +90,7 @@ type updater struct {
 	seq     int64
 	dead    bool
 	tried   bool // done came to an end that the device knows of, and is not begun again
+	checked bool // it has the image of now, which is good, and waits with it for its maintenance window
 
 	now   offer
 	get   fetched       // what it fetches
@@ -144,7 +154,7 @@ func (u *updater) live(ctx context.Context) error {
 		u.out = u.out[:0]
 		restarts := false
 		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded) && u.now.Action != 0:
+		case errors.Is(err, os.ErrDeadlineExceeded) && u.fetches():
 			u.asked = u.off // what was asked for is lost
 			u.ask()
 		case errors.Is(err, os.ErrDeadlineExceeded):
@@ -167,11 +177,14 @@ func (u *updater) live(ctx context.Context) error {
 }
 
 func (u *updater) patience() time.Duration {
-	if u.now.Action != 0 {
+	if u.fetches() {
 		return pieceWait
 	}
 	return pingAfter / 2
 }
+
+// fetches says whether pieces of an image are waited for.
+func (u *updater) fetches() bool { return u.now.Action != 0 && !u.checked }
 
 // hear deals with a packet. restarts says that the device goes, to come back with what it
 // has installed.
@@ -194,7 +207,7 @@ func (u *updater) hear(ctx context.Context, p *packet) (restarts bool, err error
 		u.cancelled(p.payload)
 	case rest == "/error":
 		u.refused(p.payload)
-	case isData && u.now.Action != 0 && off == strconv.FormatInt(u.off, 10):
+	case isData && u.fetches() && off == strconv.FormatInt(u.off, 10):
 		n, err := u.sink().Write(p.payload)
 		if err != nil {
 			return false, fmt.Errorf("write the image: %w", err)
@@ -214,8 +227,14 @@ func (u *updater) offered(ctx context.Context, payload []byte) (restarts bool, e
 		return false, fmt.Errorf("an offer without images: %w", errProtocol)
 	}
 	same := o.Action == u.done.Action && o.Attempt == u.done.Attempt
-	if same && (u.dead || u.tried) || o.Action == u.now.Action && o.Attempt == u.now.Attempt {
+	if same && (u.dead || u.tried) {
 		return false, nil
+	}
+	if o.Action == u.now.Action && o.Attempt == u.now.Attempt {
+		if u.now.Window = o.Window; !u.checked || o.waits(time.Now()) {
+			return false, nil
+		}
+		return u.install(ctx), nil
 	}
 	if !same {
 		u.seq, u.dead, u.tried = 0, false, false
@@ -225,7 +244,7 @@ func (u *updater) offered(ctx context.Context, payload []byte) (restarts bool, e
 		u.say("running", fmt.Sprintf(`,"version":%q`, u.version))
 		return false, nil
 	}
-	u.now, u.off, u.asked, u.sum = o, 0, 0, sha256.New()
+	u.now, u.off, u.asked, u.sum, u.checked = o, 0, 0, sha256.New(), false
 	if err := u.choose(); err != nil {
 		return false, err
 	}
@@ -320,15 +339,22 @@ func (u *updater) whole(ctx context.Context, o *offer) error {
 	return nil
 }
 
-// install checks the image, and does with it what the dice say.
+// install checks the image, and does with it what the dice say, in its maintenance window.
 func (u *updater) install(ctx context.Context) (restarts bool) {
-	o := u.now
-	u.now, u.tried = offer{}, true
-	if err := u.whole(ctx, &o); err != nil {
-		u.say("failed", fmt.Sprintf(`,"error":%q`, err.Error()))
+	if !u.checked {
+		if err := u.whole(ctx, &u.now); err != nil {
+			u.now, u.tried = offer{}, true
+			u.say("failed", fmt.Sprintf(`,"error":%q`, err.Error()))
+			return false
+		}
+		u.checked = true
+		u.say("downloaded", "")
+	}
+	if u.now.waits(time.Now()) {
 		return false
 	}
-	u.say("downloaded", "")
+	o := u.now
+	u.now, u.tried, u.checked = offer{}, true, false
 	u.say("installing", "")
 	switch u.draw() {
 	case says:
@@ -374,7 +400,7 @@ func (u *updater) refused(payload []byte) {
 		Code  string
 		After int64 `json:"retry_after"`
 	}
-	if json.Unmarshal(payload, &e) != nil || e.After > 0 || u.now.Action == 0 {
+	if json.Unmarshal(payload, &e) != nil || e.After > 0 || !u.fetches() {
 		return
 	}
 	if e.Code != "no_action" {
@@ -385,7 +411,7 @@ func (u *updater) refused(payload []byte) {
 
 // giveUp forgets what is being fetched.
 func (u *updater) giveUp() {
-	u.now = offer{}
+	u.now, u.checked = offer{}, false
 	_ = u.part.end(false) // it was to go
 }
 

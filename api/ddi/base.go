@@ -29,7 +29,7 @@ func (h *Handler) base(w *recorder, q *request) {
 		h.refuse(w, q, err)
 		return
 	}
-	idle, soon := err != nil, false
+	none, soon := err != nil, false
 	if h.Asked != nil { // also who is busy is there, and well
 		if soon, err = h.Asked(q.Context(), q.device); err != nil {
 			h.refuse(w, q, err)
@@ -37,13 +37,13 @@ func (h *Handler) base(w *recorder, q *request) {
 		}
 	}
 	b := baseBody{Links: map[string]link{}}
-	b.Config.Polling.Sleep = h.sleep(q.device, idle && !soon)
-	if !idle {
+	b.Config.Polling.Sleep = h.sleep(q.device, (none || o.Parked && !o.Hours.Open) && !soon)
+	if !none {
 		if name, path := h.toDo(&o); name != "" {
 			b.Links[name] = h.link(q, path)
 		}
 	}
-	if h.wantsAttributes(q.device, &o, idle) {
+	if h.wantsAttributes(q.device, &o, none) {
 		b.Links["configData"] = h.link(q, "configData")
 	}
 	action, _, err := h.Past.InstalledAction(q.Context(), q.device)
@@ -62,6 +62,8 @@ func (h *Handler) toDo(o *desk.Offer) (name, path string) {
 	switch {
 	case o.Stop:
 		return "cancelAction", "cancelAction/" + number(o.Action)
+	case o.Shut: // it is taken back within seconds
+		return "", ""
 	case o.State == rollout.Rebooting: // it said that it has installed
 		return "", ""
 	}

@@ -87,9 +87,6 @@ type Config struct {
 	Asked func(ctx context.Context, device muster.DeviceID) (soon bool, err error)
 	// Denied is told of each request that was refused for its token; it does not wait. May be nil.
 	Denied func(r *http.Request, device muster.DeviceID, err error)
-	// Window says whether an offer is bound to maintenance windows, and whether one is open at
-	// the device now; nil for never bound.
-	Window func(o *desk.Offer) (bound, open bool)
 
 	Metrics prometheus.Registerer // nil for none
 	Now     func() time.Time

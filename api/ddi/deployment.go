@@ -66,20 +66,18 @@ type historyBody struct {
 // mostHistory bounds actionHistory; -1 asks for it.
 const mostHistory = 100
 
-// handling returns how a device is to go about an offer, as of now.
+// handling returns how a device is to go about an offer, as of now. Outside of its window it fetches what it has
+// begun to fetch, and waits with that.
 func (h *Handler) handling(o *desk.Offer) handling {
 	how := handling{Download: forced, Update: forced}
 	if h.Attempt {
 		how = handling{Download: attempt, Update: attempt}
 	}
-	if h.Window == nil {
-		return how
-	}
-	switch bound, open := h.Window(o); {
-	case bound && open:
-		how.Window = available
-	case bound:
+	switch {
+	case o.Parked:
 		how.Update, how.Window = skip, unavailable
+	case o.Hours.Bound:
+		how.Window = available
 	}
 	return how
 }
@@ -95,7 +93,7 @@ func (h *Handler) current(q *request) (desk.Offer, error) {
 
 func (h *Handler) deployment(w *recorder, q *request) {
 	o, err := h.current(q)
-	if err == nil && held(&o) {
+	if err == nil && (held(&o) || o.Shut) {
 		err = errPath()
 	}
 	var b deploymentBody
@@ -106,6 +104,10 @@ func (h *Handler) deployment(w *recorder, q *request) {
 		h.refuse(w, q, err)
 		return
 	}
+	h.memory.with(q.device, func(s *seen) {
+		s = s.of(o.Action)
+		s.told, s.skip = true, b.Deployment.Update == skip
+	})
 	h.document(w, q, b)
 }
 
@@ -200,7 +202,7 @@ func (h *Handler) installed(w *recorder, q *request) {
 // module returns the offer whose release is the module of the path: what is to be installed, or
 // what was. A module has the number of its action.
 //
-// Nothing of it can be fetched before people at the device wanted it.
+// Nothing of it can be fetched before people at the device wanted it, and nothing is begun outside of its window.
 func (h *Handler) module(q *request) (desk.Offer, error) {
 	o, err := h.current(q)
 	if muster.KindOf(err) == muster.NotFound {
@@ -209,7 +211,7 @@ func (h *Handler) module(q *request) (desk.Offer, error) {
 	if err != nil {
 		return o, err
 	}
-	if o.Waits {
+	if o.Waits || o.Shut {
 		err = errPath()
 	}
 	return o, err

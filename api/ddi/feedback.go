@@ -107,7 +107,7 @@ func (f *Feedback) percent() int {
 type Known struct {
 	State   rollout.State // of the action, which is in flight
 	Whole   bool          // the image was sent to its end
-	Skip    bool          // the device was told not to install now
+	Skip    bool          // the device was told not to install when it asked last
 	Trusted bool          // its word is a confirmation
 }
 
@@ -245,7 +245,12 @@ func (h *Handler) endsStopped(q *request, f *Feedback) error {
 // known gathers what Fact must know.
 func (h *Handler) known(q *request, o *desk.Offer) (k Known) {
 	k = Known{State: o.State, Skip: h.handling(o).Update == skip, Trusted: h.Confirm == ByDDI}
-	h.memory.with(q.device, func(s *seen) { k.Whole = s.of(o.Action).whole })
+	h.memory.with(q.device, func(s *seen) {
+		s = s.of(o.Action)
+		if k.Whole = s.whole; s.told { // who was told to install does so when its window has closed meanwhile, too
+			k.Skip = s.skip
+		}
+	})
 	return k
 }
 

@@ -18,7 +18,6 @@ import (
 
 	"muster"
 	"muster/api/ddi"
-	"muster/firmware/desk"
 	"muster/firmware/director"
 	"muster/firmware/rollout"
 )
@@ -513,31 +512,6 @@ func (r *rig) counter(name string) (n float64) {
 		}
 	}
 	return n
-}
-
-func TestOutsideOfItsWindowADeviceDownloadsAndWaits(t *testing.T) {
-	open := atomic.Bool{}
-	r := newRig(t, func(c *ddi.Config) { c.Window = func(*desk.Offer) (bool, bool) { return true, open.Load() } })
-	action := r.roll()
-	shut := r.links()["deploymentBase"]
-	part := func() map[string]any {
-		return r.do("GET", r.links()["deploymentBase"], "").json(t)["deployment"].(map[string]any)
-	}
-	if d := part(); d["download"] != "forced" || d["update"] != "skip" || d["maintenanceWindow"] != "unavailable" {
-		t.Errorf("outside of the window it is %v", d)
-	}
-	feedback := fmt.Sprintf("%s/deploymentBase/%d/feedback", home, action)
-	r.says(200, feedback, "closed", "success", `,"details":["Skipped Update."]`)
-	r.is(rollout.Offered)
-	r.do("GET", fmt.Sprintf("%s/softwaremodules/%d/artifacts/%s", home, action, r.shelf.release.Files[0].Filename), "")
-	r.says(200, feedback, "downloaded", "success", "")
-	r.is(rollout.Downloaded)
-	open.Store(true)
-	if d := part(); d["update"] != "forced" || d["maintenanceWindow"] != "available" || r.links()["deploymentBase"] == shut {
-		t.Errorf("in the window it is %v", d)
-	}
-	r.says(200, feedback, "closed", "success", "")
-	r.is(rollout.Rebooting)
 }
 
 func TestPeopleAtTheDeviceAreAskedWhereTheServerWantsThat(t *testing.T) {

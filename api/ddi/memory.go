@@ -34,6 +34,8 @@ type seen struct {
 	progress time.Time // when one was kept last
 	closed   time.Time // when it said that it has installed
 	asked    bool      // its attributes came since
+	told     bool      // how it is to go about it
+	skip     bool      // not to install: it was told so last
 
 	attributes bool // it has told them since we began
 }
@@ -41,7 +43,7 @@ type seen struct {
 // of brings s to an action.
 func (s *seen) of(action int32) *seen {
 	if s.action != action {
-		s.action, s.whole, s.progress, s.closed, s.asked = action, false, time.Time{}, time.Time{}, false
+		s.action, s.whole, s.progress, s.closed, s.asked, s.told, s.skip = action, false, time.Time{}, time.Time{}, false, false, false
 	}
 	return s
 }

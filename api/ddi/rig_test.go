@@ -202,7 +202,7 @@ func (r *rig) open(log *slog.Logger) {
 		r.must(err)
 	}
 	r.director = director.New(r.store, there{r.now}, r.now, director.Options{Owner: "n", Barred: func(*rollout.Rollout) bool { return r.shelf.withdrawn.Load() }})
-	r.desk = desk.New(r.store, r.director, &r.shelf, nil, unheard{}, asking{r})
+	r.desk = desk.New(r.store, r.director, &r.shelf, nil, unheard{}, asking{r}, func(muster.DeviceID, string) time.Time { return r.now() })
 	ctx, cancel := context.WithCancel(r.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- r.desk.Run(ctx) }()

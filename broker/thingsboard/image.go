@@ -94,5 +94,8 @@ func (s Subscription) firmware(id muster.DeviceID, rest string, payload []byte) 
 	if err != nil {
 		return nil, err //nolint:wrapcheck // it says what is wrong
 	}
+	if data == nil { // there is nothing to begin
+		return nil, nil
+	}
 	return []Reply{s.update(id, data)}, nil
 }

@@ -28,6 +28,7 @@ type Desk struct {
 	patches  Patches
 	versions Versions
 	consents Consents
+	local    Local
 	queue    chan waiting
 }
 
@@ -47,10 +48,13 @@ func nothingOfIt(err error) bool {
 	return err != nil && (kind == muster.NotFound || kind == muster.Conflict || kind == muster.Stale)
 }
 
+// Local returns the time at a device, in its own zone, else in the one of its rollout.
+type Local func(device muster.DeviceID, zone string) time.Time
+
 // New returns a Desk, which needs Run to take reports. No patches are offered when patches is nil, and no
 // people are asked when consents is nil.
-func New(store Store, reporter Reporter, releases Releases, patches Patches, versions Versions, consents Consents) *Desk {
-	return &Desk{store: store, reporter: reporter, releases: releases, patches: patches, versions: versions, consents: consents, queue: make(chan waiting, queueSize)}
+func New(store Store, reporter Reporter, releases Releases, patches Patches, versions Versions, consents Consents, local Local) *Desk {
+	return &Desk{store: store, reporter: reporter, releases: releases, patches: patches, versions: versions, consents: consents, local: local, queue: make(chan waiting, queueSize)}
 }
 
 // Offer returns what a device is to do now; NotFound when there is nothing.
@@ -61,8 +65,9 @@ func (d *Desk) Offer(ctx context.Context, device muster.DeviceID) (Offer, error)
 	}
 	o := Offer{
 		Device: device, Rollout: a.Device.Rollout, Action: a.Device.Action, Attempt: a.Device.Attempt,
-		State: a.Device.State, Deadline: a.Device.Deadline, Offered: a.Offered, Windows: a.Windows, Zone: a.Zone,
+		State: a.Device.State, Offered: a.Offered, Hours: rollout.HoursAt(a.Windows, d.local(device, a.Zone)),
 	}
+	o.Shut, o.Parked = !o.Hours.Tells(o.State), !o.Hours.Installs(o.State) || a.Device.Parked()
 	if !o.State.InFlight() {
 		if a.Closed >= o.Action || !takenBack(o.State) {
 			return Offer{}, errNothing()

@@ -19,12 +19,16 @@ type Offer struct {
 	// device installs, and that the device has not said yet that it knows. Else the action is in flight.
 	Stop bool
 	// Waits says that people at the device are still to want it: see [Desk.Waits].
-	Waits    bool
-	Deadline muster.Micros    // when silence ends the attempt; 0 for never
-	Offered  muster.Micros    // when the action was
-	Windows  []rollout.Window // in which it may install; none for always
-	Zone     string           // of devices that have none
-	Release  Release
+	Waits   bool
+	Offered muster.Micros // when the action was
+	// Shut says that its maintenance window is closed, and that it has begun nothing of it: no door tells of it, and
+	// it is taken back within seconds.
+	Shut bool
+	// Parked says that the device is not to begin to install now, whatever it has of the image: its maintenance window is
+	// closed, or it is open and all slots are taken.
+	Parked  bool
+	Hours   rollout.Hours // as of now, at the device
+	Release Release
 }
 
 // Release is what an offer is of.

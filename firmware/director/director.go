@@ -279,11 +279,10 @@ func (d *Director) sweep(ctx context.Context, id string, f Fence) error {
 				case kept(r, dev, life.There, now):
 					dev.Deadline = now + muster.Micros(r.Plan.Deadlines.Offered/time.Microsecond)
 				case e == rollout.Silence && dev.Sleeps(&r.Plan, life, now):
+				case e == rollout.Silence && dev.State.InFlight() && dev.State <= rollout.Downloaded:
+					out = d.unanswered(r, dev, now, out)
 				case e == rollout.Silence && d.away(dev, now):
 					dev.Deadline = now + lookAgain
-				case e == rollout.Silence && d.shut(r, dev, now):
-				case e == rollout.Silence && dev.State == rollout.Offered:
-					out = d.unanswered(r, dev, now, out)
 				default:
 					out = step(r, dev, rollout.Fact{Event: e}, now, out)
 				}
@@ -301,50 +300,6 @@ func (d *Director) sweep(ctx context.Context, id string, f Fence) error {
 // itself has it wait, since it does not run or for a window.
 func kept(r *rollout.Rollout, dev *rollout.Device, alive bool, now muster.Micros) bool {
 	return dev.State == rollout.Queued && (alive || r.Status != rollout.Running || dev.Due > now && dev.Due != Asleep)
-}
-
-// shut says whether a device that has the whole image had to wait for its maintenance window with it. It is
-// given the time to install from when that opens, once.
-func (d *Director) shut(r *rollout.Rollout, dev *rollout.Device, now muster.Micros) bool {
-	if dev.State != rollout.Downloaded {
-		return false
-	}
-	facts := d.fleet.Facts(r, dev.ID)
-	limit := r.Plan.Deadlines.Of(dev.State)
-	open, next := rollout.Open(r.Plan.Windows, dev.Deadline.Time().Add(-limit).In(facts.Local.Location()))
-	if open || next.IsZero() || !next.Add(limit).After(now.Time()) {
-		return false
-	}
-	dev.Deadline = muster.MicrosOf(next.Add(limit))
-	return true
-}
-
-// unanswered ends an offer that a device did not take up: it was silent for as long as it may be, or its
-// maintenance window has closed, and it is offered the release again when that opens.
-func (d *Director) unanswered(r *rollout.Rollout, dev *rollout.Device, now muster.Micros, changes []rollout.Change) []rollout.Change {
-	full := dev.Updated + muster.Micros(r.Plan.Deadlines.Offered/time.Microsecond)
-	local := d.fleet.Facts(r, dev.ID).Local
-	open, next := rollout.Open(r.Plan.Windows, local)
-	switch {
-	case now >= full:
-		return step(r, dev, rollout.Fact{Event: rollout.Silence}, now, changes)
-	case open:
-		dev.Deadline = byClosing(r, full, local)
-		return changes
-	}
-	changes = step(r, dev, rollout.Fact{Event: rollout.Recall}, now, changes)
-	if dev.Due = Asleep; !next.IsZero() {
-		dev.Due = muster.MicrosOf(next)
-	}
-	return changes
-}
-
-// byClosing returns a deadline, or when the window that is open at a local time closes before that.
-func byClosing(r *rollout.Rollout, deadline muster.Micros, local time.Time) muster.Micros {
-	if closes := rollout.Closes(r.Plan.Windows, local); !closes.IsZero() {
-		return min(deadline, muster.MicrosOf(closes))
-	}
-	return deadline
 }
 
 // lookAgain is when it is looked again whether a device has come back since the process began.
@@ -382,7 +337,7 @@ func (d *Director) advance(ctx context.Context, id string, f Fence) (status roll
 }
 
 // offer fills free slots, in the order of the ranks. A device for which a rule does not hold
-// waits, or is skipped, and takes no slot.
+// waits, or is skipped, and takes no slot. Who has the image comes first.
 func (d *Director) offer(ctx context.Context, id string, f Fence) error {
 	for range mostRounds {
 		full := false
@@ -398,8 +353,8 @@ func (d *Director) offer(ctx context.Context, id string, f Fence) error {
 	return nil
 }
 
-// offerTo offers the release to those of the devices that may have it; full says that some may
-// and there is no slot for them.
+// offerTo offers the release to those of the devices that may have it, and has those that are parked with its image
+// install; full says that some may and there is no slot for them.
 func (d *Director) offerTo(r *rollout.Rollout, list []*rollout.Device) (out []rollout.Change, full bool) {
 	now := d.micros()
 	for _, dev := range list {
@@ -409,10 +364,13 @@ func (d *Director) offerTo(r *rollout.Rollout, list []*rollout.Device) (out []ro
 		facts := d.fleet.Facts(r, dev.ID)
 		held, holds := rollout.Held(r, dev, &facts, now)
 		switch {
+		case !holds && dev.Parked():
+			out = unpark(r, dev, facts.Local, now, out)
 		case !holds && r.Budget(1, now) == 1:
 			dev.From = facts.Version
 			out = step(r, dev, rollout.Fact{Event: rollout.Offer}, now, out)
-			dev.Deadline = byClosing(r, dev.Deadline, facts.Local)
+			hours := rollout.HoursAt(r.Plan.Windows, facts.Local)
+			dev.Deadline = byClosing(dev.Deadline, &hours)
 		case !holds || held.ForAll:
 			return out, true
 		case held.Excludes != "":
@@ -451,7 +409,7 @@ func (d *Director) Wake(ctx context.Context, id string, devices []muster.DeviceI
 	_, _, err := d.decide(ctx, id, Fence{}, Select{IDs: devices}, func(_ *rollout.Rollout, list []*rollout.Device) ([]rollout.Change, error) {
 		now := d.micros()
 		for _, dev := range list {
-			if dev.State == rollout.Queued && dev.Due == Asleep {
+			if (dev.State == rollout.Queued || dev.Parked()) && dev.Due == Asleep {
 				dev.Due = now
 			}
 		}

@@ -118,28 +118,6 @@ func TestWhoDoesNotComeBackToTryAgainHasTimedOut(t *testing.T) {
 	}
 }
 
-func TestWhoWaitsWithTheImageForItsWindowIsNotSilentUntilThatHasBeenOpenForLongEnough(t *testing.T) {
-	f := &still{at: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), alive: true, reachable: true}
-	m, d, dev := failedOnce(t, f)
-	f.at = f.at.Add(time.Hour)
-	tick(t, d)
-	m.rollouts["r"].r.Plan.Windows = []rollout.Window{{From: 22 * 60, To: 23 * 60}}
-	f.at = f.at.Add(time.Hour) // 14:00
-	if errs := d.Reports(t.Context(), []director.Report{{Device: "pump", Fact: rollout.Fact{Event: rollout.SaysDownloaded, Action: dev.Action}}}); errs[0] != nil {
-		t.Fatal(errs[0])
-	}
-	limit := rollout.DefaultPlan().Deadlines.Installing
-	opens := time.Date(2026, 11, 23, 22, 0, 0, 0, time.UTC)
-	for f.at = f.at.Add(limit); f.at.Before(opens.Add(limit)); f.at = f.at.Add(10 * time.Minute) {
-		if tick(t, d); dev.State != rollout.Downloaded {
-			t.Fatalf("at %s it is %s: %s", f.at, dev.State, dev.Reason)
-		}
-	}
-	if tick(t, d); dev.Failures != 2 {
-		t.Errorf("when its window was open for as long as it may install it is %s, with %d failures, want the second", dev.State, dev.Failures)
-	}
-}
-
 func TestAnOfferThatIsNotTakenUpIsTakenBackWhenItsWindowCloses(t *testing.T) {
 	f := &still{at: time.Date(2026, 11, 23, 21, 50, 0, 0, time.UTC), alive: true, reachable: true}
 	m := newMemory()

@@ -220,7 +220,8 @@ func (k *kept) refile(s director.Select, found []*rollout.Device) {
 func (k *kept) find(s director.Select, r *rollout.Rollout, now muster.Micros) (out []*rollout.Device) {
 	switch {
 	case s.Due:
-		return k.due(s.Limit, r.Phase, now)
+		out = k.parked(s.Limit, now)
+		return append(out, k.due(s.Limit-len(out), r.Phase, now)...)
 	case s.Overdue:
 		seen := map[*rollout.Device]bool{}
 		for len(k.overdue) > 0 && k.overdue[0].key <= uint64(now) && len(out) < s.Limit {
@@ -244,6 +245,20 @@ func (k *kept) find(s director.Select, r *rollout.Rollout, now muster.Micros) (o
 		}
 	}
 	return out
+}
+
+// parked are those whose maintenance window has opened, or that came since.
+func (k *kept) parked(limit int, now muster.Micros) (out []*rollout.Device) {
+	if !slices.ContainsFunc(k.r.Counts, func(c rollout.Counts) bool { return c.Parked > 0 }) {
+		return nil
+	}
+	for _, d := range k.devices {
+		if d.Parked() && d.Due <= now {
+			out = append(out, d)
+		}
+	}
+	slices.SortFunc(out, func(a, b *rollout.Device) int { return cmp.Or(cmp.Compare(a.Due, b.Due), cmp.Compare(a.Rank, b.Rank)) })
+	return out[:min(len(out), limit)]
 }
 
 func (k *kept) due(limit, phase int, now muster.Micros) (out []*rollout.Device) {

@@ -192,6 +192,7 @@ func (d *Director) take(r *rollout.Rollout, dev *rollout.Device, x *said, now mu
 	switch c, err := hear(r, dev, fact, now); {
 	case err == nil:
 		out = append(out, c)
+		d.bound(r, dev, now)
 	case muster.KindOf(err) != muster.Conflict || !rollout.Known(dev.State, dev.Retries(), fact.Event):
 		return out, err
 	}

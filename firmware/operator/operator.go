@@ -41,7 +41,7 @@ type Changer interface {
 	// EnlistRollout is Decide without devices, and keeps those of a rollout that had none.
 	EnlistRollout(ctx context.Context, id string, devices []rollout.Device, decide director.Decide) error
 	// RescheduleRollout is Decide without devices, and has those that wait for a time, but not for
-	// a retry, looked at anew.
+	// a retry, looked at anew, and those that have the offer or the image: see rollout.Relook.
 	RescheduleRollout(ctx context.Context, id string, now muster.Micros, decide director.Decide) error
 }
 

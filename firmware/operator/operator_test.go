@@ -448,6 +448,35 @@ func TestWhyNamesTheWindowThatADeviceWaitsFor(t *testing.T) {
 	}
 }
 
+// TestWhyNamesTheWindowThatADeviceWaitsForWithTheImage: on both engines, with the slot that it gave back.
+func TestWhyNamesTheWindowThatADeviceWaitsForWithTheImage(t *testing.T) {
+	onEach(t, 3, operator.Options{}, func(r *rig) {
+		d := r.create(starting, allAtOnce, func(s *operator.Spec) { s.Plan.Concurrent = 1 })
+		r.tick()
+		id := r.devices(d.ID)[slices.IndexFunc(r.devices(d.ID), func(x rollout.Device) bool { return x.State == rollout.Offered })].ID
+		r.report(rollout.SaysDownloaded, id)
+		r.must(r.operator.Edit(r.ctx(), ann, d.ID, operator.Change{Plan: func(p *rollout.Plan) {
+			p.Windows = []rollout.Window{{Days: []time.Weekday{(r.at.UTC().Weekday() + 3) % 7}, From: 60, To: 120}}
+		}}))
+		r.tick()
+		w, err := r.operator.Why(r.Context(), d.ID, id)
+		if err != nil || w.Held != "window_open" || !strings.HasPrefix(w.Words, "The device has the image (action ") || !strings.Contains(w.Words, "the maintenance window is closed, until ") {
+			r.Fatalf("%q holds it back: %s, %v", w.Held, w.Words, err)
+		}
+		if p, err := r.operator.Progress(r.Context(), d.ID); err != nil || p.InFlight != 0 {
+			r.Fatalf("%d slots are taken, %v", p.InFlight, err)
+		}
+		r.must(r.operator.Edit(r.ctx(), ann, d.ID, operator.Change{Plan: func(p *rollout.Plan) { p.Windows = nil }}))
+		if w, err = r.operator.Why(r.Context(), d.ID, id); err != nil || w.Held != "" {
+			r.Errorf("there is no window any more, and %q holds it back: %s, %v", w.Held, w.Words, err)
+		}
+		r.tick()
+		if w, err = r.operator.Why(r.Context(), d.ID, id); err != nil || w.Held != "not_in_flight" || w.Device.State != rollout.Downloaded || w.Device.Parked() {
+			r.Errorf("it may install, and is %+v: %s, %v", w.Device, w.Words, err)
+		}
+	})
+}
+
 func TestWhyNamesWhatASleepingDeviceWaitsForAndNoTime(t *testing.T) {
 	r := sqliteRig(t, 30, operator.Options{})
 	r.fleet.held = func(_ *rollout.Rollout, _ muster.DeviceID, f *rollout.Facts) { f.Reachable = false }

@@ -99,12 +99,17 @@ func words(w *Why, first rollout.Rule, held bool) string {
 		return fmt.Sprintf("The rollout is through with the device: it is %s%s.", s, reasonWords(&w.Device))
 	case s.InFlight() && held && first.Name == consentRule:
 		return fmt.Sprintf("The device has action %d, of which no door gives it anything yet: %s.", w.Device.Action, first.Detail)
-	case s.InFlight():
+	case s.InFlight() && !w.Device.Parked():
 		return fmt.Sprintf("The device has the offer (action %d), and is %s.", w.Device.Action, s)
+	case !held && w.Device.Parked():
+		return "Nothing holds the device back: it may install within a second."
 	case !held:
 		return "Nothing holds the release back: the device is offered it within a second."
 	}
 	out := "The device waits: " + first.Detail
+	if w.Device.Parked() {
+		out = fmt.Sprintf("The device has the image (action %d), and waits: %s", w.Device.Action, first.Detail)
+	}
 	if first.Until > 0 {
 		out += ", until " + first.Until.Time().Format("2006-01-02 15:04:05 UTC")
 	}

@@ -41,7 +41,7 @@ type Rule struct {
 
 // Explain evaluates every rule of an offer, in the order in which they are looked at: the
 // first that does not hold is why the device does not get the release. A device is offered
-// the release if, and only if, all hold.
+// the release if, and only if, all hold. So is told to install who is parked with the image.
 func Explain(r *Rollout, d *Device, f *Facts, now muster.Micros) []Rule {
 	list := make([]Rule, 0, 24)
 	add := func(name string, holds bool, format string, args ...any) *Rule {
@@ -73,18 +73,18 @@ func Explain(r *Rollout, d *Device, f *Facts, now muster.Micros) []Rule {
 	add("no_downgrade", !f.Newer || r.Downgrade, "the device's version is %snewer than the release's%s", either(f.Newer, "", "not "), r.downgrades(f)).Excludes = Ineligible
 	add("security_version", d.Secure <= r.Security || r.Lowers(), "the release's security version is %d, the device confirmed %d%s", r.Security, d.Secure, r.lower(d)).Excludes = Ineligible
 	add("not_blocked", f.Blocked <= now, "the device %s", either(f.Blocked <= now, "has not failed too often of late in other rollouts", "failed too often of late in other rollouts")).Until = later(f.Blocked, now)
-	add("attempts_left", d.Attempt < MaxAttempt, "the device was offered the release %d times", d.Attempt).Excludes = Blocked
+	add("attempts_left", d.Attempt < MaxAttempt || d.Parked(), "the device was offered the release %d times", d.Attempt).Excludes = Blocked
 	add("phase_open", d.Phase <= r.Phase, "the device is in phase %s, the rollout in %s%s", r.PhaseName(d.Phase), r.PhaseName(r.Phase), r.heard()+r.vacant())
-	add("not_in_flight", !d.State.InFlight(), "the device is %s", d.State)
+	add("not_in_flight", !d.State.InFlight() || d.Parked(), "the device is %s%s", d.State, either(d.Parked(), ", and is to install when its maintenance window is open and a slot is free", ""))
 	add("retry_due", d.Retry <= now, "%s", either(d.Retry <= now, "nothing is waited for before the attempt", "the next attempt is later, after a failure")).Until = later(d.Retry, now)
-	patched := !f.Patching || d.Failures > 0 // who failed before gets the whole image
+	patched := !f.Patching || d.Failures > 0 || d.Parked() // who failed before gets the whole image
 	add("patch_ready", patched, "%s", either(patched, "no patch for the device is waited for", "a patch from the device's version is being made"))
-	open, next := Open(r.Plan.Windows, f.Local)
-	add("window_open", open, "the maintenance window is %s", either(open, "open", "closed")).Until = at(next)
+	hours := HoursAt(r.Plan.Windows, f.Local)
+	add("window_open", hours.Open, "the maintenance window is %s", either(hours.Open, "open", "closed")).Until = at(hours.Opens)
 	add("reachable", f.Reachable, "the device is %s", either(f.Reachable, "there", "not there"))
 	add("slot_free", r.InFlight() < r.Plan.Concurrent, "%d of %d slots are taken", r.InFlight(), r.Plan.Concurrent).ForAll = true
 	rate := r.Tokens
-	add("rate", rate.take(1, r.Plan.PerMinute, now) == 1, "%s", perMinute(r.Plan.PerMinute)).ForAll = true
+	add("rate", d.Parked() || rate.take(1, r.Plan.PerMinute, now) == 1, "%s", perMinute(r.Plan.PerMinute)).ForAll = true
 	return list
 }
 

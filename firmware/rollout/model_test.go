@@ -21,6 +21,8 @@ type world struct {
 	offered int
 	// forgiven are the devices that failed when it was resumed last.
 	forgiven map[muster.DeviceID]bool
+	// unasked are those that were parked, and went on though nobody gave them a slot.
+	unasked map[muster.DeviceID]bool
 }
 
 // resume goes on in spite of what paused the rollout.
@@ -46,7 +48,7 @@ func (w *world) old(phase int) (n int) {
 }
 
 func newWorld(t *rapid.T, m rollout.Membership) *world {
-	w := &world{now: 1_700_000_000_000_000, ended: map[muster.DeviceID]rollout.State{}, forgiven: map[muster.DeviceID]bool{}}
+	w := &world{now: 1_700_000_000_000_000, ended: map[muster.DeviceID]rollout.State{}, forgiven: map[muster.DeviceID]bool{}, unasked: map[muster.DeviceID]bool{}}
 	w.r = rollout.Rollout{
 		ID: "r", Number: 3, Seed: rapid.StringMatching(`[a-z]{4}`).Draw(t, "seed"), Status: rollout.Running, Membership: m,
 		Plan: rollout.Plan{
@@ -97,6 +99,7 @@ func (w *world) join() {
 
 // offer is what a coordinator does in one transaction.
 func (w *world) offer(t *rapid.T) {
+	w.unpark(t)
 	var due []*rollout.Device
 	for _, d := range w.devices {
 		if d.State == rollout.Queued && d.Phase <= w.r.Phase && d.Due <= w.now {
@@ -114,6 +117,38 @@ func (w *world) offer(t *rapid.T) {
 	}
 }
 
+// park has a device that has the image wait for its window with it.
+func (w *world) park(t *rapid.T) {
+	for _, d := range w.devices {
+		if d.State == rollout.Downloaded && rapid.Bool().Draw(t, "its window closes") {
+			w.step(t, d, rollout.Fact{Event: rollout.Park})
+			d.Due = w.now + muster.Micros(rapid.IntRange(0, 9_000_000).Draw(t, "until it opens"))
+		}
+	}
+}
+
+// unpark gives slots to those whose window has opened, in the order of their ranks.
+func (w *world) unpark(t *rapid.T) {
+	if w.r.Status != rollout.Running {
+		return
+	}
+	var due []*rollout.Device
+	for _, d := range w.devices {
+		if d.Parked() && d.Due <= w.now {
+			due = append(due, d)
+		}
+	}
+	slices.SortFunc(due, func(a, b *rollout.Device) int { return cmpRank(a.Rank, b.Rank) })
+	for _, d := range due {
+		if action, attempt := d.Action, d.Attempt; w.r.InFlight() < w.r.Plan.Concurrent {
+			w.step(t, d, rollout.Fact{Event: rollout.Unpark})
+			if d.Parked() || d.Action != action || d.Attempt != attempt || d.Deadline <= w.now {
+				t.Fatalf("its window has opened, and it is %+v", d)
+			}
+		}
+	}
+}
+
 func cmpRank(a, b uint64) int {
 	switch {
 	case a < b:
@@ -126,6 +161,9 @@ func cmpRank(a, b uint64) int {
 
 func (w *world) step(t *rapid.T, d *rollout.Device, f rollout.Fact) {
 	before, running := *d, w.r.Status == rollout.Running
+	defer func() {
+		w.unasked[d.ID] = d.State.InFlight() && !d.Parked() && (w.unasked[d.ID] || before.Parked() && f.Event != rollout.Unpark)
+	}()
 	c, err := rollout.Step(&w.r, d, f, w.now)
 	if err != nil {
 		if *d != before {
@@ -220,7 +258,7 @@ func tally(c *rollout.Counts, d *rollout.Device) {
 // check looks at what must always be so.
 func (w *world) check(t *rapid.T) {
 	counts := make([]rollout.Counts, len(w.r.Plan.Phases))
-	inFlight := 0
+	inFlight, unasked := 0, 0
 	for _, d := range w.devices {
 		counts[d.Phase].By[d.State]++
 		if d.Failing {
@@ -232,8 +270,13 @@ func (w *world) check(t *rapid.T) {
 			counts[d.Phase].Late++
 		}
 		tally(&counts[d.Phase], d)
-		if d.State.InFlight() {
+		if d.Parked() {
+			counts[d.Phase].Parked++
+		} else if d.State.InFlight() {
 			inFlight++
+			if w.unasked[d.ID] {
+				unasked++
+			}
 			if d.Deadline == 0 {
 				t.Fatalf("%s may be silent for ever: %+v", d.ID, d)
 			}
@@ -257,7 +300,7 @@ func (w *world) check(t *rapid.T) {
 	if !slices.Equal(counts, w.r.Counts) {
 		t.Fatalf("counts are %+v, devices give %+v", w.r.Counts, counts)
 	}
-	if inFlight > w.r.Plan.Concurrent || inFlight != w.r.InFlight() {
+	if inFlight-unasked > w.r.Plan.Concurrent || inFlight != w.r.InFlight() {
 		t.Fatalf("%d are in flight, %d are counted, %d are allowed", inFlight, w.r.InFlight(), w.r.Plan.Concurrent)
 	}
 	for i, c := range counts {
@@ -278,6 +321,7 @@ func TestARolloutKeepsItsCapStopsItselfAndNeverLeavesAnEnd(t *testing.T) {
 			"report2": w.report,
 			"report3": w.report,
 			"pass":    w.pass,
+			"park":    w.park,
 			"join":    func(*rapid.T) { w.join() },
 			"advance": w.advance,
 			"approve": func(*rapid.T) { _ = w.r.Approve(w.now) },

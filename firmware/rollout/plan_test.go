@@ -322,7 +322,7 @@ func TestAPhaseOfSoManyDevicesTakesNoMoreOfThoseThatJoinLater(t *testing.T) {
 
 func TestTheTableIsTotalAndEndsAreNeverLeft(t *testing.T) {
 	for _, s := range rollout.States() {
-		for e := rollout.SaysDownloading; e <= rollout.Quit; e++ {
+		for e := rollout.SaysDownloading; e <= rollout.Unpark; e++ {
 			next, ok := rollout.Next(s, e)
 			switch {
 			case next >= rollout.State(len(rollout.States())):
@@ -335,6 +335,8 @@ func TestTheTableIsTotalAndEndsAreNeverLeft(t *testing.T) {
 				t.Errorf("%s is confirmed by %s", s, e)
 			case ok && e == rollout.Abort && s >= rollout.Installing:
 				t.Errorf("a device is canceled while it is %s", s)
+			case ok && (e == rollout.Park || e == rollout.Unpark) && (s != rollout.Downloaded || next != s):
+				t.Errorf("%s waits for a window, or has waited, and is %s", s, next)
 			case !s.Ended() && e == rollout.Quit && next != rollout.Canceled:
 				t.Errorf("force leaves a device %s", s)
 			}

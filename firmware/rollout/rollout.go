@@ -63,7 +63,8 @@ const (
 
 // Counts are the devices of one phase by state; Failing are those of them, in whatever
 // state, that failed and are not confirmed; Soaking those that have the version, and did not
-// fail before; Late those that have it though the rollout is through with them unconfirmed, or took it back.
+// fail before; Late those that have it though the rollout is through with them unconfirmed, or took it back; Parked those of the
+// downloaded that wait for their maintenance window, and take no slot.
 // Of the skipped Missed are those that were to get the release and did not (denied, blocked), Unfit those that it is
 // not for; the others have it already, or have nothing to do with the rollout any more.
 type Counts struct {
@@ -71,6 +72,7 @@ type Counts struct {
 	Failing int         `json:"failing"`
 	Soaking int         `json:"soaking"`
 	Late    int         `json:"late,omitempty"`
+	Parked  int         `json:"parked,omitempty"`
 	Missed  int         `json:"missed,omitempty"`
 	Unfit   int         `json:"unfit,omitempty"`
 }
@@ -100,7 +102,8 @@ func (c *Counts) Open() (n int) {
 }
 
 // InFlight returns how many take a slot.
-func (c *Counts) InFlight() (n int) {
+func (c *Counts) InFlight() int {
+	n := -c.Parked
 	for s := Offered; s <= Rebooting; s++ {
 		n += c.By[s]
 	}
@@ -205,9 +208,9 @@ type Device struct {
 	Repeats  int           // how often it began again in this attempt
 	Progress int           // percent, the most that it said of this download
 	From     string        // version it had when it was offered
-	Due      muster.Micros // when a device that waits is looked at next
+	Due      muster.Micros // when a device that waits is looked at next: queued, or parked
 	Retry    muster.Micros // before which there is no attempt, after one that failed; 0 for at once
-	Deadline muster.Micros // when silence ends the attempt, or when the soak is over; 0 for never
+	Deadline muster.Micros // when silence ends the attempt, or when the soak is over; 0 for never, AtWindow while it is parked
 	Soaking  bool          // it has the version
 	Soaked   muster.Micros // when the soak of a device was over that is waited for: see Sleeps; 0 for none
 	Late     Late          // what it did when the attempt was over, or taken back; installed too when that was while it soaked

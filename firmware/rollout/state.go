@@ -55,7 +55,8 @@ func States() []State {
 	return out
 }
 
-// InFlight says whether a device in s takes one of the rollout's slots.
+// InFlight says whether a device in s has an offer. It takes one of the rollout's slots, unless it is parked: see
+// Device.Parked.
 func (s State) InFlight() bool { return s >= Offered && s <= Rebooting }
 
 // Ended says whether s is an end, which nothing leaves.
@@ -85,6 +86,8 @@ const (
 	Abort    // the rollout was aborted
 	Recall   // the rollout was paused, and what has not begun to install is to wait again
 	Quit     // the rollout was aborted by force, and nobody waits for what the device does
+	Park     // its maintenance window is closed: it has the image, and waits with it
+	Unpark   // the window has opened, and it may install
 	events
 )
 
@@ -92,7 +95,7 @@ const (
 func eventNames() [events]string {
 	return [events]string{
 		"downloading", "downloaded", "installing", "rebooting", "failed", "denied", "canceled",
-		"target_version", "other_version", "offer", "silence", "soaked", "exclude", "replaced", "abort", "recall", "quit",
+		"target_version", "other_version", "offer", "silence", "soaked", "exclude", "replaced", "abort", "recall", "quit", "park", "unpark",
 	}
 }
 
@@ -151,6 +154,8 @@ func nextInFlight(s State, e Event) (State, bool) {
 		return TimedOut, true
 	case Soaked:
 		return Confirmed, s == Rebooting
+	case Park, Unpark:
+		return s, s == Downloaded
 	case Offer, events:
 	}
 	return s, false

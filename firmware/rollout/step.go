@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"cmp"
+	"math"
 	"time"
 
 	"muster"
@@ -62,7 +63,7 @@ func Step(r *Rollout, d *Device, f Fact, now muster.Micros) (Change, error) {
 		return Change{}, err
 	}
 	next, ok := Next(d.State, f.Event)
-	if !ok {
+	if !ok || f.Event == Park && d.Parked() || f.Event == Unpark && !d.Parked() {
 		return Change{}, muster.Errorf(muster.Conflict, "%s does not happen to a device that is %s", f.Event, d.State)
 	}
 	c := Change{Device: d.ID, Action: d.Action, Attempt: d.Attempt, Event: f.Event, From: d.State, At: now}
@@ -154,6 +155,10 @@ func (d *Device) left(before *Device, f Fact) Late {
 // was has no more time for that, unless it downloads and is further.
 func (d *Device) wait(p *Plan, was State, further bool, e Event, now muster.Micros) {
 	switch {
+	case e == Park:
+		d.Deadline = AtWindow
+	case e == Unpark:
+		d.Deadline = now + micros(p.Deadlines.Of(d.State))
 	case d.State == Rebooting && e == SeesTarget && d.Soaking:
 	case d.State == Rebooting && (e == SeesTarget || d.Soaking):
 		d.Soaking, d.Soaked, d.Deadline = true, 0, now+micros(p.Soak)
@@ -254,6 +259,7 @@ func (r *Rollout) count(before, after *Device) {
 	}
 	c.Soaking += one(after.soaks()) - one(before.soaks())
 	c.Late += one(after.late()) - one(before.late())
+	c.Parked += one(after.Parked()) - one(before.Parked())
 	c.Missed += one(after.Missed()) - one(before.Missed())
 	c.Unfit += one(after.Unfit()) - one(before.Unfit())
 }
@@ -265,6 +271,13 @@ func (d *Device) Missed() bool {
 
 // Unfit says whether the device was skipped since the release is not for it.
 func (d *Device) Unfit() bool { return d.State == Skipped && d.Reason == Ineligible }
+
+// AtWindow is the Deadline of a device that is parked: no time runs for it.
+const AtWindow = muster.Micros(math.MaxInt64)
+
+// Parked says whether the device has the image, waits with it for its maintenance window, or for a slot once that has
+// opened, and takes none. What it says that it does all the same counts at once.
+func (d *Device) Parked() bool { return d.State == Downloaded && d.Deadline == AtWindow }
 
 // soaks says whether the device counts as soaking.
 func (d *Device) soaks() bool { return d.State == Rebooting && d.Soaking && !d.Failing }

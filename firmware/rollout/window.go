@@ -3,6 +3,8 @@ package rollout
 import (
 	"slices"
 	"time"
+
+	"muster"
 )
 
 // Window is a part of a week, in the zone of the device, in which it may be offered the
@@ -57,6 +59,47 @@ func Closes(windows []Window, t time.Time) (last time.Time) {
 	}
 	return last
 }
+
+// mostJoined bounds the windows that follow on each other which HoursAt looks along.
+const mostJoined = 14
+
+// Hours are what the maintenance windows of a rollout let a device do at a time. It is the one rule for all doors: the
+// offers of a rollout, MQTT, hawkBit's DDI, ThingsBoard's topics, and why a device does not get the release.
+type Hours struct {
+	Bound  bool      // there are windows
+	Open   bool      // one is open, or there are none
+	Opens  time.Time // when the next does, when none is; the zero time for never
+	Closes time.Time // when the last of those that follow on each other does, of one that is open; the zero time for never
+}
+
+// HoursAt returns the hours at t, whose location is the device's.
+func HoursAt(windows []Window, t time.Time) Hours {
+	g := Hours{Bound: len(windows) > 0}
+	g.Open, g.Opens = Open(windows, t)
+	if !g.Bound || !g.Open {
+		return g
+	}
+	for range mostJoined {
+		next := Closes(windows, t)
+		if next.IsZero() {
+			g.Closes = t
+			break
+		}
+		t = next
+	}
+	return g
+}
+
+// Tells says whether a device in s may be told what it is offered: outside of its windows nothing new is begun. Who
+// has begun to fetch the image goes on, since else a link that is slower than a window would never have it.
+func (h *Hours) Tells(s State) bool { return h.Open || s > Offered }
+
+// Installs says whether a device in s may begin to install. One that has begun is not told to stop.
+func (h *Hours) Installs(s State) bool { return h.Open || s > Downloaded }
+
+// Relook is the deadline of a device whose rollout was given other windows than the deadline was set by: it is looked at
+// in the next round, and given another.
+const Relook muster.Micros = 1
 
 // on returns when the window that begins so many days after t's opens and closes.
 func (w *Window) on(t time.Time, days int) (from, to time.Time, ok bool) {

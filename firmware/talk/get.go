@@ -11,6 +11,7 @@ import (
 	"muster"
 	"muster/firmware/chunk"
 	"muster/firmware/desk"
+	"muster/firmware/rollout"
 )
 
 // Codes of firmware/error beside those of package chunk.
@@ -136,6 +137,7 @@ type grant struct {
 	offered muster.Micros
 
 	withdrawn bool // what it installs is sent no more
+	parked    bool // it has the image, and is not to install it now
 }
 
 func errWithdrawn() error { return muster.Errorf(muster.NotFound, "the release was withdrawn") }
@@ -227,10 +229,14 @@ func (t *Talk) grant(ctx context.Context, id muster.DeviceID) (*grant, error) {
 	if o.Waits {
 		return nil, errWaits()
 	}
+	if o.Shut {
+		return nil, muster.Errorf(muster.NotFound, "the maintenance window is closed: the release is offered again when it opens")
+	}
 	m := o.Release.Manifest
 	x = &grant{
 		action: o.Action, attempt: o.Attempt, version: m.Version, product: m.Product, kind: m.Type,
 		files: o.Release.Files, until: now.Add(grantTime), withdrawn: o.Release.Withdrawn, offered: o.Offered,
+		parked: o.Parked && o.State == rollout.Downloaded,
 	}
 	for _, f := range x.files {
 		x.total += f.Size

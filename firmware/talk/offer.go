@@ -38,8 +38,16 @@ type Offer struct {
 	Signatures     []firmware.Signature `json:"signatures"` // of the manifest, by offline keys
 	Files          []OfferFile          `json:"files"`
 	Chunks         Chunks               `json:"mqtt"`
-	Key            string               `json:"key"` // id of the server's key
-	Sig            []byte               `json:"sig"` // see Ticket
+	Window         *OfferWindow         `json:"window,omitempty"` // nil where the device may install at any time
+	Key            string               `json:"key"`              // id of the server's key
+	Sig            []byte               `json:"sig"`              // see Ticket
+}
+
+// OfferWindow is when the device may install what it is offered. It may fetch the image at any time.
+type OfferWindow struct {
+	Open   bool  `json:"open"`             // it may install now; else it waits with the image, and is told again when it may
+	Opens  int64 `json:"opens,omitempty"`  // when its maintenance window does, in seconds since 1970; 0 where that is open, or never is
+	Closes int64 `json:"closes,omitempty"` // when its maintenance window does, and it is not to begin any more; likewise
 }
 
 // OfferFile is an image of the offer, in the manifest's order.
@@ -114,11 +122,22 @@ func (t *Talk) offer(d *desk.Offer) (*Offer, error) {
 		Signatures: d.Release.Signed.Signatures, Files: files(d, t.addresses(d, now.Add(validFor))),
 		Chunks: Chunks{MaxLen: chunk.MaxLen, MaxN: chunk.MaxPieces}, Key: t.keyID,
 	}
+	if d.Hours.Bound || d.Parked {
+		o.Window = &OfferWindow{Open: !d.Parked, Opens: seconds(d.Hours.Opens), Closes: seconds(d.Hours.Closes)}
+	}
 	if o.Signatures == nil {
 		o.Signatures = []firmware.Signature{}
 	}
 	o.Sig = ed25519.Sign(t.cfg.Key, o.Ticket())
 	return o, nil
+}
+
+// seconds is a time as devices are told it; 0 for none.
+func seconds(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
 }
 
 // addresses returns where the device of an offer fetches an image until a time.

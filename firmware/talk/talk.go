@@ -96,8 +96,8 @@ func New(cfg Config) (*Talk, error) {
 	return t, t.metrics.register(cfg.Metrics)
 }
 
-// Told is director.Options.Told: devices whose offer came, or is over, are told soon. It does
-// not wait.
+// Told is director.Options.Told: devices whose offer came, or is over, or that are to wait for their window or may
+// install, are told soon. It does not wait.
 func (t *Talk) Told(_ string, changes []rollout.Change) {
 	t.mu.Lock()
 	for i := range changes {
@@ -105,6 +105,8 @@ func (t *Talk) Told(_ string, changes []rollout.Change) {
 		switch {
 		case c.Event == rollout.Offer:
 			t.note(c.Device)
+			t.add(c.Device)
+		case c.Event == rollout.Park, c.Event == rollout.Unpark:
 			t.add(c.Device)
 		case over(c):
 			delete(t.active, c.Device)
@@ -118,9 +120,12 @@ func (t *Talk) Told(_ string, changes []rollout.Change) {
 	}
 	t.mu.Unlock()
 	for i := range changes {
-		if c := &changes[i]; c.Event == rollout.Offer || over(c) {
+		switch c := &changes[i]; {
+		case c.Event == rollout.Offer || over(c):
 			t.grants.forget(c.Device)
 			t.cfg.Pieces.Drop(c.Device)
+		case c.Event == rollout.Park || c.Event == rollout.Unpark:
+			t.grants.forget(c.Device)
 		}
 	}
 	t.signal()
@@ -255,7 +260,7 @@ func (t *Talk) tell(ctx context.Context, id muster.DeviceID) error {
 	if d.Release.Withdrawn && !d.Stop { // it installs, and is to be told nothing
 		return nil
 	}
-	if d.Waits { // Wanted tells when it does no more
+	if d.Waits || d.Shut { // Wanted tells when it waits no more, and an offer that is shut is made anew when its window opens
 		return nil
 	}
 	rest, payload := "firmware/cancel", []byte(nil)

@@ -36,6 +36,10 @@ type counter struct {
 	refuse  error // of a report
 	stop    bool
 	waits   bool
+	shut    bool
+	parked  bool
+	hours   rollout.Hours
+	state   rollout.State // Offered for Queued
 	offered muster.Micros
 }
 
@@ -54,7 +58,7 @@ func (c *counter) Offer(_ context.Context, id muster.DeviceID) (desk.Offer, erro
 	}
 	text, err := m.Bytes()
 	return desk.Offer{
-		Device: id, Rollout: "r", Action: 257, Attempt: 1, State: rollout.Offered, Stop: c.stop, Waits: c.waits, Offered: c.offered,
+		Device: id, Rollout: "r", Action: 257, Attempt: 1, State: max(c.state, rollout.Offered), Shut: c.shut, Parked: c.parked, Hours: c.hours, Stop: c.stop, Waits: c.waits, Offered: c.offered,
 		Release: desk.Release{ID: "rel", Manifest: m, Signed: firmware.Signed{Manifest: text}, Files: []desk.File{{Filename: "pump.bin", SHA256: strings.Repeat("ab", 32), Size: 100_000}}},
 	}, err
 }

@@ -50,14 +50,20 @@ func AttributeNames() []string {
 }
 
 // OfferAttributes returns, as a JSON object, the attributes that the message at
-// devices/{id}/firmware has for ThingsBoard's devices; Invalid when it is no such message.
+// devices/{id}/firmware has for ThingsBoard's devices; Invalid when it is no such message. Nil when it tells a device that has
+// the image to wait with it: they have no word for that, and begin anew by attributes.
 func OfferAttributes(payload []byte) ([]byte, error) {
 	var o struct {
+		State    string
+		Window   *OfferWindow
 		Files    []OfferFile
 		Manifest struct{ Product, Version, Type string }
 	}
 	if err := json.Unmarshal(payload, &o); err != nil || len(o.Files) == 0 {
 		return nil, muster.Errorf(muster.Invalid, "this is no offer of firmware")
+	}
+	if o.Window != nil && !o.Window.Open && o.State == rollout.Downloaded.String() {
+		return nil, nil
 	}
 	all, err := attributes(o.Manifest.Type, o.Manifest.Product, o.Manifest.Version, o.Files[0].Size, o.Files[0].SHA256)
 	if err != nil {
@@ -72,13 +78,13 @@ func OfferAttributes(payload []byte) ([]byte, error) {
 
 // Attributes returns the shared attributes by which ThingsBoard's devices know what they are
 // to install: fw_title, fw_version, fw_tag, fw_size, fw_checksum, fw_checksum_algorithm and
-// fw_state, or the same with sw_. Nil when nothing is offered.
+// fw_state, or the same with sw_. Nil when nothing is offered, or it has the image and is not to install it now.
 func (t *Talk) Attributes(ctx context.Context, device muster.DeviceID) (map[string]json.RawMessage, error) {
 	g, err := t.grant(ctx, device)
 	if nothing(err) {
 		return nil, nil // that nothing is offered is an answer
 	}
-	if err != nil || len(g.files) == 0 || g.withdrawn {
+	if err != nil || len(g.files) == 0 || g.withdrawn || g.parked {
 		return nil, err
 	}
 	f := &g.files[0]

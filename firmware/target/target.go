@@ -202,6 +202,16 @@ func (f *Fleet) Facts(r *rollout.Rollout, id muster.DeviceID) rollout.Facts {
 	return facts
 }
 
+// Local is a desk.Local.
+func (f *Fleet) Local(id muster.DeviceID, zone string) time.Time {
+	now := f.now()
+	d, err := f.devices.Get(id)
+	if err != nil {
+		return now
+	}
+	return now.In(zoneOf(&d, zone))
+}
+
 // own returns the version that a release is compared with, of the one that a device reports. Software beside the
 // firmware has a version of its own, which the firmware's says nothing of; empty when the device reports none.
 func (f *Fleet) own(id muster.DeviceID, k *known, version string) string {

@@ -48,7 +48,7 @@ func openCounter(t *testing.T, e engine, concurrent int) *counter {
 	x := &counter{t: t, handles: h, store: store, at: time.Unix(1_800_000_000, 0)}
 	now := func() time.Time { return x.at }
 	x.director = director.New(store, there{now}, now, director.Options{Owner: "n"})
-	x.Desk = desk.New(store, x.director, shelf{&x.withdrawn}, nil, unheard{}, nil)
+	x.Desk = desk.New(store, x.director, shelf{&x.withdrawn}, nil, unheard{}, nil, func(muster.DeviceID, string) time.Time { return x.at })
 	r, devices := rolloutOf("r", 10, concurrent)
 	r.Release, r.Product, r.Plan.Phases = "rel", "pump", r.Plan.Phases[1:]
 	r.Plan.Windows, r.Plan.Zone = []rollout.Window{{From: 60, To: 60}}, "Europe/Berlin"
@@ -121,7 +121,7 @@ func TestADeviceIsToldWhatItIsToDoNow(t *testing.T) {
 		x := openCounter(t, e, 10)
 		x.is("stranger", "", false)
 		o := x.is(dev, "offered", false)
-		if o.Release.ID != "rel" || o.Action == 0 || o.Attempt != 1 || o.Release.Manifest.Version != "2.0.0" || len(o.Windows) != 1 || o.Windows[0].From != 60 || o.Zone != "Europe/Berlin" {
+		if o.Release.ID != "rel" || o.Action == 0 || o.Attempt != 1 || o.Release.Manifest.Version != "2.0.0" || !o.Hours.Bound || !o.Hours.Open || o.Shut || o.Parked {
 			t.Errorf("the offer is %+v", o)
 		}
 		x.says(dev, rollout.Fact{Event: rollout.SaysDownloading, Action: o.Action, Progress: 40})

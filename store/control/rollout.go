@@ -20,6 +20,7 @@ const (
 	deadline, soaking, updated, retry, soaked, late`
 	rolloutQuery = `SELECT ` + rolloutColumns + `, log, chain FROM rollout WHERE id = $1`
 	dueQuery     = `SELECT ` + rolloutDeviceColumns + ` FROM rollout_device WHERE rollout = $1 AND phase = $2 AND state = 'queued' AND due <= $3 ORDER BY due, rank LIMIT $4`
+	parkedQuery  = `SELECT ` + rolloutDeviceColumns + ` FROM rollout_device WHERE rollout = $1 AND deadline = $2 AND state = 'downloaded' AND due <= $3 ORDER BY due, rank LIMIT $4`
 	overdueQuery = `SELECT ` + rolloutDeviceColumns + ` FROM rollout_device WHERE rollout = $1 AND deadline > 0 AND deadline <= $2 ORDER BY deadline LIMIT $3`
 	openQuery    = `SELECT ` + rolloutColumns + ` FROM rollout WHERE status NOT IN ('completed', 'aborted') OR unended > 0 ORDER BY number LIMIT $1`
 	// inFlight is the condition of the index rollout_device_flight, letter by letter.
@@ -234,6 +235,9 @@ func selectDevices(ctx context.Context, tx *sql.Tx, r *rollout.Rollout, now must
 	}
 	switch {
 	case s.Due:
+		if parked(r) {
+			err = query(parkedQuery, r.ID, int64(rollout.AtWindow), int64(now), s.Limit)
+		}
 		for phase := 0; phase <= r.Phase && len(out) < s.Limit && err == nil; phase++ {
 			err = query(dueQuery, r.ID, phase, int64(now), s.Limit-len(out))
 		}
@@ -256,6 +260,11 @@ func selectDevices(ctx context.Context, tx *sql.Tx, r *rollout.Rollout, now must
 		}
 	}
 	return out, err
+}
+
+// parked says whether devices of a rollout wait with the image for their windows.
+func parked(r *rollout.Rollout) bool {
+	return slices.ContainsFunc(r.Counts, func(c rollout.Counts) bool { return c.Parked > 0 })
 }
 
 // lookDeleted fills in which of some devices are no more.
@@ -284,7 +293,7 @@ func lookElsewhere(ctx context.Context, tx *sql.Tx, product string, devices []*r
 		err := read(ctx, tx, `SELECT device FROM rollout_device WHERE device IN (`+places(len(part))+`) AND `+inFlight, idArgs(part), func(rows *sql.Rows) error {
 			var id muster.DeviceID
 			err := rows.Scan(&id)
-			if d := by[id]; d != nil {
+			if d := by[id]; d != nil && !d.State.InFlight() { // else it is in flight here
 				d.Elsewhere = true
 			}
 			return err

@@ -15,13 +15,18 @@ import (
 )
 
 // WakeDevices makes devices that were asleep in whatever rollout due at once, at most
-// maxParams. It returns how many of them wait in a rollout that runs.
+// maxParams. It returns how many of them wait in a rollout that runs: of those that are parked with the image only who
+// may install in the next round.
 func (c *Control) WakeDevices(ctx context.Context, devices []muster.DeviceID, now muster.Micros) (waiting int, err error) {
-	const due = `state = 'queued' AND EXISTS (SELECT 1 FROM rollout r WHERE r.id = rollout_device.rollout AND r.status = 'running')`
-	for part := range slices.Chunk(devices, maxParams-2) {
+	const runs = ` AND EXISTS (SELECT 1 FROM rollout r WHERE r.id = rollout_device.rollout AND r.status = 'running')`
+	for part := range slices.Chunk(devices, maxParams-3) {
 		// Most of those who come wait for nothing: reading that costs no write.
 		n, asleep := 0, 0
-		err := c.list(ctx, "look who waits for firmware", `SELECT due FROM rollout_device WHERE device IN (`+places(len(part))+`) AND `+due, idArgs(part), func(rows *sql.Rows) error {
+		query := fmt.Sprintf(`SELECT due FROM rollout_device WHERE device IN (%[1]s) AND state = 'queued'%[2]s
+			UNION ALL SELECT due FROM rollout_device WHERE device IN (%[1]s) AND %[3]s AND deadline = $%[4]d AND (due <= $%[5]d OR due = $%[6]d)%[2]s`,
+			places(len(part)), runs, inFlight, len(part)+1, len(part)+2, len(part)+3)
+		args := append(idArgs(part), int64(rollout.AtWindow), int64(now), int64(director.Asleep))
+		err := c.list(ctx, "look who waits for firmware", query, args, func(rows *sql.Rows) error {
 			var at muster.Micros
 			err := rows.Scan(&at)
 			n++
@@ -39,8 +44,11 @@ func (c *Control) WakeDevices(ctx context.Context, devices []muster.DeviceID, no
 		}
 		err = c.change(ctx, "wake devices for their firmware", func(ctx context.Context, tx *sql.Tx) error {
 			args := append(idArgs(part), int64(now), int64(director.Asleep))
-			_, err := exec(ctx, tx, fmt.Sprintf(`UPDATE rollout_device SET due = $%d WHERE due = $%d AND device IN (%s) AND state = 'queued'`,
-				len(part)+1, len(part)+2, places(len(part))), args...)
+			wake := fmt.Sprintf(`UPDATE rollout_device SET due = $%d WHERE due = $%d AND device IN (%s) AND `, len(part)+1, len(part)+2, places(len(part)))
+			if _, err := exec(ctx, tx, wake+`state = 'queued'`, args...); err != nil {
+				return err
+			}
+			_, err := exec(ctx, tx, wake+inFlight+fmt.Sprintf(` AND deadline = $%d`, len(part)+3), append(args, int64(rollout.AtWindow))...)
 			return err
 		})
 		if err != nil {
@@ -53,7 +61,11 @@ func (c *Control) WakeDevices(ctx context.Context, devices []muster.DeviceID, no
 // WakeRollout makes all of a rollout's devices that were asleep due.
 func (c *Control) WakeRollout(ctx context.Context, id string, now muster.Micros) error {
 	return c.change(ctx, "wake a rollout's devices", func(ctx context.Context, tx *sql.Tx) error {
-		_, err := exec(ctx, tx, `UPDATE rollout_device SET due = $1 WHERE due = $2 AND rollout = $3 AND state = 'queued'`, int64(now), int64(director.Asleep), id)
+		wake, args := `UPDATE rollout_device SET due = $1 WHERE due = $2 AND rollout = $3 AND `, []any{int64(now), int64(director.Asleep), id}
+		if _, err := exec(ctx, tx, wake+`state = 'queued'`, args...); err != nil {
+			return err
+		}
+		_, err := exec(ctx, tx, wake+`deadline = $4 AND state = 'downloaded'`, append(args, int64(rollout.AtWindow))...)
 		return err
 	})
 }
@@ -164,10 +176,11 @@ func holdRollout(ctx context.Context, tx *sql.Tx, hold, id string) (r rollout.Ro
 	return r, logged, err
 }
 
-// countGroups has how many of a rollout's devices are alike, for addCounted.
-const countGroups = `SELECT phase, state, failing, soaking, late, skipped, COUNT(*) AS devices FROM (
-	SELECT phase, state, failing, soaking, late, CASE state WHEN 'skipped' THEN reason ELSE '' END AS skipped FROM rollout_device WHERE rollout = $1) alike
-	GROUP BY phase, state, failing, soaking, late, skipped`
+// countGroups has how many of a rollout's devices are alike, for addCounted. The number in it is rollout.AtWindow.
+const countGroups = `SELECT phase, state, failing, soaking, late, skipped, parked, COUNT(*) AS devices FROM (
+	SELECT phase, state, failing, soaking, late, CASE state WHEN 'skipped' THEN reason ELSE '' END AS skipped, deadline = 9223372036854775807 AS parked
+	FROM rollout_device WHERE rollout = $1) alike
+	GROUP BY phase, state, failing, soaking, late, skipped, parked`
 
 // countsAreRight says whether a rollout counts what its rows are; one statement sees one moment.
 func (c *Control) countsAreRight(ctx context.Context, id string) (right bool, err error) {
@@ -175,10 +188,10 @@ func (c *Control) countsAreRight(ctx context.Context, id string) (right bool, er
 	var counted []rollout.Counts
 	var open int
 	found := false
-	err = c.list(ctx, "count a rollout's devices", `SELECT r.counts, r.unended, g.phase, g.state, g.failing, g.soaking, g.late, g.skipped, g.devices
+	err = c.list(ctx, "count a rollout's devices", `SELECT r.counts, r.unended, g.phase, g.state, g.failing, g.soaking, g.late, g.skipped, g.parked, g.devices
 		FROM rollout r LEFT JOIN (`+countGroups+`) g ON r.id = $1 WHERE r.id = $1`, []any{id}, func(rows *sql.Rows) error {
 		var g countedGroup
-		if err := rows.Scan(&text, &open, &g.phase, &g.state, &g.failing, &g.soaking, &g.late, &g.skipped, &g.devices); err != nil {
+		if err := rows.Scan(&text, &open, &g.phase, &g.state, &g.failing, &g.soaking, &g.late, &g.skipped, &g.parked, &g.devices); err != nil {
 			return err
 		}
 		if !found {
@@ -208,6 +221,7 @@ type countedGroup struct {
 	phase, devices       sql.NullInt64
 	state, late, skipped sql.NullString // skipped is why
 	failing, soaking     sql.NullBool
+	parked               sql.NullBool
 }
 
 func (g *countedGroup) addTo(counts []rollout.Counts, id string) error {
@@ -222,6 +236,9 @@ func (g *countedGroup) addTo(counts []rollout.Counts, id string) error {
 	}
 	if s == rollout.Rebooting && g.soaking.Bool && !g.failing.Bool {
 		c.Soaking += n
+	}
+	if s == rollout.Downloaded && g.parked.Bool {
+		c.Parked += n
 	}
 	if g.late.String == string(rollout.LateInstalled) && !s.InFlight() {
 		c.Late += n
@@ -240,7 +257,7 @@ func countedRows(ctx context.Context, tx *sql.Tx, r *rollout.Rollout) ([]rollout
 	counts := make([]rollout.Counts, len(r.Counts))
 	err := read(ctx, tx, countGroups, []any{r.ID}, func(rows *sql.Rows) error {
 		var g countedGroup
-		if err := rows.Scan(&g.phase, &g.state, &g.failing, &g.soaking, &g.late, &g.skipped, &g.devices); err != nil {
+		if err := rows.Scan(&g.phase, &g.state, &g.failing, &g.soaking, &g.late, &g.skipped, &g.parked, &g.devices); err != nil {
 			return err
 		}
 		return g.addTo(counts, r.ID)

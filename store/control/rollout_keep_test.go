@@ -223,3 +223,100 @@ func TestThoseWhoJoinFillTheCanariesAndNoMore(t *testing.T) {
 		}
 	})
 }
+
+// replan gives the rollout another plan, as an operator does.
+func (x *counter) replan(concurrent int, windows ...rollout.Window) {
+	x.t.Helper()
+	err := x.store.RescheduleRollout(x.t.Context(), "r", muster.MicrosOf(x.at), func(r *rollout.Rollout, _ []*rollout.Device) ([]rollout.Change, error) {
+		r.Plan.Concurrent, r.Plan.Windows = concurrent, windows
+		return nil, nil
+	})
+	if err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+// counted fails the test unless so many slots are taken, so many devices parked, and the rows say so too.
+func (x *counter) counted(slots, parked int) {
+	x.t.Helper()
+	r, err := x.store.Rollout(x.t.Context(), "r")
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	if r.InFlight() != slots || r.Counts[0].Parked != parked {
+		x.t.Fatalf("%d slots are taken and %d are parked, want %d and %d", r.InFlight(), r.Counts[0].Parked, slots, parked)
+	}
+	if wrong, err := x.store.RecountRollout(x.t.Context(), "r"); wrong || err != nil {
+		x.t.Fatalf("the counts are wrong: %t, %v", wrong, err)
+	}
+}
+
+// TestWhoIsParkedTakesNoSlotAndGoesOnInTheOrderOfRanks has two devices with the image wait for their window.
+func TestWhoIsParkedTakesNoSlotAndGoesOnInTheOrderOfRanks(t *testing.T) {
+	onEach(t, func(t *testing.T, e engine) {
+		x := openCounter(t, e, 2)
+		reachable := map[muster.DeviceID]bool{}
+		now := func() time.Time { return x.at }
+		var two []muster.DeviceID
+		for i := range 10 {
+			dev := muster.DeviceID(fmt.Sprintf("dev-%06d", i))
+			if o, err := x.Offer(t.Context(), dev); err == nil {
+				two = append(two, dev)
+				x.says(dev, rollout.Fact{Event: rollout.SaysDownloaded, Action: o.Action})
+			}
+		}
+		if len(two) != 2 {
+			t.Fatalf("%v have the image", two)
+		}
+		if rollout.Rank("s", two[0]) > rollout.Rank("s", two[1]) {
+			two[0], two[1] = two[1], two[0]
+		}
+		in := func(d time.Duration) rollout.Clock {
+			at := x.at.Add(d)
+			return rollout.Clock(at.Hour()*60 + at.Minute())
+		}
+		later := rollout.Window{From: in(2 * time.Hour), To: in(4 * time.Hour)}
+		x.replan(2, later)
+		x.tick()
+		x.counted(0, 2)
+		if o := x.is(two[0], "downloaded", false); !o.Parked || o.Shut || o.Hours.Open || !o.Hours.Opens.After(x.at) {
+			t.Errorf("it is to do %+v", o)
+		}
+		x.add("second", "pump", 0) // which has to wait for them
+		x.director = director.New(x.store, picky{there{now}, reachable}, now, director.Options{Owner: "n"})
+		x.at = x.at.Add(2 * time.Hour)
+		x.tick() // it is open, and nobody is there
+		x.counted(0, 2)
+		reachable[two[0]], reachable[two[1]] = true, true
+		x.tick()
+		x.counted(0, 2)
+		if n, err := x.store.WakeDevices(t.Context(), append(two, "stranger"), muster.MicrosOf(x.at)); n != 4 || err != nil {
+			t.Fatalf("%d wait, in two rollouts, %v", n, err)
+		}
+		x.replan(1, later)
+		x.tick()
+		x.counted(1, 1)
+		if first, second := x.is(two[0], "downloaded", false), x.is(two[1], "downloaded", false); first.Parked || !second.Parked || !second.Hours.Open {
+			t.Errorf("there is one slot, and they have %+v and %+v", first, second)
+		}
+		reachable[two[1]] = false
+		x.says(two[0], rollout.Fact{Event: rollout.SaysDenied})
+		x.tick()
+		x.counted(0, 1)
+		reachable[two[1]] = true
+		if err := x.store.WakeRollout(t.Context(), "r", muster.MicrosOf(x.at)); err != nil {
+			t.Fatal(err)
+		}
+		x.tick()
+		x.counted(1, 0)
+		x.replan(1, rollout.Window{From: in(6 * time.Hour), To: in(7 * time.Hour)}) // which does not wait for its deadline
+		x.tick()
+		x.counted(0, 1)
+		x.replan(1)
+		x.tick()
+		x.counted(1, 0)
+		if o := x.is(two[1], "downloaded", false); o.Attempt != 1 || o.Parked || o.Hours.Bound {
+			t.Errorf("after all windows it is %+v", o)
+		}
+	})
+}

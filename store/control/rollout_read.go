@@ -53,6 +53,15 @@ func (c *Control) RescheduleRollout(ctx context.Context, id string, now muster.M
 		if err != nil {
 			return err
 		}
+		_, err = exec(ctx, tx, `UPDATE rollout_device SET due = $2 WHERE rollout = $1 AND state = 'downloaded' AND deadline = $3`, id, int64(now), int64(rollout.AtWindow))
+		if err != nil {
+			return err
+		}
+		_, err = exec(ctx, tx, `UPDATE rollout_device SET deadline = $2 WHERE rollout = $1 AND state IN ('offered', 'downloaded') AND deadline > 0 AND deadline < $3`,
+			id, int64(rollout.Relook), int64(rollout.AtWindow))
+		if err != nil {
+			return err
+		}
 		return updateRollout(ctx, tx, state, logged)
 	})
 }

@@ -684,7 +684,7 @@ export type FirmwareAction = {
   /** What the device said of a failure */
   detail?: string;
   device: string;
-  /** When it is looked at next, where that is known */
+  /** When it is looked at next, where that is known: it is queued, or waits with the image for its maintenance window */
   due_at?: string;
   /** Attempts that failed */
   failures: number;
@@ -2196,7 +2196,7 @@ export type RolloutDevice = {
   /** What the device said of a failure */
   detail?: string;
   device: string;
-  /** When it is looked at next, where that is known */
+  /** When it is looked at next, where that is known: it is queued, or waits with the image for its maintenance window */
   due_at?: string;
   /** Attempts that failed */
   failures: number;
