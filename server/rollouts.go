@@ -67,6 +67,7 @@ func (s *Server) buildRollouts() {
 	r.desk = desk.New(s.stores.control, r.director, c, s.patches.offered(), runningVersions{r}, s.peopleSaid(), r.fleet.Local)
 	parts := operator.Parts{
 		Store: s.stores.control, Reader: s.stores.control, Fleet: operator.Devices{Registry: s.registry}, Facts: r.fleet, Releases: stock{s.firmware}, Now: s.cfg.Now,
+		Prepare: r.prepare,
 	}
 	if s.cfg.DDI.AskPeople {
 		parts.Waits = r.desk.Waits

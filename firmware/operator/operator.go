@@ -85,6 +85,8 @@ type Parts struct {
 	Facts    Facts
 	Releases Releases
 	Now      func() time.Time
+	// Prepare has Facts know the release of a rollout that is a draft, or over; nil where it knows them all.
+	Prepare func(ctx context.Context, rollout string) error
 	// Waits says whether people at a device are still to want an action; nil where nobody asks them.
 	Waits func(ctx context.Context, device muster.DeviceID, action int32) (bool, error)
 }

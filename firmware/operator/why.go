@@ -30,6 +30,11 @@ func (o *Operator) Why(ctx context.Context, id string, device muster.DeviceID) (
 	if w.Device, w.In, err = o.p.Reader.Standing(ctx, &r, device); err != nil {
 		return Why{}, err //nolint:wrapcheck // the store says what it was doing
 	}
+	if o.p.Prepare != nil {
+		if err := o.p.Prepare(ctx, id); err != nil {
+			return Why{}, fmt.Errorf("look up the release of rollout %s: %w", id, err)
+		}
+	}
 	facts, now := o.p.Facts.Facts(&r, device), o.now()
 	w.Version = facts.Version
 	w.Rules = []rollout.Rule{o.inRollout(&r, &w)}

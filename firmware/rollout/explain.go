@@ -10,20 +10,21 @@ import (
 // Facts are what Explain must know of a device and the release. Versions are compared
 // by whoever fills this in: the package knows no release.
 type Facts struct {
-	Gone      bool          // no such device is known
-	Version   string        // that the device reports; empty when it never did
-	Unknown   bool          // the release must know a version that the device never reported
-	Installed bool          // it is the release's
-	Hardware  bool          // the release is for it
-	Source    bool          // the version is at or over the least that the release asks for
-	Newer     bool          // the version is newer than the release's
-	Missing   string        // the first product that the release needs beside its own, with the least version, that the device does not report; empty for none
-	Signed    bool          // the release is signed as the server asks, and no needed key is revoked
-	Withdrawn bool          // the release is revoked
-	Patching  bool          // a patch from its version to the release is being made
-	Blocked   muster.Micros // until when the device is not offered anything, for its failures in other rollouts; 0 for not blocked
-	Reachable bool          // connected, or asking just now
-	Local     time.Time     // the time at the device
+	Gone       bool          // no such device is known
+	Version    string        // that the device reports; empty when it never did
+	Unknown    bool          // the release must know a version that the device never reported
+	Installed  bool          // it is the release's
+	Hardware   bool          // the release is for it
+	NoHardware bool          // nobody has said what its hardware is, and the release is for some
+	Source     bool          // the version is at or over the least that the release asks for
+	Newer      bool          // the version is newer than the release's
+	Missing    string        // the first product that the release needs beside its own, with the least version, that the device does not report; empty for none
+	Signed     bool          // the release is signed as the server asks, and no needed key is revoked
+	Withdrawn  bool          // the release is revoked
+	Patching   bool          // a patch from its version to the release is being made
+	Blocked    muster.Micros // until when the device is not offered anything, for its failures in other rollouts; 0 for not blocked
+	Reachable  bool          // connected, or asking just now
+	Local      time.Time     // the time at the device
 }
 
 // Rule is one condition of an offer.
@@ -66,7 +67,7 @@ func Explain(r *Rollout, d *Device, f *Facts, now muster.Micros) []Rule {
 	// What the device reports may be another by the time the other rollout is through with it: it is not skipped for that before.
 	add("no_other_rollout", !d.Elsewhere, "%s", either(d.Elsewhere, "another rollout is updating the device", "no other rollout is updating the device"))
 	add("not_installed", !f.Installed, "the device reports %s", versionText(f.Version)).Excludes = AlreadyInstalled
-	add("hardware", f.Hardware, "the release is %s the device's hardware", either(f.Hardware, "for", "not for")).Excludes = Ineligible
+	add("hardware", f.Hardware, "the release is %s", hardwareText(f)).Excludes = hardwareExcludes(f)
 	add("version_known", !f.Unknown, "the device %s", either(f.Unknown, "has reported no version, and the release does not replace any", "has reported what the release must know"))
 	add("source_version", f.Source, "the device's version is %s what the release can replace", either(f.Source, "among", "below")).Excludes = Ineligible
 	add("depends", f.Missing == "", "the device %s", either(f.Missing == "", "reports what the release depends on", "does not report "+f.Missing+" or newer, on which the release depends"))
@@ -101,6 +102,25 @@ func First(rules []Rule) (Rule, bool) {
 		}
 	}
 	return Rule{}, false
+}
+
+func hardwareText(f *Facts) string {
+	switch {
+	case f.Hardware:
+		return "for the device's hardware"
+	case f.NoHardware:
+		return "for some hardware only, and which the device has is not known: neither a tag board nor hw.board of its twin says it"
+	default:
+		return "not for the device's hardware"
+	}
+}
+
+// hardwareExcludes is for good only where the hardware is known: a device that was made ahead has yet to say it.
+func hardwareExcludes(f *Facts) Reason {
+	if f.NoHardware {
+		return ""
+	}
+	return Ineligible
 }
 
 // PhaseName returns what a phase is called: its name, or its number from 1.

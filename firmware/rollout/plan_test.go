@@ -419,6 +419,19 @@ func TestWhatADeviceReportsExcludesItOnlyOnceNoOtherRolloutUpdatesIt(t *testing.
 	}
 }
 
+// TestADeviceWhoseHardwareNobodyKnowsWaits: one that was made ahead has yet to say what it is.
+func TestADeviceWhoseHardwareNobodyKnowsWaits(t *testing.T) {
+	r := &rollout.Rollout{Status: rollout.Running, Plan: rollout.DefaultPlan(), Counts: make([]rollout.Counts, 3)}
+	f := &rollout.Facts{Signed: true, Source: true, NoHardware: true, Reachable: true}
+	if held, is := rollout.Held(r, &rollout.Device{}, f, 1); !is || held.Name != "hardware" || held.Excludes != "" || !strings.Contains(held.Detail, "hw.board") {
+		t.Errorf("no hardware is known: held by %+v, want it to wait", held)
+	}
+	f.NoHardware = false
+	if held, _ := rollout.Held(r, &rollout.Device{}, f, 1); held.Name != "hardware" || held.Excludes != rollout.Ineligible {
+		t.Errorf("other hardware: held by %+v, want it skipped", held)
+	}
+}
+
 // TestAnOlderReleaseGoesToADeviceOnlyByADowngrade, and below the security version that it confirmed only when a
 // person who is not who wrote it, which must be known, has agreed.
 func TestAnOlderReleaseGoesToADeviceOnlyByADowngrade(t *testing.T) {

@@ -188,6 +188,7 @@ func (f *Fleet) Facts(r *rollout.Rollout, id muster.DeviceID) rollout.Facts {
 		Signed: k.Signed && !expired(k.Manifest, now), Withdrawn: k.Withdrawn,
 		Blocked: f.blocked(id, r.ID, now), Reachable: f.there(id, now, polled), Local: now.In(zoneOf(&d, r.Plan.Zone)),
 	}
+	facts.NoHardware = !facts.Hardware && f.board(&d) == ""
 	facts.Installed, facts.Missing = k.is(facts.Version), f.missing(id, k.needs)
 	own := f.own(id, &k, facts.Version)
 	facts.Newer = k.below(own)
@@ -332,13 +333,17 @@ func (f *Fleet) fits(d *devices.Device, on []firmware.Hardware) bool {
 	if len(on) == 0 {
 		return true
 	}
-	board, ok := d.Tags.Get("board")
-	if !ok {
-		board = f.text(d.ID, "hw", "board")
-	}
 	revision, ok := d.Tags.Get("revision")
 	if !ok {
 		revision = f.text(d.ID, "hw", "revision")
 	}
-	return runsOn(on, board, revision)
+	return runsOn(on, f.board(d), revision)
+}
+
+// board is what a device is, as a person or the device itself says; empty when nobody has.
+func (f *Fleet) board(d *devices.Device) string {
+	if board, ok := d.Tags.Get("board"); ok {
+		return board
+	}
+	return f.text(d.ID, "hw", "board")
 }

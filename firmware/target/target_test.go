@@ -118,8 +118,8 @@ func TestWhatAReleaseIsToADevice(t *testing.T) {
 		"another revision": {func(t *testing.T, w *world) {
 			board(w)
 			w.device.Tags = tags(t, map[string]string{"board": "p1", "revision": "c"})
-		}, func(f rollout.Facts) bool { return !f.Hardware }},
-		"hardware that nobody knows":          {func(_ *testing.T, w *world) { board(w) }, func(f rollout.Facts) bool { return !f.Hardware }},
+		}, func(f rollout.Facts) bool { return !f.Hardware && !f.NoHardware }},
+		"hardware that nobody knows":          {func(_ *testing.T, w *world) { board(w) }, func(f rollout.Facts) bool { return !f.Hardware && f.NoHardware }},
 		"a version below the least":           {func(_ *testing.T, w *world) { w.release.Manifest.MinFrom = "1.5.0" }, func(f rollout.Facts) bool { return !f.Source && !f.Unknown }},
 		"a version over the least":            {func(_ *testing.T, w *world) { w.release.Manifest.MinFrom = "1.4.0" }, func(f rollout.Facts) bool { return f.Source && !f.Unknown }},
 		"an older version is not newer":       {func(*testing.T, *world) {}, func(f rollout.Facts) bool { return !f.Newer }},
