@@ -116,6 +116,9 @@ func TestRowsStayWhereTheyAreWhenDevicesComeAndGo(t *testing.T) {
 	f.delta("devices", object{"drift": object{"new": 1, "total": 26}, "del": []string{"cc-vault-00"}}, 0)
 	b.waitText(".chip", "1 new, show")
 	b.waitText("tbody tr:first-child", "deleted")
+	f.delta("devices", object{"drift": object{"total": 12}}, 0)
+	b.wait("as many as there are, with more rows than that", `document.querySelector("#devices-title + p").textContent === "12 devices"`)
+	f.delta("devices", object{"drift": object{"new": 1, "total": 26}}, 0)
 	if after := evaluate[string](b, order); after != before {
 		t.Errorf("the rows moved from %s to %s", before, after)
 	}

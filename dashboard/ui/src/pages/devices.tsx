@@ -20,7 +20,7 @@ import { RollCall } from "./rollcall";
 
 const T = {
   title: "Devices",
-  shown: (n: number, total: number) => (n === total ? plural(total, "device", "devices") : `${count(n)} of ${count(total)}`),
+  shown: (n: number, total: number) => (n >= total ? plural(total, "device", "devices") : `${count(n)} of ${count(total)}`),
   add: "Add device",
   import: "Import",
   needs: "This needs the role operator.",
