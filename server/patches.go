@@ -128,7 +128,7 @@ func (r *rollouts) versions(x *rollout.Rollout) []string {
 	}
 	counts := map[string]int{}
 	for _, id := range r.server.registry.MatchAll(query) {
-		if v := r.fleet.Version(x, id); v != "" {
+		if v := r.fleet.Replaced(x, id); v != "" {
 			counts[v]++
 		}
 	}

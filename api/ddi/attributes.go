@@ -74,7 +74,7 @@ func textOf(v any) (string, bool) {
 	return "", false
 }
 
-// configData takes what a device says about itself.
+// configData takes what a device says about itself. It is there then, also where it has not polled yet.
 func (h *Handler) configData(w *recorder, q *request) {
 	text, err := h.body(w, q)
 	if err != nil {
@@ -84,6 +84,9 @@ func (h *Handler) configData(w *recorder, q *request) {
 	mode, values, err := ParseAttributes(text)
 	if err == nil {
 		err = h.Attributes.Attributes(q.Context(), q.device, mode, values)
+	}
+	if err == nil && h.Asked != nil {
+		_, err = h.Asked(q.Context(), q.device)
 	}
 	if err != nil {
 		h.refuse(w, q, err)

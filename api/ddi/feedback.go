@@ -201,10 +201,10 @@ func (h *Handler) readFeedback(w *recorder, q *request) (Feedback, error) {
 func (h *Handler) take(q *request, f *Feedback) error {
 	o, err := h.offer(q)
 	switch {
-	case err != nil:
-		return gone(err)
-	case o.Action != q.action:
-		return errOver()
+	case err != nil && muster.KindOf(err) != muster.NotFound:
+		return err
+	case err != nil || o.Action != q.action:
+		return h.late(q, f)
 	case o.Stop:
 		return h.endsStopped(q, f)
 	}
@@ -237,9 +237,28 @@ func (h *Handler) take(q *request, f *Feedback) error {
 func (h *Handler) endsStopped(q *request, f *Feedback) error {
 	switch f.Execution {
 	case closed, canceled, rejected:
+		if err := h.late(q, f); err != nil && muster.KindOf(err) != muster.Stale {
+			return err
+		}
 		return gone(h.Desk.Stopped(q.Context(), q.device, q.action))
 	}
 	return errOver()
+}
+
+// late notes that a device has installed an action that is over, where its word is a confirmation: see rollout.After.
+// The action is over all the same, which is the error, Stale, unless this could not be noted now.
+func (h *Handler) late(q *request, f *Feedback) error {
+	if h.Confirm != ByDDI || f.Execution != closed || f.Finished != success {
+		return errOver()
+	}
+	fact := rollout.Fact{Event: rollout.SeesTarget, Action: q.action, Detail: f.Detail()}
+	err := h.Desk.Report(q.Context(), director.Report{Device: q.device, Fact: fact})
+	switch kind := muster.KindOf(err); {
+	case err == nil, kind == muster.NotFound, kind == muster.Stale, kind == muster.Conflict:
+		return errOver()
+	default:
+		return err //nolint:wrapcheck // it says what it was doing
+	}
 }
 
 // known gathers what Fact must know.

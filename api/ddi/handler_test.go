@@ -280,6 +280,46 @@ func TestADevicesWordIsAConfirmationWhereTheServerTrustsIt(t *testing.T) {
 	r.is(rollout.Confirmed)
 }
 
+// TestADevicesWordThatItHasInstalledWhatIsOverIsNotedAsLate: what was taken back, and when it has the next action already. It is
+// no confirmation, of either.
+func TestADevicesWordThatItHasInstalledWhatIsOverIsNotedAsLate(t *testing.T) {
+	for name, c := range map[string]struct {
+		next bool
+		by   ddi.Confirm
+		want rollout.Late
+		code int
+	}{
+		"taken back":                      {false, ddi.ByDDI, rollout.LateInstalled, 200},
+		"another is offered":              {true, ddi.ByDDI, rollout.LateInstalled, 410},
+		"another, its word counts not":    {true, ddi.ByVersion, "", 410},
+		"taken back, its word counts not": {false, ddi.ByVersion, "", 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, func(x *ddi.Config) { x.Confirm = c.by })
+			old := r.roll()
+			r.pause()
+			if c.next {
+				if next := r.rollAs("next"); next == old {
+					t.Fatal("there is no next action")
+				}
+			}
+			for range 2 { // the answer may be lost
+				r.says(c.code, fmt.Sprintf("%s/deploymentBase/%d/feedback", home, old), "closed", "success", "")
+				c.code = 410
+			}
+			x, err := r.store.Rollout(t.Context(), "r")
+			r.must(err)
+			late := map[bool]int{true: 1}[c.want != ""]
+			if x.Counts[0].Late != late || x.Counts[0].By[rollout.Confirmed] != 0 {
+				t.Errorf("%d are late, want %d: %+v", x.Counts[0].Late, late, x.Counts[0])
+			}
+			if c.next {
+				r.is(rollout.Offered)
+			}
+		})
+	}
+}
+
 func TestAFailureIsKeptWithItsReason(t *testing.T) {
 	r := newRig(t)
 	action := r.roll()

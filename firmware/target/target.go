@@ -184,20 +184,19 @@ func (f *Fleet) Facts(r *rollout.Rollout, id muster.DeviceID) rollout.Facts {
 		return rollout.Facts{Gone: muster.KindOf(err) == muster.NotFound, Hardware: true, Source: true, Signed: ok && k.Signed, Withdrawn: ok && k.Withdrawn, Local: now}
 	}
 	facts := rollout.Facts{
-		Version: f.version(&d, k.Manifest.Product), Hardware: f.fits(&d, k.Manifest.Hardware), Source: true,
+		Version: f.own(&d, &k), Hardware: f.fits(&d, k.Manifest.Hardware), Source: true,
 		Signed: k.Signed && !expired(k.Manifest, now), Withdrawn: k.Withdrawn,
 		Blocked: f.blocked(id, r.ID, now), Reachable: f.there(id, now, polled), Local: now.In(zoneOf(&d, r.Plan.Zone)),
 	}
 	facts.NoHardware = !facts.Hardware && f.board(&d) == ""
 	facts.Installed, facts.Missing = k.is(facts.Version), f.missing(id, k.needs)
-	own := f.own(id, &k, facts.Version)
-	facts.Newer = k.below(own)
+	facts.Newer = k.below(facts.Version)
 	if k.hasLeast {
-		v, known := firmware.Reported(own)
+		v, known := firmware.Reported(facts.Version)
 		facts.Unknown = !known
 		facts.Source = !known || v.Compare(k.least) >= 0
 	}
-	if f.patches != nil && facts.Signed && facts.Hardware && facts.Source && !facts.Withdrawn && !facts.Installed && (!facts.Newer || r.Downgrade) {
+	if f.patches != nil && facts.Version != "" && facts.Signed && facts.Hardware && facts.Source && !facts.Withdrawn && !facts.Installed && (!facts.Newer || r.Downgrade) {
 		facts.Patching = f.patches.Waits(r.Release, facts.Version)
 	}
 	return facts
@@ -213,13 +212,23 @@ func (f *Fleet) Local(id muster.DeviceID, zone string) time.Time {
 	return now.In(zoneOf(&d, zone))
 }
 
-// own returns the version that a release is compared with, of the one that a device reports. Software beside the
-// firmware has a version of its own, which the firmware's says nothing of; empty when the device reports none.
-func (f *Fleet) own(id muster.DeviceID, k *known, version string) string {
+// own returns the version of what a release replaces at a device. Software beside the firmware has a version of
+// its own, which the firmware's says nothing of; empty when the device reports none.
+func (f *Fleet) own(d *devices.Device, k *known) string {
 	if k.Manifest.Type == firmware.Software {
-		return f.text(id, "versions", k.Manifest.Product)
+		return f.text(d.ID, "versions", k.Manifest.Product)
 	}
-	return version
+	return f.version(d, k.Manifest.Product)
+}
+
+// Replaced returns the version of what a rollout's release replaces at a device, as Facts has it; empty when that is not known.
+func (f *Fleet) Replaced(r *rollout.Rollout, id muster.DeviceID) string {
+	k, ok := f.release(r.Release)
+	d, err := f.devices.Get(id)
+	if !ok || err != nil {
+		return ""
+	}
+	return f.own(&d, &k)
 }
 
 // below says whether a release is older than a version.
@@ -285,7 +294,8 @@ func (f *Fleet) Asked(id muster.DeviceID) {
 	f.asked.note(id, now)
 }
 
-// Version implements director.Fleet.
+// Version implements director.Fleet. What a device says once it has an offer is of that, where it says no more: of software
+// too, for hawkBit's clients have one version.
 func (f *Fleet) Version(r *rollout.Rollout, id muster.DeviceID) string {
 	k, ok := f.release(r.Release)
 	d, err := f.devices.Get(id)

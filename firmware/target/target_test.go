@@ -119,15 +119,21 @@ func TestWhatAReleaseIsToADevice(t *testing.T) {
 			board(w)
 			w.device.Tags = tags(t, map[string]string{"board": "p1", "revision": "c"})
 		}, func(f rollout.Facts) bool { return !f.Hardware && !f.NoHardware }},
-		"hardware that nobody knows":          {func(_ *testing.T, w *world) { board(w) }, func(f rollout.Facts) bool { return !f.Hardware && f.NoHardware }},
-		"a version below the least":           {func(_ *testing.T, w *world) { w.release.Manifest.MinFrom = "1.5.0" }, func(f rollout.Facts) bool { return !f.Source && !f.Unknown }},
-		"a version over the least":            {func(_ *testing.T, w *world) { w.release.Manifest.MinFrom = "1.4.0" }, func(f rollout.Facts) bool { return f.Source && !f.Unknown }},
-		"an older version is not newer":       {func(*testing.T, *world) {}, func(f rollout.Facts) bool { return !f.Newer }},
-		"a newer version":                     {func(_ *testing.T, w *world) { w.device.Firmware = "v2.0.1" }, func(f rollout.Facts) bool { return f.Newer && !f.Installed }},
-		"a candidate of a newer version":      {func(_ *testing.T, w *world) { w.device.Firmware = "2.1.0-rc.1" }, func(f rollout.Facts) bool { return f.Newer }},
-		"a candidate of the release":          {func(_ *testing.T, w *world) { w.device.Firmware = "2.0.0-rc.1" }, func(f rollout.Facts) bool { return !f.Newer }},
-		"another build of the release":        {func(_ *testing.T, w *world) { w.device.Firmware = "2.0.0+7" }, func(f rollout.Facts) bool { return !f.Newer && !f.Installed }},
-		"no version is not newer":             {func(_ *testing.T, w *world) { w.device.Firmware = "" }, func(f rollout.Facts) bool { return !f.Newer }},
+		"hardware that nobody knows":     {func(_ *testing.T, w *world) { board(w) }, func(f rollout.Facts) bool { return !f.Hardware && f.NoHardware }},
+		"a version below the least":      {func(_ *testing.T, w *world) { w.release.Manifest.MinFrom = "1.5.0" }, func(f rollout.Facts) bool { return !f.Source && !f.Unknown }},
+		"a version over the least":       {func(_ *testing.T, w *world) { w.release.Manifest.MinFrom = "1.4.0" }, func(f rollout.Facts) bool { return f.Source && !f.Unknown }},
+		"an older version is not newer":  {func(*testing.T, *world) {}, func(f rollout.Facts) bool { return !f.Newer }},
+		"a newer version":                {func(_ *testing.T, w *world) { w.device.Firmware = "v2.0.1" }, func(f rollout.Facts) bool { return f.Newer && !f.Installed }},
+		"a candidate of a newer version": {func(_ *testing.T, w *world) { w.device.Firmware = "2.1.0-rc.1" }, func(f rollout.Facts) bool { return f.Newer }},
+		"a candidate of the release":     {func(_ *testing.T, w *world) { w.device.Firmware = "2.0.0-rc.1" }, func(f rollout.Facts) bool { return !f.Newer }},
+		"another build of the release":   {func(_ *testing.T, w *world) { w.device.Firmware = "2.0.0+7" }, func(f rollout.Facts) bool { return !f.Newer && !f.Installed }},
+		"no version is not newer":        {func(_ *testing.T, w *world) { w.device.Firmware = "" }, func(f rollout.Facts) bool { return !f.Newer }},
+		"software that reports no version is not the firmware's": {func(_ *testing.T, w *world) {
+			w.release.Manifest.Type, w.device.Firmware = firmware.Software, "2.0.0"
+		}, func(f rollout.Facts) bool { return !f.Installed && f.Version == "" }},
+		"software by its own version": {func(_ *testing.T, w *world) {
+			w.release.Manifest.Type, w.reported["versions.pump"] = firmware.Software, `"2.0.0"`
+		}, func(f rollout.Facts) bool { return f.Installed && f.Version == "2.0.0" }},
 		"software is older than the firmware": {func(_ *testing.T, w *world) { w.release.Manifest.Type, w.device.Firmware = firmware.Software, "9.0.0" }, func(f rollout.Facts) bool { return !f.Newer }},
 		"software is older than the device's": {func(_ *testing.T, w *world) {
 			w.release.Manifest.Type, w.reported["versions.pump"] = firmware.Software, `"9.0.0"`
@@ -316,6 +322,22 @@ func TestPatchesAreAskedForWhoMayHaveTheRelease(t *testing.T) {
 		change()
 		if w.fleet(t).Facts(r, "d").Patching || len(w.asked) != 0 {
 			t.Errorf("%s: %q was asked for", name, w.asked)
+		}
+	}
+}
+
+// TestNoPatchIsChosenBySoftwareThatReportsNoVersionOfItsOwn: the firmware's says nothing of it.
+func TestNoPatchIsChosenBySoftwareThatReportsNoVersionOfItsOwn(t *testing.T) {
+	r := &rollout.Rollout{Release: "rel"}
+	for own, want := range map[string]string{"": "", `"1.1.0"`: "1.1.0"} {
+		w := newWorld()
+		w.patching, w.release.Manifest.Type = true, firmware.Software
+		if own != "" {
+			w.reported["versions.pump"] = own
+		}
+		f := w.fleet(t)
+		if facts := f.Facts(r, "d"); facts.Version != want || facts.Patching != (want != "") || f.Replaced(r, "d") != want {
+			t.Errorf("it reports %s, and is to have a patch of %q (%t), or of %q", own, facts.Version, facts.Patching, f.Replaced(r, "d"))
 		}
 	}
 }
