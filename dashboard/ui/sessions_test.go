@@ -21,8 +21,10 @@ func TestASessionSaysItsBrowserAndItsSystem(t *testing.T) {
 	f := shipFixture(t)
 	items := make([]object, len(cases))
 	for i, c := range cases {
-		items[i] = object{"id": fmt.Sprintf("ses_%d", i), "agent": c.agent, "address": "192.0.2.7", "role": "admin", "current": i == 0,
-			"created_at": "2026-01-15T12:00:00Z", "last_seen_at": "2026-01-15T12:00:00Z", "expires_at": "2026-03-15T12:00:00Z"}
+		items[i] = object{
+			"id": fmt.Sprintf("ses_%d", i), "agent": c.agent, "address": "192.0.2.7", "role": "admin", "current": i == 0,
+			"created_at": "2026-01-15T12:00:00Z", "last_seen_at": "2026-01-15T12:00:00Z", "expires_at": "2026-03-15T12:00:00Z",
+		}
 	}
 	f.answer("/sessions", object{"items": items, "next": nil})
 	f.role, f.user = "admin", object{"id": "usr_1", "name": "Ada Kern", "email": "ada@example.com", "role": "admin", "second_factor": false, "has_password": true, "confirmed": true}
