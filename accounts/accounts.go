@@ -191,7 +191,7 @@ func (a *Accounts) Authenticate(bearer string) (Principal, error) {
 	if err != nil {
 		return Principal{}, err
 	}
-	return Principal{ID: k.ID, Name: k.Name, Scopes: k.scopes, Selector: k.Selector, Expires: k.Expires}, nil
+	return Principal{ID: k.ID, Name: k.Name, Key: k.ID, Scopes: k.scopes, Selector: k.Selector, Expires: k.Expires}, nil
 }
 
 // key finds by hash: what a search in a map gives away about a hash is of no use

@@ -60,7 +60,7 @@ func TestAnAPIKeyWorksAcrossARestartUntilItIsDeleted(t *testing.T) {
 	if strings.Contains(fmt.Sprintf("%+v", m.keys[k.ID]), secret) {
 		t.Error("the stored key holds the secret")
 	}
-	want := accounts.Principal{ID: k.ID, Name: "test", Scopes: []string{"devices:read", "telemetry:read"}}
+	want := accounts.Principal{ID: k.ID, Key: k.ID, Name: "test", Scopes: []string{"devices:read", "telemetry:read"}}
 	for _, a := range []*accounts.Accounts{a, open(t, m)} {
 		p, err := a.Authenticate(secret)
 		if err != nil {

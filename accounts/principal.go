@@ -67,10 +67,11 @@ func roleOf(scopes []string) string {
 // Principal is who is asking, and what they may do.
 type Principal struct {
 	ID        string // of the API key or the session, for logs
-	Name      string // of the API key or the user; the role of a session that is no user's
+	Name      string // of the API key, also of a session made with it, or the user; else the role
 	Role      string // of a session: of a user's, his role now; empty for an API key
 	Scopes    []string
 	User      string        // id of the user whose session it is; empty for all else
+	Key       string        // id of the API key that it is, or that its session was made with; empty for all else
 	Selector  string        // device query of an API key, and of a session made with it; empty for all devices
 	Confirmed bool          // the user's e-mail is known to reach him
 	Expires   muster.Micros // when the key or session ends unless it is used; 0 for never

@@ -194,7 +194,7 @@ func (a *Accounts) principal(s Session, at muster.Micros) (p Principal, alive bo
 		if p.Role = roleOf(k.scopes); p.Role == "" {
 			return p, false
 		}
-		p.Name, p.Selector = p.Role, k.Selector
+		p.Name, p.Key, p.Selector = k.Name, k.ID, k.Selector
 		if k.Expires != 0 {
 			p.Expires = min(p.Expires, k.Expires)
 		}

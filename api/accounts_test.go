@@ -68,7 +68,7 @@ func TestABrowserSignsInUsesItsSessionAndSignsOut(t *testing.T) {
 		t.Errorf("the cookie is %+v", c)
 	}
 	got := r.do("GET", "/api/v1/me", nil, withCookie(c)).wantStatus(t, 200).decode(t)
-	if d := cmp.Diff(map[string]any{"kind": "session", "name": "admin", "role": "admin", "scopes": []any{"admin"}}, got); d != "" {
+	if d := cmp.Diff(map[string]any{"kind": "session", "name": "MUSTER_ADMIN_KEY", "role": "admin", "scopes": []any{"admin"}}, got); d != "" {
 		t.Error(d)
 	}
 	a := r.do("DELETE", "/api/v1/session", nil, withCookie(c)).wantStatus(t, 204)

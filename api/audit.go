@@ -47,10 +47,10 @@ func actorOf(r *request) audit.Actor {
 	case r.who.ID == "":
 	case r.who.User != "": // sessions come and go
 		who.Kind, who.ID = audit.User, r.who.User
-	case r.who.Role != "":
-		who.Kind = audit.User
+	case r.who.Key != "":
+		who.Kind, who.ID = audit.Key, r.who.Key
 	default:
-		who.Kind = audit.Key
+		who.Kind = audit.User // by the set-up link
 	}
 	return who
 }

@@ -231,6 +231,29 @@ func TestWhatAPersonSendsIsThePersonsAndNotTheSessions(t *testing.T) {
 	}
 }
 
+// TestWhatAKeysSessionSendsIsTheKeys sends them from a browser that came in by an API key, which is who did it in the audit log too.
+func TestWhatAKeysSessionSendsIsTheKeys(t *testing.T) {
+	r := newRig(t)
+	r.device("d")
+	k, secret, err := r.accounts.CreateKey(r.Context(), accounts.KeySpec{Name: "night shift", Scopes: []string{accounts.Admin}})
+	r.must(err)
+	by := withCookie(r.login(object{"key": secret}))
+	if got := r.do("POST", commandsPath, object{"method": "m"}, by).wantStatus(t, 201).decode(t)["created_by"]; got != k.ID {
+		t.Errorf("the command is by %v, want %s", got, k.ID)
+	}
+	if got := r.do("POST", "/api/v1/jobs", object{"q": "id:d", "kind": "command", "method": "m"}, by).wantStatus(t, 201).decode(t)["job"].(object)["created_by"]; got != k.ID {
+		t.Errorf("the job is by %v, want %s", got, k.ID)
+	}
+	records := itemsOf(r.do("GET", "/api/v1/audit?action=command.send", nil, bearer(r.admin)), t)
+	if len(records) != 1 {
+		t.Fatalf("the audit log has %v", records)
+	}
+	actor := records[0]["actor"].(object)
+	if actor["kind"] != "key" || actor["id"] != k.ID || actor["name"] != "night shift" {
+		t.Errorf("the audit log says %v", actor)
+	}
+}
+
 func TestAJobIsCountedRunAndShown(t *testing.T) {
 	r := newRig(t)
 	for i := range 10 {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"strings"
 
@@ -133,17 +134,10 @@ type KeyReader interface {
 // a key made is the key.
 func (a *API) asking(ctx context.Context) notify.Who {
 	p := requestOf(ctx).who
-	who := notify.Who{Kind: "key", ID: p.ID, Name: p.Name, Admin: p.Allows(accounts.Admin)}
+	who := notify.Who{Kind: "key", ID: cmp.Or(p.Key, p.ID), Name: p.Name, Admin: p.Allows(accounts.Admin)}
 	if p.User != "" {
 		who.Kind, who.ID, who.User, who.Name = "user", p.User, p.User, a.personName(p.User)
 		return who
-	}
-	if p.Role != "" {
-		for _, s := range a.Accounts.Sessions("") {
-			if s.ID == p.ID && s.Key != "" {
-				who.ID = s.Key
-			}
-		}
 	}
 	if k, err := a.Accounts.Key(who.ID); err == nil {
 		who.User, who.Name = k.Owner, k.Name

@@ -133,20 +133,13 @@ func (l liveNotes) publish(ctx context.Context, who live.Principal, p live.Publi
 // asking is who p is to notifications. A key is also who owns it; a session that a key made
 // is the key.
 func (v viewers) asking(p accounts.Principal) notify.Who {
-	who := notify.Who{Kind: "key", ID: p.ID, Name: p.Name, Admin: p.Allows(accounts.Admin)}
+	who := notify.Who{Kind: "key", ID: cmp.Or(p.Key, p.ID), Name: p.Name, Admin: p.Allows(accounts.Admin)}
 	if p.User != "" {
 		who.Kind, who.ID, who.User, who.Name = "user", p.User, p.User, p.User
 		if u, err := v.accounts.User(p.User); err == nil { // the name, and never the e-mail address
 			who.Name = cmp.Or(u.Name, p.User)
 		}
 		return who
-	}
-	if p.Role != "" {
-		for _, s := range v.accounts.Sessions("") {
-			if s.ID == p.ID && s.Key != "" {
-				who.ID = s.Key
-			}
-		}
 	}
 	if k, err := v.accounts.Key(who.ID); err == nil {
 		who.User, who.Name = k.Owner, k.Name

@@ -315,3 +315,23 @@ func TestWhatIsLiveCanBePaused(t *testing.T) {
 		t.Errorf("the tab said it is hidden: %v", f.hidden)
 	}
 }
+
+// TestWhatNobodyMeasuredIsNotZero opens the page of a server that has stored nothing since it was started.
+func TestWhatNobodyMeasuredIsNotZero(t *testing.T) {
+	f := runFixture(t)
+	s := sections()
+	none := object{"count": 0, "p50_ms": 0, "p99_ms": 0}
+	s["timings"] = object{"log": none, "store": none}
+	f.extra["GET /api/v1/system"] = func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, 200, object{"version": "test-1", "time": ago(0), "sections": s})
+	}
+	b := open(t, f.fakeServer)
+	b.visit("/dashboard")
+	b.waitText("[data-section=database]", "A batch takes")
+	for _, want := range []string{"Log, p99none", "Database, p99none"} {
+		b.waitText(".vitals", want)
+	}
+	if got := b.text("[data-section=database]"); !strings.Contains(got, "none yet") || strings.Contains(got, "p99") {
+		t.Errorf("the database section says %q", got)
+	}
+}

@@ -59,6 +59,57 @@ func TestAChatServiceHasNoSecretsAndKeepsItsURL(t *testing.T) {
 	}
 }
 
+// TestAWebhooksPageFollowsItsDeliveries has deliveries come, fail and arrive, and the webhook be disabled, while its page is
+// open: the page says so by itself, and keeps the attempts that are folded out.
+func TestAWebhooksPageFollowsItsDeliveries(t *testing.T) {
+	f := newFake(t)
+	now := time.Now().UTC().Format(time.RFC3339Nano)
+	one := func(id, state string) object {
+		return object{
+			"id": id, "channel": "webhook", "queue": "whk_1", "target": "whk_1", "priority": "normal", "state": state, "attempts": 1, "due_at": nil, "ended_at": nil, "created_at": now,
+			"tries": []object{{"at": now, "verdict": "again", "status": 500, "duration_ms": 2, "error": "it answered 500"}},
+		}
+	}
+	var mu sync.Mutex
+	items, disabled := []object{}, false
+	f.extra = map[string]http.HandlerFunc{
+		"GET /api/v1/webhooks/{id}": func(w http.ResponseWriter, _ *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			writeJSON(w, 200, object{
+				"id": "whk_1", "url": "https://x.example/in", "types": []string{"*"}, "topics": []string{}, "q": "", "description": "", "disabled": disabled, "reason": "it answered 410",
+				"owner": "Ada", "secrets": []object{}, "created_at": now, "updated_at": now,
+			})
+		},
+		"GET /api/v1/webhooks/{id}/deliveries": func(w http.ResponseWriter, _ *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			writeJSON(w, 200, object{"items": items, "next": nil})
+		},
+		"GET /api/v1/event-types": func(w http.ResponseWriter, _ *http.Request) {
+			writeJSON(w, 200, object{"items": []object{}, "next": nil})
+		},
+	}
+	is := func(off bool, list ...object) {
+		mu.Lock()
+		defer mu.Unlock()
+		items, disabled = list, off
+	}
+	b := open(t, f)
+	b.visit("/webhooks/whk_1")
+	b.waitText(".sent .quiet-note", "Nothing was sent yet.")
+	is(false, one("dlv_1", "queued"))
+	b.waitText(".sent .outgo li:nth-child(1)", "queued webhook to https://x.example/in")
+	evaluate[bool](b, "(document.querySelector('.sent details').open = true)")
+	b.waitText(".sent .tries", "it answered 500")
+	is(true, one("dlv_2", "queued"), one("dlv_1", "sent"))
+	b.waitText(".sent .outgo li:nth-child(2)", "sent webhook to")
+	b.waitText(".facts", "disabled it answered 410")
+	if !evaluate[bool](b, "document.querySelector('.sent li:nth-child(2) details').open") {
+		t.Error("the attempts were folded away")
+	}
+}
+
 func TestWhatWasGivenUpSaysWhomItWasFor(t *testing.T) {
 	f := newFake(t)
 	now := time.Now().UTC().Format(time.RFC3339Nano)

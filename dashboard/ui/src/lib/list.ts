@@ -22,6 +22,9 @@ export interface List<T> extends Outcome {
   items: T[] | null; // null until the first page is here
   more: (() => void) | null; // null at the end
   reload: () => void;
+  /** Puts in what a later look at the first page found: what is new comes first, and what had been read after it stays. While
+   * steady, only what is there already is brought up to date. */
+  fresh: (page: Page<T>, idOf: (item: T) => string, steady: boolean) => void;
   /** Does something to the list and asks for it again. */
   run: (change: () => Promise<unknown>) => Promise<void>;
 }
@@ -52,7 +55,14 @@ export function useList<T>(ask: Read<T>, of = ""): List<T> {
     }
     setTurn((t) => t + 1);
   };
+  const fresh = (page: Page<T>, idOf: (item: T) => string, steady: boolean) => {
+    const now = new Map(page.items.map((x) => [idOf(x), x]));
+    const last = items?.findIndex((x) => idOf(x) === idOf(page.items.at(-1) ?? x)) ?? -1;
+    const rest = page.next && last >= 0 ? items!.slice(last + 1) : [];
+    setItems((old) => (steady && old?.length ? old.map((x) => now.get(idOf(x)) ?? x) : [...page.items, ...rest]));
+    if (!steady && rest.length === 0) setNext(page.next ?? "");
+  };
   const reload = () => setTurn((t) => t + 1);
   const more = next ? () => void read(next).then(() => setFault(""), (e: unknown) => setFault(message(e))) : null;
-  return { items, fault: fault || (unread === null ? "" : message(unread)), again: !fault && unread !== null && mayPass(unread) ? reload : null, more, run, reload };
+  return { items, fault: fault || (unread === null ? "" : message(unread)), again: !fault && unread !== null && mayPass(unread) ? reload : null, more, fresh, run, reload };
 }

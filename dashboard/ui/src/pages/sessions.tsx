@@ -1,5 +1,6 @@
 // The sessions of who is signed in, and how to end them.
 
+import { agentWords } from "../lib/agent";
 import { day } from "../lib/format";
 import { useList } from "../lib/list";
 import { endSession, endSessions, listSessions, type Session } from "../lib/schema.gen";
@@ -35,11 +36,11 @@ export function Sessions() {
           <tbody>
             {list.items?.map((s) => (
               <tr key={s.id}>
-                <th scope="row">{s.agent || T.unknown} {s.current && <span class="tag">{T.current}</span>}</th>
+                <th scope="row"><span title={s.agent}>{agentWords(s.agent) || T.unknown}</span> {s.current && <span class="tag">{T.current}</span>}</th>
                 <td data-label={T.address}><span class="mono">{s.address}</span></td><td data-label={T.seen}>{day(s.last_seen_at)}</td><td data-label={T.began}>{day(s.created_at)}</td>
                 <td class="n">
                   {!s.current && (
-                    <button type="button" class="btn txt" aria-label={T.endOf(s.agent)} onClick={() => list.run(() => endSession(s.id))}>{T.end}</button>
+                    <button type="button" class="btn txt" aria-label={T.endOf(agentWords(s.agent) || T.unknown)} onClick={() => list.run(() => endSession(s.id))}>{T.end}</button>
                   )}
                 </td>
               </tr>

@@ -31,6 +31,7 @@ const T = {
   storeTime: "Database, p99",
   perSecond: "/s",
   ms: "ms",
+  none: "none",
   nodes: "Nodes",
   node: "Node",
   host: "Host",
@@ -48,7 +49,7 @@ const T = {
   hyper: "hypertable",
   partitions: "native partitions",
   down: "It does not take data",
-  batches: (t: { count: number; p50_ms: number; p99_ms: number }) => `${brief(t.p50_ms)} ms median, ${brief(t.p99_ms)} ms p99, ${count(t.count)} times`,
+  batches: (t: { count: number; p50_ms: number; p99_ms: number }) => t.count === 0 ? "none yet" : `${brief(t.p50_ms)} ms median, ${brief(t.p99_ms)} ms p99, ${count(t.count)} times`,
   storeBatch: "A batch takes",
   ingest: "Log and ingest",
   logFrame: "A frame takes",
@@ -161,7 +162,7 @@ function Head({ said, fault }: { said: Said; fault: string }) {
   const all = troubles(s);
   const live = useCounters();
   const vital = (word: string, text: string, unit: string) => <div key={word}><dt>{word}</dt><dd><span class="val">{text}</span><small>{unit}</small></dd></div>;
-  const ms = (t?: { p99_ms: number }) => (t ? brief(t.p99_ms) : "0");
+  const took = (word: string, t?: { count: number; p99_ms: number }) => (t?.count ? vital(word, brief(t.p99_ms), T.ms) : vital(word, T.none, ""));
   return (
     <section class="roll system">
       <div>
@@ -175,8 +176,8 @@ function Head({ said, fault }: { said: Said; fault: string }) {
         {vital(T.stored, rate((live.stored ?? s.counters.stored).rate), T.perSecond)}
         {vital(T.open, count((live.total ?? s.counters.total).connections.total), "")}
         {vital(T.queue, count(live.queues?.store ?? s.ingest.ledger["queued"] ?? 0), "")}
-        {vital(T.logTime, ms(s.timings.log), T.ms)}
-        {vital(T.storeTime, ms(s.timings.store), T.ms)}
+        {took(T.logTime, s.timings.log)}
+        {took(T.storeTime, s.timings.store)}
       </dl>
     </section>
   );

@@ -1,13 +1,14 @@
 // One webhook: what it gets, its secrets, whether it arrives.
 
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { useAsked } from "../lib/ask";
 import { held } from "../lib/held";
 import { changing, message } from "../lib/api";
 import { serverNow } from "../lib/clock";
 import { useForm } from "../lib/form";
 import { day } from "../lib/format";
-import { after, useList } from "../lib/list";
+import { after, useList, type List } from "../lib/list";
+import { usePolled } from "../lib/poll";
 import { go } from "../lib/route";
 import {
   changeWebhook, deleteWebhook, getWebhook, listWebhookDeliveries, replayWebhook, rotateWebhookSecret, testWebhook,
@@ -65,6 +66,9 @@ const SINCE = [["1", "hour"], ["24", "day"], ["168", "week"], ["720", "30 days"]
 const CHAT = "shoutrrr:"; // begins the URL of a chat service, which verifies no signatures
 const STATES = ["", "queued", "sent", "dead"] as const;
 
+const PAGE = 20;
+const AGAIN_MS = 5_000; // between two looks at its state and its deliveries
+
 export function WebhookPage({ id }: { id: string }) {
   if (!isAdmin()) return <p>{T.forbidden}</p>;
   return <Loaded id={id} />;
@@ -74,6 +78,7 @@ function Loaded({ id }: { id: string }) {
   const [fault, setFault] = useState("");
   const asked = useAsked((stop) => getWebhook(id, stop), id, 0, T.notFound);
   const { answer: hook, set: setHook } = asked;
+  const later = usePolled((stop) => getWebhook(id, stop), AGAIN_MS);
   if (!hook) return <Pending of={asked} loading={T.loading}><a class="link" href="/webhooks">{T.all}</a></Pending>;
   const act = (run: () => Promise<Webhook | undefined>) => {
     setFault("");
@@ -81,7 +86,7 @@ function Loaded({ id }: { id: string }) {
   };
   return (
     <>
-      <Head hook={hook} act={act} fault={fault} />
+      <Head hook={later && later.updated_at >= hook.updated_at ? later : hook} act={act} fault={fault} />
       {!hook.url.startsWith(CHAT) && <Secrets hook={hook} onChange={setHook} />}
       <Sent hook={hook} />
       <ChangeForm key={hook.updated_at} hook={hook} onChange={setHook} />
@@ -153,10 +158,27 @@ function Secrets({ hook, onChange }: { hook: Webhook; onChange: (w: Webhook) => 
   );
 }
 
+/** Follows the deliveries of a webhook in a state. Nothing moves while the pointer or the focus is in the element that has the ref. */
+function useFresh(id: string, state: typeof STATES[number], list: List<Delivery>) {
+  const box = useRef<HTMLElement>(null);
+  const newest = useRef({ state, list });
+  newest.current = { state, list };
+  const page = usePolled(async (stop) => {
+    const of = newest.current.state;
+    return { of, page: await listWebhookDeliveries(id, { limit: PAGE, ...(of && { state: of }) }, stop) };
+  }, AGAIN_MS);
+  useEffect(() => {
+    if (page?.of !== state || !list.items) return;
+    newest.current.list.fresh(page.page, (d) => d.id, Boolean(box.current?.querySelector(".outgo:hover, .outgo:focus-within")));
+  }, [page]);
+  return box;
+}
+
 function Sent({ hook }: { hook: Webhook }) {
   const [state, setState] = held("state", STATES);
   const [said, say] = useState("");
-  const list = useList<Delivery>((at, stop) => listWebhookDeliveries(hook.id, { limit: 20, ...after(at), ...(state && { state }) }, stop), state);
+  const list = useList<Delivery>((at, stop) => listWebhookDeliveries(hook.id, { limit: PAGE, ...after(at), ...(state && { state }) }, stop), state);
+  const box = useFresh(hook.id, state, list);
   const form = useForm({ since: "1" });
   const replay = (hours: number) => form.submit(async () => {
     const done = await replayWebhook(hook.id, hours ? { since: new Date(serverNow() - hours * 3_600_000).toISOString() } : {});
@@ -164,7 +186,7 @@ function Sent({ hook }: { hook: Webhook }) {
     list.reload();
   });
   return (
-    <section class="sec sent" aria-labelledby="sent-title">
+    <section ref={box} class="sec sent" aria-labelledby="sent-title">
       <header>
         <h2 id="sent-title">{T.deliveries}</h2>
         <div class="r tabs" role="group" aria-label={T.state}>{STATES.map((s) => <button key={s} type="button" aria-pressed={s === state} onClick={() => setState(s)}>{s || T.any}</button>)}</div>
