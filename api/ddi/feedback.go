@@ -237,7 +237,7 @@ func (h *Handler) take(q *request, f *Feedback) error {
 func (h *Handler) endsStopped(q *request, f *Feedback) error {
 	switch f.Execution {
 	case closed, canceled, rejected:
-		if err := h.late(q, f); err != nil && muster.KindOf(err) != muster.Stale {
+		if err := h.late(q, f); muster.KindOf(err) != muster.Stale {
 			return err
 		}
 		return gone(h.Desk.Stopped(q.Context(), q.device, q.action))
