@@ -5,10 +5,17 @@ set -eu
 cd "$(dirname "$0")/.."
 env=$(scripts/setup-test.sh)
 eval "$env"
+# Of all packages the longest come first: what starts last decides when all is over.
+# Two of them are mostly a client of a server, at which the detector only slows the client:
+# every handler that conformance asks runs under it in api, server and e2e, and the pages
+# of dashboard/ui run in a browser, before a server that is a list of answers.
+longest="./e2e ./server ./api ./store/control ./broker ./bench ./store/... ./api/... ./accounts/... ./firmware/... ./notify/..."
+unwatched="./e2e/conformance ./dashboard/ui"
 whole=""
 if [ $# = 0 ]; then
 	whole=1
-	set -- ./...
+	# shellcheck disable=SC2086 # two lists
+	set -- $longest $(go list ./... | grep -vxE '[^/]+/(e2e/conformance|dashboard/ui)')
 fi
 race=""
 if command -v "$(go env CC)" >/dev/null 2>&1; then
@@ -40,24 +47,36 @@ if [ -z "${TMPDIR:-}" ] && [ -w "$shm" ] && roomy 2>/dev/null && inmemory=$(mkte
 	fi
 fi
 
-# Two packages at a time: several start servers of their own, and more of them
+# Three packages at a time: several start servers of their own, and more of them
 # only wait for each other on a small machine. Of one package, though, four parallel
 # tests: most of what tests say t.Parallel for is waiting.
 # Nobody debugs these binaries, and make lint runs go vet: neither symbols nor vet are
 # made once more here, for each package.
+run() { go test -vet=off "-ldflags=-s -w" -parallel 4 -timeout 25m "$@"; }
 # shellcheck disable=SC2086 # an empty $race is no argument
-run() { go test $race -vet=off "-ldflags=-s -w" -p "${TEST_PARALLEL:-2}" -parallel 4 -timeout 25m "$@"; }
+watched() { run $race -p "${TEST_PARALLEL:-3}" "$@"; }
+# shellcheck disable=SC2086 # a list
+beside() { run -p 1 "$@" $unwatched; }
 
 if [ "${CI:-false}" != true ]; then
-	run "$@"
-	if [ -n "$whole" ]; then run -tags shoutrrr ./notify/chat; fi
+	watched "$@"
+	if [ -n "$whole" ]; then
+		beside
+		watched -tags shoutrrr ./notify/chat
+	fi
 	exit
 fi
 log=$(mktemp)
-trap 'rm -f "$log"; clean' EXIT INT TERM
+other=$(mktemp)
+trap 'rm -f "$log" "$other"; clean' EXIT INT TERM
 code=0
-run -count=1 -v "$@" >"$log" 2>&1 || code=$?
-if [ -n "$whole" ]; then run -count=1 -v -tags shoutrrr ./notify/chat >>"$log" 2>&1 || code=$?; fi
+if [ -n "$whole" ]; then beside -count=1 -v >"$other" 2>&1 & fi
+watched -count=1 -v "$@" >"$log" 2>&1 || code=$?
+if [ -n "$whole" ]; then
+	watched -count=1 -v -tags shoutrrr ./notify/chat >>"$log" 2>&1 || code=$?
+	wait $! || code=$?
+	cat "$other" >>"$log"
+fi
 awk '
 	{ chunk[n++ % 2000] = $0 }
 	/^(ok|FAIL|\?)[ ]*\t/ {
