@@ -154,6 +154,13 @@ func TestAnUploadGoesOnWhereItWasAfterARestart(t *testing.T) {
 		if wrong.Header.Get("Upload-Offset") != "200000" {
 			t.Errorf("the right offset is %q", wrong.Header.Get("Upload-Offset"))
 		}
+		for _, h := range []map[string]string{{}, {"Upload-Offset": ""}, {"Upload-Offset": "-1"}, {"Upload-Offset": "some"}, {"Upload-Offset": "99999999999999999999"}} {
+			bad := []option{octets(), bearer(r.admin)}
+			for k, v := range h {
+				bad = append(bad, header(k, v))
+			}
+			r.do("PATCH", at, string(img[:10]), bad...).wantProblem(t, 422, "invalid")
+		}
 		again := r.as("POST", "/api/v1/firmware/uploads", begin).wantStatus(t, 200)
 		if again.Header.Get("Upload-Offset") != "200000" || again.Header.Get("Location") != at {
 			t.Errorf("%v", again.Header)

@@ -191,7 +191,7 @@ func (a *API) appendUploadRoute(tags []string) {
 	a.routeFor(writeTime, accounts.FirmwareWrite, &op)
 	type input struct {
 		UploadPath
-		Offset int64 `header:"Upload-Offset" minimum:"0" doc:"Where the body belongs; 0 when absent"`
+		Offset int64 `header:"Upload-Offset" required:"true" minimum:"0" doc:"Where the body belongs"`
 	}
 	huma.Register(a.huma, op, func(_ context.Context, in *input) (*huma.StreamResponse, error) {
 		return &huma.StreamResponse{Body: func(hc huma.Context) { //nolint:contextcheck // hc has it

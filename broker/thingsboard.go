@@ -28,12 +28,18 @@ type Children interface {
 // Codes of messages that are refused because of what is in them.
 const refusedMalformed = "malformed"
 
+// partMalformed is what a ThingsBoard client is told of a request for a part that is none.
+const partMalformed = "BAD_REQUEST"
+
 // translate handles a PUBLISH at one of ThingsBoard's topics, as the messages of ours
 // that it means. Nothing of it is retained.
 func (c *conn) translate(sc *scratch, p *wire.PublishPacket, name string) error {
 	p.Retain = false
 	res, err := thingsboard.Up(name, c.sess.device, p.Payload)
 	if err != nil {
+		if why := thingsboard.PartRefusal(name); why != "" { // who asks at QoS 0 hears of it nowhere else
+			c.Answer(Answer{Topic: why, Payload: []byte(partMalformed)})
+		}
 		return c.refuseFor(sc, p, name, err)
 	}
 	if len(res.Messages) == 1 && len(res.Requests)+len(res.Refused) == 0 && res.Connect == nil && res.Disconnect == nil {

@@ -223,6 +223,13 @@ func TestAThingsBoardDeviceGetsAnAnswerToEveryRequestForAPart(t *testing.T) {
 		if code := c.says(topic, payload); code != 0x99 {
 			t.Errorf("%s %q: %#x", topic, payload, code)
 		}
+		if p := c.next("v2/fw/error"); string(p.Payload) != "BAD_REQUEST" {
+			t.Errorf("%s %q: %s", topic, payload, p.Payload)
+		}
+	}
+	c.asks("v2/sw/request/1/chunk/-1", "4096") // at QoS 0, where no code answers
+	if p := c.next("v2/sw/error"); string(p.Payload) != "BAD_REQUEST" {
+		t.Errorf("software at QoS 0: %s", p.Payload)
 	}
 	u.stop(rollout.Paused)
 	if p := c.next("v1/devices/me/attributes"); !strings.HasPrefix(string(p.Payload), `{"deleted":["fw_checksum",`) {

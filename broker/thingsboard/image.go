@@ -67,6 +67,15 @@ func (r Request) PartTopic() string {
 // ErrorTopic is where it goes why there is no part.
 func (r Request) ErrorTopic() string { return r.imageTopics() + "error" }
 
+// PartRefusal is where it goes why a message that was published to topic is no request for a
+// part of an image; empty for a topic of anything else.
+func PartRefusal(topic string) string {
+	if !isImage(topic) {
+		return ""
+	}
+	return topic[:len(firmwareTopics)] + "error"
+}
+
 // HearsPart says whether parts of images go to a subscription whose filter is not one of
 // their topics: ThingsBoard sends them whatever was subscribed to, and its Python client
 // relies on that.
