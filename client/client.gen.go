@@ -3341,7 +3341,7 @@ func (c *Client) AgreeToRollout(ctx context.Context, rollout string, body *Agree
 
 // AppendUploadParams are the optional parameters of AppendUpload.
 type AppendUploadParams struct {
-	// Where the body belongs; 0 when absent
+	// Where the body belongs
 	UploadOffset int64
 }
 
@@ -3351,7 +3351,7 @@ func (c *Client) AppendUpload(ctx context.Context, upload string, contentType st
 	r := request{method: http.MethodPatch, path: "/api/v1/firmware/uploads/" + segment(upload), query: url.Values{}, header: http.Header{}}
 	r.stream(contentType, body)
 	if params != nil {
-		r.headerValue("Upload-Offset", params.UploadOffset)
+		r.headerNumber("Upload-Offset", params.UploadOffset)
 	}
 	out := new(FirmwareUpload)
 	if err := c.call(ctx, &r, out); err != nil {

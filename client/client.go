@@ -139,6 +139,9 @@ func set(set func(name, value string), name string, v any) {
 func (r *request) queryValue(name string, v any)  { set(r.query.Set, name, v) }
 func (r *request) headerValue(name string, v any) { set(r.header.Set, name, v) }
 
+// headerNumber sets what is needed, zero too.
+func (r *request) headerNumber(name string, v int64) { r.header.Set(name, strconv.FormatInt(v, 10)) }
+
 // do sends r, a GET again while the server says to come later, and returns an answer that is
 // no error. The caller closes its body.
 func (c *Client) do(ctx context.Context, r *request) (*http.Response, error) {

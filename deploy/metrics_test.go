@@ -87,27 +87,40 @@ func scrape(t *testing.T) map[string]map[string]bool {
 	s := servertest.Start(t, func(c *server.Config) {
 		c.WebhookAllow, c.SMTP = []string{"127.0.0.0/8"}, "smtp://127.0.0.1:1?from=muster@example.org"
 	})
-	live(t, s)
 	metrics := map[string]map[string]bool{"up": {"job": true}} // Prometheus' own
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
-	for range 100 { // what waits in the outbox is counted every ten seconds
-		res, err := http.Get("http://" + s.HTTPAddr() + "/metrics")
-		if err != nil {
-			t.Fatal(err)
+	until := func(name string) {
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for range 150 { // what waits in the outbox is counted every ten seconds
+			note(metrics, text(t, s))
+			if metrics[name] != nil {
+				return
+			}
+			<-tick.C
 		}
-		text, err := io.ReadAll(res.Body)
-		_ = res.Body.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		note(metrics, string(text))
-		if metrics["muster_deliveries"] != nil && metrics["muster_mqtt_disconnects_total"] != nil {
-			return metrics
-		}
-		<-tick.C
+		t.Errorf("%s is not counted", name)
 	}
+	gone := live(t, s)
+	until("muster_mqtt_dropped_total") // while it is connected: who is gone is told nothing
+	gone()
+	until("muster_mqtt_disconnects_total")
+	until("muster_deliveries")
 	return metrics
+}
+
+// text is what a scrape answers.
+func text(t *testing.T, s *server.Server) string {
+	t.Helper()
+	res, err := http.Get("http://" + s.HTTPAddr() + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }
 
 // note adds the metrics of a scrape with their labels.
@@ -127,8 +140,9 @@ func note(metrics map[string]map[string]bool, text string) {
 	}
 }
 
-// live has a delivery wait, a client refused, another gone, and a message dropped.
-func live(t *testing.T, s *server.Server) {
+// live has a delivery wait, a client refused, and a message dropped to another, who goes when
+// the func it returns is called.
+func live(t *testing.T, s *server.Server) func() {
 	t.Helper()
 	post(t, s, "/api/v1/webhooks", `{"url":"http://127.0.0.1:1/","types":["*"]}`)
 	token, _ := at(t, post(t, s, "/api/v1/devices", `{"id":"d"}`), "credential", "token").(string)
@@ -143,8 +157,10 @@ func live(t *testing.T, s *server.Server) {
 	}
 	// It is to be told why its message is rejected, in more bytes than it takes.
 	_, _ = c.Publish(ctx, &paho5.Publish{Topic: "devices/me/telemetry", QoS: 1, Payload: []byte("{{{")})
-	if err := c.Disconnect(&paho5.Disconnect{}); err != nil {
-		t.Fatal(err)
+	return func() {
+		if err := c.Disconnect(&paho5.Disconnect{}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

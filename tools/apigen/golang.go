@@ -156,7 +156,11 @@ func (op *operation) goMethod(b *bytes.Buffer, name string, answer *schema, stre
 		fmt.Fprintf(b, ", params *%sParams", pascal(op.ID))
 		with.WriteString("if params != nil {\n")
 		for _, p := range more {
-			fmt.Fprintf(&with, "r.%sValue(%q, params.%s)\n", p.In, p.Name, pascal(p.Name))
+			set := "Value"
+			if p.Required && goBase(p.Schema) == "int64" { // whose zero is not its absence
+				set = "Number"
+			}
+			fmt.Fprintf(&with, "r.%s%s(%q, params.%s)\n", p.In, set, p.Name, pascal(p.Name))
 		}
 		with.WriteString("}\n")
 	}
