@@ -98,7 +98,7 @@ func BenchmarkAbsence(b *testing.B) {
 		g.now += 10
 		g.r.FindAbsent()
 	}
-	if n := g.r.Counts()[online]; n != len(ids) {
+	if n := g.r.Counts()[muster.Status(online)]; n != len(ids) {
 		b.Fatalf("%d are online", n)
 	}
 }
