@@ -2580,7 +2580,7 @@ type RolloutThreshold struct {
 // RolloutWhy is a schema of the API.
 type RolloutWhy struct {
 	Device string `json:"device"`
-	// Name of the first rule that does not hold; null when all do
+	// Name of the rule that holds the release back first; null when none does, or the device has the release
 	Held    *string `json:"held"`
 	Rollout string  `json:"rollout"`
 	// Every rule of an offer, in the order in which they are looked at: the device is offered the release if, and only if, all hold

@@ -2361,7 +2361,7 @@ export type RolloutThreshold = {
 
 export type RolloutWhy = {
   device: string;
-  /** Name of the first rule that does not hold; null when all do */
+  /** Name of the rule that holds the release back first; null when none does, or the device has the release */
   held: string | null;
   rollout: string;
   /** Every rule of an offer, in the order in which they are looked at: the device is offered the release if, and only if, all hold */
