@@ -24,7 +24,9 @@ const (
 )
 
 // everyState is the codes of the fake's dots, in the order in which the page lists states.
-func everyState() []string { return []string{"online", "updating", "quiet", "offline", "never", "unknown"} }
+func everyState() []string {
+	return []string{"online", "updating", "quiet", "offline", "never", "unknown"}
+}
 
 // TestStatesAreToldApartWithoutSeeingColours draws the Overview as people see it who see no red and green,
 // or no colours: the dots of any two states differ in lightness, and their marks in shape.
