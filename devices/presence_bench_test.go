@@ -151,3 +151,14 @@ func BenchmarkMemoryOfPresence(b *testing.B) {
 		runtime.KeepAlive(ids)
 	}
 }
+
+// BenchmarkUpdating tells of 100k devices which of them update, as each start and each minute does: all, and then none.
+func BenchmarkUpdating(b *testing.B) {
+	g, _ := benchFleet(b, 100_000)
+	all := false
+	b.ReportAllocs()
+	for b.Loop() {
+		all = !all
+		g.r.SetAllUpdating(func(muster.DeviceID) bool { return all })
+	}
+}

@@ -8,6 +8,9 @@ import (
 	"muster"
 )
 
+// allBusyQuery has all devices that update.
+const allBusyQuery = `SELECT device FROM rollout_device WHERE ` + busy
+
 // Updating returns which of some devices update now: see rollout.Device.Updating.
 func (c *Control) Updating(ctx context.Context, ids []muster.DeviceID) (map[muster.DeviceID]struct{}, error) {
 	out := map[muster.DeviceID]struct{}{}
@@ -23,7 +26,7 @@ func (c *Control) Updating(ctx context.Context, ids []muster.DeviceID) (map[must
 // AllUpdating returns all devices that update now.
 func (c *Control) AllUpdating(ctx context.Context) (map[muster.DeviceID]struct{}, error) {
 	out := map[muster.DeviceID]struct{}{}
-	err := c.updating(ctx, `SELECT device FROM rollout_device WHERE `+busy, nil, out)
+	err := c.updating(ctx, allBusyQuery, nil, out)
 	return out, err
 }
 
