@@ -15,7 +15,7 @@ type Why struct {
 	In      bool           // it is
 	Rules   []rollout.Rule // every rule of an offer, in the order in which they are looked at
 	Held    string         // name of the rule that holds the release back first; empty when none does, or the device has the release
-	Has     bool           // the device was confirmed, or reports the release's version and is not at work on it
+	Has     bool           // the device was confirmed, or reports the release's version and is at work on no release
 	Words   string         // all of it in a sentence
 	Version string         // that the device reports; empty when it never did
 }
@@ -47,7 +47,8 @@ func (o *Operator) Why(ctx context.Context, id string, device muster.DeviceID) (
 		w.Rules = append(w.Rules, rule)
 	}
 	w.Rules = append(w.Rules, rollout.Explain(&r, &w.Device, &facts, now)...)
-	w.Has = w.Device.State == rollout.Confirmed || facts.Installed && !w.Device.State.InFlight()
+	// While another rollout updates the device, what it reports may be another in a moment.
+	w.Has = w.Device.State == rollout.Confirmed || facts.Installed && !w.Device.State.InFlight() && !w.Device.Elsewhere
 	first, held := w.first()
 	if held {
 		w.Held = first.Name
