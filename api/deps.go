@@ -57,6 +57,7 @@ type ProfileWriter interface {
 // PresenceReader says which devices are connected.
 type PresenceReader interface {
 	Presence(id muster.DeviceID) (muster.Presence, bool)
+	Status(id muster.DeviceID) (muster.Status, muster.Presence, bool)
 	Connection(id muster.DeviceID) (devices.Connection, bool)
 }
 

@@ -24,6 +24,7 @@ type device struct {
 	Parent    muster.DeviceID `json:"parent,omitempty" doc:"Id of the gateway it belongs to, absent for none"`
 	CreatedAt string          `json:"created_at" format:"date-time"`
 	Labels
+	Status     muster.Status   `json:"status" enum:"never,online,quiet,offline,unknown,updating" doc:"How it is in one word: updating while it is connected and a firmware action is under way, else its presence"`
 	Presence   presence        `json:"presence"`
 	Connection *connection     `json:"connection,omitempty" doc:"While the device is connected"`
 	Ledger     ingest.Ledger   `json:"ledger" doc:"Messages of this device since the server started"`
@@ -90,10 +91,11 @@ func (a *API) device(d devices.Device) device {
 		ID: d.ID, Name: d.Name, Profile: d.Profile, Parent: d.Parent, CreatedAt: stamp(d.Created), Labels: labelsOf(d),
 		Ledger: a.Live.DeviceLedger(d.ID),
 	}
-	p, ok := a.Registry.Presence(d.ID)
+	is, p, ok := a.Registry.Status(d.ID)
 	if !ok { // deleted this moment
-		p = muster.Presence{State: muster.PresenceNever, Since: d.Created}
+		p.Since = d.Created
 	}
+	out.Status = is
 	out.Presence = presence{State: p.State, Since: stamp(p.Since), LastSeen: stampOrNull(p.LastSeen), Reason: p.Reason}
 	if c, ok := a.Registry.Connection(d.ID); ok {
 		out.Connection = &connection{

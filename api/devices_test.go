@@ -42,7 +42,7 @@ func TestADeviceIsMadeShownListedAndDeleted(t *testing.T) {
 	want := map[string]any{
 		"id": "pump:1", "name": "Pump", "profile": "default", "created_at": made,
 		"tags": map[string]any{}, "groups": []any{}, "check_in_s": 0.0,
-		"presence": map[string]any{"state": "online", "since": stamp, "last_seen": stamp, "reason": ""},
+		"status": "online", "presence": map[string]any{"state": "online", "since": stamp, "last_seen": stamp, "reason": ""},
 		"connection": map[string]any{
 			"peer": "127.0.0.1:5", "client_id": "c", "protocol": 5.0, "transport": "ws", "keep_alive_s": 60.0, "since": stamp,
 		},

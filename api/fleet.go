@@ -31,14 +31,24 @@ type FleetFigures struct {
 	Storing   FleetStoring
 	Commands  FleetCommands
 
-	Since  muster.Micros // what the fleet is compared with
-	Change FleetCounts   // now, less then, of the devices that were there then
-	Silent int           // devices that are offline or quiet, and were online at some time since
-	Cause  devices.Cause // of that; its kind is empty for none
+	Since  muster.Micros  // what the fleet is compared with
+	Change PresenceCounts // now, less then
+	Silent int            // devices that are offline or quiet, and were online at some time since
+	Cause  devices.Cause  // of that; its kind is empty for none
 }
 
-// FleetCounts are devices by presence state. It is exported because others count them too.
+// FleetCounts are devices by status. It is exported because others count them too.
 type FleetCounts struct {
+	Online   int `json:"online" doc:"Connected, and not updating"`
+	Offline  int `json:"offline"`
+	Never    int `json:"never"`
+	Unknown  int `json:"unknown"`
+	Quiet    int `json:"quiet" doc:"Connected, silent beyond their own rhythm, and not updating"`
+	Updating int `json:"updating" doc:"Connected, with a firmware action under way"`
+}
+
+// PresenceCounts are devices by presence state, whatever goes on at them.
+type PresenceCounts struct {
 	Online  int `json:"online"`
 	Offline int `json:"offline"`
 	Never   int `json:"never"`
@@ -67,7 +77,7 @@ type FleetCommands struct {
 // fleetBody has the words of the channel fleet of the live gateway.
 type fleetBody struct {
 	Total    int           `json:"total" minimum:"0" doc:"Devices"`
-	Counts   FleetCounts   `json:"counts" doc:"Devices in each presence state"`
+	Counts   FleetCounts   `json:"counts" doc:"Devices with each status: online and updating together are those that answer"`
 	Rates    FleetRates    `json:"rates" doc:"Messages of telemetry a second"`
 	Queued   uint64        `json:"queued" doc:"Messages in the log that are not in the store yet"`
 	LogBytes int64         `json:"log_bytes" minimum:"0" doc:"Bytes of those"`
@@ -78,10 +88,10 @@ type fleetBody struct {
 }
 
 type fleetChange struct {
-	Since  string      `json:"since" format:"date-time" doc:"An hour ago, to the minute"`
-	Counts FleetCounts `json:"counts" doc:"Of the devices that were there then: how many are in each state now, less how many were"`
-	Silent int         `json:"silent" minimum:"0" doc:"Devices that are offline or quiet, and were online at some time since"`
-	Cause  *fleetCause `json:"cause,omitempty" doc:"What at least half of these have in common, and no fewer than five; absent when there is no such thing"`
+	Since  string         `json:"since" format:"date-time" doc:"An hour ago, to the minute"`
+	Counts PresenceCounts `json:"counts" doc:"Of the devices that were there then: how many are in each presence state now, less how many were"`
+	Silent int            `json:"silent" minimum:"0" doc:"Devices that are offline or quiet, and were online at some time since"`
+	Cause  *fleetCause    `json:"cause,omitempty" doc:"What at least half of these have in common, and no fewer than five; absent when there is no such thing"`
 }
 
 type fleetCause struct {

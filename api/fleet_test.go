@@ -26,10 +26,10 @@ func TestTheFleetsFiguresAndTheCauseOfAChange(t *testing.T) {
 	r.figures.FleetFigures = api.FleetFigures{
 		Total: 20, Counts: api.FleetCounts{Online: 8, Offline: 11, Never: 1}, Rates: api.FleetRates{Received: 1.5}, Queued: 3, LogBytes: 99, StoreDown: true,
 		Storing: api.FleetStoring{Batches: 12, P99: 8.5}, Commands: api.FleetCommands{Ended: 4, Acked: 3},
-		Since: 1_767_222_000_000_000, Change: api.FleetCounts{Online: -11, Offline: 11}, Silent: 11,
+		Since: 1_767_222_000_000_000, Change: api.PresenceCounts{Online: -11, Offline: 11}, Silent: 11,
 	}
 	want := object{
-		"total": 20.0, "counts": object{"online": 8.0, "offline": 11.0, "never": 1.0, "unknown": 0.0, "quiet": 0.0},
+		"total": 20.0, "counts": object{"online": 8.0, "offline": 11.0, "never": 1.0, "unknown": 0.0, "quiet": 0.0, "updating": 0.0},
 		"rates": object{"received": 1.5, "stored": 0.0}, "queued": 3.0, "log_bytes": 99.0, "store": "down",
 		"storing": object{"batches": 12.0, "p99_ms": 8.5}, "commands": object{"ended": 4.0, "acked": 3.0},
 		"change": object{

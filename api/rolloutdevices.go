@@ -58,7 +58,7 @@ type rolloutWhy struct {
 	Rollout string          `json:"rollout"`
 	Device  muster.DeviceID `json:"device"`
 	Words   string          `json:"words" doc:"The answer in a sentence"`
-	Held    *string         `json:"held" doc:"Name of the first rule that does not hold; null when all do"`
+	Held    *string         `json:"held" doc:"Name of the rule that holds the release back first; null when none does, or the device has the release"`
 	Version string          `json:"version,omitempty" doc:"That the device reports"`
 	State   *RolloutDevice  `json:"state,omitempty" doc:"Absent when the device is not in the rollout"`
 	Rules   []rolloutRule   `json:"rules" nullable:"false" doc:"Every rule of an offer, in the order in which they are looked at: the device is offered the release if, and only if, all hold"`

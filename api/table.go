@@ -83,13 +83,13 @@ func (t *table) write(ctx context.Context, out io.Writer, ids []muster.DeviceID)
 		if err != nil {
 			continue // deleted meanwhile
 		}
-		p, _ := t.api.Registry.Presence(id)
+		is, p, _ := t.api.Registry.Status(id)
 		var latest ingest.LatestRow
 		if t.values {
 			latest, _ = t.api.Live.Latest(id)
 		}
 		for i := range t.columns {
-			cells[i] = t.cell(&t.columns[i], d, p, latest.Values)
+			cells[i] = t.cell(&t.columns[i], d, is, p, latest.Values)
 		}
 		if err := w.Write(cells); err != nil {
 			return fmt.Errorf("write a line: %w", err)
@@ -99,10 +99,10 @@ func (t *table) write(ctx context.Context, out io.Writer, ids []muster.DeviceID)
 	return w.Error() //nolint:wrapcheck // the client is gone
 }
 
-func (t *table) cell(c *devices.Column, d devices.Device, p muster.Presence, values []ingest.LatestValue) string {
+func (t *table) cell(c *devices.Column, d devices.Device, is muster.Status, p muster.Presence, values []ingest.LatestValue) string {
 	switch c.Kind {
 	case "status":
-		return string(p.State)
+		return string(is)
 	case "seen":
 		if p.LastSeen == 0 {
 			return ""

@@ -97,8 +97,8 @@ func (*dotSite) Version() uint64                   { return 0 }
 func (*dotSite) Item(live.Principal) []live.Member { return nil }
 func (*dotSite) Changes() uint64                   { return 0 }
 func (s *dotSite) Shape() uint64                   { return s.registry.Shape() }
-func (s *dotSite) Presences(a *devices.Arrangement, at []uint32, into []muster.PresenceState) {
-	s.registry.Presences(a, at, into)
+func (s *dotSite) Statuses(a *devices.Arrangement, at []uint32, into []muster.Status) {
+	s.registry.Statuses(a, at, into)
 }
 
 func (s *dotSite) Arrange(by devices.Arranging, _ string) (*devices.Arrangement, error) {

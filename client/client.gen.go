@@ -589,8 +589,10 @@ type Device struct {
 	Parent   *string  `json:"parent,omitempty"`
 	Presence Presence `json:"presence"`
 	// Name of its profile, default unless another was set
-	Profile string            `json:"profile"`
-	Tags    map[string]string `json:"tags"`
+	Profile string `json:"profile"`
+	// How it is in one word: updating while it is connected and a firmware action is under way, else its presence
+	Status string            `json:"status"`
+	Tags   map[string]string `json:"tags"`
 }
 
 // DeviceFirmware is a schema of the API.
@@ -915,7 +917,7 @@ type FleetBody struct {
 	Change FleetChange `json:"change"`
 	// Commands that ended within the last hour, counted every ten seconds
 	Commands FleetCommands `json:"commands"`
-	// Devices in each presence state
+	// Devices with each status: online and updating together are those that answer
 	Counts FleetCounts `json:"counts"`
 	// Bytes of those
 	LogBytes int64 `json:"log_bytes"`
@@ -950,8 +952,8 @@ type FleetCause struct {
 type FleetChange struct {
 	// What at least half of these have in common, and no fewer than five; absent when there is no such thing
 	Cause *FleetCause `json:"cause,omitempty"`
-	// Of the devices that were there then: how many are in each state now, less how many were
-	Counts FleetCounts `json:"counts"`
+	// Of the devices that were there then: how many are in each presence state now, less how many were
+	Counts PresenceCounts `json:"counts"`
 	// Devices that are offline or quiet, and were online at some time since
 	Silent int64 `json:"silent"`
 	// An hour ago, to the minute
@@ -970,9 +972,13 @@ type FleetCommands struct {
 type FleetCounts struct {
 	Never   int64 `json:"never"`
 	Offline int64 `json:"offline"`
-	Online  int64 `json:"online"`
+	// Connected, and not updating
+	Online int64 `json:"online"`
+	// Connected, silent beyond their own rhythm, and not updating
 	Quiet   int64 `json:"quiet"`
 	Unknown int64 `json:"unknown"`
+	// Connected, with a firmware action under way
+	Updating int64 `json:"updating"`
 }
 
 // FleetRates is a schema of the API.
@@ -1979,6 +1985,15 @@ type Presence struct {
 	State  string    `json:"state"`
 }
 
+// PresenceCounts is a schema of the API.
+type PresenceCounts struct {
+	Never   int64 `json:"never"`
+	Offline int64 `json:"offline"`
+	Online  int64 `json:"online"`
+	Quiet   int64 `json:"quiet"`
+	Unknown int64 `json:"unknown"`
+}
+
 // PresenceDetail is a schema of the API.
 type PresenceDetail struct {
 	// Seconds between messages that are expected: what is set on the device, else its rhythm, else 600
@@ -2565,7 +2580,7 @@ type RolloutThreshold struct {
 // RolloutWhy is a schema of the API.
 type RolloutWhy struct {
 	Device string `json:"device"`
-	// Name of the first rule that does not hold; null when all do
+	// Name of the rule that holds the release back first; null when none does, or the device has the release
 	Held    *string `json:"held"`
 	Rollout string  `json:"rollout"`
 	// Every rule of an offer, in the order in which they are looked at: the device is offered the release if, and only if, all hold

@@ -103,9 +103,9 @@ func (r *Registry) gatherSome(a *arranger, ids []muster.DeviceID) {
 	}
 }
 
-// Presences fills into with the states of the devices at some places, or of all when at is
+// Statuses fills into with the statuses of the devices at some places, or of all when at is
 // nil; that of one that is gone is empty. into has room for them.
-func (r *Registry) Presences(a *Arrangement, at []uint32, into []muster.PresenceState) {
+func (r *Registry) Statuses(a *Arrangement, at []uint32, into []muster.Status) {
 	n := len(a.tracks)
 	if at != nil {
 		n = len(at)
@@ -120,7 +120,7 @@ func (r *Registry) Presences(a *Arrangement, at []uint32, into []muster.Presence
 			}
 			into[i] = ""
 			if p := a.tracks[place]; !p.gone {
-				into[i] = stateNames[p.state]
+				into[i] = p.status()
 			}
 		}
 		r.presence.mu.Unlock()

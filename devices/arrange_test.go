@@ -214,13 +214,13 @@ func TestPresencesFollowsTheDevicesAndShapeTellsOfOthers(t *testing.T) {
 	if g.r.Shape() == shape {
 		t.Error("a deleted device is no change of shape")
 	}
-	states := make([]muster.PresenceState, 3)
-	g.r.Presences(a, nil, states)
-	if d := cmp.Diff([]muster.PresenceState{"never", "online", ""}, states); d != "" {
+	states := make([]muster.Status, 3)
+	g.r.Statuses(a, nil, states)
+	if d := cmp.Diff([]muster.Status{"never", "online", ""}, states); d != "" {
 		t.Error(d)
 	}
-	g.r.Presences(a, []uint32{1}, states[:1])
-	if states[0] != muster.PresenceOnline {
+	g.r.Statuses(a, []uint32{1}, states[:1])
+	if states[0] != muster.Status(muster.PresenceOnline) {
 		t.Error(states[0])
 	}
 }

@@ -168,7 +168,7 @@ func (r *Registry) savedCounts() []savedCount {
 func (c *facetCounter) count(s *subject, now muster.Micros) {
 	switch c.field {
 	case "status":
-		c.add(string(s.state))
+		c.add(string(muster.StatusOf(s.state, s.updating)))
 	case "profile":
 		c.add(s.d.Profile)
 	case "firmware":

@@ -120,20 +120,22 @@ func (r *Registry) Connection(id muster.DeviceID) (Connection, bool) {
 	return p.live()[len(p.live())-1], true
 }
 
-// PresenceMoves grows whenever a device comes, goes, or is in another presence state. It looks at no device.
+// PresenceMoves grows whenever a device comes, goes, is in another presence state, or begins or ends an update. It looks
+// at no device.
 func (r *Registry) PresenceMoves() uint64 {
 	r.presence.mu.Lock()
 	defer r.presence.mu.Unlock()
 	return r.presence.moves
 }
 
-// Counts returns how many devices are in each presence state. It looks at no device.
-func (r *Registry) Counts() map[muster.PresenceState]int {
+// Counts returns how many devices have each status. It looks at no device.
+func (r *Registry) Counts() map[muster.Status]int {
 	r.presence.mu.Lock()
 	defer r.presence.mu.Unlock()
-	out := make(map[muster.PresenceState]int, len(stateNames))
+	out := make(map[muster.Status]int, len(stateNames)+1)
 	for s, name := range stateNames {
-		out[name] = r.presence.counts[s]
+		out[muster.StatusOf(name, false)] += r.presence.counts[s] - r.presence.busy[s]
+		out[muster.StatusOf(name, true)] += r.presence.busy[s]
 	}
 	return out
 }

@@ -98,7 +98,7 @@ func BenchmarkAbsence(b *testing.B) {
 		g.now += 10
 		g.r.FindAbsent()
 	}
-	if n := g.r.Counts()[online]; n != len(ids) {
+	if n := g.r.Counts()[muster.Status(online)]; n != len(ids) {
 		b.Fatalf("%d are online", n)
 	}
 }
@@ -149,5 +149,16 @@ func BenchmarkMemoryOfPresence(b *testing.B) {
 		b.ReportMetric((heap()-empty)/n, "B/device-with-registry-and-connection")
 		runtime.KeepAlive(g)
 		runtime.KeepAlive(ids)
+	}
+}
+
+// BenchmarkUpdating tells of 100k devices which of them update, as each start and each minute does: all, and then none.
+func BenchmarkUpdating(b *testing.B) {
+	g, _ := benchFleet(b, 100_000)
+	all := false
+	b.ReportAllocs()
+	for b.Loop() {
+		all = !all
+		g.r.SetAllUpdating(func(muster.DeviceID) bool { return all })
 	}
 }

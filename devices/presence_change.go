@@ -10,7 +10,7 @@ import (
 type PresenceChange struct {
 	Since  muster.Micros
 	Counts map[muster.PresenceState]int // now, less then, of the devices whose state then is known
-	Silent int                          // devices that are offline or quiet, and were online at some time since
+	Silent int                          // devices that are offline or quiet, are not updating, and were online at some time since
 	Cause  Cause                        // of those; the zero Cause when there is no one cause
 }
 
@@ -94,7 +94,7 @@ func (c *comparison) look(e *entry) {
 		c.counts[p.state]++
 		c.counts[was]--
 	}
-	if p.state != offline && p.state != quiet || !p.onlineSince(c.since) {
+	if p.state != offline && (p.state != quiet || p.updating) || !p.onlineSince(c.since) {
 		return
 	}
 	c.silent++

@@ -118,7 +118,7 @@ func TestADeletedOrChangedGateway(t *testing.T) {
 	g.want("d", online, 0, "") // its data alone keep it now
 	g.pass(1200)
 	g.want("d", offline, 1200, "silent")
-	if n := g.r.Counts(); n[online] != 0 || n[offline] != 2 {
+	if n := g.r.Counts(); n["online"] != 0 || n["offline"] != 2 {
 		t.Errorf("counts are %v", n)
 	}
 }

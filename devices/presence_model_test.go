@@ -26,6 +26,7 @@ type modelDevice struct {
 	parent   *modelDevice
 	check    int64 // always set: rhythms have tests of their own
 	state    muster.PresenceState
+	updating bool
 	since    int64
 	reason   string
 	hangs    string // on own connection, gateway or data; keeps what it was
@@ -259,7 +260,7 @@ func (r *modelRun) step() {
 
 func (r *modelRun) act() {
 	d := rapid.SampledFrom(r.m.devs).Draw(r.T, "device")
-	switch rapid.SampledFrom([]string{"connect", "connect", "take over", "end", "end", "hear", "hear", "hear", "announce", "leave", "restart"}).Draw(r.T, "act") {
+	switch rapid.SampledFrom([]string{"connect", "connect", "take over", "end", "end", "hear", "hear", "hear", "announce", "leave", "restart", "update"}).Draw(r.T, "act") {
 	case "connect":
 		c := r.g.connect(d.id)
 		r.m.connected(d, c.Session)
@@ -290,6 +291,9 @@ func (r *modelRun) act() {
 				r.m.down(d, r.m.now, "gateway "+string(d.parent.id)+": disconnected")
 			}
 		}
+	case "update":
+		d.updating = !d.updating
+		r.g.r.SetUpdating([]muster.DeviceID{d.id, "nobody"}, func(muster.DeviceID) bool { return d.updating })
 	case "restart":
 		if rapid.IntRange(0, 5).Draw(r.T, "really") == 0 {
 			r.restart()
@@ -330,6 +334,9 @@ func (r *modelRun) restart() {
 	r.g.stop()
 	r.g.start()
 	r.m.restart()
+	r.g.r.SetAllUpdating(func(id muster.DeviceID) bool {
+		return slices.ContainsFunc(r.m.devs, func(d *modelDevice) bool { return d.id == id && d.updating })
+	})
 	r.last = map[muster.DeviceID]devices.Transition{}
 }
 
@@ -348,10 +355,13 @@ func (r *modelRun) look() {
 		}
 	}
 	r.g.told = nil
-	counts := map[muster.PresenceState]int{}
+	counts := map[muster.Status]int{}
 	for _, d := range r.m.devs {
 		p, _ := r.g.r.Presence(d.id)
-		counts[p.State]++
+		counts[muster.StatusOf(p.State, d.updating)]++
+		if is, _, _ := r.g.r.Status(d.id); is != muster.StatusOf(p.State, d.updating) {
+			r.Fatalf("%s is %s: %s, and updating is %v", d.id, is, p.State, d.updating)
+		}
 		if p.State != d.state || p.Reason != d.reason {
 			r.Fatalf("after %d s %s is %s (%s), want %s (%s)", r.g.now, d.id, p.State, p.Reason, d.state, d.reason)
 		}

@@ -86,7 +86,7 @@ func (t *tracker) load(row PresenceRow, alive, now muster.Micros) {
 	}
 	p.note(kept, row.Since) // the history may be older than the row
 	p.note(unknown, alive)
-	t.counts[p.state]--
+	t.count(p, -1)
 	if kept == offline {
 		p.note(offline, now)
 		p.state, p.since, p.reason = offline, row.Since, unique.Make(row.Reason).Value()
@@ -102,7 +102,7 @@ func (t *tracker) load(row PresenceRow, alive, now muster.Micros) {
 		}
 		t.soil(p)
 	}
-	t.counts[p.state]++
+	t.count(p, 1)
 	t.moves++
 	t.age(p)
 }

@@ -132,7 +132,7 @@ func TestTheWaitAfterARestartGoesOnWhileDevicesComeBack(t *testing.T) {
 			g.start()
 			g.told = nil
 			boot, next := g.now, 0
-			for g.r.Counts()[offline] == 0 && g.r.Counts()[unknown] > 0 {
+			for g.r.Counts()[muster.Status(offline)] == 0 && g.r.Counts()[muster.Status(unknown)] > 0 {
 				for range tt.rate {
 					if next < n {
 						g.connect(specs[next].ID)
@@ -149,7 +149,7 @@ func TestTheWaitAfterARestartGoesOnWhileDevicesComeBack(t *testing.T) {
 					t.Errorf("false: %+v", tr)
 				}
 			}
-			if back := g.r.Counts()[online]; back != next {
+			if back := g.r.Counts()[muster.Status(online)]; back != next {
 				t.Errorf("%d are online, %d came back", back, next)
 			}
 		})
@@ -191,7 +191,7 @@ func TestAHundredThousandDevicesComeBackThrough250Gateways(t *testing.T) {
 	g.now = 60
 	g.start()
 	g.told = nil
-	if n := g.r.Counts()[unknown]; n != len(specs) {
+	if n := g.r.Counts()[muster.Status(unknown)]; n != len(specs) {
 		t.Fatalf("%d are unknown", n)
 	}
 	began := time.Now()
@@ -214,7 +214,7 @@ func TestAHundredThousandDevicesComeBackThrough250Gateways(t *testing.T) {
 		spent += time.Since(from)
 	}
 	t.Logf("100,250 devices came back in 180 s of their time; presence took %v of %v", spent, time.Since(began))
-	if d := cmp.Diff(map[muster.PresenceState]int{never: 0, online: len(specs), isQuiet: 0, offline: 0, unknown: 0}, g.r.Counts()); d != "" {
+	if d := cmp.Diff(map[muster.Status]int{"never": 0, "online": len(specs), "quiet": 0, "offline": 0, "unknown": 0, "updating": 0}, g.r.Counts()); d != "" {
 		t.Error(d)
 	}
 	if len(g.told) != len(specs) {

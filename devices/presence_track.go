@@ -70,7 +70,8 @@ type tracker struct {
 	rows   map[muster.DeviceID]*track
 	list   []*track // the same, in no order
 	counts [len(stateNames)]int
-	moves  uint64 // changes of counts, ever
+	busy   [len(stateNames)]int // of those, which have a firmware action under way
+	moves  uint64               // changes of counts or busy, ever
 	timers timers
 	grace  muster.Micros
 
@@ -121,6 +122,7 @@ type track struct {
 	flapHour           int32  // since 1970
 	savedRhythm        int32
 	spoken             state // that the feed was told last, or that was kept over a restart
+	updating           bool  // a firmware action is under way
 	savedSeen          muster.Micros
 	history            *history // nil until the first transition
 }
@@ -167,8 +169,7 @@ func (t *tracker) add(d *Device) *track {
 	p := &track{id: d.ID, since: d.Created, check: int32(d.CheckIn), slot: -1, timer: -1, place: int32(len(t.list))}
 	t.rows[d.ID] = p
 	t.list = append(t.list, p)
-	t.counts[never]++
-	t.moves++
+	t.count(p, 1)
 	return p
 }
 
@@ -182,8 +183,7 @@ func (t *tracker) remove(id muster.DeviceID, at muster.Micros) {
 	t.detach(p)
 	t.dropKids(p, at, "gateway "+string(id)+": deleted")
 	t.timers.remove(p)
-	t.counts[p.state]--
-	t.moves++
+	t.count(p, -1)
 	t.awaitNot(p)
 	delete(t.rows, id)
 	last := len(t.list) - 1
@@ -240,10 +240,9 @@ func (t *tracker) set(p *track, to state, at muster.Micros, reason string) {
 		t.back[t.second%returnWindow]++
 	}
 	p.note(to, at)
-	t.counts[from]--
-	t.counts[to]++
-	t.moves++
+	t.count(p, -1)
 	p.state, p.since, p.reason = to, at, reason
+	t.count(p, 1)
 	t.soil(p)
 	t.age(p)
 	t.events.add(p, Transition{Device: p.id, From: stateNames[from], To: stateNames[to], At: at, Reason: reason})

@@ -249,6 +249,7 @@ func (r *Registry) Get(id muster.DeviceID) (Device, error) {
 type Seen struct {
 	Device
 	muster.Presence
+	Status     muster.Status
 	Connection *Connection // nil while not connected; not changed after it is returned
 }
 
@@ -262,7 +263,7 @@ func (r *Registry) Look(id muster.DeviceID) (Seen, bool) {
 	}
 	r.presence.mu.Lock()
 	defer r.presence.mu.Unlock()
-	out := Seen{Device: e.Device, Presence: e.track.presence()}
+	out := Seen{Device: e.Device, Presence: e.track.presence(), Status: e.track.status()}
 	if live := e.track.live(); len(live) > 0 {
 		newest := live[len(live)-1]
 		out.Connection = &newest

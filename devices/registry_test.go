@@ -214,7 +214,7 @@ func TestDeletingOrRevokingEndsTheRightAndReportsTheDevice(t *testing.T) {
 	wantKind(t, err, muster.NotFound)
 	r.Connected(devices.Connection{Device: "a", Session: 1})
 	l.want(t, l.connections[:3]...) // the connection that came after the deletion
-	if c := r.Counts(); c[muster.PresenceNever]+c[muster.PresenceOnline] != 0 {
+	if c := r.Counts(); c["never"]+c["online"] != 0 {
 		t.Errorf("counts still has the deleted device: %v", c)
 	}
 	mustCreate(t, r, devices.Spec{ID: "a", Credential: devices.Token, Given: token.Token})

@@ -69,7 +69,7 @@ func (o *order) of(s *subject) sortKey {
 		k.text = s.d.Firmware
 	case "status":
 		state, _, _ := s.Presence()
-		k.text = string(state)
+		k.text = string(muster.StatusOf(state, s.Updating()))
 		return k
 	case "created":
 		k.num = float64(s.d.Created)

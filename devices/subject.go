@@ -31,10 +31,11 @@ type subject struct {
 
 	children, credentials bool
 
-	asked   bool // what follows is there
-	state   muster.PresenceState
-	seen    muster.Micros
-	checkIn int64
+	asked    bool // what follows is there
+	state    muster.PresenceState
+	updating bool
+	seen     muster.Micros
+	checkIn  int64
 }
 
 // fill takes e's part over, with the lock held.
@@ -44,7 +45,7 @@ func (s *subject) fill(r *Registry, e *entry) {
 
 // attend takes p's presence over, with the tracker's lock held.
 func (s *subject) attend(p *track) {
-	s.asked, s.state, s.seen, s.checkIn = true, stateNames[p.state], max(p.seen, p.heard), p.checkIn()
+	s.asked, s.state, s.updating, s.seen, s.checkIn = true, stateNames[p.state], p.updating, max(p.seen, p.heard), p.checkIn()
 }
 
 func (s *subject) ID() muster.DeviceID           { return s.d.ID }
@@ -75,6 +76,12 @@ func (s *subject) Presence() (state muster.PresenceState, lastSeen muster.Micros
 		s.r.presence.mu.Unlock()
 	}
 	return s.state, s.seen, s.checkIn
+}
+
+// Updating implements query.Subject.
+func (s *subject) Updating() bool {
+	s.Presence()
+	return s.updating
 }
 
 // Twin implements query.Subject.

@@ -296,7 +296,7 @@ func TestAViewerChangesNothing(t *testing.T) {
 	} {
 		method, path, _ := strings.Cut(call, " ")
 		body := map[bool]string{false: `, headers: {"Content-Type": "application/json"}, body: "{}"`}[method == "GET" || method == "DELETE"]
-		if got := asked(b, fmt.Sprintf(`fetch("/api/v1%s", {method: %q%s}).then(r => r.status)`, path, method, body)); got != want {
+		if got := asked[int](b, fmt.Sprintf(`fetch("/api/v1%s", {method: %q%s}).then(r => r.status)`, path, method, body)); got != want {
 			t.Errorf("%s of a viewer is answered %d, want %d", call, got, want)
 		}
 	}

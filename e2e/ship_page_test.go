@@ -135,7 +135,7 @@ func (s *story) mayNotAsAViewer(t *testing.T, id string) {
 	for call, want := range map[string]int{"POST /rollouts/" + id + "/rollback": 403, "POST /rollouts": 403, "POST /firmware/uploads": 403, "GET /system": 403, "GET /audit": 403, "GET /rollouts/" + id: 200} {
 		method, path, _ := strings.Cut(call, " ")
 		body := map[bool]string{true: `, headers: {"Content-Type": "application/json"}, body: "{}"`}[method == "POST"]
-		got := asked(b, fmt.Sprintf(`fetch("/api/v1%s", {method: %q%s}).then(r => r.status)`, path, method, body))
+		got := asked[int](b, fmt.Sprintf(`fetch("/api/v1%s", {method: %q%s}).then(r => r.status)`, path, method, body))
 		if got != want {
 			t.Errorf("%s of a viewer is answered %d, want %d", call, got, want)
 		}
@@ -144,11 +144,11 @@ func (s *story) mayNotAsAViewer(t *testing.T, id string) {
 }
 
 // asked evaluates what becomes of a promise.
-func asked(b *tab, expression string) int {
+func asked[T any](b *tab, expression string) T {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, pageLimit)
 	defer cancel()
-	n, err := chromedp.Run(ctx, chromedp.Evaluate[int](expression, chromedp.EvalAwaitPromise))
+	n, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 	if err != nil {
 		b.t.Fatalf("evaluate %s: %v", expression, err)
 	}

@@ -42,7 +42,7 @@ func (s *Server) knows(id muster.DeviceID) bool {
 
 // loadDevices reads all that is kept of devices, and where the feed stands, first.
 func (s *Server) loadDevices(ctx context.Context) error {
-	for _, load := range []func(context.Context) error{s.feed.Load, s.registry.Load, s.join.Load, s.twins.Load, s.commands.Load, s.webhooks.Load, s.notify.Load, s.nameTopics, s.notify.Begin, s.notify.fanOut.Begin} {
+	for _, load := range []func(context.Context) error{s.feed.Load, s.registry.Load, s.rollouts.updating.load, s.join.Load, s.twins.Load, s.commands.Load, s.webhooks.Load, s.notify.Load, s.nameTopics, s.notify.Begin, s.notify.fanOut.Begin} {
 		if err := load(ctx); err != nil {
 			return err
 		}

@@ -24,7 +24,7 @@ func (d dots) Arrange(by devices.Arranging, only string) (*devices.Arrangement, 
 	return d.registry.Arrange(by, e) //nolint:wrapcheck // it says what it does not take
 }
 
-// Presences implements live.Dots.
-func (d dots) Presences(a *devices.Arrangement, at []uint32, into []muster.PresenceState) {
-	d.registry.Presences(a, at, into)
+// Statuses implements live.Dots.
+func (d dots) Statuses(a *devices.Arrangement, at []uint32, into []muster.Status) {
+	d.registry.Statuses(a, at, into)
 }

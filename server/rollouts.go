@@ -42,6 +42,7 @@ type rollouts struct {
 	desk     *desk.Desk
 	operator *operator.Operator
 	judges   *judges
+	updating *updating
 	kick     chan struct{} // a round is wanted at once
 
 	mu     sync.Mutex
@@ -59,6 +60,7 @@ func (s *Server) buildRollouts() {
 	r := &rollouts{server: s, store: store, kick: make(chan struct{}, 1), coming: map[muster.DeviceID]struct{}{}, late: map[string]struct{}{}}
 	r.fleet = target.New(s.registry, s.twins, c, s.patches.waiting(), s.cfg.Now)
 	owner := rand.Text()
+	r.updating = newUpdating(s.stores.control, s.registry, s.cfg.Logger)
 	r.judges = newJudges(owner, s.stores.control, s.stores.telemetry, s.cfg.Now, s.cfg.Logger, r.wake)
 	quorum := rollout.Quorum{Least: s.cfg.Firmware.Approvals, May: func(p rollout.Person) bool { return s.accounts.May(p.ID, accounts.FirmwareWrite) }}
 	r.director = director.New(store, r.fleet, s.cfg.Now, director.Options{
@@ -80,6 +82,7 @@ func (r *rollouts) start() {
 	loops := r.server.loops
 	loops.Go("firmware-desk", r.desk.Run)
 	loops.Go("rollouts", r.direct)
+	loops.Go("rollouts-updating", r.updating.run)
 	if p := r.server.patches; p != nil {
 		loops.Go("firmware-patches", p.preparer.Run)
 	}
@@ -90,6 +93,7 @@ func (r *rollouts) start() {
 // told is called with what was committed.
 func (r *rollouts) told(id string, changes []rollout.Change) {
 	r.fleet.Changed(id, changes)
+	r.updating.told(changes)
 	r.server.updates.talk.Told(id, changes)
 	r.freed(changes)
 	if slices.ContainsFunc(changes, func(c rollout.Change) bool { return c.Late == rollout.LateInstalled }) {

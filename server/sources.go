@@ -106,14 +106,19 @@ func (f *fleet) changeOfHour() live.FleetChange {
 	}
 	found := f.registry.ChangeSince(since)
 	c.at, c.took, c.moves = now, f.now().Sub(now), moves
-	c.is = live.FleetChange{Since: found.Since, Counts: fleetCounts(found.Counts), Silent: found.Silent, Cause: found.Cause}
+	c.is = live.FleetChange{Since: found.Since, Counts: presenceCounts(found.Counts), Silent: found.Silent, Cause: found.Cause}
 	return c.is
 }
 
-func fleetCounts(of map[muster.PresenceState]int) live.FleetCounts {
-	return live.FleetCounts{
-		Online: of[muster.PresenceOnline], Offline: of[muster.PresenceOffline], Never: of[muster.PresenceNever],
-		Unknown: of[muster.PresenceUnknown], Quiet: of[muster.PresenceQuiet],
+func fleetCounts(of map[muster.Status]int) live.FleetCounts {
+	p := presenceCounts(of)
+	return live.FleetCounts{Online: p.Online, Offline: p.Offline, Never: p.Never, Unknown: p.Unknown, Quiet: p.Quiet, Updating: of[muster.StatusUpdating]}
+}
+
+func presenceCounts[S ~string](of map[S]int) live.PresenceCounts {
+	return live.PresenceCounts{
+		Online: of[S(muster.PresenceOnline)], Offline: of[S(muster.PresenceOffline)], Never: of[S(muster.PresenceNever)],
+		Unknown: of[S(muster.PresenceUnknown)], Quiet: of[S(muster.PresenceQuiet)],
 	}
 }
 
@@ -139,7 +144,7 @@ func (f *fleet) Figures() api.FleetFigures {
 		Total: item.Total, Counts: api.FleetCounts(item.Counts), Rates: api.FleetRates(item.Rates), Queued: item.Queued, LogBytes: item.LogBytes,
 		StoreDown: item.Store == live.StoreDown,
 		Storing:   api.FleetStoring(item.Storing), Commands: api.FleetCommands(item.Commands),
-		Since: item.Change.Since, Change: api.FleetCounts(item.Change.Counts), Silent: item.Change.Silent, Cause: item.Change.Cause,
+		Since: item.Change.Since, Change: api.PresenceCounts(item.Change.Counts), Silent: item.Change.Silent, Cause: item.Change.Cause,
 	}
 }
 

@@ -76,3 +76,22 @@ func TestAVersionThatIsReportedBeforeTheFirstRoundAfterAStartIsNoRollBack(t *tes
 	u.client3("d2", tokens["d2"])
 	u.becomes("d2", rollout.Confirmed)
 }
+
+// What goes on is read at the start: nobody has to report first.
+func TestWhoUpdatesIsKnownAfterARestart(t *testing.T) {
+	u, start := startsAgain(t, "d1")
+	stop := start()
+	token := u.fill("app")["d1"]
+	c := u.client5("d1", token)
+	u.begin()
+	o := c.offer(u.OfferKeyForTest())
+	c.reports(&o, 1, "installing", "")
+	u.becomes("d1", rollout.Installing)
+	c.leave()
+	stop()
+	stop = start()
+	defer stop()
+	c = u.client5("d1", token)
+	defer c.leave()
+	u.everywhere("updating", "after the restart")
+}

@@ -18,8 +18,8 @@ type Dots interface {
 	Shape() uint64
 	// Arrange puts the devices that match only, empty for all, in order.
 	Arrange(by devices.Arranging, only string) (*devices.Arrangement, error)
-	// Presences is devices.Registry.Presences. It answers from memory.
-	Presences(a *devices.Arrangement, at []uint32, into []muster.PresenceState)
+	// Statuses is devices.Registry.Statuses. It answers from memory.
+	Statuses(a *devices.Arrangement, at []uint32, into []muster.Status)
 }
 
 const (

@@ -54,7 +54,7 @@ func (w *world) Arrange(by devices.Arranging, only string) (*devices.Arrangement
 	return a, nil
 }
 
-func (w *world) Presences(a *devices.Arrangement, at []uint32, into []muster.PresenceState) {
+func (w *world) Statuses(a *devices.Arrangement, at []uint32, into []muster.Status) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i := range into {
@@ -62,7 +62,7 @@ func (w *world) Presences(a *devices.Arrangement, at []uint32, into []muster.Pre
 		if at != nil {
 			place = int(at[i])
 		}
-		into[i] = w.devices[a.IDs[place]].State // empty when it is gone
+		into[i] = w.devices[a.IDs[place]].Status // empty when it is gone
 	}
 }
 
@@ -128,14 +128,14 @@ func (p *picture) differs(w *world) string {
 		return "there are none"
 	}
 	a, _ := w.Arrange(devices.Arranging(p.by), "")
-	want, got := make([]muster.PresenceState, len(a.IDs)), make([]muster.PresenceState, 0, len(p.states))
-	w.Presences(a, nil, want)
+	want, got := make([]muster.Status, len(a.IDs)), make([]muster.Status, 0, len(p.states))
+	w.Statuses(a, nil, want)
 	for _, code := range p.states {
 		if int(code) >= len(p.words) {
 			got = append(got, "")
 			continue
 		}
-		got = append(got, muster.PresenceState(p.words[code]))
+		got = append(got, muster.Status(p.words[code]))
 	}
 	if len(want) == 0 && p.total == 0 {
 		return ""

@@ -139,6 +139,8 @@ func (r *row) appendField(b []byte, f field) []byte {
 		return appendString(append(b, `"name":`...), r.state.Name)
 	case fieldState:
 		return appendString(append(b, `"state":`...), string(r.state.State))
+	case fieldStatus:
+		return appendString(append(b, `"status":`...), string(r.state.Status))
 	case fieldSince:
 		return appendMillis(append(b, `"since":`...), r.state.Since)
 	case fieldSeen:
@@ -181,12 +183,18 @@ func (it FleetItem) append(b []byte) []byte {
 }
 
 func (c FleetCounts) append(b []byte) []byte {
+	b = PresenceCounts{c.Online, c.Offline, c.Never, c.Unknown, c.Quiet}.members(b)
+	return append(strconv.AppendInt(append(b, `,"updating":`...), int64(c.Updating), 10), '}')
+}
+
+func (c PresenceCounts) append(b []byte) []byte { return append(c.members(b), '}') }
+
+func (c PresenceCounts) members(b []byte) []byte {
 	b = strconv.AppendInt(append(b, `{"online":`...), int64(c.Online), 10)
 	b = strconv.AppendInt(append(b, `,"offline":`...), int64(c.Offline), 10)
 	b = strconv.AppendInt(append(b, `,"never":`...), int64(c.Never), 10)
 	b = strconv.AppendInt(append(b, `,"unknown":`...), int64(c.Unknown), 10)
-	b = strconv.AppendInt(append(b, `,"quiet":`...), int64(c.Quiet), 10)
-	return append(b, '}')
+	return strconv.AppendInt(append(b, `,"quiet":`...), int64(c.Quiet), 10)
 }
 
 func (c *FleetChange) append(b []byte) []byte {

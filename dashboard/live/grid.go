@@ -10,11 +10,9 @@ import (
 	"muster/devices"
 )
 
-// dotStates are the states of dots: the code of each is its place. codeGone is a device that
+// dotStates are the statuses of dots: the code of each is its place. codeGone is a device that
 // was removed, or that who looks may not see any more.
-var dotStates = [...]muster.PresenceState{
-	muster.PresenceNever, muster.PresenceOnline, muster.PresenceQuiet, muster.PresenceOffline, muster.PresenceUnknown,
-}
+var dotStates = muster.Statuses()
 
 const (
 	codeGone  = 255
@@ -27,8 +25,8 @@ const (
 	keptPasses = 8 // passes of which it is remembered which dots changed in them
 )
 
-func codeOf(s muster.PresenceState) byte {
-	if i := slices.Index(dotStates[:], s); i >= 0 {
+func codeOf(s muster.Status) byte {
+	if i := slices.Index(dotStates, s); i >= 0 {
 		return byte(i)
 	}
 	return codeGone
@@ -66,7 +64,7 @@ type grid struct {
 	whole    dotFrame
 	frames   [4]dotFrame
 	nextSlot int
-	buf      []muster.PresenceState
+	buf      []muster.Status
 }
 
 // dotFrame is an encoded frame from one pass to another; it is not changed any more.
@@ -94,7 +92,7 @@ func (gr *grid) look(source Dots) {
 		return
 	}
 	now := gr.room(len(gr.pending))
-	source.Presences(gr.a, gr.pending, now)
+	source.Statuses(gr.a, gr.pending, now)
 	var news []uint32
 	for i, at := range gr.pending {
 		gr.marked[at] = false
@@ -109,7 +107,7 @@ func (gr *grid) look(source Dots) {
 }
 
 // code returns the code of the state of a dot. mu is held.
-func (gr *grid) code(at uint32, state muster.PresenceState) byte {
+func (gr *grid) code(at uint32, state muster.Status) byte {
 	if gr.sees != nil && !gr.sees(gr.a.IDs[at]) {
 		gr.stale = true
 		return codeGone
@@ -129,9 +127,9 @@ func (gr *grid) note(news []uint32) {
 	gr.recent[gr.pass%keptPasses] = news
 }
 
-func (gr *grid) room(n int) []muster.PresenceState {
+func (gr *grid) room(n int) []muster.Status {
 	if cap(gr.buf) < n {
-		gr.buf = make([]muster.PresenceState, n)
+		gr.buf = make([]muster.Status, n)
 	}
 	return gr.buf[:n]
 }
@@ -151,7 +149,7 @@ func (gr *grid) take(a *devices.Arrangement, source Dots, shape uint64, index ma
 	defer gr.mu.Unlock()
 	gr.stale, gr.a, gr.shape = false, a, shape
 	now := gr.room(len(a.IDs))
-	source.Presences(a, nil, now)
+	source.Statuses(a, nil, now)
 	if index != nil {
 		gr.renew(index, version)
 	}

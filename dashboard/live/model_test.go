@@ -198,7 +198,7 @@ func (l *life) say(t *rapid.T) {
 
 func (l *life) presence(t *rapid.T) {
 	id := l.id(t)
-	l.s.w.setState(id, rapid.SampledFrom([]muster.PresenceState{"online", "offline", "quiet"}).Draw(t, "state"))
+	l.s.w.setState(id, rapid.SampledFrom([]muster.PresenceState{"online", "offline", "quiet", "updating"}).Draw(t, "state"))
 	l.s.g.DevicesChanged([]muster.DeviceID{id})
 }
 

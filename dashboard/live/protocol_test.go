@@ -386,7 +386,7 @@ func TestDeviceChannel(t *testing.T) {
 		s.w.setState("dev-001", muster.PresenceOffline)
 		s.g.DevicesChanged([]muster.DeviceID{"dev-001"})
 		set := p.news()[0]["set"].(map[string]any)
-		if set["state"] != "offline" || set["reason"] != "keepalive" || len(set) != 5 {
+		if set["state"] != "offline" || set["reason"] != "keepalive" || len(set) != 6 {
 			t.Fatalf("got %v", set)
 		}
 		if c, ok := set["connection"]; !ok || c != nil {

@@ -17,6 +17,7 @@ type field uint8
 const (
 	fieldName field = iota
 	fieldState
+	fieldStatus
 	fieldSince
 	fieldSeen
 	fieldReason
@@ -208,6 +209,7 @@ func (r *row) mergeState(f fetched, pass uint64) {
 	differs := [fieldCount]bool{
 		fieldName:       f.state.Name != old.Name,
 		fieldState:      f.state.State != old.State,
+		fieldStatus:     f.state.Status != old.Status,
 		fieldSince:      f.state.Since != old.Since,
 		fieldSeen:       f.state.LastSeen != old.LastSeen,
 		fieldReason:     f.state.Reason != old.Reason,

@@ -135,8 +135,8 @@ type Commands struct {
 // FleetChange is how the fleet is now beside how it was at a time.
 type FleetChange struct {
 	Since  muster.Micros
-	Counts FleetCounts // now, less then, of the devices that were there then
-	Silent int         // devices that are offline or quiet, and were online at some time since
+	Counts PresenceCounts // now, less then
+	Silent int            // devices that are offline or quiet, and were online at some time since
 	Cause  devices.Cause
 }
 
@@ -146,13 +146,23 @@ const (
 	StoreDown = "down"
 )
 
-// FleetCounts are the devices in each presence state.
-type FleetCounts struct {
+// PresenceCounts are devices in each presence state.
+type PresenceCounts struct {
 	Online  int
 	Offline int
 	Never   int
 	Unknown int
 	Quiet   int
+}
+
+// FleetCounts are the devices with each status.
+type FleetCounts struct {
+	Online   int
+	Offline  int
+	Never    int
+	Unknown  int
+	Quiet    int
+	Updating int
 }
 
 // FleetRates are in messages per second.
@@ -171,10 +181,11 @@ type Devices interface {
 	Values(id muster.DeviceID, dst []ingest.LatestValue) ([]ingest.LatestValue, ingest.Ledger)
 }
 
-// DeviceState is a registry entry with its presence.
+// DeviceState is a registry entry with its presence and status.
 type DeviceState struct {
 	devices.Device
 	muster.Presence
+	Status     muster.Status
 	Connection *devices.Connection // nil while not connected; not changed after it is returned
 }
 

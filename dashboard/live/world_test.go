@@ -76,7 +76,7 @@ func (w *world) add(id muster.DeviceID) {
 	defer w.mu.Unlock()
 	w.devices[id] = live.DeviceState{
 		Device:   devices.Device{ID: id, Name: "Unit " + string(id), Created: at, Profile: "default"},
-		Presence: muster.Presence{State: muster.PresenceNever, Since: at},
+		Presence: muster.Presence{State: muster.PresenceNever, Since: at}, Status: muster.Status(muster.PresenceNever),
 	}
 	delete(w.latest, id)
 	delete(w.ledger, id)
@@ -92,6 +92,7 @@ func (w *world) remove(id muster.DeviceID) {
 	delete(w.ledger, id)
 }
 
+// setState gives a device a presence, or has it update.
 func (w *world) setState(id muster.DeviceID, s muster.PresenceState) {
 	at := w.advance(time.Millisecond)
 	w.mu.Lock()
@@ -99,6 +100,10 @@ func (w *world) setState(id muster.DeviceID, s muster.PresenceState) {
 	d, ok := w.devices[id]
 	if !ok {
 		return
+	}
+	d.Status = muster.Status(s)
+	if d.Status == muster.StatusUpdating {
+		s = muster.PresenceOnline
 	}
 	d.State, d.Since, d.LastSeen, d.Reason, d.Connection = s, at, at, "", nil
 	if s == muster.PresenceQuiet { // somebody looks after it
@@ -221,13 +226,13 @@ func (w *world) note(id muster.DeviceID, notes string) {
 // live.Fleet
 
 func (w *world) List(_ context.Context, q live.ListQuery) (live.ListPage, error) {
-	var state muster.PresenceState
+	var state muster.Status
 	switch q.Q {
 	case "":
 	case "state:online":
-		state = muster.PresenceOnline
+		state = muster.Status(muster.PresenceOnline)
 	case "state:offline":
-		state = muster.PresenceOffline
+		state = muster.Status(muster.PresenceOffline)
 	default:
 		return live.ListPage{}, muster.Errorf(muster.Invalid, "unknown term at 1")
 	}
@@ -246,7 +251,7 @@ func (w *world) List(_ context.Context, q live.ListQuery) (live.ListPage, error)
 	defer w.mu.Unlock()
 	w.lists++
 	ids = slices.DeleteFunc(ids, func(id muster.DeviceID) bool {
-		return state != "" && w.devices[id].State != state || q.Only != "" && !w.isWithin(id)
+		return state != "" && w.devices[id].Status != state || q.Only != "" && !w.isWithin(id)
 	})
 	if q.Sort == live.SortSeen {
 		slices.SortStableFunc(ids, func(a, b muster.DeviceID) int {
@@ -273,14 +278,16 @@ func (w *world) Stats() live.FleetItem {
 		Change: live.FleetChange{Since: 1_789_996_400_000_000, Silent: len(w.devices) / 2},
 	}
 	if it.Change.Silent > 1 {
-		it.Change.Counts = live.FleetCounts{Online: -2, Quiet: 1, Offline: 1}
+		it.Change.Counts = live.PresenceCounts{Online: -2, Quiet: 1, Offline: 1}
 		it.Change.Cause = devices.Cause{Kind: devices.CauseGateway, Name: `gw "7"`, State: "offline", Devices: 2, Together: 1, At: 1_789_999_000_000_000}
 	}
 	for _, d := range w.devices {
-		switch d.State {
-		case muster.PresenceOnline:
+		switch d.Status {
+		case muster.StatusUpdating:
+			it.Counts.Updating++
+		case muster.Status(muster.PresenceOnline):
 			it.Counts.Online++
-		case muster.PresenceOffline:
+		case muster.Status(muster.PresenceOffline):
 			it.Counts.Offline++
 		default:
 			it.Counts.Never++
@@ -362,7 +369,7 @@ func (w *world) wantRow(id muster.DeviceID) map[string]any {
 		values[k] = []any{wireValue(v.Value), millis(v.Time)}
 	}
 	return plain(map[string]any{
-		"id": id, "name": d.Name, "state": d.State, "since": millis(d.Since),
+		"id": id, "name": d.Name, "state": d.State, "status": d.Status, "since": millis(d.Since),
 		"last_seen": millis(d.LastSeen), "reason": d.Reason, "values": values,
 		"parent": d.Parent, "profile": d.Profile, "firmware": d.Firmware, "groups": d.Groups.Names(), "tags": d.Tags.Map(),
 	})
@@ -387,7 +394,7 @@ func (w *world) wantPage(id muster.DeviceID) map[string]any {
 		}
 	}
 	return plain(map[string]any{
-		"id": id, "name": d.Name, "created_at": millis(d.Created), "state": d.State,
+		"id": id, "name": d.Name, "created_at": millis(d.Created), "state": d.State, "status": d.Status,
 		"since": millis(d.Since), "last_seen": millis(d.LastSeen), "reason": d.Reason, "connection": conn,
 		"ledger": w.ledger[id], "values": values,
 		"parent": d.Parent, "profile": d.Profile, "firmware": d.Firmware, "groups": d.Groups.Names(), "tags": d.Tags.Map(),
@@ -409,7 +416,7 @@ func (w *world) wantFleet() map[string]any {
 		"total":  it.Total, "queued": it.Queued, "log_bytes": it.LogBytes, "store": it.Store,
 		"counts": map[string]any{
 			"online": it.Counts.Online, "offline": it.Counts.Offline, "never": it.Counts.Never,
-			"unknown": it.Counts.Unknown, "quiet": it.Counts.Quiet,
+			"unknown": it.Counts.Unknown, "quiet": it.Counts.Quiet, "updating": it.Counts.Updating,
 		},
 		"storing":  map[string]any{"batches": it.Storing.Batches, "p99_ms": it.Storing.P99},
 		"commands": map[string]any{"ended": it.Commands.Ended, "acked": it.Commands.Acked},

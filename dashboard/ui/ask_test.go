@@ -159,7 +159,7 @@ func TestARolloutThatPeopleHaveNotAgreedToIsHeldEverywhere(t *testing.T) {
 	b.shootAll("overview-held")
 	b.click(".rail a[href='/rollouts']")
 	b.waitText(".rollouts + .sec .status", "held")
-	b.waitText(".rollouts + .sec .sub", "Held: its time has come, and 0 of 2 people agreed to it.")
+	b.waitText(".rollouts + .sec .sub", "Its time has come, and 0 of 2 people agreed to it.")
 }
 
 // TestEveryPlaceIsCalledTheSameInRailBarAndTitle goes to each place of the rail, and to one thing of some.

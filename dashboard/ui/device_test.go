@@ -334,8 +334,14 @@ func TestHistoryIsATableAndFiles(t *testing.T) {
 	}
 	b.click(".btn.more")
 	b.wait("the next page", `document.querySelectorAll(".readings tbody tr").length === 200`)
+	b.wait("its place in the address", `new URLSearchParams(location.search).get("older") === "1"`)
+	b.click(".rail a[href='/devices']")
+	b.wait("another page", `location.pathname === "/devices"`)
+	evaluate[bool](b, `(history.back(), true)`)
+	b.wait("both pages again", `document.querySelectorAll(".readings tbody tr").length === 200`)
 	evaluate[bool](b, `(() => { const s = document.querySelector("header select"); s.value = "temperature"; s.dispatchEvent(new Event("change", {bubbles: true})); return true })()`)
 	b.wait("one key in the address", `new URLSearchParams(location.search).get("key") === "temperature"`)
+	b.wait("the place of another list to go", `!new URLSearchParams(location.search).has("older")`)
 	b.wait("one column", `document.querySelectorAll(".readings th[scope=col]").length === 2`)
 	csv := evaluate[string](b, `document.querySelector("a[download$='.csv']").getAttribute("href")`)
 	if !strings.Contains(csv, "format=csv") || !strings.Contains(csv, "keys=temperature") || !strings.Contains(csv, "/api/v1/devices/"+probe+"/telemetry?") {

@@ -50,7 +50,7 @@ func (f *fakeServer) arrange(m, out object) {
 	by, _ := m["by"].(string)
 	f.dots.version++
 	out["by"], out["version"], out["total"] = by, f.dots.version, len(f.dots.ids)
-	out["states"], out["sections"] = []string{"never", "online", "quiet", "offline", "unknown"}, f.dots.sections
+	out["states"], out["sections"] = []string{"never", "online", "quiet", "offline", "unknown", "updating"}, f.dots.sections
 	if by == "map" {
 		out["cell"], out["places"] = 5, f.dots.places
 	}

@@ -24,13 +24,15 @@ const (
 )
 
 // everyState is the codes of the fake's dots, in the order in which the page lists states.
-func everyState() []string { return []string{"online", "quiet", "offline", "never", "unknown"} }
+func everyState() []string {
+	return []string{"online", "updating", "quiet", "offline", "never", "unknown"}
+}
 
 // TestStatesAreToldApartWithoutSeeingColours draws the Overview as people see it who see no red and green,
 // or no colours: the dots of any two states differ in lightness, and their marks in shape.
 func TestStatesAreToldApartWithoutSeeingColours(t *testing.T) {
 	f := newFake(t)
-	counts, codes := object{}, map[string]byte{"never": 0, "online": 1, "quiet": 2, "offline": 3, "unknown": 4}
+	counts, codes := object{}, map[string]byte{"never": 0, "online": 1, "quiet": 2, "offline": 3, "unknown": 4, "updating": 5}
 	for _, s := range everyState() {
 		f.dots.section(s, dotsEach, codes[s])
 		counts[s] = dotsEach

@@ -59,6 +59,13 @@ func TestTheZoneIsOneForEveryPage(t *testing.T) {
 		t.Errorf("the field says %s", got)
 	}
 	evaluate[bool](b, `(e => { e.value = "2026-01-15T20:30:00"; e.dispatchEvent(new Event("input", {bubbles: true})); return true; })(document.querySelector(".between input"))`)
+	zone := func(words, field string) { // what was typed stays the same moment, and is written in the new zone
+		evaluate[bool](b, `([...document.querySelectorAll(".rail [aria-label='Time zone'] button")].find(e => e.textContent === `+quote(words)+`).click(), true)`)
+		b.wait("the moment in "+words, `document.querySelector(".between input").value.startsWith(`+quote(field)+`)`)
+	}
+	zone("UTC", "2026-01-15T11:30")
+	zone("Device", "2026-01-15T06:30")
+	zone("Local", "2026-01-15T20:30")
 	b.press("Show")
 	b.wait("the time that was written, in UTC in the address", `new URLSearchParams(location.search).get("from") === "2026-01-15T11:30:00.000Z"`)
 }

@@ -26,6 +26,8 @@ type Subject interface {
 	// never), and after how many seconds the next is expected: the check-in that was
 	// set, else the learned rhythm, else DefaultCheckIn.
 	Presence() (state muster.PresenceState, lastSeen muster.Micros, checkIn int64)
+	// Updating says whether a firmware action is under way at the device: see muster.StatusOf.
+	Updating() bool
 	// Value returns the newest value of a telemetry key, false without one. A hole
 	// (NaN) counts as none.
 	Value(key string) (muster.Value, bool)
@@ -150,10 +152,11 @@ func (t *Term) inTime(s Subject, now muster.Micros) bool {
 	}
 	state, seen, checkIn := s.Presence()
 	if t.Field == Status {
+		is := muster.StatusOf(state, s.Updating())
 		if t.Value.Text == Silent {
-			return IsSilent(state, seen, checkIn, now)
+			return IsSilent(is, seen, checkIn, now)
 		}
-		return string(state) == t.Value.Text
+		return string(is) == t.Value.Text
 	}
 	if t.Value.Kind == Any {
 		return seen != 0
@@ -187,16 +190,16 @@ func (t *Term) When(now muster.Micros) (Op, muster.Micros) {
 }
 
 // IsSilent reports whether a device is silent at the time now: quiet, or offline with
-// the last packet at least two check-ins (in seconds) ago.
-func IsSilent(state muster.PresenceState, lastSeen muster.Micros, checkIn int64, now muster.Micros) bool {
-	switch state {
-	case muster.PresenceQuiet:
+// the last packet at least two check-ins (in seconds) ago. Who is updating is not.
+func IsSilent(is muster.Status, lastSeen muster.Micros, checkIn int64, now muster.Micros) bool {
+	switch is {
+	case muster.Status(muster.PresenceQuiet):
 		return true
-	case muster.PresenceOffline:
+	case muster.Status(muster.PresenceOffline):
 		return lastSeen+muster.Micros(2_000_000*checkIn) <= now
-	case muster.PresenceNever, muster.PresenceOnline, muster.PresenceUnknown:
+	default:
+		return false
 	}
-	return false
 }
 
 func ordered[T string | float64 | muster.Micros](op Op, a, b T) bool {

@@ -115,7 +115,7 @@ func wordsOf(f Field) []string {
 	}
 	return []string{
 		string(muster.PresenceOnline), string(muster.PresenceQuiet), string(muster.PresenceOffline),
-		string(muster.PresenceNever), string(muster.PresenceUnknown), Silent,
+		string(muster.PresenceNever), string(muster.PresenceUnknown), string(muster.StatusUpdating), Silent,
 	}
 }
 

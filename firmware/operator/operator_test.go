@@ -383,6 +383,42 @@ func TestWhyNamesTheFirstRuleThatHoldsTheReleaseBack(t *testing.T) {
 	wantKind(t, "no rollout", err, muster.NotFound)
 }
 
+// A rollout that does not run holds nothing back from a device that has its release, and is no reason for one that it is through with.
+func TestWhyOfADeviceThatHasTheReleaseNamesNothingThatHoldsItBack(t *testing.T) {
+	r := sqliteRig(t, 30, operator.Options{})
+	d := r.create(starting)
+	has := muster.DeviceID("")
+	r.fleet.held = func(_ *rollout.Rollout, id muster.DeviceID, f *rollout.Facts) {
+		if f.Installed = id == has; f.Installed {
+			f.Version = "2.0.0"
+		}
+	}
+	r.tick()
+	list := r.devices(d.ID)
+	denies := list[slices.IndexFunc(list, func(x rollout.Device) bool { return x.State == rollout.Offered })].ID
+	waits := list[slices.IndexFunc(list, func(x rollout.Device) bool { return x.State == rollout.Queued })].ID
+	r.report(rollout.SaysDenied, denies)
+	_, err := r.operator.Pause(t.Context(), d.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		device, has muster.DeviceID
+		held, words string
+	}{
+		{waits, waits, "", "The device has the release already: it reports 2.0.0."},
+		{"else", "else", "", "The device has the release already: it reports 2.0.0. It is not in the rollout: the device does not match the rollout's query."},
+		{denies, denies, "", "The device has the release all the same: it reports 2.0.0. The rollout is through with it: it is skipped: denied."},
+		{denies, "", "not_ended", "The rollout is through with the device: it is skipped: denied."},
+		{waits, "", "rollout_running", "The device waits: the rollout is paused: operator."},
+	} {
+		has = c.has
+		if w, err := r.operator.Why(t.Context(), d.ID, c.device); err != nil || w.Held != c.held || w.Words != c.words {
+			t.Errorf("%s: held by %q, %q, %v, want %q, %q", c.device, w.Held, w.Words, err, c.held, c.words)
+		}
+	}
+}
+
 func TestTheRateAndTheEndAreFoundFromWhatEnded(t *testing.T) {
 	r := sqliteRig(t, 40, operator.Options{})
 	d := r.create(starting, func(s *operator.Spec) { s.Plan.Phases = s.Plan.Phases[1:] })

@@ -14,7 +14,8 @@ type Why struct {
 	Device  rollout.Device // queued in the last phase when it is not in the rollout
 	In      bool           // it is
 	Rules   []rollout.Rule // every rule of an offer, in the order in which they are looked at
-	Held    string         // name of the first that does not hold; empty when all do
+	Held    string         // name of the rule that holds the release back first; empty when none does, or the device has the release
+	Has     bool           // the device was confirmed, or reports the release's version and is at work on no release
 	Words   string         // all of it in a sentence
 	Version string         // that the device reports; empty when it never did
 }
@@ -46,12 +47,28 @@ func (o *Operator) Why(ctx context.Context, id string, device muster.DeviceID) (
 		w.Rules = append(w.Rules, rule)
 	}
 	w.Rules = append(w.Rules, rollout.Explain(&r, &w.Device, &facts, now)...)
-	first, held := rollout.First(w.Rules)
+	// While another rollout updates the device, what it reports may be another in a moment.
+	w.Has = w.Device.State == rollout.Confirmed || facts.Installed && !w.Device.State.InFlight() && !w.Device.Elsewhere
+	first, held := w.first()
 	if held {
 		w.Held = first.Name
 	}
 	w.Words = words(&w, first, held)
 	return w, nil
+}
+
+// first returns the rule that holds the release back before all others; false when none does. Nothing is held back from
+// who has it, and who the rollout is through with does not wait for it to run.
+func (w *Why) first() (rollout.Rule, bool) {
+	for _, r := range w.Rules {
+		switch {
+		case r.Holds, w.Has:
+		case w.In && w.Device.State.Ended() && r.Name != "not_ended":
+		default:
+			return r, true
+		}
+	}
+	return rollout.Rule{}, false
 }
 
 // inRollout is the rule that is before all others.
@@ -96,10 +113,16 @@ func (o *Operator) consent(ctx context.Context, d *rollout.Device) (rollout.Rule
 func words(w *Why, first rollout.Rule, held bool) string {
 	s := w.Device.State
 	switch {
+	case !w.In && w.Has:
+		return fmt.Sprintf("The device has the release already: it reports %s. It is not in the rollout: %s.", w.Version, w.Rules[0].Detail)
 	case !w.In:
 		return "The device does not get the release: " + first.Detail + "."
 	case s == rollout.Confirmed:
 		return "The device has the release: it reported the version, and stayed healthy."
+	case s.Ended() && w.Has:
+		return fmt.Sprintf("The device has the release all the same: it reports %s. The rollout is through with it: it is %s%s.", w.Version, s, reasonWords(&w.Device))
+	case w.Has:
+		return fmt.Sprintf("The device has the release already: it reports %s.", w.Version)
 	case s.Ended():
 		return fmt.Sprintf("The rollout is through with the device: it is %s%s.", s, reasonWords(&w.Device))
 	case s.InFlight() && held && first.Name == consentRule:

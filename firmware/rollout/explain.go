@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 
 	"muster"
@@ -74,7 +75,7 @@ func Explain(r *Rollout, d *Device, f *Facts, now muster.Micros) []Rule {
 	add("no_downgrade", !f.Newer || r.Downgrade, "the device's version is %snewer than the release's%s", either(f.Newer, "", "not "), r.downgrades(f)).Excludes = Ineligible
 	add("security_version", d.Secure <= r.Security || r.Lowers(), "the release's security version is %d, the device confirmed %d%s", r.Security, d.Secure, r.lower(d)).Excludes = Ineligible
 	add("not_blocked", f.Blocked <= now, "the device %s", either(f.Blocked <= now, "has not failed too often of late in other rollouts", "failed too often of late in other rollouts")).Until = later(f.Blocked, now)
-	add("attempts_left", d.Attempt < MaxAttempt || d.Parked(), "the device was offered the release %d times", d.Attempt).Excludes = Blocked
+	add("attempts_left", d.Attempt < MaxAttempt || d.Parked(), "the device was offered the release %s", times(d.Attempt)).Excludes = Blocked
 	add("phase_open", d.Phase <= r.Phase, "the device is in phase %s, the rollout in %s%s", r.PhaseName(d.Phase), r.PhaseName(r.Phase), r.heard()+r.vacant())
 	add("not_in_flight", !d.State.InFlight() || d.Parked(), "the device is %s%s", d.State, either(d.Parked(), ", and is to install when its maintenance window is open and a slot is free", ""))
 	add("retry_due", d.Retry <= now, "%s", either(d.Retry <= now, "nothing is waited for before the attempt", "the next attempt is later, after a failure")).Until = later(d.Retry, now)
@@ -102,6 +103,13 @@ func First(rules []Rule) (Rule, bool) {
 		}
 	}
 	return Rule{}, false
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return strconv.Itoa(n) + " times"
 }
 
 func hardwareText(f *Facts) string {

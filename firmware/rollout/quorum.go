@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"muster"
@@ -72,10 +73,17 @@ func (q Quorum) Met(r *Rollout) error {
 	case have >= needs:
 		return nil
 	case gone > 0:
-		return muster.Errorf(muster.Conflict, "%d people besides who made the rollout must agree before it starts, %d have, without %d who may not any more", needs, have, gone)
+		return muster.Errorf(muster.Conflict, "%s besides who made the rollout must agree before it starts, %d %s, without %d who may not any more", people(needs), have, either(have == 1, "has", "have"), gone)
 	default:
-		return muster.Errorf(muster.Conflict, "%d people besides who made the rollout must agree before it starts, %d have", needs, have)
+		return muster.Errorf(muster.Conflict, "%s besides who made the rollout must agree before it starts, %d %s", people(needs), have, either(have == 1, "has", "have"))
 	}
+}
+
+func people(n int) string {
+	if n == 1 {
+		return "1 person"
+	}
+	return strconv.Itoa(n) + " people"
 }
 
 // Rewritten notes that somebody has changed a rollout that did not begin yet: what people had agreed to is another

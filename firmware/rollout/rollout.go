@@ -222,6 +222,10 @@ type Device struct {
 	Secure    int64 // highest security version of the product that it confirmed; 0 for none
 }
 
+// Updating says whether the device is at work on the release: it took the offer, and the attempt is not over. Who waits
+// with the image for its window is not.
+func (d *Device) Updating() bool { return d.State.InFlight() && d.State != Offered && !d.Parked() }
+
 // MaxDetail bounds Device.Detail.
 const MaxDetail = 512
 

@@ -23,6 +23,7 @@ const (
 
 	DueQuery     = dueQuery
 	OverdueQuery = overdueQuery
+	AllBusyQuery = allBusyQuery
 )
 
 // Ordered is what is run before them.

@@ -222,15 +222,35 @@ func (s *selection) tag(t *query.Term) string {
 // state is the state of p, of a device that has no row too.
 const state = "coalesce(p.state, 'never')"
 
+// busy is the condition of a row of rollout_device whose device updates: rollout.Device.Updating.
+const busy = inFlight + ` AND state <> 'offered' AND deadline <> 9223372036854775807`
+
+// status has the statuses of muster.StatusOf.
+const (
+	connected = "(" + state + " IN ('online', 'quiet'))"
+	updates   = "(d.id IN (SELECT device FROM rollout_device WHERE " + busy + "))"
+)
+
+// status returns the condition that a device has a status, but for silent.
+func (s *selection) status(is string) string {
+	switch is {
+	case string(muster.StatusUpdating):
+		return "(" + connected + " AND " + updates + ")"
+	case string(muster.PresenceOnline), string(muster.PresenceQuiet):
+		return "(" + state + " = " + s.arg(is) + " AND NOT " + updates + ")"
+	}
+	return "(" + state + " = " + s.arg(is) + ")"
+}
+
 // inTime answers for Status and Seen.
 func (s *selection) inTime(t *query.Term) string {
 	switch {
 	case t.Field == query.Status && t.Value.Text == query.Silent:
-		return "(" + state + " = 'quiet' OR " + state + " = 'offline' AND p.last_seen + 2000000 * " +
+		return "(" + s.status(string(muster.PresenceQuiet)) + " OR " + state + " = 'offline' AND p.last_seen + 2000000 * " +
 			"CASE WHEN d.check_in > 0 THEN d.check_in WHEN p.rhythm > 0 THEN p.rhythm ELSE " +
 			strconv.Itoa(query.DefaultCheckIn) + " END <= " + s.bigint(s.now) + ")"
 	case t.Field == query.Status:
-		return "(" + state + " = " + s.arg(t.Value.Text) + ")"
+		return s.status(t.Value.Text)
 	case t.Value.Kind == query.Any:
 		return "(coalesce(p.last_seen, 0) <> 0)"
 	}
@@ -282,7 +302,7 @@ func (s *selection) has(what string) string {
 		return "EXISTS (SELECT 1 FROM credential c WHERE c.device = d.id)"
 	case query.HasConnection:
 		s.presence = true
-		return "(" + state + " IN ('online', 'quiet'))"
+		return connected
 	}
 	return "FALSE"
 }

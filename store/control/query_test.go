@@ -17,6 +17,7 @@ import (
 	"muster/devices"
 	"muster/devices/query"
 	"muster/devices/query/querytest"
+	"muster/firmware/rollout"
 	"muster/ingest"
 	"muster/store/control"
 	"muster/store/control/controltest"
@@ -99,11 +100,27 @@ func ok(t failer, err error) {
 	}
 }
 
+// update has d in a rollout: in one of the states of an update, or near one.
+func (r *rig) update(t failer, i int, d *querytest.Device) {
+	t.Helper()
+	states := []rollout.Device{{State: rollout.Offered}, {State: rollout.Confirmed}, {State: rollout.Downloaded, Deadline: rollout.AtWindow}}
+	if d.Updating {
+		states = []rollout.Device{{State: rollout.Downloading}, {State: rollout.Downloaded}, {State: rollout.Installing}, {State: rollout.Rebooting}}
+	}
+	is := states[i%len(states)]
+	if is.Updating() != d.Updating {
+		t.Fatalf("%+v is not what is wanted", is)
+	}
+	r.exec(t, `INSERT INTO rollout_device (rollout, device, rank, phase, state, reason, detail, action, attempt, `+
+		`failures, seq, failing, repeats, progress, came, due, deadline, soaking, updated)
+		VALUES ('r', $1, $2, 0, $3, '', '', 0, 0, 0, 0, FALSE, 0, 0, '', 0, $4, FALSE, 0)`, string(d.ID), i, is.State.String(), int64(is.Deadline))
+}
+
 // fill puts a fleet in the place of the one before.
 func (r *rig) fill(t failer, f *querytest.Fleet) {
 	t.Helper()
 	ctx := context.Background()
-	for _, table := range []string{"twin", "presence", "credential", "device_tag", "device_member", "device"} {
+	for _, table := range []string{"rollout_device", "rollout", "twin", "presence", "credential", "device_tag", "device_member", "device"} {
 		r.exec(t, "DELETE FROM "+table)
 	}
 	for _, g := range f.Static {
@@ -125,7 +142,8 @@ func (r *rig) fill(t failer, f *querytest.Fleet) {
 	}
 	ok(t, r.c.InsertDevices(ctx, ds, creds))
 	ok(t, r.c.SavePresence(ctx, rows))
-	for _, d := range f.Devices {
+	for i, d := range f.Devices {
+		r.update(t, i, d)
 		if d.Presence != nil && d.Presence.Rhythm > 0 {
 			r.exec(t, "UPDATE presence SET rhythm = $1 WHERE device = $2", d.Presence.Rhythm, string(d.ID))
 		}

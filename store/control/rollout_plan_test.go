@@ -29,6 +29,7 @@ func TestTheDirectorReadsWhatIsDueAndNoMore(t *testing.T) {
 		}{
 			"who is due":     {"rollout_device_due", control.DueQuery, []any{"r", 0, 1, 100}},
 			"who is overdue": {"rollout_device_deadline", control.OverdueQuery, []any{"r", 1, 100}},
+			"who updates":    {"rollout_device_flight", control.AllBusyQuery, nil},
 		} {
 			plan := planOf(t, e, c, q.statement, q.args...)
 			if scans.MatchString(plan) || !regexp.MustCompile(q.index).MatchString(plan) {

@@ -64,7 +64,7 @@ func drawTerm(t *rapid.T, groups []string) *query.Term {
 		term.Value = query.Value{Kind: query.Text, Text: one(t, "group", append(groups, "nowhere"))}
 	case query.Status:
 		term.Op = equality(t)
-		term.Value = query.Value{Kind: query.Text, Text: one(t, "status", []string{"online", "quiet", "offline", "never", "unknown", query.Silent, query.Silent})}
+		term.Value = query.Value{Kind: query.Text, Text: one(t, "status", []string{"online", "quiet", "offline", "never", "unknown", "updating", "updating", query.Silent, query.Silent})}
 	case query.Seen, query.Created:
 		drawTime(t, term)
 	case query.Telemetry:

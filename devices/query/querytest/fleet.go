@@ -32,6 +32,7 @@ type Device struct {
 	Located, Credential            bool
 	Lat, Lon                       float64 // when Located
 	CheckIn                        int64
+	Updating                       bool // a firmware action is under way
 
 	Presence *Presence // nil without a row
 	Latest   []Latest
@@ -112,6 +113,9 @@ func (s subject) Presence() (muster.PresenceState, muster.Micros, int64) {
 	}
 	return p.State, p.LastSeen, query.DefaultCheckIn
 }
+
+// Updating implements query.Subject.
+func (s subject) Updating() bool { return s.d.Updating }
 
 func (s subject) Value(key string) (found muster.Value, ok bool) {
 	var newest muster.Micros
@@ -272,6 +276,7 @@ func drawDevice(t *rapid.T, id muster.DeviceID, all []muster.DeviceID, groups []
 		})
 		d.Presence.LastSeen = one(t, "seen", append(times(), 0, 0))
 	}
+	d.Updating = chance(t, "updating", 30)
 	drawLatest(t, d)
 	if chance(t, "has twin", 70) {
 		d.Twin = &Twin{Reported: drawDoc(t, 2), Effective: drawDoc(t, 2), Converged: rapid.Bool().Draw(t, "converged")}

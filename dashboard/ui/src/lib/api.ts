@@ -79,9 +79,9 @@ export async function call<T>(method: string, path: string, body?: unknown, stop
   throw new ApiError(r.status, p.code ?? "", p.detail || p.title || `The server answered ${r.status}.`, fieldsOf(p));
 }
 
-/** What is wrong with which field of the body, by its name. */
+/** What is wrong with which field of the body, or parameter, by its name. */
 function fieldsOf(p: Problem): Record<string, string> {
-  return Object.fromEntries((p.errors ?? []).map((e) => [(e.pointer ?? "").replace(/^#\//, ""), e.detail]).filter(([name]) => name));
+  return Object.fromEntries((p.errors ?? []).map((e) => [(e.pointer ?? "").replace(/^#\//, "") || (e.parameter ?? "").replace(/^query\./, ""), e.detail]).filter(([name]) => name));
 }
 
 /** What to tell the user about an error of call. */

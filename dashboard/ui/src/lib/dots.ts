@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals";
 import { command, subscribe } from "./live";
-import type { Presence } from "./types";
+import type { Status } from "./types";
 
 export type By = "group" | "firmware" | "last_seen" | "map";
 
@@ -18,7 +18,7 @@ export interface Layout {
   by: By;
   version: number;
   total: number;
-  states: Presence[]; // the state of each code
+  states: Status[]; // the state of each code
   sections: Section[];
   cell?: number; // by map: how wide and high a place is, in hundredths of a degree
   places?: number[]; // by map: latitude and longitude of its south-west corner, likewise, and how many devices, for each
@@ -128,9 +128,9 @@ export async function describe(first: number, last: number): Promise<Run> {
 }
 
 /** How many devices of a run of places are in each state. */
-export function tally(first: number, count: number): Partial<Record<Presence, number>> {
+export function tally(first: number, count: number): Partial<Record<Status, number>> {
   const l = layout.peek();
-  const out: Partial<Record<Presence, number>> = {};
+  const out: Partial<Record<Status, number>> = {};
   if (!l) return out;
   const sums = new Array<number>(256).fill(0);
   for (let at = first; at < first + count && at < codes.length; at++) sums[codes[at]!]!++;

@@ -1,5 +1,6 @@
 // Firmware: what a manifest says, and what a release may still need.
 
+import { numberIn } from "./form";
 import type { FirmwareArtifact, FirmwareKey, FirmwareRelease } from "./schema.gen";
 
 /** What a manifest has, as docs/firmware.md says. */
@@ -55,7 +56,7 @@ export function newManifest(a: FirmwareArtifact, v: { product: string; version: 
     return { board: board!.trim(), ...(revisions && { revisions: revisions.split(",").map((r) => r.trim()) }) };
   });
   return {
-    schema: 1, product: v.product.trim(), version: v.version.trim(), security_version: Number(v.security || 0), type: v.type.trim(),
+    schema: 1, product: v.product.trim(), version: v.version.trim(), security_version: numberIn("security", v.security || "0"), type: v.type.trim(),
     ...(boards.length > 0 && { hw_compat: boards }), ...(v.min_from.trim() && { min_from_version: v.min_from.trim() }),
     artifacts: [{ filename: a.filename, sha256: a.sha256, size: a.size, format: a.image.format }],
     created: new Date(Math.floor(now / 1000) * 1000).toISOString().replace(".000Z", "Z"),

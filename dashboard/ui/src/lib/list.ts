@@ -1,7 +1,7 @@
 // A list that is asked of the API: its pages, and what went wrong.
 
 import { useEffect, useState } from "preact/hooks";
-import { message } from "./api";
+import { ApiError, message } from "./api";
 import { insist, mayPass, type Outcome } from "./ask";
 
 /** A page of a list, as the API has it. */
@@ -19,6 +19,7 @@ export function after(at: { cursor?: string }): { after?: string } {
 export type Read<T> = (at: { cursor?: string }, stop?: AbortSignal) => Promise<Page<T>>;
 
 export interface List<T> extends Outcome {
+  fields: Record<string, string>; // what is wrong with the question, by its parameter
   items: T[] | null; // null until the first page is here
   more: (() => void) | null; // null at the end
   reload: () => void;
@@ -28,6 +29,8 @@ export interface List<T> extends Outcome {
   /** Does something to the list and asks for it again. */
   run: (change: () => Promise<unknown>) => Promise<void>;
 }
+
+const NONE: Record<string, string> = {};
 
 /** The list that ask reads; ask is looked at once, and again when of is another. */
 export function useList<T>(ask: Read<T>, of = ""): List<T> {
@@ -64,5 +67,5 @@ export function useList<T>(ask: Read<T>, of = ""): List<T> {
   };
   const reload = () => setTurn((t) => t + 1);
   const more = next ? () => void read(next).then(() => setFault(""), (e: unknown) => setFault(message(e))) : null;
-  return { items, fault: fault || (unread === null ? "" : message(unread)), again: !fault && unread !== null && mayPass(unread) ? reload : null, more, fresh, run, reload };
+  return { items, fields: unread instanceof ApiError ? unread.fields : NONE, fault: fault || (unread === null ? "" : message(unread)), again: !fault && unread !== null && mayPass(unread) ? reload : null, more, fresh, run, reload };
 }

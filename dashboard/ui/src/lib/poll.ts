@@ -1,7 +1,7 @@
 // What is asked of the API again and again while a page shows it.
 
 import { signal } from "@preact/signals";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError } from "./api";
 import { isLive } from "./live";
 
@@ -9,7 +9,7 @@ type Ask<A> = (stop: AbortSignal) => Promise<A>;
 
 /** Gives each answer of ask to take, asked again after every ms while the tab is shown, until the returned function is
  * called or the answer is refused for want of rights. */
-function repeat<A>(ask: Ask<A>, ms: number, take: (answer: A) => void): () => void {
+function repeat<A>(ask: Ask<A>, ms: number, take: (answer: A) => void, later = false): () => void {
   const stop = new AbortController();
   let timer = 0;
   const turn = async () => {
@@ -23,7 +23,8 @@ function repeat<A>(ask: Ask<A>, ms: number, take: (answer: A) => void): () => vo
     }
     if (!stop.signal.aborted) timer = window.setTimeout(() => void turn(), ms);
   };
-  void turn();
+  if (later) timer = window.setTimeout(() => void turn(), ms);
+  else void turn();
   return () => {
     stop.abort();
     clearTimeout(timer);
@@ -38,6 +39,24 @@ export function usePolled<A>(ask: Ask<A>, ms: number): A | null {
   const live = isLive();
   useEffect(() => (live ? repeat(ask, ms, set) : undefined), [live]);
   return answer;
+}
+
+/** Follows something that is shown: set gets each later answer of ask that differs from it, asked again after every ms while the
+ * tab is shown and the page is live, and on. What was asked for before the reader changed it himself is dropped; and while he is in a
+ * form nothing changes, so that what he sends is refused when somebody else has changed the same. */
+export function useFollowed<A>(ask: Ask<A>, ms: number, shown: A, set: (answer: A) => void, on = true): void {
+  const live = isLive();
+  const newest = useRef(shown);
+  newest.current = shown;
+  useEffect(() => {
+    if (!live || !on) return;
+    const differing = async (stop: AbortSignal) => {
+      const before = newest.current;
+      const answer = await ask(stop);
+      return newest.current === before && !document.activeElement?.closest("main form") && JSON.stringify(answer) !== JSON.stringify(before) ? answer : null;
+    };
+    return repeat(differing, ms, (answer) => answer && set(answer), true);
+  }, [live, on]);
 }
 
 /** usePolled for a question of which several parts of a page show the answer: it is asked once for all of them, and the

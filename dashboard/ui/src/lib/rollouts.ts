@@ -4,24 +4,20 @@ import { useEffect, useState } from "preact/hooks";
 import { count, plural } from "./format";
 import { subscribe } from "./live";
 import type { RolloutBody, RolloutPhase, RolloutPhaseProgress, RolloutPlan, RolloutProgress } from "./schema.gen";
-import { isHeld, whyOf } from "./shipping";
+import { whyOf } from "./shipping";
 
 const T = {
   draft: "A draft: nothing is offered.",
   agree: (have: number, need: number) => `A draft: ${have} of ${plural(need, "person", "people")} agreed to it.`,
   scheduled: "It waits for its time.",
   scheduledAgreed: (have: number, need: number) => `It waits for its time: ${have} of ${plural(need, "person", "people")} agreed to it.`,
-  unapproved: (have: number, need: number) => `Held: its time has come, and ${have} of ${plural(need, "person", "people")} agreed to it.`,
+  unapproved: (have: number, need: number) => `Its time has come, and ${have} of ${plural(need, "person", "people")} agreed to it.`,
   waits: (name: string) => `Phase ${name} is over, and a person must approve before the next begins.`,
   vacant: (name: string) => `Phase ${name} has no device yet: it waits until one joins, or a person lets the next begin.`,
   running: (flying: number, most: number) => `${count(flying)} of at most ${count(most)} are being updated.`,
   none: "No device has joined yet.",
   completed: (n: number) => `Done: ${plural(n, "device has", "devices have")} it.`,
-  byPerson: (what: string) => `${what} by a person.`,
-  because: (what: string, why: string) => `${what}: ${why}.`,
-  held: "Held",
-  paused: "Paused",
-  aborted: "Aborted",
+  because: (why: string) => `${why.charAt(0).toUpperCase()}${why.slice(1)}.`,
 };
 
 export type RolloutState = keyof typeof KINDS;
@@ -67,18 +63,16 @@ export function isVacant(p: RolloutProgress): boolean {
   return p.phases[p.phase - 1]?.devices === 0;
 }
 
-/** How a rollout stands, in a sentence. */
+/** How a rollout stands, in a sentence after its status. */
 export function sentence(r: RolloutBody, p: RolloutProgress): string {
-  const stopped = (what: string) => (p.reason === "operator" ? T.byPerson(what) : T.because(what, whyOf(p)));
   switch (p.status) {
     case "draft":
       return r.min_approvals ? T.agree(agreed(r), r.min_approvals) : T.draft;
     case "scheduled":
       return p.reason === "approvals" ? T.unapproved(agreed(r), r.min_approvals ?? 0) : r.min_approvals ? T.scheduledAgreed(agreed(r), r.min_approvals) : T.scheduled;
     case "paused":
-      return stopped(isHeld(p) ? T.held : T.paused);
     case "aborted":
-      return stopped(T.aborted);
+      return whyOf(p) && T.because(whyOf(p)); // its status, which stands before it, says the rest
     case "completed":
       return T.completed(totals(p.phases)["confirmed"] ?? 0);
     case "running":

@@ -551,6 +551,8 @@ export type Device = {
   presence: Presence;
   /** Name of its profile, default unless another was set */
   profile: string;
+  /** How it is in one word: updating while it is connected and a firmware action is under way, else its presence */
+  status: "never" | "online" | "quiet" | "offline" | "unknown" | "updating";
   tags: Record<string, string>;
 };
 
@@ -852,7 +854,7 @@ export type FleetBody = {
   change: FleetChange;
   /** Commands that ended within the last hour, counted every ten seconds */
   commands: FleetCommands;
-  /** Devices in each presence state */
+  /** Devices with each status: online and updating together are those that answer */
   counts: FleetCounts;
   /** Bytes of those */
   log_bytes: number;
@@ -885,8 +887,8 @@ export type FleetCause = {
 export type FleetChange = {
   /** What at least half of these have in common, and no fewer than five; absent when there is no such thing */
   cause?: FleetCause;
-  /** Of the devices that were there then: how many are in each state now, less how many were */
-  counts: FleetCounts;
+  /** Of the devices that were there then: how many are in each presence state now, less how many were */
+  counts: PresenceCounts;
   /** Devices that are offline or quiet, and were online at some time since */
   silent: number;
   /** An hour ago, to the minute */
@@ -903,9 +905,13 @@ export type FleetCommands = {
 export type FleetCounts = {
   never: number;
   offline: number;
+  /** Connected, and not updating */
   online: number;
+  /** Connected, silent beyond their own rhythm, and not updating */
   quiet: number;
   unknown: number;
+  /** Connected, with a firmware action under way */
+  updating: number;
 };
 
 export type FleetRates = {
@@ -1808,6 +1814,14 @@ export type Presence = {
   state: "never" | "online" | "quiet" | "offline" | "unknown";
 };
 
+export type PresenceCounts = {
+  never: number;
+  offline: number;
+  online: number;
+  quiet: number;
+  unknown: number;
+};
+
 export type PresenceDetail = {
   /** Seconds between messages that are expected: what is set on the device, else its rhythm, else 600 */
   check_in_s: number;
@@ -2347,7 +2361,7 @@ export type RolloutThreshold = {
 
 export type RolloutWhy = {
   device: string;
-  /** Name of the first rule that does not hold; null when all do */
+  /** Name of the rule that holds the release back first; null when none does, or the device has the release */
   held: string | null;
   rollout: string;
   /** Every rule of an offer, in the order in which they are looked at: the device is offered the release if, and only if, all hold */

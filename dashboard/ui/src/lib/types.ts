@@ -4,11 +4,13 @@
 import type { Ledger } from "./schema.gen";
 
 export type Presence = "online" | "quiet" | "offline" | "never" | "unknown";
+/** The one word for how a device is: its presence, or that it updates while it is connected. */
+export type Status = Presence | "updating";
 export type Value = number | boolean | string | null | object;
 
 export interface Fleet {
   total: number;
-  counts: Record<Presence, number>;
+  counts: Record<Presence, number> & { updating?: number };
   rates: { received: number; stored: number };
   queued: number;
   log_bytes: number; // of what is queued
@@ -40,6 +42,7 @@ export interface DeviceRow {
   id: string;
   name: string;
   state: Presence;
+  status?: Status; // of servers that tell it
   since: number;
   last_seen: number;
   reason: string;
@@ -71,6 +74,7 @@ export interface DeviceItem {
   name: string;
   created_at: number;
   state: Presence;
+  status?: Status; // of servers that tell it
   since: number;
   last_seen: number;
   reason: string;

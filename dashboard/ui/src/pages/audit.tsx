@@ -67,9 +67,9 @@ function Audit() {
   return (
     <section class="sec auditlog" aria-labelledby="audit-title">
       <header><h1 id="audit-title">{T.title}</h1><p class="long">{T.how}</p><div class="r"><Seal /></div></header>
-      <Filters key={mark} on={on} />
+      <Filters key={mark} on={on} wrong={list.fields} />
       {!on.action && <p class="quiet-note"><button type="button" class="btn txt nosteps" onClick={() => setSearch({ action: STEPS })}>{T.noSteps}</button></p>}
-      <Fault of={list} />
+      {!FIELDS.some((f) => list.fields[f]) && <Fault of={list} />}
       {list.items?.length === 0 && <p class="quiet-note">{T.none}</p>}
       {list.items && list.items.length > 0 && <Table items={list.items} />}
       {list.more && <button type="button" class="btn" onClick={list.more}>{T.older}</button>}
@@ -89,8 +89,12 @@ function Seal() {
   return <span class="seal">{T.sealed(said.sealed)}, <b class={said.broken > 0 ? "crit" : "ok"}>{said.broken > 0 ? T.broken(said.broken) : T.whole}</b></span>;
 }
 
-function Filters({ on }: { on: Partial<Record<Name, string>> }) {
+function Filters({ on, wrong }: { on: Partial<Record<Name, string>>; wrong: Record<string, string> }) {
   const form = useForm<Name>({ object: on.object ?? "", actor: on.actor ?? "", action: on.action ?? "", from: on.from ?? "", to: on.to ?? "" });
+  useEffect(() => {
+    const at = FIELDS.find((f) => wrong[f]);
+    if (at) form.refuse(at, wrong[at]!);
+  }, [wrong]);
   const submit = form.submit(async (v) => setSearch(Object.fromEntries(FIELDS.map((f) => [f, v[f].trim()]))));
   return (
     <form class="row auditfilter" onSubmit={submit}>
@@ -143,12 +147,16 @@ function Change({ before, after }: { before: unknown; after: unknown }) {
   return (
     <table class="plain change">
       <thead><tr><th scope="col">{T.what}</th><th scope="col">{T.before}</th><th scope="col">{T.after}</th></tr></thead>
-      <tbody>{rows.map(([path, a, b]) => <tr key={path}><th scope="row" class="mono">{path || "·"}</th><td class="mono"><del>{text(a)}</del></td><td class="mono"><ins>{text(b)}</ins></td></tr>)}</tbody>
+      <tbody>{rows.map(([path, a, b]) => <tr key={path}><th scope="row" class="mono">{path || "·"}</th><td class="mono"><del>{text(path, a)}</del></td><td class="mono"><ins>{text(path, b)}</ins></td></tr>)}</tbody>
     </table>
   );
 }
 
-function text(v: unknown): string {
+/** The members of records that are times, in microseconds; 0 is none. */
+const TIMES = /(^|\.)(at|created|edited|ended|ends|expires|muted_until|named|passed|phase_at|published|revoked|revoked_at|start_at|started|until|updated|verified)$/;
+
+function text(path: string, v: unknown): string {
+  if (typeof v === "number" && TIMES.test(path)) return v === 0 ? T.nothing : absolute(v / 1000);
   return v === undefined || v === null ? T.nothing : typeof v === "string" ? v : JSON.stringify(v);
 }
 

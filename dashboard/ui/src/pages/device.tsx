@@ -9,7 +9,7 @@ import { neighbour } from "../lib/neighbours";
 import { devicePath, go, route, TABS, type Tab } from "../lib/route";
 import { may } from "../lib/session";
 import type { Connection, DeviceItem } from "../lib/types";
-import { Glyph, tone } from "../parts/glyph";
+import { Glyph, statusOf, tone } from "../parts/glyph";
 import { useKeys } from "../parts/keys";
 import { AccessTab } from "./deviceaccess";
 import { CommandsTab } from "./devicecommands";
@@ -39,6 +39,8 @@ const T = {
   skewHint: "What its newest message says of its time, against when it arrived",
   messages: "Messages",
   stored: (n: number) => `${count(n)} stored`,
+  updating: (state: string) => (state === "quiet" ? ", and silent for longer than it usually is." : "."),
+  itsFirmware: "What it does",
   tabs: "Parts of the device",
   tab: { live: "Live", history: "History", twin: "Twin", commands: "Commands", events: "Events", firmware: "Firmware", messages: "Messages", access: "Access" } as Record<Tab, string>,
   send: "Send command", update: "Update firmware",
@@ -132,7 +134,7 @@ function Header({ model, d, onCommand }: { model: DeviceModel; d: DeviceItem; on
   return (
     <section class="dev across">
       <div>
-        <h1><Glyph state={d.state} />{d.id}</h1>
+        <h1><Glyph state={statusOf(d)} />{d.id}</h1>
         <div class="sub">
           <StateSentence d={d} every={model.presence.value?.check_in_s ?? 0} />
           {d.name && <span class="tag">{d.name}</span>}
@@ -182,8 +184,11 @@ function StateSentence({ d, every }: { d: DeviceItem; every: number }) {
   const t = now.value;
   const since = d.since > 0 ? ` since ${clock(d.since, t)}` : "";
   const why = d.reason ? `, because ${REASON[d.reason] ?? d.reason}` : "";
-  const colour = tone(d.state);
-  switch (d.state) {
+  const is = statusOf(d);
+  const colour = tone(is);
+  switch (is) {
+    case "updating":
+      return <span class={`val ${colour}`}><b>Updating</b>{T.updating(d.state)} {may("firmware:read") && <a class="link" href={devicePath(d.id, "firmware")}>{T.itsFirmware}</a>}</span>;
     case "online":
       return <span class={`val ${colour}`}><b>Online</b>{d.since > 0 && ` for ${duration(t - d.since)}`}</span>;
     case "quiet":

@@ -1,6 +1,6 @@
 // The tab History of a device: its readings as they are stored, page by page, and as files.
 
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { message, call } from "../lib/api";
 import { insist } from "../lib/ask";
 import { serverNow } from "../lib/clock";
@@ -31,6 +31,7 @@ const T = {
 
 const PAGE = 100;
 const COLUMNS = 8;
+const MOST_OLDER = 50; // pages beside the first that an address may ask for
 const FILE = 100_000; // readings in one file
 
 export function HistoryTab({ model }: { model: DeviceModel }) {
@@ -41,6 +42,9 @@ export function HistoryTab({ model }: { model: DeviceModel }) {
   const [next, setNext] = useState("");
   const [fault, setFault] = useState("");
   const path = `/devices/${encodeURIComponent(model.id)}/telemetry`;
+  const older = Math.min(Math.max(0, Math.floor(Number(search.value.get("older")) || 0)), MOST_OLDER);
+  const of = `${model.id} ${r.from} ${r.to} ${key}`;
+  const shown = useRef(of);
   const asked = (more: Record<string, string>) => {
     const [from, to] = endsOf(r, serverNow());
     const p = new URLSearchParams({ from: new Date(from).toISOString(), to: new Date(to).toISOString(), order: "desc", ...more });
@@ -53,12 +57,24 @@ export function HistoryTab({ model }: { model: DeviceModel }) {
     setItems((old) => (cursor ? [...(old ?? []), ...page.items] : page.items));
     setNext(page.next ?? "");
     setFault("");
+    return page.next ?? "";
   };
   useEffect(() => {
     const stop = new AbortController();
-    insist((signal) => read("", signal), stop.signal, (e) => setFault(message(e))).catch(() => undefined); // each failure was told
+    const pages = shown.current === of ? older : 0; // of another range the place is another
+    shown.current = of;
+    if (pages !== older) setSearch({ older: "" }, true);
+    const all = async () => {
+      let at = "";
+      for (let i = 0; i <= pages && (i === 0 || at); i++) at = await insist((signal) => read(at, signal), stop.signal, (e) => setFault(message(e)));
+    };
+    all().catch(() => undefined); // each failure was told
     return () => stop.abort();
-  }, [model.id, r.from, r.to, key]);
+  }, [of]);
+  const more = async () => {
+    await read(next);
+    setSearch({ older: String(Math.min(older + 1, MOST_OLDER)) }, true);
+  };
   useEffect(() => {
     const stop = new AbortController();
     getLatest(model.id, undefined, stop.signal).then((l) => setKeys(Object.keys(l.values).sort()), () => undefined);
@@ -96,7 +112,7 @@ export function HistoryTab({ model }: { model: DeviceModel }) {
           </table>
         </Scroll>
       )}
-      {next && <button type="button" class="btn more" onClick={() => void read(next).catch((e: unknown) => setFault(message(e)))}>{T.more}</button>}
+      {next && <button type="button" class="btn more" onClick={() => void more().catch((e: unknown) => setFault(message(e)))}>{T.more}</button>}
     </section>
   );
 }

@@ -11,7 +11,7 @@ import { devicePath, go, listPath, type Sort } from "../lib/route";
 import { allMatching, selected, toggle, togglePage } from "../lib/selection";
 import { showSparks, sparks } from "../lib/sparks";
 import type { Value } from "../lib/types";
-import { Glyph, MEANING, WORD } from "../parts/glyph";
+import { Glyph, MEANING, statusOf, WORD } from "../parts/glyph";
 import { useHeat } from "../parts/heat";
 import { useKeys } from "../parts/keys";
 import { Sparkline } from "../parts/sparkline";
@@ -109,9 +109,9 @@ function DeviceLine({ id, shown }: { id: string; shown: Column[] }) {
   if (!row) return null;
   return (
     <tr role="row" class={[on && "on", row.deleted && "deleted", row.state !== "online" && "stale"].filter(Boolean).join(" ") || undefined}>
-      <td role="cell" class="state val" title={MEANING[row.state]}>
+      <td role="cell" class="state val" title={MEANING[statusOf(row)]}>
         <label class="tick"><input type="checkbox" aria-label={T.select(id)} checked={on} onChange={() => toggle(id)} /></label>
-        <Glyph state={row.state} /> {row.deleted ? T.deleted : WORD[row.state]}
+        <Glyph state={statusOf(row)} /> {row.deleted ? T.deleted : WORD[statusOf(row)]}
       </td>
       <th scope="row" role="rowheader"><a href={devicePath(id)}><span class="mono">{id}</span>{row.name && <small>{row.name}</small>}</a></th>
       {shown.map((c) => <Cell key={c.name} row={row} c={c} />)}

@@ -1,7 +1,7 @@
 // Whom the server trusts to sign releases, and how many must have.
 
 import { changing } from "../lib/api";
-import { useForm } from "../lib/form";
+import { numberIn, useForm } from "../lib/form";
 import { day, plural } from "../lib/format";
 import type { List } from "../lib/list";
 import { addSigningKey, putFirmwarePolicy, revokeSigningKey, type FirmwareKey, type FirmwarePolicy } from "../lib/schema.gen";
@@ -95,7 +95,7 @@ function AddKey({ list }: { list: List<FirmwareKey> }) {
 
 function PolicyForm({ policy, onPolicy }: { policy: FirmwarePolicy; onPolicy: (p: FirmwarePolicy) => void }) {
   const form = useForm({ threshold: String(policy.threshold) });
-  const submit = form.submit(async (v) => onPolicy(await putFirmwarePolicy(changing(policy, { threshold: Number(v.threshold) }))));
+  const submit = form.submit(async (v) => onPolicy(await putFirmwarePolicy(changing(policy, { threshold: numberIn("threshold", v.threshold) }))));
   return (
     <form class="row policyform" aria-label={T.threshold} onSubmit={submit}>
       <Field form={form} name="threshold" label={T.threshold} hint={T.least(policy.least)} />

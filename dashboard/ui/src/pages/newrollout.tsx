@@ -2,7 +2,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { insist } from "../lib/ask";
-import { useForm, type Form } from "../lib/form";
+import { numberIn, useForm, type Form } from "../lib/form";
 import { plural } from "../lib/format";
 import { go } from "../lib/route";
 import { ApiError, message } from "../lib/api";
@@ -67,8 +67,8 @@ const T = {
 };
 
 const PHASE: readonly Column[] = [
-  { key: "name", label: "Name" }, { key: "devices", label: "Devices", mono: true }, { key: "success", label: "Success, %" }, { key: "stop", label: "Stop at" },
-  { key: "sample", label: "From results" }, { key: "soak", label: "Then wait, s" }, { key: "gate", label: "Next phase", options: [["auto", "begins by itself"], ["manual", "a person lets it"]] },
+  { key: "name", label: "Name" }, { key: "devices", label: "Devices", mono: true, at: ["percent", "count", "q"] }, { key: "success", label: "Success, %" }, { key: "stop", label: "Stop at", at: ["failure", "failure/percent", "failure/absolute"] },
+  { key: "sample", label: "From results", at: ["failure/min_sample"] }, { key: "soak", label: "Then wait, s", at: ["soak_s"] }, { key: "gate", label: "Next phase", options: [["auto", "begins by itself"], ["manual", "a person lets it"]] },
 ];
 const REGRESSION: readonly Column[] = [
   { key: "phase", label: "Phase, from 1" }, { key: "key", label: "Telemetry", mono: true }, { key: "worse", label: "Worse is", options: [["up", "up"], ["down", "down"]] }, { key: "percent", label: "By %" },
@@ -190,6 +190,6 @@ function bodyOf(v: Record<Name, string>): NewRollout {
   return {
     name: v.name.trim(), release: v.release, q: v.q.trim(), membership: v.membership as "snapshot", supersede: v.supersede as "wait", start: v.start === "now",
     ...(v.downgrade && { downgrade: true }), ...text("note"), ...text("seed"), ...text("start_at"), ...text("rollback"),
-    ...(v.min_approvals.trim() && { min_approvals: Number(v.min_approvals) }), ...(Object.keys(plan).length > 0 && { plan }),
+    ...(v.min_approvals.trim() && { min_approvals: numberIn("min_approvals", v.min_approvals) }), ...(Object.keys(plan).length > 0 && { plan }),
   };
 }

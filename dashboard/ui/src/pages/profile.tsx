@@ -3,7 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, changing, message } from "../lib/api";
 import { insist, useAsked } from "../lib/ask";
-import { useForm } from "../lib/form";
+import { numberIn, useForm } from "../lib/form";
 import { count, day, plural } from "../lib/format";
 import { go, listPath } from "../lib/route";
 import { deleteProfile, deleteProvisioning, getProfile, getProfileDesired, getProvisioning, listDevices, putProfile, putProfileDesired, putProvisioning, type NewProvisioning, type Profile, type ProfileRights, type Provisioning } from "../lib/schema.gen";
@@ -97,7 +97,7 @@ function Rights({ profile, onChanged }: { profile: Profile; onChanged: () => voi
     say("");
     const rights: ProfileRights = {
       publish: lines(v.publish), subscribe: lines(v.subscribe), ...(v.level && { level: v.level as "stored" }),
-      message_rate: Number(v.message_rate || 0), byte_rate: Number(v.byte_rate || 0), create_children: v.create_children === "yes",
+      message_rate: numberIn("message_rate", v.message_rate || "0", true), byte_rate: numberIn("byte_rate", v.byte_rate || "0", true), create_children: v.create_children === "yes",
     };
     try {
       await putProfile(p.name, changing(base, rights));

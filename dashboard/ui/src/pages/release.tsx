@@ -8,6 +8,7 @@ import { fileName, hardwareText, manifestOf, releaseName, saveFile } from "../li
 import { useForm } from "../lib/form";
 import { bytes, count, day } from "../lib/format";
 import { after, useList } from "../lib/list";
+import { useFollowed } from "../lib/poll";
 import { go, listPath } from "../lib/route";
 import { rolloutPath } from "../lib/rollouts";
 import {
@@ -78,6 +79,8 @@ const T = {
   more: "More",
 };
 
+const FOLLOW_MS = 2000; // between two looks at who has signed it, and how it stands
+
 export function ReleasePage({ id }: { id: string }) {
   const asked = useAsked((stop) => getRelease(id, stop), id, 0, T.notFound);
   if (!asked.answer) return <Pending of={asked} loading={T.loading}><a class="link" href="/firmware">{T.all}</a></Pending>;
@@ -88,6 +91,7 @@ function Loaded({ r, set }: { r: FirmwareRelease; set: (r: FirmwareRelease) => v
   const [keys, setKeys] = useState<FirmwareKey[]>([]);
   const [policy, setPolicy] = useState<FirmwarePolicy | null>(null);
   call(r.id, releaseName(r));
+  useFollowed((stop) => getRelease(r.id, stop), FOLLOW_MS, r, set);
   useEffect(() => {
     const stop = new AbortController();
     listSigningKeys(stop.signal).then((p) => setKeys(p.items), () => undefined); // names only: the ids are there

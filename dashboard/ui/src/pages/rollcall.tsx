@@ -13,6 +13,7 @@ const T = {
   label: "Fleet roll call",
   of: (n: number) => `of ${count(n)} answering`,
   all: "Every device is connected.",
+  updating: (n: number) => `${count(n)} of them ${n === 1 ? "is" : "are"} updating`,
   parts: {
     quiet: (n: number) => `${count(n)} quiet for longer than usual`,
     offline: (n: number) => `${count(n)} offline`,
@@ -50,7 +51,7 @@ export function RollCall() {
   return (
     <section class="roll" aria-label={T.label}>
       <div>
-        <h1><span class="n val">{count(f.counts.online)}</span> <span>{T.of(f.total)}</span></h1>
+        <h1><span class="n val">{count(answering(f))}</span> <span>{T.of(f.total)}</span></h1>
         <p>{sentence(f)}{f.change?.cause && <Why change={f.change} cause={f.change.cause} />}</p>
         {f.store === "down" && <p class="crit">{T.storeDown(f.queued)}</p>}
       </div>
@@ -63,7 +64,13 @@ export function RollCall() {
 function sentence(f: Fleet): string {
   const c = f.counts;
   const parts = (["offline", "quiet", "never", "unknown"] as const).filter((s) => c[s] > 0).map((s) => T.parts[s](c[s]));
-  return parts.length === 0 ? T.all : parts.join(", ") + ".";
+  const away = parts.length === 0 ? T.all : parts.join(", ") + ".";
+  return c.updating ? `${T.updating(c.updating)}. ${away}` : away;
+}
+
+/** Who is connected and speaks, or has the better reason of an update not to. */
+function answering(f: Fleet): number {
+  return f.counts.online + (f.counts.updating ?? 0);
 }
 
 /** What most of the change has in common, when the server knows one thing. */
@@ -110,17 +117,17 @@ function Vital({ name, text, unit, line, hint }: { name: string; text: string; u
 }
 
 function Bar({ f }: { f: Fleet }) {
-  const shown = STATES.filter((s) => f.counts[s] > 0);
+  const shown = STATES.filter((s) => (f.counts[s] ?? 0) > 0);
   return (
     <div class="seg">
       <div class="segbar val" aria-hidden="true">
-        {shown.map((s) => <Segment key={s} state={s} n={f.counts[s]} />)}
+        {shown.map((s) => <Segment key={s} state={s} n={f.counts[s] ?? 0} />)}
       </div>
       <ul class="legend val" aria-label={T.bar}>
         {shown.map((s) => (
           <li key={s} title={MEANING[s]}>
-            <a href={listPath(`status:${s}`, "id", "")}><Glyph state={s} /><b>{count(f.counts[s])}</b> {WORD[s]}</a>
-            {!!f.change?.counts[s] && <em>{T.inAnHour(f.change.counts[s])}</em>}
+            <a href={listPath(`status:${s}`, "id", "")}><Glyph state={s} /><b>{count(f.counts[s] ?? 0)}</b> {WORD[s]}</a>
+            {s !== "updating" && !!f.change?.counts[s] && <em>{T.inAnHour(f.change.counts[s])}</em>}
           </li>
         ))}
       </ul>

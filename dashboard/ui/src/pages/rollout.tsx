@@ -6,6 +6,7 @@ import { useAsked } from "../lib/ask";
 import { call } from "../lib/called";
 import { now } from "../lib/clock";
 import { absolute, ago, count, duration, measure, plural } from "../lib/format";
+import { useFollowed } from "../lib/poll";
 import { go } from "../lib/route";
 import { phasesOf, rolloutPath, sentence, stateWord, STATES, totals, useProgress } from "../lib/rollouts";
 import {
@@ -81,6 +82,7 @@ export function RolloutPage({ id }: { id: string }) {
   return <Loaded r={asked.answer} set={asked.set} reload={() => again((n) => n + 1)} />;
 }
 
+const FOLLOW_MS = 2000; // between two looks at one that people prepare
 const SETTLE_MS = 1500; // how long changes are gathered before what the channel does not have is asked for
 
 /** Calls f some time after mark changed, once for changes that follow each other. */
@@ -106,6 +108,8 @@ function Loaded({ r, set, reload }: { r: RolloutBody; set: (r: RolloutBody) => v
   const p = useProgress(r.progress);
   const [turn, setTurn] = useState(0);
   call(r.id, r.name);
+  const stands = p.status === "draft" || p.status === "scheduled" || p.status === "paused"; // and the channel says nothing of who agrees, or changes it
+  useFollowed((stop) => getRollout(r.id, stop), FOLLOW_MS, r, set, stands);
   useSettled(JSON.stringify([p.status, p.waiting, p.phase, p.phases]), () => {
     setTurn((n) => n + 1);
     reload();
@@ -131,6 +135,7 @@ function Head({ r, p, set }: { r: RolloutBody; p: RolloutProgress; set: (r: Roll
     setFault("");
     run().then((x) => x && set(x), (e: unknown) => setFault(message(e)));
   };
+  useEffect(() => setFault(""), [p.status, p.waiting, p.phase]); // it was about how the rollout stood
   const states = totals(p.phases);
   return (
     <section class="dev rollout">

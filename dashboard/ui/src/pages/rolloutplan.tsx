@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { changing, message } from "../lib/api";
-import { useForm } from "../lib/form";
+import { numberIn, useForm } from "../lib/form";
 import { count, day, duration, plural } from "../lib/format";
 import { planOf } from "../lib/plan";
 import { go } from "../lib/route";
@@ -114,7 +114,7 @@ function ChangeForm({ r, set }: { r: RolloutBody; set: (r: RolloutBody) => void 
 /** How many people must agree to a draft. */
 function ApprovalsForm({ r, set }: { r: RolloutBody; set: (r: RolloutBody) => void }) {
   const form = useForm({ min_approvals: String(r.min_approvals ?? 0) });
-  const submit = form.submit(async (v) => set(await changeRollout(r.id, changing(r, { min_approvals: Number(v.min_approvals) }))));
+  const submit = form.submit(async (v) => set(await changeRollout(r.id, changing(r, { min_approvals: numberIn("min_approvals", v.min_approvals) }))));
   return (
     <form class="row changeapprovals" aria-label={T.ask} onSubmit={submit}>
       <Field form={form} name="min_approvals" label={T.askPeople} hint={T.askHint} />
@@ -133,7 +133,7 @@ export function RollbackForm({ r }: { r: RolloutBody }) {
     return () => stop.abort();
   }, [r.id]);
   const submit = form.submit(async (v) => {
-    const made = await rollbackRollout(r.id, { start: v.start === "now", ...(v.release && { release: v.release }), ...(v.min_approvals.trim() && { min_approvals: Number(v.min_approvals) }) });
+    const made = await rollbackRollout(r.id, { start: v.start === "now", ...(v.release && { release: v.release }), ...(v.min_approvals.trim() && { min_approvals: numberIn("min_approvals", v.min_approvals) }) });
     go(rolloutPath(made.id));
   });
   const options = releases.map((x) => [x.id, `${x.product} ${x.version}`] as const);

@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { changing, message } from "../lib/api";
-import { useForm } from "../lib/form";
+import { numberIn, useForm } from "../lib/form";
 import { go } from "../lib/route";
 import {
   changeTopic, deleteTopic, previewTemplate, type ChangedTopic, type Preview, type Topic, type TopicEscalation, type TopicSource, type TopicStep, type TopicTemplate,
@@ -103,8 +103,9 @@ function stepRow(s: TopicStep): Row {
 }
 
 function escalationOf(steps: string, repeat: string): TopicEscalation {
-  const rows = rowsOf(steps).map((r) => ({ after_s: Math.round(Number(r["after"]) * 60), to: listOf(r["to"]), channels: listOf(r["channels"]) }));
-  return { steps: rows as TopicStep[], ...(rows.length > 0 && Number(repeat) > 0 && { repeat: Number(repeat) }) };
+  const rows = rowsOf(steps).map((r, i) => ({ after_s: Math.round(numberIn(`escalation/${i}/after`, r["after"] ?? "", true) * 60), to: listOf(r["to"]), channels: listOf(r["channels"]) }));
+  const again = rows.length > 0 ? numberIn("repeat", repeat || "0") : 0;
+  return { steps: rows as TopicStep[], ...(again > 0 && { repeat: again }) };
 }
 
 function Settings({ topic: t, onChange }: { topic: Topic; onChange: () => void }) {
@@ -148,7 +149,7 @@ function changes(first: Record<Name, string>, v: Record<Name, string>): ChangedT
 function valueOf(name: Name, v: Record<Name, string>): unknown {
   switch (name) {
     case "retention_s":
-      return Math.round(Number(v[name]) * DAY_S);
+      return Math.round(numberIn(name, v[name], true) * DAY_S);
     case "sources":
       return rowsOf(v[name]).map(sourceOf);
     case "escalation":

@@ -5,7 +5,7 @@ import { useAsked } from "../lib/ask";
 import { held } from "../lib/held";
 import { changing, message } from "../lib/api";
 import { serverNow } from "../lib/clock";
-import { useForm } from "../lib/form";
+import { numberIn, useForm } from "../lib/form";
 import { day } from "../lib/format";
 import { after, useList, type List } from "../lib/list";
 import { usePolled } from "../lib/poll";
@@ -139,7 +139,7 @@ function Secrets({ hook, onChange }: { hook: Webhook; onChange: (w: Webhook) => 
   const form = useForm({ overlap_s: "86400" });
   const [secret, setSecret] = useState("");
   const submit = form.submit(async (v) => {
-    const made = await rotateWebhookSecret(hook.id, { overlap_s: Number(v.overlap_s) });
+    const made = await rotateWebhookSecret(hook.id, { overlap_s: numberIn("overlap_s", v.overlap_s) });
     setSecret(made.secret);
     onChange(made.webhook);
   });

@@ -8,7 +8,7 @@ import { codesNow, describe, frames, GONE, largestCluster, layout, nameAt, onCha
 import { count, plural } from "../lib/format";
 import { devicePath, go, listPath, setSearch, search } from "../lib/route";
 import { theme, token } from "../lib/theme";
-import type { Presence } from "../lib/types";
+import type { Status } from "../lib/types";
 import { arrange, blockOf, Painter, placeAt, spotOf, type Grid } from "./dotgrid";
 import { Glyph, STATES, WORD } from "./glyph";
 import { lazy } from "./lazy";
@@ -123,7 +123,7 @@ function DotCanvas({ l }: { l: Layout }) {
   );
 }
 
-const TONES: Record<Presence, string> = { online: "--d-ok", quiet: "--d-warn", offline: "--d-off", never: "--d-idle", unknown: "--d-unknown" };
+const TONES: Record<Status, string> = { online: "--d-ok", updating: "--d-upd", quiet: "--d-warn", offline: "--d-off", never: "--d-idle", unknown: "--d-unknown" };
 
 function coloursOf(l: Layout) {
   return { codes: l.states.map((s) => token(TONES[s])), ground: token("--paper"), chosen: token("--accent") };

@@ -6,7 +6,7 @@ import { useAsked } from "../lib/ask";
 import { count } from "../lib/format";
 import { conjuncts, leaveOut, without, withTerm } from "../lib/query";
 import { listDeviceFacets } from "../lib/schema.gen";
-import type { Presence } from "../lib/types";
+import type { Status } from "../lib/types";
 import { Fault } from "./fault";
 import { Glyph, STATES } from "./glyph";
 import { Menu } from "./menu";
@@ -83,6 +83,6 @@ function Values({ field, q, onQuery }: { field: string; q: string; onQuery: (q: 
 }
 
 function Name({ field, value }: { field: string; value: string }) {
-  const state: Presence | undefined = field === "status" ? STATES.find((s) => s === value) : undefined;
+  const state: Status | undefined = field === "status" ? STATES.find((s) => s === value) : undefined;
   return <span>{state && <Glyph state={state} />}{value || T.none}</span>;
 }

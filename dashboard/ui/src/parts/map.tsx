@@ -8,7 +8,7 @@ import { codesNow, frames, nameAt, onChange, type Layout } from "../lib/dots";
 import { count, plural } from "../lib/format";
 import { go, listPath, search, setSearch } from "../lib/route";
 import { theme, token } from "../lib/theme";
-import type { Presence } from "../lib/types";
+import type { Status } from "../lib/types";
 import { Glyph, STATES, tone, WORD } from "./glyph";
 import { bounded, clusters, fit, queryOf, radiusOf, sideFor, spot, viewOf, viewText, WORST, zoomed, type Cluster, type View } from "./mapview";
 import { useSize } from "./size";
@@ -162,7 +162,7 @@ function paint(canvas: HTMLCanvasElement, s: Shown, ratio: number): void {
 }
 
 /** Draws the shape that a state has everywhere, on a ground that sets it off. */
-function mark(ctx: CanvasRenderingContext2D, state: Presence, x: number, y: number, r: number, colour: string, ground: string): void {
+function mark(ctx: CanvasRenderingContext2D, state: Status, x: number, y: number, r: number, colour: string, ground: string): void {
   ctx.beginPath();
   if (state === "quiet") {
     ctx.moveTo(x, y - r);
@@ -173,6 +173,21 @@ function mark(ctx: CanvasRenderingContext2D, state: Presence, x: number, y: numb
     ctx.rect(x - r * 0.8, y - r * 0.8, r * 1.6, r * 1.6);
   } else {
     ctx.arc(x, y, r, 0, 2 * Math.PI);
+  }
+  if (state === "updating") {
+    ctx.fillStyle = ground;
+    ctx.fill();
+    ctx.beginPath();
+    ctx.arc(x, y, r, -Math.PI / 2, Math.PI / 2);
+    ctx.closePath();
+    ctx.fillStyle = colour;
+    ctx.fill();
+    ctx.beginPath();
+    ctx.arc(x, y, r, 0, 2 * Math.PI);
+    ctx.strokeStyle = colour;
+    ctx.lineWidth = 2;
+    ctx.stroke();
+    return;
   }
   const solid = state === "online" || state === "quiet";
   ctx.fillStyle = solid ? colour : ground;

@@ -2,7 +2,7 @@
 // are drawn as they are, as far apart to the east as to the north.
 
 import type { Layout } from "../lib/dots";
-import type { Presence } from "../lib/types";
+import type { Status } from "../lib/types";
 
 /** The part of the world that is shown. */
 export interface View {
@@ -19,12 +19,12 @@ export interface Cluster {
   at: { lat: number; lon: number }; // degrees, the middle of its devices
   count: number;
   first: number; // the place of one of its dots
-  by: Partial<Record<Presence, number>>;
-  worst: Presence;
+  by: Partial<Record<Status, number>>;
+  worst: Status;
 }
 
 /** States, the worst first. */
-export const WORST: readonly Presence[] = ["offline", "quiet", "unknown", "never", "online"];
+export const WORST: readonly Status[] = ["offline", "quiet", "unknown", "never", "updating", "online"];
 
 const NEAREST = 40; // px to a degree, at most, of a view that is fitted
 const CLOSEST = 400; // px to a degree

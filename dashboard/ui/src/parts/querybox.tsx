@@ -6,7 +6,7 @@ import { count } from "../lib/format";
 import { faultOf, tokenAt, unfinished, wishOf, type Wish } from "../lib/query";
 import { listDeviceFacets } from "../lib/schema.gen";
 import { Glyph, STATES } from "./glyph";
-import type { Presence } from "../lib/types";
+import type { Status } from "../lib/types";
 
 const T = {
   label: "Search devices",
@@ -18,7 +18,7 @@ const T = {
 };
 
 const FIELDS: readonly (readonly [string, string])[] = [
-  ["status:", "online, quiet, offline, never, unknown or silent"],
+  ["status:", "online, updating, quiet, offline, never, unknown or silent"],
   ["group:", "in a group"],
   ["tag:", "has a tag, or tag:site=berlin"],
   ["fw:", "the firmware that it reports"],
@@ -43,7 +43,7 @@ interface Offer {
   text: string; // what takes the place of the term
   label: string;
   note: string;
-  glyph?: Presence;
+  glyph?: Status;
   open?: boolean; // a value is still to come
 }
 

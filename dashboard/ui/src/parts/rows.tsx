@@ -16,6 +16,7 @@ export interface Column {
   label: string;
   mono?: boolean;
   options?: readonly (readonly [string, string])[];
+  at?: readonly string[]; // what the API calls it, where that is not its key
 }
 
 interface Props<K extends string> {
@@ -41,14 +42,18 @@ export function Rows<K extends string>({ form, name, legend, hint, columns, fres
   const id = useId();
   const rows = rowsOf(form.values[name]);
   const put = (next: Row[]) => form.set(name, rowsText(next));
+  const faultAt = (i: number, c: Column) => [c.key, ...(c.at ?? [])].map((k) => form.places[`${name}/${i}/${k}`]).find(Boolean) ?? "";
+  const placed = rows.some((_, i) => columns.some((c) => faultAt(i, c)));
   const cell = (row: Row, i: number, c: Column) => {
     const at = { id: `${id}-${i}-${c.key}`, name: `${name}/${i}/${c.key}`, value: row[c.key] ?? "" };
+    const wrong = faultAt(i, c);
     const set = (value: string) => put(rows.map((r, j) => (j === i ? { ...r, [c.key]: value } : r)));
     return (
       <div class="field" key={c.key}>
         <label for={at.id}>{c.label}</label>
         {c.options ? <select {...at} onChange={(e) => set(e.currentTarget.value)}>{c.options.map(([value, word]) => <option key={value} value={value}>{word}</option>)}</select>
-          : <input {...at} class={c.mono ? "mono" : ""} autocomplete="off" spellcheck={false} onInput={(e) => set(e.currentTarget.value)} />}
+          : <input {...at} class={c.mono ? "mono" : ""} aria-invalid={wrong !== ""} aria-describedby={wrong ? at.id + "-error" : undefined} autocomplete="off" spellcheck={false} onInput={(e) => set(e.currentTarget.value)} />}
+        {wrong && <p class="error" id={at.id + "-error"} role="alert">{wrong}</p>}
       </div>
     );
   };
@@ -61,7 +66,7 @@ export function Rows<K extends string>({ form, name, legend, hint, columns, fres
           <button type="button" class="btn txt" aria-label={T.dropOf(legend, i + 1)} onClick={() => put(rows.filter((_, j) => j !== i))}>{T.drop}</button>
         </div>
       ))}
-      <p class="error" id={id + "-error"} role="alert">{form.faults[name] ?? ""}</p>
+      <p class="error" id={id + "-error"} role="alert">{placed ? "" : form.faults[name] ?? ""}</p>
       <p class="hint" id={id + "-hint"}>{hint}</p>
       <button type="button" class="btn" onClick={() => put([...rows, fresh])}>{add}</button>
     </fieldset>

@@ -1,9 +1,9 @@
 // Which time is shown: ranges that end now, steps, an absolute one, and the zone.
 
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { serverNow } from "../lib/clock";
 import { dayOf, endsOf, moves, range, RANGES, show, showBetween, step, zoomOut } from "../lib/range";
-import { fromWall, wallTime } from "../lib/zone";
+import { fromWall, timeZone, wallTime } from "../lib/zone";
 import { ZoneSwitch } from "./zoneswitch";
 
 const T = {
@@ -43,20 +43,33 @@ export function TimeRange() {
   );
 }
 
+interface Moment {
+  text: string; // as it is typed, in the chosen zone
+  at: number; // NaN while it is no time
+}
+
+/** A moment that is typed. In another zone it is written otherwise, and stays the same moment. */
+function useMoment(first: number): [Moment, (text: string) => void] {
+  const [m, set] = useState<Moment>({ text: wallTime(first), at: first });
+  const zone = timeZone();
+  useEffect(() => set((old) => (Number.isNaN(old.at) ? old : { ...old, text: wallTime(old.at) })), [zone]);
+  return [m, (text) => set({ text, at: text ? fromWall(text) : NaN })];
+}
+
 function Custom({ from, to, onDone }: { from: number; to: number; onDone: () => void }) {
-  const [a, setA] = useState(wallTime(from));
-  const [b, setB] = useState(wallTime(to));
+  const [a, setA] = useMoment(from);
+  const [b, setB] = useMoment(to);
   const [fault, setFault] = useState("");
   const submit = (e: Event) => {
     e.preventDefault();
-    if (!(fromWall(a) < fromWall(b))) return setFault(T.bad);
-    showBetween(fromWall(a), fromWall(b));
+    if (!(a.at < b.at)) return setFault(T.bad);
+    showBetween(a.at, b.at);
     onDone();
   };
   return (
     <form class="between" onSubmit={submit}>
-      <label>{T.from} <input type="datetime-local" step="1" value={a} onInput={(e) => setA(e.currentTarget.value)} /></label>
-      <label>{T.to} <input type="datetime-local" step="1" value={b} onInput={(e) => setB(e.currentTarget.value)} /></label>
+      <label>{T.from} <input type="datetime-local" step="1" value={a.text} onInput={(e) => setA(e.currentTarget.value)} /></label>
+      <label>{T.to} <input type="datetime-local" step="1" value={b.text} onInput={(e) => setB(e.currentTarget.value)} /></label>
       <button type="submit" class="btn">{T.apply}</button>
       <p class="error" role="alert">{fault}</p>
     </form>
