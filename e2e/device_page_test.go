@@ -140,7 +140,9 @@ func TestTwoPeopleMeetAtADevice(t *testing.T) {
 		b.click("Edit what is wanted")
 		b.wait("the document", `document.querySelector("#twin-doc")?.value.includes("60")`)
 	}
-	root.says(".editor", "Ada Kern edits this too.")
+	root.says(".editor > :last-child", "Ada Kern edits this too.")
+	save := `document.querySelector(".editor [type=submit]").getBoundingClientRect().top`
+	before := evaluate[float64](root, save)
 	write := func(b *tab, doc string) {
 		evaluate[bool](b, `(document.querySelector("#twin-doc").select(), true)`)
 		b.do(chromedp.SendKeys(chromedp.CSS("#twin-doc"), doc))
@@ -148,7 +150,15 @@ func TestTwoPeopleMeetAtADevice(t *testing.T) {
 	}
 	write(ada, `{"interval":30}`)
 	ada.wait("her editor to close", `!document.querySelector(".editor")`)
+	root.wait("her to edit it no more", `!document.querySelector(".editor").textContent.includes("edits this too")`)
+	if after := evaluate[float64](root, save); after != before {
+		t.Errorf("her going moved the button Save from %v to %v", before, after)
+	}
+	evaluate[bool](root, `(window.asked = window.fetch, window.fetch = (at, how) => how.method === "GET" && at.endsWith("/desired") ? Promise.reject(new TypeError("cut")) : window.asked(at, how), true)`)
 	write(root, `{"interval":90}`)
+	root.says("#twin-doc-error", "how it is now cannot be read: The server cannot be reached. Nothing of yours was saved")
+	evaluate[bool](root, `(window.fetch = window.asked, true)`)
+	root.click("Save")
 	root.says(".conflict", "Nothing of yours was saved.")
 	root.says(".conflict pre", "30")
 	wanted := func() any {

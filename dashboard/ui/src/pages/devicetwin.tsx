@@ -28,6 +28,7 @@ const T = {
   notJSON: (why: string) => `This is not JSON: ${why}`,
   notObject: "The document is a JSON object.",
   conflict: (v: number) => `Somebody changed it meanwhile: it is at version ${v} now. Nothing of yours was saved.`,
+  unread: (why: string) => `Somebody changed it meanwhile, and how it is now cannot be read: ${why} Nothing of yours was saved; save again to see it.`,
   theirs: "As it is now",
   take: "Take theirs, drop mine",
   keep: "Keep mine over theirs",
@@ -142,8 +143,8 @@ function Editor({ model, onDone }: { model: DeviceModel; onDone: (version?: numb
       const got = await putDeviceDesired(id, changing(over, body as Record<string, unknown>));
       onDone(got.version);
     } catch (e) {
-      if (e instanceof ApiError && e.status === 412) setTheirs(await getDeviceDesired(id).catch(() => null));
-      else setFault(message(e));
+      if (!(e instanceof ApiError && e.status === 412)) return setFault(message(e));
+      await getDeviceDesired(id).then(setTheirs, (why: unknown) => setFault(T.unread(message(why))));
     } finally {
       setBusy(false);
     }
@@ -151,7 +152,6 @@ function Editor({ model, onDone }: { model: DeviceModel; onDone: (version?: numb
   const others = model.here.value.filter((w) => !w.you && w.edits === "twin");
   return (
     <form class="stack editor" onSubmit={(e) => { e.preventDefault(); void save(base); }}>
-      {others.length > 0 && <p class="warn" role="status">{T.others(others.map((w) => w.name).join(", "))}</p>}
       <div class="field wide">
         <label for="twin-doc">{T.own}</label>
         <textarea id="twin-doc" class="mono" rows={10} spellcheck={false} value={text} aria-describedby="twin-doc-hint twin-doc-error" onInput={(e) => setText(e.currentTarget.value)} />
@@ -173,6 +173,8 @@ function Editor({ model, onDone }: { model: DeviceModel; onDone: (version?: numb
         <button type="submit" class="btn pri" disabled={busy || !base || theirs !== null}>{T.save}</button>
         <button type="button" class="btn txt" onClick={() => onDone()}>{T.cancel}</button>
       </div>
+      {/* Last, for it comes and goes by itself: nothing that is pressed lies below it. */}
+      {others.length > 0 && <p class="warn" role="status">{T.others(others.map((w) => w.name).join(", "))}</p>}
     </form>
   );
 }
