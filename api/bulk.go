@@ -169,7 +169,23 @@ func (a *API) choose(ctx context.Context, c *Chosen) ([]muster.DeviceID, error) 
 			return nil, err
 		}
 	}
-	for i, text := range c.IDs {
+	named, err := a.named(ctx, c.IDs)
+	if err != nil {
+		return nil, err
+	}
+	ids = append(ids, named...)
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	if c.Expect != nil && *c.Expect != len(ids) {
+		return nil, muster.Errorf(muster.Conflict, "%d devices match now, %d were expected: nothing was changed", len(ids), *c.Expect)
+	}
+	return ids, nil
+}
+
+// named returns the devices with these ids, which there are.
+func (a *API) named(ctx context.Context, texts []string) ([]muster.DeviceID, error) {
+	ids := make([]muster.DeviceID, 0, len(texts))
+	for i, text := range texts {
 		id, err := muster.ParseDeviceID(text)
 		if err != nil {
 			return nil, muster.At(err, fmt.Sprintf("ids/%d", i))
@@ -178,11 +194,6 @@ func (a *API) choose(ctx context.Context, c *Chosen) ([]muster.DeviceID, error) 
 			return nil, muster.At(muster.Errorf(muster.NotFound, "there is no device with the id at %d of ids", i), fmt.Sprintf("ids/%d", i))
 		}
 		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	ids = slices.Compact(ids)
-	if c.Expect != nil && *c.Expect != len(ids) {
-		return nil, muster.Errorf(muster.Conflict, "%d devices match now, %d were expected: nothing was changed", len(ids), *c.Expect)
 	}
 	return ids, nil
 }

@@ -1140,8 +1140,8 @@ type JobBody struct {
 	Params any `json:"params,omitempty"`
 	// Of kind desired: a merge patch (RFC 7396) of each device's own desired document
 	Patch any `json:"patch,omitempty"`
-	// Which devices, in the query language; id:* is all
-	Q string `json:"q"`
+	// Which devices, in the query language; id:* is all. Absent when they are named by their ids
+	Q *string `json:"q,omitempty"`
 	// Targets started a minute; 0 for no limit
 	RatePerMinute *int64 `json:"rate_per_minute,omitempty"`
 	// Why it was aborted
@@ -1403,8 +1403,10 @@ type NewFirmwareKey struct {
 type NewJob struct {
 	Abort *JobAbort `json:"abort,omitempty"`
 	// Only count the targets
-	DryRun *bool  `json:"dry_run,omitempty"`
-	Kind   string `json:"kind"`
+	DryRun *bool `json:"dry_run,omitempty"`
+	// Their ids; give them or q
+	IDs  []string `json:"ids,omitempty"`
+	Kind string   `json:"kind"`
 	// Targets started and not final; 0 for no limit
 	MaxInFlight *int64 `json:"max_in_flight,omitempty"`
 	// Of the commands
@@ -1413,8 +1415,8 @@ type NewJob struct {
 	Params any `json:"params,omitempty"`
 	// Of kind desired: a merge patch (RFC 7396) of each device's own desired document
 	Patch any `json:"patch,omitempty"`
-	// Which devices, in the query language; id:* is all
-	Q string `json:"q"`
+	// Which devices, in the query language; id:* is all. Absent when they are named by their ids
+	Q *string `json:"q,omitempty"`
 	// Targets started a minute; 0 for no limit
 	RatePerMinute *int64 `json:"rate_per_minute,omitempty"`
 	// Seconds to live of each command, from when it is made; a day when absent
