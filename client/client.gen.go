@@ -4613,6 +4613,8 @@ type ExportDevicesParams struct {
 	// Which devices, in the query language; all when absent
 	Q      string
 	Format string
+	// The order of a table: id, name, profile, firmware, status, seen, created or v.KEY, with a - for the largest first
+	Sort string
 	// Comma-separated columns of a table for people, of format csv: id, name, profile, parent, firmware, status, reason, seen, created, groups, tags, notes, tag:KEY, v.KEY. Such a table is answered at once, and not taken by devices:import
 	Columns string
 }
@@ -4625,6 +4627,7 @@ func (c *Client) ExportDevices(ctx context.Context, params *ExportDevicesParams)
 		r.headerValue("Prefer", params.Prefer)
 		r.queryValue("q", params.Q)
 		r.queryValue("format", params.Format)
+		r.queryValue("sort", params.Sort)
 		r.queryValue("columns", params.Columns)
 	}
 	out := new(TaskBody)
@@ -4642,6 +4645,7 @@ func (c *Client) ExportDevicesStream(ctx context.Context, params *ExportDevicesP
 		r.headerValue("Prefer", params.Prefer)
 		r.queryValue("q", params.Q)
 		r.queryValue("format", params.Format)
+		r.queryValue("sort", params.Sort)
 		r.queryValue("columns", params.Columns)
 	}
 	return c.do(ctx, &r)

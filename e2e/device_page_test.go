@@ -178,3 +178,39 @@ func TestTwoPeopleMeetAtADevice(t *testing.T) {
 	root.known("-")
 	ada.known("-") // she was nobody at first
 }
+
+// TestADevicesPageSaysWhatIs has a device with a range whose ends are no round numbers, with messages of before its page was
+// opened, and with news that come quicker than its commands are told.
+func TestADevicesPageSaysWhatIs(t *testing.T) {
+	t.Parallel()
+	m := serve(t)
+	m.device("pump-1", "token")
+	b := openTab(t, m)
+	b.comesIn(m)
+	write := func(value string) {
+		t.Helper()
+		m.post("/api/v1/telemetry", "application/x-ndjson", packed(t, []byte(`{"device":"pump-1","temperature":`+value+"}\n")), http.StatusOK)
+	}
+	b.do(chromedp.Navigate(b.base + "/devices/pump-1/messages"))
+	b.says("#messages-title + p", "0 messages since this page was opened")
+	write("10.06")
+	b.says("#messages-title + p", "1 message since this page was opened")
+	write("19.92")
+	b.says("#messages-title + p", "2 messages since this page was opened")
+	b.do(chromedp.Navigate(b.base + "/devices/pump-1/messages"))
+	b.says(".msgs", "19.92")
+	b.says("#messages-title + p", "0 messages since this page was opened")
+	b.do(chromedp.Navigate(b.base + "/devices/pump-1"))
+	b.says(".chart[data-key=temperature] .m", "10 to 20") // not 10.1 to 19.9
+	b.do(chromedp.Navigate(b.base + "/devices/pump-1/commands"))
+	b.says("main", "No command was sent to this device yet.")
+	evaluate[bool](b, `(window.asked = window.fetch, window.fetch = (at, how) => how.method !== "GET" || !at.includes("/pump-1/commands") ? window.asked(at, how) : new Promise((done, cut) => {
+		how.signal.addEventListener("abort", () => cut(how.signal.reason));
+		setTimeout(() => done(window.asked(at, how)), 1500);
+	}), true)`)
+	m.await("the commands under a stream of news", pageLimit, func() bool {
+		m.ask(http.MethodPost, "/api/v1/devices/pump-1/commands", map[string]any{"method": "reboot"}, http.StatusCreated, nil)
+		return evaluate[bool](b, `document.querySelector("[data-command]") !== null`)
+	})
+	b.known("-")
+}

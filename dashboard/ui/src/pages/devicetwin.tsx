@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, changing, message } from "../lib/api";
-import { insist } from "../lib/ask";
+import { insist, useTurns } from "../lib/ask";
 import { now } from "../lib/clock";
 import type { DeviceModel } from "../lib/device";
 import { ago } from "../lib/format";
@@ -44,11 +44,7 @@ export function TwinTab({ model }: { model: DeviceModel }) {
   const [editing, setEditing] = useState(false);
   const [said, say] = useState("");
   const news = model.news.value + Math.floor(now.value / LOOK_MS);
-  useEffect(() => {
-    const stop = new AbortController();
-    getTwin(model.id, stop.signal).then((t) => { setTwin(t); setFault(""); }, (e: unknown) => stop.signal.aborted || setFault(message(e)));
-    return () => stop.abort();
-  }, [model.id, news, said]);
+  useTurns((stop) => getTwin(model.id, stop).then((t) => { setTwin(t); setFault(""); }, (e: unknown) => stop.aborted || setFault(message(e))), model.id + " " + said, news);
   const allowed = may("devices:write");
   return (
     <section class="sec twin" aria-labelledby="twin-title">
