@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime"
 	"net/http"
 	"slices"
@@ -47,6 +48,7 @@ type exportInput struct {
 	Q      string `query:"q" maxLength:"2048" doc:"Which devices, in the query language; all when absent"`
 	Format string `query:"format" default:"csv" enum:"csv,ndjson"`
 	// Columns make a table of it, which no import takes.
+	Sort    string `query:"sort" maxLength:"256" doc:"The order of a table: id, name, profile, firmware, status, seen, created or v.KEY, with a - for the largest first"`
 	Columns string `query:"columns" maxLength:"8192" doc:"Comma-separated columns of a table for people, of format csv: id, name, profile, parent, firmware, status, reason, seen, created, groups, tags, notes, tag:KEY, v.KEY. Such a table is answered at once, and not taken by devices:import"`
 }
 
@@ -169,7 +171,23 @@ func (a *API) choose(ctx context.Context, c *Chosen) ([]muster.DeviceID, error) 
 			return nil, err
 		}
 	}
-	for i, text := range c.IDs {
+	named, err := a.named(ctx, c.IDs)
+	if err != nil {
+		return nil, err
+	}
+	ids = append(ids, named...)
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	if c.Expect != nil && *c.Expect != len(ids) {
+		return nil, muster.Errorf(muster.Conflict, "%d devices match now, %d were expected: nothing was changed", len(ids), *c.Expect)
+	}
+	return ids, nil
+}
+
+// named returns the devices with these ids, which there are.
+func (a *API) named(ctx context.Context, texts []string) ([]muster.DeviceID, error) {
+	ids := make([]muster.DeviceID, 0, len(texts))
+	for i, text := range texts {
 		id, err := muster.ParseDeviceID(text)
 		if err != nil {
 			return nil, muster.At(err, fmt.Sprintf("ids/%d", i))
@@ -178,11 +196,6 @@ func (a *API) choose(ctx context.Context, c *Chosen) ([]muster.DeviceID, error) 
 			return nil, muster.At(muster.Errorf(muster.NotFound, "there is no device with the id at %d of ids", i), fmt.Sprintf("ids/%d", i))
 		}
 		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	ids = slices.Compact(ids)
-	if c.Expect != nil && *c.Expect != len(ids) {
-		return nil, muster.Errorf(muster.Conflict, "%d devices match now, %d were expected: nothing was changed", len(ids), *c.Expect)
 	}
 	return ids, nil
 }
@@ -462,10 +475,10 @@ func (a *API) exportRoute() {
 	a.documentAccepted(&op)
 	a.routeFor(exportTime, accounts.DevicesRead, &op)
 	huma.Register(a.huma, op, func(ctx context.Context, in *exportInput) (*huma.StreamResponse, error) {
-		if in.Columns == "" && a.async(ctx) {
+		if in.Columns == "" && in.Sort == "" && a.async(ctx) {
 			return &huma.StreamResponse{Body: func(hc huma.Context) { a.exportTask(hc, &op, in) }}, nil //nolint:contextcheck // hc has it
 		}
-		ids, err := a.matching(ctx, in.Q)
+		ids, err := a.exported(ctx, in)
 		if err != nil {
 			return nil, a.problem(requestOf(ctx), err)
 		}
@@ -478,6 +491,29 @@ func (a *API) exportRoute() {
 		}
 		return &huma.StreamResponse{Body: func(hc huma.Context) { a.exportDevices(hc, ids, bulk.Format(in.Format)) }}, nil //nolint:contextcheck // hc has it
 	})
+}
+
+// exported returns the devices of an export, those of a table in the order that is asked for.
+func (a *API) exported(ctx context.Context, in *exportInput) ([]muster.DeviceID, error) {
+	if in.Sort == "" {
+		return a.matching(ctx, in.Q)
+	}
+	if in.Columns == "" {
+		return nil, muster.InvalidAt("sort", "an order is chosen of a table only, with columns")
+	}
+	e, err := a.Registry.Compile(in.Q)
+	if err != nil {
+		return nil, muster.At(err, "q")
+	}
+	page, err := a.registry(ctx).Select(devices.Selection{Query: e, Sort: in.Sort, Limit: math.MaxInt})
+	if err != nil {
+		return nil, muster.At(err, "sort")
+	}
+	ids := make([]muster.DeviceID, len(page.Devices))
+	for i, d := range page.Devices {
+		ids[i] = d.ID
+	}
+	return ids, nil
 }
 
 func (a *API) exportDevices(hc huma.Context, ids []muster.DeviceID, f bulk.Format) {

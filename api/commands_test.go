@@ -369,10 +369,49 @@ func TestAJobOfKindDesiredNeedsItsScopeAndChangesTwins(t *testing.T) {
 	}
 }
 
+// TestAJobIsGivenItsDevicesByTheirIds has more of them than a query has terms.
+func TestAJobIsGivenItsDevicesByTheirIds(t *testing.T) {
+	r := newRig(t)
+	var ids []string
+	for i := range 150 {
+		id := muster.DeviceID(fmt.Sprint("d", i))
+		r.device(id)
+		r.listeners.listen(id, `{"status":"ok"}`)
+		if i%2 == 0 {
+			ids = append(ids, string(id))
+		}
+	}
+	body := object{"ids": append(ids, ids[0]), "kind": "command", "method": "m", "dry_run": true}
+	if d := cmp.Diff(object{"dry_run": true, "matched": 75.0}, r.as("POST", "/api/v1/jobs", body).wantStatus(t, 200).decode(t)); d != "" {
+		t.Error(d)
+	}
+	delete(body, "dry_run")
+	key := header("Idempotency-Key", "one")
+	at := r.do("POST", "/api/v1/jobs", body, bearer(r.admin), key).wantStatus(t, 201).Header.Get("Location")
+	body["ids"] = ids[1:]
+	r.do("POST", "/api/v1/jobs", body, bearer(r.admin), key).wantProblem(t, 409, "conflict")
+	if got := r.untilDone(at); got["total"] != 75.0 || got["q"] != nil {
+		t.Error("the job is", got)
+	}
+	seen := map[string]bool{}
+	for _, x := range r.as("GET", at+"/targets", nil).wantStatus(t, 200).decode(t)["items"].([]any) {
+		seen[x.(object)["device"].(string)] = true
+	}
+	for _, id := range ids {
+		if !seen[id] {
+			t.Errorf("%s was sent nothing", id)
+		}
+	}
+	r.as("POST", "/api/v1/jobs", object{"ids": []string{"d0", "nobody"}, "kind": "command", "method": "m"}).wantProblem(t, 404, "not_found")
+}
+
 func TestJobsThatAreRefused(t *testing.T) {
 	r := newRig(t)
+	r.device("d")
 	for name, body := range map[string]string{
 		"no query":              `{"kind":"command","method":"m"}`,
+		"a query and ids":       `{"q":"id:*","ids":["d"],"kind":"command","method":"m"}`,
+		"an id that is none":    `{"ids":["a/b"],"kind":"command","method":"m"}`,
 		"an empty query":        `{"q":"","kind":"command","method":"m"}`,
 		"an unknown term":       `{"q":"colour=red","kind":"command","method":"m"}`,
 		"an unknown kind":       `{"q":"id:*","kind":"reboot"}`,

@@ -207,12 +207,16 @@ func TestATableHasTheColumnsThatWereChosen(t *testing.T) {
 	if d := cmp.Diff(want, string(a.body)); d != "" || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/csv") {
 		t.Error(a.Header, d)
 	}
+	sorted := r.as("GET", "/api/v1/devices:export?columns=id&sort=-id&q=not%20tag:site=Bonn", nil).wantStatus(t, 200)
+	if d := cmp.Diff("id\nd4\nd2\nd1\n", string(sorted.body)); d != "" {
+		t.Error("the largest first:", d)
+	}
 	prefers := header("Prefer", "respond-async")
 	r.do("GET", "/api/v1/devices:export?columns=id", nil, bearer(r.admin), prefers).wantStatus(t, 200) // a table is answered at once
 	reader := bearer(r.key("devices:read"))
 	r.do("GET", "/api/v1/devices:export?columns=id", nil, reader).wantStatus(t, 200)
 	r.do("GET", "/api/v1/devices:export?columns=v.t", nil, reader).wantProblem(t, 403, "forbidden")
-	for _, bad := range []string{"columns=colour", "columns=id,id", "columns=spark.t", "columns=id&format=ndjson", "columns=,"} {
+	for _, bad := range []string{"columns=colour", "columns=id,id", "columns=spark.t", "columns=id&format=ndjson", "columns=id&sort=colour", "sort=-id", "columns=,"} {
 		r.as("GET", "/api/v1/devices:export?"+bad, nil).wantProblem(t, 422, "invalid")
 	}
 }

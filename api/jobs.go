@@ -42,7 +42,7 @@ type jobAbort struct {
 // JobParts is what a job is made of, as it is written and shown. It is exported because
 // huma looks into exported embedded fields only.
 type JobParts struct {
-	Q             string          `json:"q" minLength:"1" maxLength:"2048" doc:"Which devices, in the query language; id:* is all"`
+	Q             string          `json:"q,omitempty" maxLength:"2048" doc:"Which devices, in the query language; id:* is all. Absent when they are named by their ids"`
 	Kind          string          `json:"kind" enum:"command,desired"`
 	Method        string          `json:"method,omitempty" maxLength:"64" doc:"Of the commands"`
 	Params        json.RawMessage `json:"params,omitempty" doc:"Of the commands: any JSON, at most 64 KiB"`
@@ -55,6 +55,7 @@ type JobParts struct {
 
 type newJob struct {
 	JobParts
+	IDs    []string  `json:"ids,omitempty" maxItems:"1000" nullable:"false" doc:"Their ids; give them or q"`
 	Waves  []jobWave `json:"waves,omitempty" maxItems:"100" nullable:"false" doc:"Each starts when all targets of the one before are final; what they leave is one more"`
 	DryRun bool      `json:"dry_run,omitempty" doc:"Only count the targets"`
 }
@@ -130,7 +131,7 @@ func (a *API) jobRoutes() {
 		Summary: "Send many devices a command, or change what they are wanted to be",
 		Description: "Which devices match is found out once, now. A job of kind desired needs the scope devices:write besides. " +
 			"At most 16 jobs run or are paused at a time, each with at most 1,000,000 devices.",
-		Errors: []int{409},
+		Errors: []int{404, 409},
 	}
 	create.Responses = map[string]*huma.Response{"200": {Description: "What a dry run found", Content: map[string]*huma.MediaType{
 		"application/json": {Schema: a.huma.OpenAPI().Components.Schemas.Schema(typeOf[countedJob](), true, "")},
@@ -195,8 +196,12 @@ func (a *API) createJob(ctx context.Context, in *struct {
 	if b.Kind == string(command.KindDesired) && !who.Allows(accounts.DevicesWrite) {
 		return nil, muster.Errorf(muster.Forbidden, "a job of kind desired needs the scope %s", accounts.DevicesWrite)
 	}
+	named, err := a.named(ctx, b.IDs)
+	if err != nil {
+		return nil, err
+	}
 	s := command.JobSpec{
-		Query: b.Q, Kind: command.Kind(b.Kind), Method: b.Method, Params: b.Params, TTL: time.Duration(b.TTLS) * time.Second, Patch: b.Patch,
+		Query: b.Q, Devices: named, Kind: command.Kind(b.Kind), Method: b.Method, Params: b.Params, TTL: time.Duration(b.TTLS) * time.Second, Patch: b.Patch,
 		Rate: b.RatePerMinute, MaxInFlight: b.MaxInFlight, By: ownerOf(requestOf(ctx)).ID, Key: in.Key,
 	}
 	if b.Abort != nil {

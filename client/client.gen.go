@@ -1146,8 +1146,8 @@ type JobBody struct {
 	Params any `json:"params,omitempty"`
 	// Of kind desired: a merge patch (RFC 7396) of each device's own desired document
 	Patch any `json:"patch,omitempty"`
-	// Which devices, in the query language; id:* is all
-	Q string `json:"q"`
+	// Which devices, in the query language; id:* is all. Absent when they are named by their ids
+	Q *string `json:"q,omitempty"`
 	// Targets started a minute; 0 for no limit
 	RatePerMinute *int64 `json:"rate_per_minute,omitempty"`
 	// Why it was aborted
@@ -1409,8 +1409,10 @@ type NewFirmwareKey struct {
 type NewJob struct {
 	Abort *JobAbort `json:"abort,omitempty"`
 	// Only count the targets
-	DryRun *bool  `json:"dry_run,omitempty"`
-	Kind   string `json:"kind"`
+	DryRun *bool `json:"dry_run,omitempty"`
+	// Their ids; give them or q
+	IDs  []string `json:"ids,omitempty"`
+	Kind string   `json:"kind"`
 	// Targets started and not final; 0 for no limit
 	MaxInFlight *int64 `json:"max_in_flight,omitempty"`
 	// Of the commands
@@ -1419,8 +1421,8 @@ type NewJob struct {
 	Params any `json:"params,omitempty"`
 	// Of kind desired: a merge patch (RFC 7396) of each device's own desired document
 	Patch any `json:"patch,omitempty"`
-	// Which devices, in the query language; id:* is all
-	Q string `json:"q"`
+	// Which devices, in the query language; id:* is all. Absent when they are named by their ids
+	Q *string `json:"q,omitempty"`
 	// Targets started a minute; 0 for no limit
 	RatePerMinute *int64 `json:"rate_per_minute,omitempty"`
 	// Seconds to live of each command, from when it is made; a day when absent
@@ -4626,6 +4628,8 @@ type ExportDevicesParams struct {
 	// Which devices, in the query language; all when absent
 	Q      string
 	Format string
+	// The order of a table: id, name, profile, firmware, status, seen, created or v.KEY, with a - for the largest first
+	Sort string
 	// Comma-separated columns of a table for people, of format csv: id, name, profile, parent, firmware, status, reason, seen, created, groups, tags, notes, tag:KEY, v.KEY. Such a table is answered at once, and not taken by devices:import
 	Columns string
 }
@@ -4638,6 +4642,7 @@ func (c *Client) ExportDevices(ctx context.Context, params *ExportDevicesParams)
 		r.headerValue("Prefer", params.Prefer)
 		r.queryValue("q", params.Q)
 		r.queryValue("format", params.Format)
+		r.queryValue("sort", params.Sort)
 		r.queryValue("columns", params.Columns)
 	}
 	out := new(TaskBody)
@@ -4655,6 +4660,7 @@ func (c *Client) ExportDevicesStream(ctx context.Context, params *ExportDevicesP
 		r.headerValue("Prefer", params.Prefer)
 		r.queryValue("q", params.Q)
 		r.queryValue("format", params.Format)
+		r.queryValue("sort", params.Sort)
 		r.queryValue("columns", params.Columns)
 	}
 	return c.do(ctx, &r)

@@ -140,7 +140,9 @@ func TestTwoPeopleMeetAtADevice(t *testing.T) {
 		b.click("Edit what is wanted")
 		b.wait("the document", `document.querySelector("#twin-doc")?.value.includes("60")`)
 	}
-	root.says(".editor", "Ada Kern edits this too.")
+	root.says(".editor > :last-child", "Ada Kern edits this too.")
+	save := `document.querySelector(".editor [type=submit]").getBoundingClientRect().top`
+	before := evaluate[float64](root, save)
 	write := func(b *tab, doc string) {
 		evaluate[bool](b, `(document.querySelector("#twin-doc").select(), true)`)
 		b.do(chromedp.SendKeys(chromedp.CSS("#twin-doc"), doc))
@@ -148,7 +150,15 @@ func TestTwoPeopleMeetAtADevice(t *testing.T) {
 	}
 	write(ada, `{"interval":30}`)
 	ada.wait("her editor to close", `!document.querySelector(".editor")`)
+	root.wait("her to edit it no more", `!document.querySelector(".editor").textContent.includes("edits this too")`)
+	if after := evaluate[float64](root, save); after != before {
+		t.Errorf("her going moved the button Save from %v to %v", before, after)
+	}
+	evaluate[bool](root, `(window.asked = window.fetch, window.fetch = (at, how) => how.method === "GET" && at.endsWith("/desired") ? Promise.reject(new TypeError("cut")) : window.asked(at, how), true)`)
 	write(root, `{"interval":90}`)
+	root.says("#twin-doc-error", "how it is now cannot be read: The server cannot be reached. Nothing of yours was saved")
+	evaluate[bool](root, `(window.fetch = window.asked, true)`)
+	root.click("Save")
 	root.says(".conflict", "Nothing of yours was saved.")
 	root.says(".conflict pre", "30")
 	wanted := func() any {
@@ -167,4 +177,40 @@ func TestTwoPeopleMeetAtADevice(t *testing.T) {
 	ada.says(".twin [data-path=interval]", "90")
 	root.known("-")
 	ada.known("-") // she was nobody at first
+}
+
+// TestADevicesPageSaysWhatIs has a device with a range whose ends are no round numbers, with messages of before its page was
+// opened, and with news that come quicker than its commands are told.
+func TestADevicesPageSaysWhatIs(t *testing.T) {
+	t.Parallel()
+	m := serve(t)
+	m.device("pump-1", "token")
+	b := openTab(t, m)
+	b.comesIn(m)
+	write := func(value string) {
+		t.Helper()
+		m.post("/api/v1/telemetry", "application/x-ndjson", packed(t, []byte(`{"device":"pump-1","temperature":`+value+"}\n")), http.StatusOK)
+	}
+	b.do(chromedp.Navigate(b.base + "/devices/pump-1/messages"))
+	b.says("#messages-title + p", "0 messages since this page was opened")
+	write("10.06")
+	b.says("#messages-title + p", "1 message since this page was opened")
+	write("19.92")
+	b.says("#messages-title + p", "2 messages since this page was opened")
+	b.do(chromedp.Navigate(b.base + "/devices/pump-1/messages"))
+	b.says(".msgs", "19.92")
+	b.says("#messages-title + p", "0 messages since this page was opened")
+	b.do(chromedp.Navigate(b.base + "/devices/pump-1"))
+	b.says(".chart[data-key=temperature] .m", "10 to 20") // not 10.1 to 19.9
+	b.do(chromedp.Navigate(b.base + "/devices/pump-1/commands"))
+	b.says("main", "No command was sent to this device yet.")
+	evaluate[bool](b, `(window.asked = window.fetch, window.fetch = (at, how) => how.method !== "GET" || !at.includes("/pump-1/commands") ? window.asked(at, how) : new Promise((done, cut) => {
+		how.signal.addEventListener("abort", () => cut(how.signal.reason));
+		setTimeout(() => done(window.asked(at, how)), 1500);
+	}), true)`)
+	m.await("the commands under a stream of news", pageLimit, func() bool {
+		m.ask(http.MethodPost, "/api/v1/devices/pump-1/commands", map[string]any{"method": "reboot"}, http.StatusCreated, nil)
+		return evaluate[bool](b, `document.querySelector("[data-command]") !== null`)
+	})
+	b.known("-")
 }

@@ -24,6 +24,7 @@ func TestOneListOfDevicesIsFoundSavedAndChangedTogether(t *testing.T) {
 	b.savesAView(m)
 	b.changesAllThatMatch(m)
 	b.sendsACommand(m)
+	b.selectsOverPages(m)
 	b.deletesWhatItCounted(m)
 	b.known("-")
 }
@@ -124,6 +125,9 @@ func (b *tab) savesAView(m *muster) {
 	b.says("tbody tr:first-child th", "pump-259")
 	csv := fetched[string](b, `fetch(document.querySelector("a[download]").href).then(r => r.text())`)
 	lines := strings.Split(strings.TrimSpace(csv), "\n")
+	if len(lines) > 1 && !strings.HasPrefix(lines[1], "pump-259,") { // the largest first, as the list
+		b.t.Errorf("the first device of the table is %s", lines[1])
+	}
 	if len(lines)-1 != m.matching("tag:site=berlin") || lines[0] != "id,name,status,seen,v.battery,v.temperature" {
 		b.t.Errorf("the table has %d lines and begins %s", len(lines), lines[0])
 	}
@@ -199,7 +203,46 @@ func (b *tab) sendsACommand(m *muster) {
 		b.t.Errorf("the jobs are %v", jobs.Items)
 	}
 	b.press(".work .btn")
-	b.says(".work", "cancelled")
+	b.says(".work.stopped", "stopped: 0 of 2")
+}
+
+// selectsOverPages ticks the rows of two pages, more than a query has terms, goes back and forth, and tags them.
+func (b *tab) selectsOverPages(m *muster) {
+	b.t.Helper()
+	b.do(chromedp.Navigate(b.base + "/devices?q=tag:site%3Dberlin"))
+	b.shown(m, "tag:site=berlin")
+	b.press("thead input")
+	b.says(".bulk", "50 selected")
+	b.press(".pager .btn:last-child")
+	b.wait("the second page", `new URLSearchParams(location.search).get("after") && !document.querySelector("tbody tr.on")`)
+	b.says(".bulk", "50 selected, 50 of them on other pages")
+	b.press("thead input")
+	b.says(".bulk", "100 selected, 50 of them on other pages")
+	b.do(chromedp.NavigateBack())
+	b.wait("the first page, still selected", `!new URLSearchParams(location.search).get("after") && document.querySelectorAll("tbody tr.on").length === 50`)
+	b.says(".bulk", "100 selected, 50 of them on other pages")
+	b.press(`.bulk [data-kind="tag"]`)
+	b.fill(".ask", "key", "lot", "value", "8")
+	b.confirms("Tag", 100)
+	b.press(".ask .confirm .pri")
+	b.done("Tag", 100)
+	if got := m.matching("tag:lot=8 tag:site=berlin"); got != 100 {
+		b.t.Errorf("%d devices have the tag, want 100", got)
+	}
+	b.press(".work .btn")
+	b.says(".work", "Undone.")
+	if got := m.matching("tag:lot"); got != 0 {
+		b.t.Errorf("after the undo %d devices have the tag", got)
+	}
+	b.press(`.bulk [data-kind="command"]`)
+	b.fill(".ask", "method", "reboot")
+	b.confirms("Send reboot to", 100)
+	b.press(".ask .confirm .pri")
+	b.says(".work", "0 of 100")
+	b.press(".work .btn")
+	b.says(".work.stopped", "stopped: 0 of 100")
+	b.press(".bulk .r .btn.txt")
+	b.wait("nothing to be selected", `!document.querySelector(".bulk")`)
 }
 
 func (b *tab) deletesWhatItCounted(m *muster) {

@@ -24,6 +24,8 @@ const (
 	MaxWaves = 100
 	// MaxRate is the highest rate, in targets a minute.
 	MaxRate = 600_000
+	// MaxNamed is how many devices a job is given by their ids at most.
+	MaxNamed = 1000
 	// MaxQuery is the longest query, in bytes.
 	MaxQuery = 2048
 	// KeepJobs is how many finished jobs are kept: the newest.
@@ -69,7 +71,8 @@ type Abort struct {
 
 // JobSpec is a job to be made.
 type JobSpec struct {
-	Query       string
+	Query       string            // which devices, or
+	Devices     []muster.DeviceID // these, each of which there is
 	Kind        Kind
 	Method      string          // of KindCommand
 	Params      json.RawMessage // of KindCommand
@@ -86,7 +89,7 @@ type JobSpec struct {
 // Job is a job and how far it is.
 type Job struct {
 	ID          int64
-	Query       string
+	Query       string // empty when its devices were named
 	Kind        Kind
 	Method      string
 	Params      json.RawMessage // of the commands
@@ -149,8 +152,8 @@ type TargetQuery struct {
 }
 
 func (s *JobSpec) check() error {
-	if s.Query == "" || len(s.Query) > MaxQuery || !utf8.ValidString(s.Query) {
-		return muster.InvalidAt("q", "a job has a query, of at most %d bytes of UTF-8; id:* is all devices", MaxQuery)
+	if err := s.checkTargets(); err != nil {
+		return err
 	}
 	if err := s.checkPace(); err != nil {
 		return err
@@ -174,6 +177,18 @@ func (s *JobSpec) check() error {
 	default:
 		return muster.InvalidAt("kind", "kind is %s or %s", KindCommand, KindDesired)
 	}
+}
+
+func (s *JobSpec) checkTargets() error {
+	switch {
+	case s.Query != "" && len(s.Devices) > 0:
+		return muster.At(muster.Errorf(muster.Invalid, "give either q or ids"), "q", "ids")
+	case len(s.Devices) > MaxNamed:
+		return muster.InvalidAt("ids", "a job is given at most %d ids", MaxNamed)
+	case len(s.Devices) == 0 && (s.Query == "" || len(s.Query) > MaxQuery || !utf8.ValidString(s.Query)):
+		return muster.InvalidAt("q", "a job has ids, or a query of at most %d bytes of UTF-8; id:* is all devices", MaxQuery)
+	}
+	return nil
 }
 
 func (s *JobSpec) checkPatch() (err error) {
@@ -235,6 +250,9 @@ func (s *JobSpec) bodyHash() string {
 	)
 	for _, w := range s.Waves {
 		parts = append(parts, strconv.Itoa(w.Percent), strconv.Itoa(w.Count))
+	}
+	for _, id := range s.Devices {
+		parts = append(parts, string(id))
 	}
 	return hashOf(parts...)
 }

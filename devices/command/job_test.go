@@ -412,6 +412,8 @@ func TestWhatAJobMayNotBe(t *testing.T) {
 				*s = command.JobSpec{Query: "id:*", Kind: command.KindDesired, Patch: json.RawMessage("[]")}
 			},
 			"no patch":                    func(s *command.JobSpec) { *s = command.JobSpec{Query: "id:*", Kind: command.KindDesired} },
+			"a query and devices":         func(s *command.JobSpec) { s.Devices = []muster.DeviceID{"d"} },
+			"1,001 devices":               func(s *command.JobSpec) { s.Query, s.Devices = "", make([]muster.DeviceID, command.MaxNamed+1) },
 			"no query":                    func(s *command.JobSpec) { s.Query = "" },
 			"a query that is none":        func(s *command.JobSpec) { s.Query = "?=(" },
 			"a wave of nothing":           func(s *command.JobSpec) { s.Waves = []command.Wave{{}} },

@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 
 	"muster"
@@ -32,7 +33,7 @@ func (c *Commands) CountJob(s JobSpec) (int, error) {
 	if err := c.checkJob(&s); err != nil {
 		return 0, err
 	}
-	targets, err := c.targets(s.Query)
+	targets, err := c.targets(&s)
 	return len(targets), err
 }
 
@@ -81,7 +82,7 @@ func (c *Commands) createJob(ctx context.Context, s JobSpec, key, hash string) (
 	if c.unfinished.Load() >= maxUnfinished {
 		return Job{}, muster.Errorf(muster.Busy, "%d jobs have unfinished targets, more are not allowed", maxUnfinished)
 	}
-	targets, err := c.targets(s.Query)
+	targets, err := c.targets(&s)
 	if err != nil {
 		return Job{}, err
 	}
@@ -116,9 +117,14 @@ func (c *Commands) createJob(ctx context.Context, s JobSpec, key, hash string) (
 
 func jobObject(id int64) string { return "jobs/" + strconv.FormatInt(id, 10) }
 
-// targets returns every device that matches now.
-func (c *Commands) targets(q string) ([]muster.DeviceID, error) {
-	e, err := c.Selector.Compile(q)
+// targets returns every device that matches now, or those that were named, each once.
+func (c *Commands) targets(s *JobSpec) ([]muster.DeviceID, error) {
+	if len(s.Devices) > 0 {
+		ids := slices.Clone(s.Devices)
+		slices.Sort(ids)
+		return slices.Compact(ids), nil
+	}
+	e, err := c.Selector.Compile(s.Query)
 	if err != nil {
 		return nil, muster.At(err, "q")
 	}

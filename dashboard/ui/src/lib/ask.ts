@@ -1,6 +1,6 @@
 // A question that a page asks once: asked again by itself while it cannot be answered, and by a press.
 
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, message } from "./api";
 import { delayOf } from "./backoff";
 
@@ -43,6 +43,32 @@ export async function insist<A>(ask: (stop: AbortSignal) => Promise<A>, stop: Ab
   }
 }
 
+/** Asks at once, and anew when turn is another: what is under way is heard to its end first, and then asked once more however many
+ * turns there were, so that a stream of them cannot keep it from ending. With another of it is broken off and begun anew. */
+export function useTurns(ask: (stop: AbortSignal) => Promise<unknown>, of: string, turn: string | number): void {
+  const newest = useRef(ask);
+  newest.current = ask;
+  const line = useRef({ stop: new AbortController(), busy: false, due: false });
+  useEffect(() => {
+    const mine = { stop: new AbortController(), busy: false, due: false };
+    line.current = mine;
+    return () => mine.stop.abort();
+  }, [of]);
+  useEffect(() => {
+    const mine = line.current;
+    mine.due = true;
+    if (mine.busy) return;
+    mine.busy = true;
+    void (async () => {
+      while (mine.due && !mine.stop.signal.aborted) {
+        mine.due = false;
+        await newest.current(mine.stop.signal).catch(() => undefined); // who asks tells of it
+      }
+      mine.busy = false;
+    })();
+  }, [of, turn]);
+}
+
 /** What became of a question. */
 export interface Outcome {
   fault: string; // in words; empty while there is none
@@ -61,17 +87,14 @@ export function useAsked<A>(ask: ((stop: AbortSignal) => Promise<A>) | null, of:
   const [got, set] = useState<{ of: string; answer: A } | null>(null);
   const [fault, setFault] = useState<unknown>(null);
   const [presses, press] = useState(0);
-  useEffect(() => {
+  useTurns(async (stop) => {
     setFault(null);
     if (!ask) return;
-    const stop = new AbortController();
-    insist(ask, stop.signal, setFault).then((answer) => {
-      if (stop.signal.aborted) return;
-      set({ of, answer });
-      setFault(null);
-    }, () => undefined); // it was told of each failure
-    return () => stop.abort();
-  }, [of, turn, presses, ask === null]);
+    const answer = await insist(ask, stop, setFault); // which tells of each failure
+    if (stop.aborted) return;
+    set({ of, answer });
+    setFault(null);
+  }, JSON.stringify([of, presses, ask === null]), turn);
   const words = fault === null ? "" : missing && fault instanceof ApiError && fault.status === 404 ? missing : message(fault);
   return {
     answer: got && got.of === of ? got.answer : null, set: (answer) => set({ of, answer }),

@@ -4,6 +4,7 @@
 import { signal } from "@preact/signals";
 import { asTask, message } from "./api";
 import { abortJob, cancelTask, createJob, deleteDevices, getJob, getTask, listDevices, updateDevices, type BulkUpdate, type Device, type JobBody, type TaskBody } from "./schema.gen";
+import { idsQueries } from "./query";
 import type { Chosen } from "./selection";
 
 const POLL_MS = 700;
@@ -22,7 +23,7 @@ export type Deed =
 /** What is being done, or was. */
 export interface Work {
   title: string;
-  state: "running" | "done" | "failed";
+  state: "running" | "done" | "stopped" | "failed"; // stopped: by who began it
   done: number;
   total: number;
   said: string; // what came of it
@@ -37,7 +38,7 @@ export const work = signal<Work | null>(null);
 export async function countOf(c: Chosen, deed: Deed): Promise<number> {
   switch (deed.kind) {
     case "command":
-      return (await createJob({ q: c.q, kind: "command", method: deed.method, ...(deed.params !== undefined && { params: deed.params }), dry_run: true })).matched;
+      return (await createJob({ ...whom(c), kind: "command", method: deed.method, ...(deed.params !== undefined && { params: deed.params }), dry_run: true })).matched;
     case "delete":
       return (await deleteDevices({ ...whom(c), dry_run: true })).matched;
     default:
@@ -59,7 +60,7 @@ function changeOf(deed: Deed): Partial<BulkUpdate> {
  * when the reader leaves. */
 export async function begin(c: Chosen, deed: Deed, expect: number, title: string): Promise<void> {
   if (deed.kind === "command") {
-    const made = await createJob({ q: c.q, kind: "command", method: deed.method, ...(deed.params !== undefined && { params: deed.params }) });
+    const made = await createJob({ ...whom(c), kind: "command", method: deed.method, ...(deed.params !== undefined && { params: deed.params }) });
     if (made.job) followJob(made.job, title);
     return;
   }
@@ -84,7 +85,8 @@ function ended(title: string, n: number, undo?: () => Promise<unknown>): void {
 /** What undoes a change: made before it, of what the devices have now. */
 async function undoOf(c: Chosen, deed: Deed, n: number): Promise<(() => Promise<unknown>) | undefined> {
   if (n === 0 || n > MOST_UNDO || (deed.kind !== "tag" && deed.kind !== "group")) return undefined;
-  const before = (await listDevices({ q: c.q, limit: MOST_UNDO })).items;
+  const before: Device[] = [];
+  for (const q of c.ids.length > 0 ? idsQueries(c.ids) : [c.q]) before.push(...(await listDevices({ q, limit: MOST_UNDO })).items);
   const back = deed.kind === "group" ? groupsBack(before, deed.group, deed.add) : tagsBack(before, deed.key, deed.value);
   if (back.length === 0 || back.length > MOST_VALUES) return undefined;
   return async () => {
@@ -108,18 +110,19 @@ function tagsBack(before: Device[], key: string, value: string | null): BulkUpda
 }
 
 function followTask(t: TaskBody, title: string, undo?: () => Promise<unknown>): void {
-  follow(title, t, () => getTask(t.id), () => cancelTask(t.id), (now) => {
+  follow(title, t, () => getTask(t.id), () => cancelTask(t.id), (now, stopped) => {
     const over = !["queued", "running"].includes(now.state);
     const failed = now.state === "failed" || now.state === "timed_out";
-    return { over, failed, done: now.done, total: now.total, said: now.state === "cancelled" ? "cancelled" : now.error?.detail ?? "", undo };
+    return { over, failed, done: now.done, total: now.total, said: now.state === "cancelled" ? (stopped ? "" : "cancelled") : now.error?.detail ?? "", undo };
   });
 }
 
 function followJob(j: JobBody, title: string): void {
-  follow(title, j, () => getJob(j.id), () => abortJob(j.id), (now) => {
+  follow(title, j, () => getJob(j.id), () => abortJob(j.id), (now, stopped) => {
     const n = now.counts;
     const bad = [[n.failed, "failed"], [n.expired, "expired"], [n.cancelled, "cancelled"]].filter(([k]) => k).map(([k, w]) => `${k} ${w}`).join(", ");
-    return { over: now.state === "done" || now.state === "aborted", failed: now.state === "aborted", done: now.total - n.pending - n.running, total: now.total, said: [now.reason, bad].filter(Boolean).join(": ") };
+    const by = stopped ? "" : now.reason;
+    return { over: now.state === "done" || now.state === "aborted", failed: now.state === "aborted", done: now.total - n.pending - n.running - n.cancelled, total: now.total, said: [by, bad].filter(Boolean).join(": ") };
   });
 }
 
@@ -133,11 +136,16 @@ interface Look {
 }
 
 /** Looks at something from time to time until it is over or another work took its place. */
-function follow<T>(title: string, first: T, read: () => Promise<T>, cancel: () => Promise<unknown>, look: (now: T) => Look): void {
+function follow<T>(title: string, first: T, read: () => Promise<T>, cancel: () => Promise<unknown>, look: (now: T, stopped: boolean) => Look): void {
   let mine: Work;
+  let stopped = false;
+  const stop = async () => {
+    await cancel();
+    stopped = true;
+  };
   const show = (now: T) => {
-    const { over, failed, done, total, said, undo } = look(now);
-    mine = { title, state: failed ? "failed" : over ? "done" : "running", done, total, said, ...(!over && { cancel }), ...(over && !failed && undo && { undo }) };
+    const { over, failed, done, total, said, undo } = look(now, stopped);
+    mine = { title, state: over && stopped && done < total ? "stopped" : failed ? "failed" : over ? "done" : "running", done, total, said, ...(!over && { cancel: stop }), ...(over && !failed && undo && { undo }) };
     work.value = mine;
     return over;
   };

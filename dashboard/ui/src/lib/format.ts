@@ -57,6 +57,25 @@ export function within(n: number, span: number): string {
   return minus(fractions[Math.max(0, decimals)]!.format(n));
 }
 
+/** The step between the numbers near n that within can say. */
+function stepOf(n: number, span: number): number {
+  const a = Math.abs(n);
+  const digits = (k: number) => 10 ** (Math.floor(Math.log10(a)) + 1 - k);
+  const decimals = 1 - Math.floor(Math.log10(span));
+  if (a >= 100_000 && a < 1e12 && span > a / 100) return digits(4);
+  return decimals > 6 || a >= 1e12 ? digits(5) : 10 ** -Math.max(0, decimals);
+}
+
+/** An end of a range of numbers, as within says it, but never inside the range: the least is rounded down, the greatest up. */
+export function end(n: number, span: number, of: "least" | "greatest"): string {
+  if (span === 0 || n === 0) return within(n, span);
+  const step = stepOf(n, span);
+  const near = n / step;
+  const whole = Math.round(near);
+  const exact = Math.abs(near - whole) < 1e-6;
+  return within((exact ? whole : of === "least" ? Math.floor(near) : Math.ceil(near)) * step, span);
+}
+
 /** A rate per second: whole from 100 up, one decimal below. */
 export function rate(n: number): string {
   return n >= 100 ? count(n) : minus(n.toFixed(n > 0 && n < 0.1 ? 2 : n === 0 ? 0 : 1));

@@ -1,8 +1,8 @@
 // A list that is asked of the API: its pages, and what went wrong.
 
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { ApiError, message } from "./api";
-import { insist, mayPass, type Outcome } from "./ask";
+import { insist, mayPass, useTurns, type Outcome } from "./ask";
 
 /** A page of a list, as the API has it. */
 export interface Page<T> {
@@ -32,8 +32,9 @@ export interface List<T> extends Outcome {
 
 const NONE: Record<string, string> = {};
 
-/** The list that ask reads; ask is looked at once, and again when of is another. */
-export function useList<T>(ask: Read<T>, of = ""): List<T> {
+/** The list that ask reads; ask is looked at once, and again when of is another; with other
+ * news too, when what was asked before has been heard. */
+export function useList<T>(ask: Read<T>, of = "", news: string | number = 0): List<T> {
   const [items, setItems] = useState<T[] | null>(null);
   const [next, setNext] = useState("");
   const [fault, setFault] = useState(""); // of a change, or of a further page
@@ -44,11 +45,10 @@ export function useList<T>(ask: Read<T>, of = ""): List<T> {
     setItems((old) => (cursor ? [...(old ?? []), ...page.items] : page.items));
     setNext(page.next ?? "");
   };
-  useEffect(() => {
-    const stop = new AbortController();
-    insist((signal) => read("", signal), stop.signal, setUnread).then(() => setUnread(null), () => undefined); // each failure was told
-    return () => stop.abort();
-  }, [turn, of]);
+  useTurns(async (stop) => {
+    await insist((signal) => read("", signal), stop, setUnread); // which tells of each failure
+    if (!stop.aborted) setUnread(null);
+  }, JSON.stringify([turn, of]), news);
   const run = async (change: () => Promise<unknown>) => {
     setFault("");
     try {

@@ -12,7 +12,7 @@ export function useNames(ids: readonly string[]): (id: string) => string {
   const strangers = ids.some((id) => id !== "" && id !== own?.id);
   const asked = useAsked(isAdmin() && strangers ? async (stop) => {
     const [keys, users] = await Promise.all([listAPIKeys(stop), listUsers({ limit: MOST }, stop)]);
-    return new Map([...keys.items, ...users.items].map((x) => [x.id, x.name]));
+    return new Map([...keys.items.map((k) => [k.id, k.name] as const), ...users.items.map((u) => [u.id, u.name || u.email] as const)]);
   } : null, "names");
-  return (id) => (id === own?.id && own.name) || asked.answer?.get(id) || id;
+  return (id) => (id === own?.id && (own.name || own.email)) || asked.answer?.get(id) || id;
 }

@@ -133,7 +133,22 @@ export function faultOf(detail: string): { column: number; why: string } {
   return m ? { column: Number(m[1]), why: m[2]! } : { column: 0, why: detail };
 }
 
-/** A query that finds the devices with these ids. */
+const MOST_TERMS = 64; // of one query
+const LONGEST = 2048; // bytes of one query, as the API takes it; an id has ASCII only
+
+/** Queries that find the devices with these ids together, each as long as one may be. */
+export function idsQueries(ids: readonly string[]): string[] {
+  const out: string[] = [];
+  for (let from = 0; from < ids.length;) {
+    let to = Math.min(from + MOST_TERMS, ids.length);
+    while (to - from > 1 && idsQuery(ids.slice(from, to)).length > LONGEST) to--;
+    out.push(idsQuery(ids.slice(from, to)));
+    from = to;
+  }
+  return out;
+}
+
+/** A query that finds the devices with these ids, which are few. */
 export function idsQuery(ids: readonly string[]): string {
   return ids.map((id) => `id=${id}`).join(" or ");
 }

@@ -1059,8 +1059,8 @@ export type JobBody = {
   params?: unknown;
   /** Of kind desired: a merge patch (RFC 7396) of each device's own desired document */
   patch?: unknown;
-  /** Which devices, in the query language; id:* is all */
-  q: string;
+  /** Which devices, in the query language; id:* is all. Absent when they are named by their ids */
+  q?: string;
   /** Targets started a minute; 0 for no limit */
   rate_per_minute?: number;
   /** Why it was aborted */
@@ -1299,6 +1299,8 @@ export type NewJob = {
   abort?: JobAbort;
   /** Only count the targets */
   dry_run?: boolean;
+  /** Their ids; give them or q */
+  ids?: Array<string>;
   kind: "command" | "desired";
   /** Targets started and not final; 0 for no limit */
   max_in_flight?: number;
@@ -1308,8 +1310,8 @@ export type NewJob = {
   params?: unknown;
   /** Of kind desired: a merge patch (RFC 7396) of each device's own desired document */
   patch?: unknown;
-  /** Which devices, in the query language; id:* is all */
-  q: string;
+  /** Which devices, in the query language; id:* is all. Absent when they are named by their ids */
+  q?: string;
   /** Targets started a minute; 0 for no limit */
   rate_per_minute?: number;
   /** Seconds to live of each command, from when it is made; a day when absent */

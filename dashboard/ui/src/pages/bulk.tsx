@@ -8,7 +8,7 @@ import { view } from "../lib/devices";
 import { useForm } from "../lib/form";
 import { count, plural } from "../lib/format";
 import { listGroups } from "../lib/schema.gen";
-import { allMatching, chosen, clearSelection, selected, selectedCount, type Chosen } from "../lib/selection";
+import { allMatching, chosen, clearSelection, elsewhere, full, MOST_SELECTED, selected, selectedCount, type Chosen } from "../lib/selection";
 import { may } from "../lib/session";
 import { Area, Choice } from "../parts/choice";
 import { Field, Submit } from "../parts/field";
@@ -17,7 +17,8 @@ const devices = (n: number) => plural(n, "device", "devices");
 
 const T = {
   label: "What to do with the selected devices",
-  selected: (n: number) => `${count(n)} selected`,
+  selected: (n: number, elsewhere: number) => (elsewhere > 0 ? `${count(n)} selected, ${count(elsewhere)} of them on other pages` : `${count(n)} selected`),
+  full: (most: number) => `At most ${count(most)} are selected one by one.`,
   all: (n: number) => `Select all ${count(n)} that match`,
   allOn: (n: number) => `All ${count(n)} that match are selected`,
   clear: "Clear",
@@ -60,6 +61,7 @@ const T = {
   progress: (done: number, total: number) => (total > 0 ? `${count(done)} of ${count(total)}` : "It begins."),
   done: (n: number) => `done: ${count(n)}`,
   failed: "failed",
+  stopped: (n: number, of: number) => `stopped: ${count(n)} of ${count(of)}`,
   stop: "Stop",
   undo: "Undo",
   undone: "Undone.",
@@ -77,7 +79,8 @@ export function BulkBar() {
   const page = v.order.length > 0 && v.order.every((id) => selected.value.has(id));
   return (
     <section class="bulk" aria-label={T.label}>
-      <b role="status">{allMatching.value ? T.allOn(n) : T.selected(n)}</b>
+      <b role="status">{allMatching.value ? T.allOn(n) : T.selected(n, elsewhere.value)}</b>
+      {full.value && <span class="warn" role="alert">{T.full(MOST_SELECTED)}</span>}
       {page && !allMatching.value && v.total > n && <button type="button" class="btn txt" onClick={() => { allMatching.value = true; }}>{T.all(v.total)}</button>}
       <span class="r">
         {KINDS.map((k) => {
@@ -210,7 +213,7 @@ export function WorkStrip() {
     <div class={`work ${w.state}`} role="status">
       <b>{w.title}</b>
       {w.state === "running" && <progress value={w.total > 0 ? w.done : undefined} max={w.total || 1} aria-label={w.title} />}
-      <span class="val">{w.state === "running" ? T.progress(w.done, w.total) : w.state === "failed" ? T.failed : T.done(w.done)}{w.said && `, ${w.said}`}</span>
+      <span class="val">{w.state === "running" ? T.progress(w.done, w.total) : w.state === "failed" ? T.failed : w.state === "stopped" ? T.stopped(w.done, w.total) : T.done(w.done)}{w.said && `, ${w.said}`}</span>
       {fault && <span class="error">{fault}</span>}
       <span class="r">
         {w.cancel && <button type="button" class="btn" onClick={() => run(w.cancel!, () => {})}>{T.stop}</button>}

@@ -53,7 +53,7 @@ export function AccessTab({ model }: { model: DeviceModel }) {
   const allowed = may("devices:write");
   const [issued, setIssued] = useState<Issued | null>(null);
   const [said, say] = useState("");
-  const list = useList<Credential>((_at, stop) => listCredentials(id, stop), `${model.news.value}`);
+  const list = useList<Credential>((_at, stop) => listCredentials(id, stop), "", model.news.value);
   const show = (c: Issued) => {
     remember(id, c);
     setIssued(c);
@@ -142,7 +142,7 @@ function Add({ id, allowed, onMade }: { id: string; allowed: boolean; onMade: (c
 const LOOK_MS = 5000;
 
 function Logins({ model }: { model: DeviceModel }) {
-  const list = useList<FailedLogin>((_at, stop) => listFailedLogins(model.id, stop), `${Math.floor(now.value / LOOK_MS)}`);
+  const list = useList<FailedLogin>((_at, stop) => listFailedLogins(model.id, stop), "", Math.floor(now.value / LOOK_MS));
   return (
     <section class="sec" aria-labelledby="logins-title">
       <header><h2 id="logins-title">{T.logins}</h2><p>{T.loginsNote}</p></header>

@@ -52,7 +52,7 @@ type Fields = "method" | "params" | "ttl";
 const EMPTY: Record<Fields, string> = { method: "", params: "", ttl: "" };
 
 export function CommandsTab({ model, focus }: { model: DeviceModel; focus: number }) {
-  const list = useList<CommandBody>((at, stop) => listCommands(model.id, { limit: 50, ...(at.cursor && { after: at.cursor }) }, stop), `${model.news.value}`);
+  const list = useList<CommandBody>((at, stop) => listCommands(model.id, { limit: 50, ...(at.cursor && { after: at.cursor }) }, stop), "", model.news.value);
   const [again, setAgain] = useState<{ of: CommandBody; n: number } | null>(null);
   const allowed = may("commands:send");
   const nameOf = useNames((list.items ?? []).map((c) => c.created_by));

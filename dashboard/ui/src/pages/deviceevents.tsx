@@ -64,7 +64,7 @@ function LogFilter() {
 
 function Events({ model }: { model: DeviceModel }) {
   const type = search.value.get("type") ?? "";
-  const list = useList<Event>((at, stop) => listEvents(model.id, { limit: 100, ...(type && { type }), ...at }, stop), `${type} ${model.news.value}`);
+  const list = useList<Event>((at, stop) => listEvents(model.id, { limit: 100, ...(type && { type }), ...at }, stop), type, model.news.value);
   return (
     <>
       <Fault of={list} />
@@ -87,7 +87,7 @@ function Logs({ model }: { model: DeviceModel }) {
   const p = search.value;
   const level = LEVELS.find((l) => l === p.get("level"));
   const q = p.get("q") ?? "";
-  const list = useList<LogLine>((at, stop) => listLogLines(model.id, { limit: 100, ...(level && { level }), ...(q && { q }), ...at }, stop), `${level} ${q} ${model.news.value}`);
+  const list = useList<LogLine>((at, stop) => listLogLines(model.id, { limit: 100, ...(level && { level }), ...(q && { q }), ...at }, stop), `${level} ${q}`, model.news.value);
   return (
     <>
       <Fault of={list} />

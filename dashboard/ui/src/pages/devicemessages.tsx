@@ -1,9 +1,10 @@
 // The tab Messages of a device: what it sends, as it comes, with what became of each; and a
 // box that publishes. The server follows a device's messages only while somebody asks.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import { heldText } from "../lib/held";
 import { message } from "../lib/api";
+import { useTurns } from "../lib/ask";
 import { now } from "../lib/clock";
 import type { DeviceModel } from "../lib/device";
 import { useForm } from "../lib/form";
@@ -48,22 +49,18 @@ export function MessagesTab({ model }: { model: DeviceModel }) {
   const [seen, setSeen] = useState(0);
   const [filter, setFilter] = heldText("q");
   const [fault, setFault] = useState("");
-  const known = useRef<Traced[]>([]);
+  const known = useRef<Traced[] | null>(null);
   const tick = Math.floor(now.value / LOOK_MS);
-  useEffect(() => {
-    const stop = new AbortController();
-    getTrace(model.id, stop.signal).then((page) => {
+  useTurns((stop) => getTrace(model.id, stop).then((page) => {
       setFault("");
-      const { fresh, all } = merge(known.current, page.items);
+      const { fresh, all } = merge(known.current ?? [], page.items);
+      if (known.current) setSeen((n) => n + fresh); // the first answer has what came before
       known.current = all;
-      setSeen((n) => n + fresh);
       if (paused) setHeld(all);
       else setItems(all);
-    }, (e: unknown) => stop.signal.aborted || setFault(message(e)));
-    return () => stop.abort();
-  }, [model.id, tick]);
+    }, (e: unknown) => stop.aborted || setFault(message(e))), model.id, tick);
   const pause = () => {
-    if (paused) setItems(known.current);
+    if (paused) setItems(known.current ?? []);
     setHeld([]);
     setPaused(!paused);
   };

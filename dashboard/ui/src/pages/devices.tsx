@@ -105,7 +105,7 @@ function List({ v, onAdd, onAgain }: { v: View; onAdd: () => void; onAgain: () =
         <div class="r">
           <ViewMenu />
           <ColumnMenu q={v.q} shown={columnsNow} onColumns={(cols) => go(listPath(v.q, v.sort, v.after, cols), true)} />
-          <a class="btn" href={exportPath(v.q, columnsNow)} download="devices.csv">{T.csv}</a>
+          <a class="btn" href={exportPath(v.q, v.sort, columnsNow)} download="devices.csv">{T.csv}</a>
           {entitled ? <a class="btn" href="/import">{T.import}</a> : <button type="button" class="btn" disabled title={T.needs}>{T.import}</button>}
         </div>
       </div>}
@@ -124,8 +124,8 @@ function asked(shown: string): string {
   return r.page === "devices" ? r.q : shown;
 }
 
-function exportPath(q: string, shown: Column[]): string {
-  return "/api/v1/devices:export?" + new URLSearchParams({ columns: exportColumns(shown), ...(q && { q }) }).toString();
+function exportPath(q: string, sort: Sort, shown: Column[]): string {
+  return "/api/v1/devices:export?" + new URLSearchParams({ columns: exportColumns(shown), ...(q && { q }), ...(sort !== "id" && { sort }) }).toString();
 }
 
 /** Nothing matches: which part of the query leaves nobody. */

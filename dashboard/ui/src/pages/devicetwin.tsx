@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, changing, message } from "../lib/api";
-import { insist } from "../lib/ask";
+import { insist, useTurns } from "../lib/ask";
 import { now } from "../lib/clock";
 import type { DeviceModel } from "../lib/device";
 import { ago } from "../lib/format";
@@ -28,6 +28,7 @@ const T = {
   notJSON: (why: string) => `This is not JSON: ${why}`,
   notObject: "The document is a JSON object.",
   conflict: (v: number) => `Somebody changed it meanwhile: it is at version ${v} now. Nothing of yours was saved.`,
+  unread: (why: string) => `Somebody changed it meanwhile, and how it is now cannot be read: ${why} Nothing of yours was saved; save again to see it.`,
   theirs: "As it is now",
   take: "Take theirs, drop mine",
   keep: "Keep mine over theirs",
@@ -43,11 +44,7 @@ export function TwinTab({ model }: { model: DeviceModel }) {
   const [editing, setEditing] = useState(false);
   const [said, say] = useState("");
   const news = model.news.value + Math.floor(now.value / LOOK_MS);
-  useEffect(() => {
-    const stop = new AbortController();
-    getTwin(model.id, stop.signal).then((t) => { setTwin(t); setFault(""); }, (e: unknown) => stop.signal.aborted || setFault(message(e)));
-    return () => stop.abort();
-  }, [model.id, news, said]);
+  useTurns((stop) => getTwin(model.id, stop).then((t) => { setTwin(t); setFault(""); }, (e: unknown) => stop.aborted || setFault(message(e))), model.id + " " + said, news);
   const allowed = may("devices:write");
   return (
     <section class="sec twin" aria-labelledby="twin-title">
@@ -142,8 +139,8 @@ function Editor({ model, onDone }: { model: DeviceModel; onDone: (version?: numb
       const got = await putDeviceDesired(id, changing(over, body as Record<string, unknown>));
       onDone(got.version);
     } catch (e) {
-      if (e instanceof ApiError && e.status === 412) setTheirs(await getDeviceDesired(id).catch(() => null));
-      else setFault(message(e));
+      if (!(e instanceof ApiError && e.status === 412)) return setFault(message(e));
+      await getDeviceDesired(id).then(setTheirs, (why: unknown) => setFault(T.unread(message(why))));
     } finally {
       setBusy(false);
     }
@@ -151,7 +148,6 @@ function Editor({ model, onDone }: { model: DeviceModel; onDone: (version?: numb
   const others = model.here.value.filter((w) => !w.you && w.edits === "twin");
   return (
     <form class="stack editor" onSubmit={(e) => { e.preventDefault(); void save(base); }}>
-      {others.length > 0 && <p class="warn" role="status">{T.others(others.map((w) => w.name).join(", "))}</p>}
       <div class="field wide">
         <label for="twin-doc">{T.own}</label>
         <textarea id="twin-doc" class="mono" rows={10} spellcheck={false} value={text} aria-describedby="twin-doc-hint twin-doc-error" onInput={(e) => setText(e.currentTarget.value)} />
@@ -173,6 +169,8 @@ function Editor({ model, onDone }: { model: DeviceModel; onDone: (version?: numb
         <button type="submit" class="btn pri" disabled={busy || !base || theirs !== null}>{T.save}</button>
         <button type="button" class="btn txt" onClick={() => onDone()}>{T.cancel}</button>
       </div>
+      {/* Last, for it comes and goes by itself: nothing that is pressed lies below it. */}
+      {others.length > 0 && <p class="warn" role="status">{T.others(others.map((w) => w.name).join(", "))}</p>}
     </form>
   );
 }

@@ -5,7 +5,7 @@ import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import { now } from "../lib/clock";
 import type { DeviceModel } from "../lib/device";
-import { duration, exact, value, within } from "../lib/format";
+import { duration, end, exact, value, within } from "../lib/format";
 import { isLive, link } from "../lib/live";
 import { dayOf, moves, range, showBetween, timeOf } from "../lib/range";
 import { search, setSearch } from "../lib/route";
@@ -28,7 +28,7 @@ const T = {
   noData: (ms: number) => `no data ${duration(ms)}`,
   unseen: (ms: number) => `not connected ${duration(ms)}`,
   unseenSince: (time: string) => `, not connected since ${time}`,
-  spread: (min: number, max: number) => (min === max ? `steady at ${value(min)}` : `${within(min, max - min)} to ${within(max, max - min)}`),
+  spread: (min: number, max: number) => (min === max ? `steady at ${value(min)}` : `${end(min, max - min, "least")} to ${end(max, max - min, "greatest")}`),
   single: "one reading",
   nothing: "nothing in this range",
   drawing: (key: string, from: string, to: string) => `${key} from ${from} to ${to}`,
@@ -184,11 +184,11 @@ function drawGround(u: uPlot, model: DeviceModel, s: Series, index: number): voi
   const { left, top, width, height } = u.bbox;
   g.save();
   const holes: [number, number, ((ms: number) => string)?][] = [...s.holes];
-  const end = model.edge.peek();
+  const edge = model.edge.peek();
   const l = link.peek();
   const moving = moves(range.peek()) && s.size > 0;
-  if (moving && "since" in l) holes.push([l.since, end, T.unseen]);
-  else if (moving && isLive() && end - s.last > s.patience) holes.push([s.last, end]);
+  if (moving && "since" in l) holes.push([l.since, edge, T.unseen]);
+  else if (moving && isLive() && edge - s.last > s.patience) holes.push([s.last, edge]);
   const [from, to] = [u.scales["x"]!.min!, u.scales["x"]!.max!];
   for (const [a, b, says = T.noData] of holes) {
     if (b < from || a > to) continue;
@@ -222,9 +222,9 @@ function drawEnds(u: uPlot): void {
   g.textAlign = "right";
   g.fillStyle = token("--ink-3");
   g.textBaseline = "top";
-  g.fillText(within(y.max, y.max - y.min), left + width + GUTTER * r, top, GUTTER * r);
+  g.fillText(end(y.max, y.max - y.min, "greatest"), left + width + GUTTER * r, top, GUTTER * r);
   g.textBaseline = "bottom";
-  g.fillText(within(y.min, y.max - y.min), left + width + GUTTER * r, top + height, GUTTER * r);
+  g.fillText(end(y.min, y.max - y.min, "least"), left + width + GUTTER * r, top + height, GUTTER * r);
   g.restore();
 }
 

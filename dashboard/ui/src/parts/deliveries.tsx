@@ -4,6 +4,7 @@
 import { useState } from "preact/hooks";
 import { useAsked } from "../lib/ask";
 import { absolute, ago, duration, plural, seconds } from "../lib/format";
+import { exactTimes } from "../lib/zone";
 import { now } from "../lib/clock";
 import type { List } from "../lib/list";
 import { devicePath } from "../lib/route";
@@ -17,7 +18,7 @@ const T = {
   state: "State",
   made: "Made",
   attempts: (n: number) => plural(n, "attempt", "attempts"),
-  due: (t: string) => `next ${t}`,
+  due: (ms: number, at: string) => (ms < 1000 ? "due now" : exactTimes.value ? `next ${at}` : `next in ${duration(ms)}`),
   again: "Send again",
   needs: "Only admins send again.",
   more: "More",
@@ -76,7 +77,7 @@ function Line({ d, name, about, again }: { d: Delivery; name: string; about: boo
         <span><b class={TONE[d.state]}>{d.state}</b> {d.channel} to {name}</span>
         <p class="sub">
           <time title={absolute(made)}>{ago(made, now.value)}</time>
-          {d.due_at && d.attempts > 0 && <span> · {T.due(ago(Date.parse(d.due_at), now.value))}</span>}
+          {d.due_at && d.attempts > 0 && <span> · {T.due(Date.parse(d.due_at) - now.value, ago(Date.parse(d.due_at), now.value))}</span>}
           {about && d.notification && <span> · <a class="link" href={`/inbox/${encodeURIComponent(d.notification)}`}>{T.about}</a></span>}
           {about && d.channel === "webhook" && <span> · <a class="link" href={`/webhooks/${encodeURIComponent(d.target)}`}>{T.webhook}</a></span>}
           {about && d.channel === "mqtt" && <span> · <a class="link" href={devicePath(d.target)}>{T.device}</a></span>}

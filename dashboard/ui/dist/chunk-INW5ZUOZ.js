@@ -1,2 +1,0 @@
-/* Bundled packages and their licences: /licenses.txt */
-import{k as o}from"./chunk-KEDDLFK3.js";var r=o(null);function i(n){r.value=n}export{r as a,i as b};
