@@ -17,7 +17,7 @@ interface Problem {
   title?: string;
   detail?: string;
   code?: string;
-  errors?: { pointer?: string; detail: string }[];
+  errors?: { pointer?: string; parameter?: string; detail: string }[];
   changed_by?: { name: string; at: string };
 }
 
