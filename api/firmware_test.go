@@ -200,7 +200,7 @@ func TestAnUploadOfOtherBytesEndsWithItsLast(t *testing.T) {
 	r.do("PATCH", at, "the imagf", octets(), header("Upload-Offset", "0"), bearer(r.admin)).wantProblem(t, 422, "invalid")
 	r.as("GET", at, nil).wantProblem(t, 404, "not_found")
 	at = r.as("POST", "/api/v1/firmware/uploads", object{"sha256": sha256Of(img), "size": 9, "filename": "fw.bin"}).wantStatus(t, 201).Header.Get("Location")
-	r.do("PATCH", at, "the image and more", octets(), bearer(r.admin)).wantProblem(t, 413, "too_large")
+	r.do("PATCH", at, "the image and more", octets(), header("Upload-Offset", "0"), bearer(r.admin)).wantProblem(t, 413, "too_large")
 	if got := r.as("GET", at, nil).wantStatus(t, 200).decode(t); got["offset"] != 0.0 {
 		t.Errorf("after a piece that is too long the upload is %v", got)
 	}
@@ -228,7 +228,7 @@ func TestAFullDiskIs507AndLeavesNothing(t *testing.T) {
 	at := r.as("POST", "/api/v1/firmware/uploads", object{"sha256": sha256Of(img), "size": len(img), "filename": "fw.bin"}).wantStatus(t, 201).Header.Get("Location")
 	ballast := filepath.Join(r.images, "ballast") // somebody else fills the disk meanwhile
 	r.must(os.WriteFile(ballast, make([]byte, 2<<20), 0o600))
-	r.do("PATCH", at, string(img), octets(), bearer(r.admin)).wantProblem(t, 507, "insufficient_storage")
+	r.do("PATCH", at, string(img), octets(), header("Upload-Offset", "0"), bearer(r.admin)).wantProblem(t, 507, "insufficient_storage")
 	if got := r.as("GET", at, nil).wantStatus(t, 200).decode(t); got["offset"] != 0.0 {
 		t.Errorf("the upload is %v", got)
 	}
