@@ -252,7 +252,7 @@ func (s *JobSpec) bodyHash() string {
 		parts = append(parts, strconv.Itoa(w.Percent), strconv.Itoa(w.Count))
 	}
 	for _, id := range s.Devices {
-		parts = append(parts, string(id))
+		parts = append(parts, "id "+string(id)) // which no number of a wave is
 	}
 	return hashOf(parts...)
 }
