@@ -229,6 +229,15 @@ func (p *probe) query(op operation, bare bool) url.Values {
 	return q
 }
 
+// needed sets the headers that must be there.
+func (p *probe) needed(op operation, req *http.Request) {
+	for _, one := range p.parameters(op) {
+		if one.in == "header" && one.required {
+			req.Header.Set(one.name, p.parameter(one))
+		}
+	}
+}
+
 func (p *probe) parameter(one parameter) string {
 	switch one.name { // what a schema cannot say
 	case "wait":
@@ -243,6 +252,8 @@ func (p *probe) parameter(one parameter) string {
 		return digest("test") // of what the document uploads
 	case "filename":
 		return "conforming.bin"
+	case "Upload-Offset":
+		return "0" // an upload begins there
 	case "data":
 		return "keep" // an id whose data is being erased is not to be had
 	}
@@ -345,6 +356,7 @@ func (p *probe) send(op operation, r request) {
 	if err != nil {
 		p.Fatalf("%s %s: %v", op.id, r.what, err)
 	}
+	p.needed(op, req)
 	for k, v := range r.header {
 		req.Header[http.CanonicalHeaderKey(k)] = v
 	}

@@ -124,6 +124,7 @@ func (p *probe) answer(op operation, r request) (int, []byte) {
 	if err != nil {
 		p.Fatalf("%s %s: %v", op.id, r.what, err)
 	}
+	p.needed(op, req)
 	p.identify(op.id, req)
 	if r.kind != "" {
 		req.Header.Set("Content-Type", r.kind)
