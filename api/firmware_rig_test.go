@@ -155,7 +155,7 @@ func firmwareDoings() doings {
 		},
 		"append-upload": func(w *writer) deed {
 			img := []byte(w.name("image"))
-			return deed{path: w.newUpload(img), body: string(img), who: []option{bearer(w.admin), octets()}, want: records("artifact.create firmware/artifacts/" + sha256Of(img) + " a")}
+			return deed{path: w.newUpload(img), body: string(img), who: []option{bearer(w.admin), octets(), header("Upload-Offset", "0")}, want: records("artifact.create firmware/artifacts/" + sha256Of(img) + " a")}
 		},
 		"delete-upload": func(w *writer) deed {
 			at := w.newUpload([]byte(w.name("image")))

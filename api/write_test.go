@@ -570,18 +570,27 @@ func TestOfManyRefusedMessagesTheFirstAreKept(t *testing.T) {
 
 func TestTooMuchAtOnceIsRefused(t *testing.T) {
 	w := newWriteRig(t)
-	var open []*io.PipeWriter
-	var wait []<-chan answer
-	for range 8 { // of unknown length: 8 MiB each, of 64 for one key
-		out, answers := w.slowly("/api/v1/telemetry?device=d1", "application/json")
-		_, err := io.WriteString(out, "[")
+	open, wait := make([]*io.PipeWriter, 8), make([]<-chan answer, 8) // of unknown length: 8 MiB each, of 64 for one key
+	begin := func(i int) {
+		open[i], wait[i] = w.slowly("/api/v1/telemetry?device=d1", "application/json")
+		_, err := io.WriteString(open[i], "[")
 		w.must(err)
-		open, wait = append(open, out), append(wait, answers)
+	}
+	for i := range open {
+		begin(i)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	a := w.postJSON("?device=d1", `{"t":1}`)
 	for a.StatusCode == http.StatusOK && ctx.Err() == nil { // the handlers have not all begun
+		for i := range wait {
+			select {
+			case refused := <-wait[i]: // it came while the small one was held
+				refused.wantProblem(t, 429, "busy")
+				begin(i)
+			default:
+			}
+		}
 		a = w.postJSON("?device=d1", `{"t":1}`)
 	}
 	a.wantProblem(t, 429, "busy")

@@ -46,7 +46,7 @@ export function MessagesTab({ model }: { model: DeviceModel }) {
   const [items, setItems] = useState<Traced[]>([]);
   const [paused, setPaused] = useState(false);
   const [held, setHeld] = useState<Traced[]>([]);
-  const [seen, setSeen] = useState(0);
+  const [seen, setSeen] = useState<number | null>(null); // null until the first answer, which has what came before
   const [filter, setFilter] = heldText("q");
   const [fault, setFault] = useState("");
   const known = useRef<Traced[] | null>(null);
@@ -54,7 +54,7 @@ export function MessagesTab({ model }: { model: DeviceModel }) {
   useTurns((stop) => getTrace(model.id, stop).then((page) => {
       setFault("");
       const { fresh, all } = merge(known.current ?? [], page.items);
-      if (known.current) setSeen((n) => n + fresh); // the first answer has what came before
+      setSeen((n) => (n === null ? 0 : n + fresh));
       known.current = all;
       if (paused) setHeld(all);
       else setItems(all);
@@ -69,7 +69,7 @@ export function MessagesTab({ model }: { model: DeviceModel }) {
     <div class="cols even">
       <section class="sec" aria-labelledby="messages-title">
         <header>
-          <h2 id="messages-title">{T.title}</h2><p>{T.note(seen)}</p>
+          <h2 id="messages-title">{T.title}</h2><p>{seen !== null && T.note(seen)}</p>
           <div class="r">
             <input aria-label={T.filter} placeholder={T.filter} value={filter} maxLength={200} onInput={(e) => setFilter(e.currentTarget.value)} />
             {paused && held.length > 0 && <span>{T.held(unseen(held, items))}</span>}
