@@ -55,6 +55,7 @@ type firmwareImage struct {
 	Project         string   `json:"project,omitempty" doc:"ESP-IDF's project" example:"pump"`
 	SecurityVersion *uint64  `json:"security_version,omitempty" nullable:"false"`
 	Signed          bool     `json:"signed" doc:"It carries a signature of its own, which Muster does not check"`
+	Damage          string   `json:"damage,omitempty" doc:"What of its own lengths, checksums and digests does not hold: a release of it is not published, unless its manifest has the format raw" example:"its bytes are not those of its own digest"`
 }
 
 // firmwareArtifact is an image of firmware as it is shown.
@@ -72,7 +73,7 @@ type firmwareArtifact struct {
 func firmwareArtifactOf(a *catalog.Artifact) firmwareArtifact {
 	return firmwareArtifact{
 		SHA256: a.SHA256, SHA1: a.SHA1, MD5: a.MD5, Size: a.Size, Filename: a.Filename, CreatedBy: a.CreatedBy, CreatedAt: stamp(a.Created),
-		Image: firmwareImage{string(a.Image.Format), a.Image.Version, a.Image.Hardware, a.Image.Project, a.Image.Security, a.Image.Signed},
+		Image: firmwareImage{string(a.Image.Format), a.Image.Version, a.Image.Hardware, a.Image.Project, a.Image.Security, a.Image.Signed, a.Image.Damage},
 	}
 }
 

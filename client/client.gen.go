@@ -793,6 +793,8 @@ type FirmwareFile struct {
 
 // FirmwareImage is a schema of the API.
 type FirmwareImage struct {
+	// What of its own lengths, checksums and digests does not hold: a release of it is not published, unless its manifest has the format raw
+	Damage *string `json:"damage,omitempty"`
 	// What the image is by its bytes: mcuboot, esp-idf, uf2, swupdate, rauc, mender or raw
 	Format string `json:"format"`
 	// Revisions (SWUpdate) or the family (UF2)

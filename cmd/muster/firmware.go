@@ -95,6 +95,7 @@ type firmwareManifestCmd struct {
 	Hardware []string      `sep:"none" help:"Board, or board:revision,revision. Several times for several; all hardware when absent." placeholder:"BOARD"`
 	MinFrom  string        `name:"min-from" help:"The least version that it replaces." placeholder:"VERSION"`
 	Expires  time.Duration `help:"After which it is not offered any more; never when absent." placeholder:"8760h"`
+	Raw      bool          `help:"An image that looks like one of a format and is damaged is raw data in truth; it is refused otherwise."`
 	Out      string        `help:"Where the manifest goes; standard output when absent." placeholder:"FILE"`
 	Images   []string      `arg:"" type:"existingfile" help:"The images of the release."`
 }
@@ -117,7 +118,7 @@ func (k *firmwareManifestCmd) Run(c *console) error {
 		m.Hardware = append(m.Hardware, hw)
 	}
 	for _, path := range k.Images {
-		f, err := lookAt(path)
+		f, err := k.lookAt(path)
 		if err != nil {
 			return err
 		}
@@ -137,23 +138,36 @@ func (k *firmwareManifestCmd) Run(c *console) error {
 	return writeNew(k.Out, text, 0o644)
 }
 
-// lookAt says what a manifest has of an image.
-func lookAt(path string) (out firmware.File, err error) {
+// lookAt says what a manifest has of an image. One that is damaged is raw data, or an error.
+func (k *firmwareManifestCmd) lookAt(path string) (firmware.File, error) {
+	out, damage, err := lookAt(path)
+	if err != nil || damage == "" {
+		return out, err
+	}
+	if !k.Raw {
+		return out, fmt.Errorf("%s is damaged: it is %s by its bytes, and %s; with --raw it is taken as raw data", path, out.Format, damage)
+	}
+	out.Format = image.Raw
+	return out, nil
+}
+
+// lookAt says what a manifest has of an image, and what of the image does not hold.
+func lookAt(path string) (out firmware.File, damage string, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return out, fmt.Errorf("read the image: %w", err)
+		return out, "", fmt.Errorf("read the image: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	h := sha256.New()
 	size, err := io.Copy(h, f)
 	if err != nil {
-		return out, fmt.Errorf("read the image: %w", err)
+		return out, "", fmt.Errorf("read the image: %w", err)
 	}
 	info, err := image.Of(f, size)
 	if err != nil {
-		return out, fmt.Errorf("read the image: %w", err)
+		return out, "", fmt.Errorf("read the image: %w", err)
 	}
-	return firmware.File{Filename: filepath.Base(path), SHA256: hex.EncodeToString(h.Sum(nil)), Size: size, Format: info.Format}, nil
+	return firmware.File{Filename: filepath.Base(path), SHA256: hex.EncodeToString(h.Sum(nil)), Size: size, Format: info.Format}, info.Damage, nil
 }
 
 type firmwareSignCmd struct {
@@ -252,7 +266,7 @@ func (k *firmwareVerifyCmd) Run(c *console) error {
 		return fmt.Errorf("%s: %w", k.File, err)
 	}
 	for _, path := range k.Images {
-		f, err := lookAt(path)
+		f, _, err := lookAt(path)
 		if err != nil {
 			return err
 		}

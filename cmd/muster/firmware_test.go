@@ -84,6 +84,13 @@ func TestAReleaseIsSignedByTwoOfThreeKeysWithoutAServer(t *testing.T) {
 	if _, failed := o.do(1, "sign", "--key", o.path("a.pub"), manifest); strings.Contains(failed, "BEGIN") {
 		t.Errorf("the key file is repeated: %s", failed)
 	}
+	cut := o.write("cut.uf2", "UF2\nWQ\x5d\x9eand no more")
+	if _, failed := o.do(1, "manifest", "--product", "pump", "--release-version", "2.0.0", cut); !strings.Contains(failed, "is damaged: it is raw by its bytes, and it ends within a block") {
+		t.Error(failed)
+	}
+	if out, _ := o.do(0, "manifest", "--product", "pump", "--release-version", "2.0.0", "--raw", cut); !strings.Contains(out, `"format": "raw"`) && !strings.Contains(out, `"format":"raw"`) {
+		t.Error(out)
+	}
 	if _, failed := o.do(1, "manifest", "--product", "pump", "--release-version", "2.0", image); !strings.Contains(failed, "semantic version") {
 		t.Error(failed)
 	}

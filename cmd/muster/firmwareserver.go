@@ -33,7 +33,7 @@ func (k *firmwareUploadCmd) Run(ctx context.Context, c *console) (err error) {
 	if err != nil {
 		return err
 	}
-	what, err := lookAt(k.File)
+	what, _, err := lookAt(k.File)
 	if err != nil {
 		return err
 	}
@@ -54,6 +54,7 @@ func (k *firmwareUploadCmd) Run(ctx context.Context, c *console) (err error) {
 		row("SIZE", x.Size)
 		row("FORMAT", x.Image.Format)
 		row("VERSION", x.Image.Version)
+		row("DAMAGE", x.Image.Damage)
 	})
 }
 

@@ -3,6 +3,7 @@ package catalog_test
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -315,18 +316,21 @@ func boot(major, minor uint8, rev uint16) []byte {
 	for _, v := range []any{uint32(0x96f3b83d), uint32(0), uint16(512), uint16(0), uint32(100), uint32(0), major, minor, rev, uint32(0), uint32(0)} {
 		_ = binary.Write(&b, binary.LittleEndian, v) // a buffer takes everything
 	}
-	return append(b.Bytes(), make([]byte, 600)...)
+	body := append(b.Bytes(), make([]byte, 512-b.Len()+100)...)
+	sum := sha256.Sum256(body)
+	return append(append(body, 0x07, 0x69, 40, 0, 0x10, 0, 32, 0), sum[:]...)
 }
 
-// swu is the beginning of an image for SWUpdate.
+// swu is an image for SWUpdate without files.
 func swu(version, revisions string) []byte {
-	body := `software = { version = "` + version + `"; hardware-compatibility: [ ` + revisions + ` ]; }`
-	b := fmt.Appendf(nil, "070702%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X", 1, 0o100644, 0, 0, 1, 0, len(body), 0, 0, 0, 0, 15, 0)
-	b = append(b, "sw-description\x00"...)
-	for len(b)%4 != 0 {
-		b = append(b, 0)
+	var b []byte
+	for _, m := range [][2]string{{"sw-description", `software = { version = "` + version + `"; hardware-compatibility: [ ` + revisions + ` ]; }`}, {"TRAILER!!!", ""}} {
+		b = fmt.Appendf(b, "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%s\x00", 1, 0o100644, 0, 0, 1, 0, len(m[1]), 0, 0, 0, 0, len(m[0])+1, 0, m[0])
+		b = append(b, make([]byte, -len(b)&3)...)
+		b = append(b, m[1]...)
+		b = append(b, make([]byte, -len(b)&3)...)
 	}
-	return append(append(b, body...), make([]byte, 8)...)
+	return b
 }
 
 func TestAnImageIsWhatTheManifestSays(t *testing.T) {
@@ -347,6 +351,9 @@ func TestAnImageIsWhatTheManifestSays(t *testing.T) {
 		"called another format":       {boot(1, 2, 3), func(m *firmware.Manifest) { m.Files[0].Format = image.SWU }, "mcuboot by its bytes, and not swupdate"},
 		"called raw":                  {boot(1, 2, 3), func(m *firmware.Manifest) { m.Files[0].Format = image.Raw }, "mcuboot by its bytes"},
 		"cut off and called a format": {[]byte("070702"), func(m *firmware.Manifest) { m.Files[0].Format = image.SWU }, "raw by its bytes"},
+		"damaged":                     {boot(1, 2, 3)[:600], nil, "is damaged: it is mcuboot by its bytes, and it has 600 bytes"},
+		"damaged, and called that":    {boot(1, 2, 3)[:600], func(m *firmware.Manifest) { m.Files[0].Format = image.MCUboot }, "is damaged"},
+		"damaged, and meant so":       {boot(1, 2, 3)[:600], func(m *firmware.Manifest) { m.Files[0].Format = image.Raw }, ""},
 		"of another version":          {boot(1, 2, 4), nil, "says that it is version 1.2.4"},
 		"of another size":             {[]byte("raw2"), func(m *firmware.Manifest) { m.Files[0].Size++ }, "has 4 bytes, and not 5"},
 		"of the revisions":            {swu("1.2.3", `"1.0", "1.2"`), board("1.0", "1.2"), ""},

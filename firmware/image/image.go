@@ -38,6 +38,7 @@ type Info struct {
 	Project  string   `json:"project,omitempty"`  // ESP-IDF's project name
 	Security *uint64  `json:"security_version,omitempty"`
 	Signed   bool     `json:"signed,omitempty"` // it carries a signature of its own, which is not checked here
+	Damage   string   `json:"damage,omitempty"` // what of its own lengths, checksums and digests does not hold; empty when all does
 }
 
 const (
@@ -45,7 +46,8 @@ const (
 	maxText     = 128 // bytes of any text that is taken over
 )
 
-// Of returns what an image of a size says, which it reads the beginning and the end of.
+// Of returns what an image of a size says, and what of it does not hold. It reads the image
+// once, in the memory of HeadBytes, TailBytes and chunkBytes.
 func Of(r io.ReaderAt, size int64) (Info, error) {
 	head, tail := make([]byte, min(size, HeadBytes)), make([]byte, min(size, TailBytes))
 	if _, err := r.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
@@ -54,10 +56,14 @@ func Of(r io.ReaderAt, size int64) (Info, error) {
 	if _, err := r.ReadAt(tail, size-int64(len(tail))); err != nil && !errors.Is(err, io.EOF) {
 		return Info{}, fmt.Errorf("read the image's end: %w", err)
 	}
-	return Identify(head, tail, size), nil
+	info := Identify(head, tail, size)
+	why, err := damage(r, size, info.Format)
+	info.Damage = why
+	return info, err
 }
 
-// Identify looks at the first HeadBytes, the last TailBytes and the size of an image.
+// Identify looks at the first HeadBytes, the last TailBytes and the size of an image; it does not
+// find damage.
 func Identify(head, tail []byte, size int64) Info {
 	for _, look := range []func(head, tail []byte, size int64) (Info, bool){mcuboot, esp, uf2, swu, rauc, mender} {
 		if info, ok := look(head, tail, size); ok {

@@ -739,6 +739,8 @@ export type FirmwareFile = {
 };
 
 export type FirmwareImage = {
+  /** What of its own lengths, checksums and digests does not hold: a release of it is not published, unless its manifest has the format raw */
+  damage?: string;
   /** What the image is by its bytes: mcuboot, esp-idf, uf2, swupdate, rauc, mender or raw */
   format: string;
   /** Revisions (SWUpdate) or the family (UF2) */

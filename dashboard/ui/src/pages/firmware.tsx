@@ -52,6 +52,7 @@ const T = {
   fromOf: (name: string) => `Release from it: ${name}`,
   drop: "Delete",
   sure: "Really delete?",
+  damaged: (why: string) => `damaged: ${why}`,
   selfSigned: "signed itself",
 };
 
@@ -202,6 +203,6 @@ function Images({ list, write, from }: { list: List<FirmwareArtifact>; write: bo
 /** What an image says of itself. */
 function imageText(a: FirmwareArtifact): string {
   const i = a.image;
-  return [i.format, i.version, i.project, i.hardware?.join(", "), i.security_version !== undefined && `security ${i.security_version}`, i.signed && T.selfSigned].filter(Boolean).join(" · ");
+  return [i.format, i.version, i.project, i.hardware?.join(", "), i.security_version !== undefined && `security ${i.security_version}`, i.signed && T.selfSigned, i.damage && T.damaged(i.damage)].filter(Boolean).join(" · ");
 }
 
