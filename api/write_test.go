@@ -587,6 +587,7 @@ func TestTooMuchAtOnceIsRefused(t *testing.T) {
 			select {
 			case refused := <-wait[i]: // it came while the small one was held
 				refused.wantProblem(t, 429, "busy")
+				w.must(open[i].Close()) // or who reads of it waits for ever
 				begin(i)
 			default:
 			}
