@@ -502,13 +502,14 @@ func TestASWUpdateThatForgetsWhatItInstalledIsStopped(t *testing.T) {
 	b.start(u, settings{version: "1.0.0"}) // it never restarts, and installs again at each poll (hawkBit's issues 866 and 1190)
 	// The bytes that an action may fetch are three images: the fourth download is refused, and the attempt has failed.
 	a := u.comesTo("the loop to end", func(a *desk.Action) bool { return a.Device.Failing })
-	again := 0
+	again, own := 0, false
 	for _, line := range u.log(a.Device.Action) {
 		if line == "installing -> downloading" {
 			again++
 		}
+		own = own || strings.Contains(line, "Failed writing received data") // between two processes of its own, now and then on a busy machine
 	}
-	if again > 3 || again < 3-b.watched { // what one fetched that was started again before it installed, it fetched in vain
+	if again > 3 || again < 3-b.watched && !own { // what one fetched that was started again before it installed, it fetched in vain
 		t.Errorf("it began anew %d times: %q", again, u.log(a.Device.Action))
 	}
 }
