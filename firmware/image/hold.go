@@ -29,12 +29,12 @@ const (
 	mostName    = 4096   // bytes of a member's name
 )
 
-// errDamaged is what is wrong with an image, which is no failure to read it.
-type errDamaged struct{ why string }
+// damageError is what is wrong with an image, which is no failure to read it.
+type damageError struct{ why string }
 
-func (e errDamaged) Error() string { return e.why }
+func (e damageError) Error() string { return e.why }
 
-func damaged(format string, args ...any) error { return errDamaged{fmt.Sprintf(format, args...)} }
+func damaged(format string, args ...any) error { return damageError{fmt.Sprintf(format, args...)} }
 
 // damage says what is wrong with an image of a format; empty when nothing is, as far as it can
 // be told without its keys. The error is one of reading it.
@@ -57,9 +57,8 @@ func damage(r io.ReaderAt, size int64, format Format) (string, error) {
 	case Raw:
 		err = h.raw()
 	}
-	var why errDamaged
-	if errors.As(err, &why) {
-		return why.why, nil
+	if wrong, ok := errors.AsType[damageError](err); ok {
+		return wrong.why, nil
 	}
 	return "", err
 }
@@ -292,7 +291,7 @@ func (h *held) swu() error {
 		}); err != nil {
 			return err
 		}
-		if magic == cpioCRC && sum != uint32(check) {
+		if magic == cpioCRC && uint64(sum) != check {
 			return damaged("the bytes of %s are not those of its own checksum", what)
 		}
 		offset = int64(even(uint64(from) + size))
