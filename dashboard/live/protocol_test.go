@@ -321,6 +321,7 @@ func TestDevicesChannelIsReplacedChosenAndLeft(t *testing.T) {
 		if d := cmp.Diff([]any{s.w.wantRow("dev-001")}, got["items"]); d != "" { // heard last
 			t.Fatal(d)
 		}
+		p.sync() // the old view goes when the new one has been written
 		if s.g.Stats().Rows != 1 {
 			t.Fatalf("%d rows are watched", s.g.Stats().Rows)
 		}
